@@ -1,0 +1,43 @@
+"""A small model on the device, a large one in the cloud, a gate between.
+
+The parts are loaded when they are first used, so that
+`import keras_cascade.runtime` needs neither TensorFlow nor Keras.
+"""
+
+import importlib
+
+from keras_cascade.version import __version__
+
+_FOLDERS = (
+    "bundle",
+    "calibration",
+    "datasets",
+    "distillation",
+    "evaluation",
+    "export",
+    "gates",
+    "models",
+    "runtime",
+    "serving",
+)
+_NAMES = {
+    "Cascade": "cascade",
+    "MaxAccuracyDrop": "calibration",
+    "MaxDelegationRate": "calibration",
+    "MinAccuracy": "calibration",
+}
+
+__all__ = ["__version__", *_FOLDERS, *_NAMES]
+
+
+def __getattr__(name):
+    if name in _NAMES:
+        module = importlib.import_module(f"keras_cascade.{_NAMES[name]}")
+        return getattr(module, name)
+    if name in _FOLDERS:
+        return importlib.import_module(f"keras_cascade.{name}")
+    raise AttributeError(f"module 'keras_cascade' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted(__all__)

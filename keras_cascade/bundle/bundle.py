@@ -1,0 +1,137 @@
+"""Reading a bundle: nothing that does not match its manifest is opened."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from keras_cascade.bundle.manifest import (
+    MANIFEST,
+    BundleError,
+    read_manifest,
+)
+
+__all__ = ["Bundle", "BundleError", "hash_file"]
+
+
+class Bundle:
+    """A bundle on disk, checked against its manifest.
+
+    Use `Bundle.load(path)`.
+
+    Attributes:
+        path: `Path` of the bundle's folder.
+        manifest: dict, as in `manifest.json`.
+    """
+
+    def __init__(self, path, manifest):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, path):
+        """Opens a bundle and checks every file that its manifest lists.
+
+        Args:
+            path: str or path of the bundle's folder.
+
+        Raises:
+            BundleError: there is no bundle, its manifest is not valid, or a
+                file is missing, altered, linked or not listed.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise BundleError(
+                f"Expected a bundle's folder. There is none at '{path}'."
+            )
+        bundle = cls(root.resolve(), read_manifest(root / MANIFEST))
+        bundle.verify()
+        return bundle
+
+    def verify(self):
+        """Compares every listed file with its hash."""
+        student = self.manifest["student"]
+        self._check_file(student["file"], student["sha256"])
+        teacher = self.manifest.get("teacher")
+        if teacher is None:
+            return
+        folder = self._inside(teacher["path"])
+        for name, sha256 in teacher["files"].items():
+            self._check_file(f"{teacher['path']}/{name}", sha256)
+        present = {
+            f.relative_to(folder).as_posix()
+            for f in folder.rglob("*")
+            if not f.is_dir() or f.is_symlink()
+        }
+        extra = sorted(present - set(teacher["files"]))
+        if extra:
+            raise BundleError(
+                f"'{self.path}' holds files that its manifest does not list: "
+                f"{extra[:5]}. Export the bundle again."
+            )
+
+    @property
+    def student_file(self):
+        """Path of the TFLite file."""
+        return self._inside(self.manifest["student"]["file"])
+
+    @property
+    def teacher_folder(self):
+        """Path of the SavedModel, or `None` where the bundle has none."""
+        teacher = self.manifest.get("teacher")
+        return None if teacher is None else self._inside(teacher["path"])
+
+    @property
+    def classes(self):
+        """List of class names, in label order."""
+        return self.manifest["classes"]
+
+    @property
+    def inputs(self):
+        """List of dicts: `name`, `shape` (batch first), `dtype`, `range`."""
+        return self.manifest["input"]
+
+    def operating_point(self, name="default"):
+        """The operating point of that name, as a dict."""
+        points = {p["name"]: p for p in self.manifest["operating_points"]}
+        if name not in points:
+            raise BundleError(
+                f"Expected an operating point out of {sorted(points)}. "
+                f"Received: '{name}'."
+            )
+        return points[name]
+
+    def _check_file(self, name, sha256):
+        file = self._inside(name)
+        if not file.is_file():
+            raise BundleError(
+                f"The bundle '{self.path}' lacks '{name}'. Export or copy it "
+                "again."
+            )
+        found = hash_file(file)
+        if found != sha256:
+            raise BundleError(
+                f"'{name}' in the bundle '{self.path}' was altered. Expected: "
+                f"SHA-256 {sha256[:12]}... as in {MANIFEST}. Received: "
+                f"{found[:12]}.... Export or copy the bundle again."
+            )
+
+    def _inside(self, name):
+        """Path of a listed file; refuses every way out of the bundle."""
+        relative = PurePosixPath(name)
+        plain = not relative.is_absolute() and ".." not in relative.parts
+        file = self.path / relative
+        linked = any(
+            (self.path / part).is_symlink()
+            for part in [relative, *relative.parents]
+        )
+        if not plain or "\\" in name or "\0" in name or linked:
+            raise BundleError(
+                "Expected relative paths inside the bundle, without links. "
+                f"Received: {name!r} in '{self.path}'."
+            )
+        return file
+
+
+def hash_file(file):
+    """SHA-256 of a file, as hex."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

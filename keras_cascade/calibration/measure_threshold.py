@@ -1,0 +1,68 @@
+"""What a cascade does at one given threshold."""
+
+import numpy as np
+
+from keras_cascade.calibration.operating_point import OperatingPoint
+
+
+def measure_threshold(
+    scores,
+    student_correct,
+    teacher_correct,
+    threshold,
+    sample_weight=None,
+    costs=None,
+    objective=None,
+):
+    """Measures one threshold on plain arrays.
+
+    Args:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        threshold: float. Delegate when `score < threshold`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        objective: optional dict, what the threshold was chosen for. Defaults
+            to `None`.
+
+    Returns:
+        `OperatingPoint`.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> point = kc.calibration.measure_threshold(
+    ...     scores=[0.1, 0.5, 0.9],
+    ...     student_correct=[False, True, True],
+    ...     teacher_correct=[True, True, True],
+    ...     threshold=0.3,
+    ... )
+    >>> point.accuracy
+    1.0
+    """
+    scores = np.asarray(scores)
+    student = np.asarray(student_correct, dtype=bool)
+    teacher = np.asarray(teacher_correct, dtype=bool)
+    delegated = ~(scores >= np.asarray(threshold, dtype=scores.dtype))
+
+    def share(values):
+        return float(np.average(values, weights=sample_weight))
+
+    rate = share(delegated)
+    accuracy = share(np.where(delegated, teacher, student))
+    teacher_accuracy = share(teacher)
+    return OperatingPoint(
+        threshold=float(threshold),
+        delegation_rate=rate,
+        accuracy=accuracy,
+        student_accuracy=share(student),
+        teacher_accuracy=teacher_accuracy,
+        accuracy_drop=teacher_accuracy - accuracy,
+        accuracy_drop_bound=None,
+        objective=objective,
+        confidence=None,
+        examples=len(scores),
+        amortized_cost=None if costs is None else costs.amortized(rate),
+    )

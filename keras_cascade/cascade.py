@@ -1,0 +1,371 @@
+"""The cascade: a teacher, a student and a gate in one Keras model."""
+
+import dataclasses
+import warnings
+
+import keras
+import numpy as np
+
+from keras_cascade import calibration
+from keras_cascade.datasets import batches
+from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+from keras_cascade.datasets.watched import Watcher
+from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.flops import costs_from_flops
+from keras_cascade.model_checks import check_logits, check_same_classes
+from keras_cascade.prediction import TwoStagePass, probabilities_of
+from keras_cascade.record import CascadeRecord
+from keras_cascade.selective_trainer import SelectiveTrainer
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class Cascade(SelectiveTrainer):
+    """A student that answers what it can, and a teacher for the rest.
+
+    `fit` trains the student by selective distillation; the teacher is frozen
+    (no gradient, no BatchNormalization update, not in
+    `trainable_variables`). `calibrate` sets the gate's threshold. `evaluate`
+    measures student, teacher and cascade side by side. `predict` runs the
+    teacher on delegated rows only.
+
+    Method: arXiv 2110.10305.
+
+    Args:
+        teacher: `keras.Model` from inputs to logits `(batch, classes)`; or
+            another `Cascade`.
+        student: `keras.Model` from the same inputs to logits over the same
+            classes.
+        distillation: name, dict or `DistillationPolicy`. Defaults to
+            `"standard"`.
+        gate: name, dict or `Gate`. Made by name, it takes over the class
+            subset or margin of the distillation policy. Defaults to
+            `"margin"`.
+        costs: `Costs` of one example. Defaults to `None`: counted in
+            floating-point operations when data is first seen, in units of
+            one teacher pass.
+        **kwargs: of `keras.Model`.
+
+    Call returns:
+        Dict of `probabilities` `(batch, classes)`, `score` `(batch,)` and
+        `delegated` `(batch,)`, with `student_logits` and `teacher_logits`.
+        A call runs both models on every row; `predict` does not.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import keras_cascade as kc
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> cascade = kc.Cascade(teacher, student, distillation="margin")
+    >>> cascade.compile(optimizer="adam")
+    >>> x, y = np.random.rand(8, 4), np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    >>> history = cascade.fit(x, y, verbose=0)
+    >>> sorted(cascade.predict(x, verbose=0))
+    ['delegated', 'probabilities', 'score']
+    """
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        distillation="standard",
+        gate="margin",
+        costs=None,
+        **kwargs,
+    ):
+        costs = Costs(**costs) if isinstance(costs, dict) else costs
+        super().__init__(teacher, student, distillation, gate, costs, **kwargs)
+        self._record = CascadeRecord()
+        self._calibration_data = None
+        self._prepared = False
+
+    # What a user calls.
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains the student. Takes what `keras.Model.fit` takes.
+
+        Inputs and labels are checked on the way, and the training examples
+        are remembered by hash, so that `calibrate` can refuse them.
+
+        Raises:
+            ValueError: labels out of range or one-hot, NaN in inputs, no
+                examples, probabilities in place of logits.
+        """
+        x = self.prepare(x)
+        watcher = Watcher(self.classes)
+        split = kwargs.get("validation_split")
+        validation = kwargs.get("validation_data")
+        if split and validation is None:
+            # Keras holds out the last share: those are not trained on.
+            count = int(batches.rows_of(x) * (1.0 - split))
+            watcher.watch(*_cut(x, y, 0, count), remember=self._record.training)
+            watcher.watch(*_cut(x, y, count, None))
+        else:
+            x = watcher.watch(x, y, remember=self._record.training)
+        if isinstance(validation, (list, tuple)):
+            watcher.watch(*batches.unpack(validation)[:2])
+        elif validation is not None:
+            kwargs["validation_data"] = watcher.watch(validation)
+        kwargs["callbacks"] = _appended(
+            kwargs.get("callbacks"),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_: setattr(watcher, "remembering", False)
+            ),
+        )
+        with watcher.original_error():
+            history = super().fit(x, y, *args, **kwargs)
+        self._warn_of_selection(history)
+        return history
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Measures student, teacher and cascade on labelled examples.
+
+        Takes what `keras.Model.evaluate` takes. With `return_dict=True`
+        returns `loss`, `student_accuracy`, `teacher_accuracy`,
+        `cascade_accuracy`, `delegation_rate`, `selected_fraction`,
+        `amortized_cost`, and the metrics given to `compile`.
+        """
+        if kwargs.get("_use_cached_eval_dataset"):  # by `fit`: checked there
+            return super().evaluate(x, y, *args, **kwargs)
+        x = self.prepare(x)
+        watcher = Watcher(self.classes)
+        x = watcher.watch(x, y)
+        with watcher.original_error():
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
+        """Answers every row; the teacher runs on delegated rows only.
+
+        Delegated rows are gathered over batches, so that the teacher sees
+        full batches.
+
+        Args:
+            x: of `keras.Model.predict`.
+            batch_size: int, with arrays. Defaults to `32`.
+            verbose: of `keras.Model.predict`. Defaults to `"auto"`.
+            steps: int, at most so many batches. Defaults to `None`.
+            callbacks: of `keras.Model.predict`. Defaults to `None`.
+
+        Returns:
+            Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
+            `delegated` `(rows,)`, NumPy arrays.
+        """
+        x = self.prepare(x)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                verbose=verbose,
+                epochs=1,
+                steps=batches.number_of_batches(x, batch_size, steps),
+                model=self,
+            )
+        callbacks.on_predict_begin()
+        answer = self._two_stage_pass.predict(
+            checked_batches(x, batch_size=batch_size, steps=steps),
+            callbacks.on_predict_batch_begin,
+            callbacks.on_predict_batch_end,
+        )
+        callbacks.on_predict_end()
+        return answer
+
+    def judge(self, data, batch_size=None):
+        """Scores labelled examples, and says which model gets them right.
+
+        Args:
+            data: `(x, y)` or `(x, y, sample_weight)` arrays, or batches of
+                those.
+            batch_size: int, with arrays. Defaults to `32`.
+
+        Returns:
+            `Judged`: arrays `scores`, `student_correct`, `teacher_correct`,
+            `sample_weight`, and the `examples`' fingerprint.
+        """
+        arrays = isinstance(data, (list, tuple))
+        x, y, weight = batches.unpack(data) if arrays else (data, None, None)
+        x = self.prepare(x)
+        return self._two_stage_pass.judge(
+            checked_batches(x, y, weight, batch_size, classes=self.classes)
+        )
+
+    def ask_teacher(self, x):
+        """The teacher's probabilities for one batch of inputs.
+
+        A teacher that is itself a cascade asks its own teacher only for the
+        rows that it delegates.
+        """
+        if isinstance(self.teacher, Cascade):
+            return self.teacher.predict(x, verbose=0)["probabilities"]
+        return probabilities_of(self.teacher, x)
+
+    def calibrate(
+        self, data, objective, batch_size=None, allow_training_data=False
+    ):
+        """Sets the gate's threshold so that an objective is met.
+
+        Args:
+            data: held-out labelled examples: `(x, y)` or
+                `(x, y, sample_weight)` arrays, or batches of those.
+            objective: such as `keras_cascade.MaxAccuracyDrop(0.01)`.
+            batch_size: int, with arrays. Defaults to `32`.
+            allow_training_data: bool. Accepts examples that the student was
+                trained on, and with them numbers that are too good. Defaults
+                to `False`.
+
+        Returns:
+            `OperatingPoint`; `cascade.operating_point` keeps it.
+
+        Raises:
+            ValueError: the examples were trained on, or no threshold meets
+                the objective. The threshold is then left as it was.
+        """
+        judged = self.judge(data, batch_size)
+        if not allow_training_data:
+            self._record.refuse_training_data(judged.examples)
+        point = calibration.fit_threshold(
+            judged.scores,
+            judged.student_correct,
+            judged.teacher_correct,
+            objective,
+            sample_weight=judged.sample_weight,
+            costs=self.costs,
+        )
+        self._record.calibration = judged.examples
+        self._record.operating_point = point
+        self._calibration_data = data
+        self.threshold = point.threshold
+        return point
+
+    def export(self, filepath, format="bundle", **kwargs):
+        """Writes what ships.
+
+        Args:
+            filepath: str or path. A folder for `"bundle"` and
+                `"tf_saved_model"`, a `.tflite` file for `"litert"`.
+            format: `"bundle"` (student with gate as TFLite, teacher as
+                SavedModel, manifest and model card; see
+                `keras_cascade.export.export_bundle`), `"litert"` (student
+                with gate alone) or `"tf_saved_model"` (the whole cascade in
+                one graph, both models on every row). Defaults to
+                `"bundle"`.
+            **kwargs: of the format's own exporter. `"bundle"` takes
+                `calibration_data`, by default what `calibrate` was given.
+        """
+        from keras_cascade import export
+
+        if format == "bundle":
+            kwargs.setdefault("calibration_data", self._calibration_data)
+            return export.export_bundle(self, filepath, **kwargs)
+        if format == "litert":
+            return export.export_student(self, filepath, **kwargs)
+        if format == "tf_saved_model":
+            return super().export(filepath, format=format, **kwargs)
+        raise ValueError(
+            "Expected format 'bundle', 'litert' or 'tf_saved_model'. "
+            f"Received: {format!r}."
+        )
+
+    @property
+    def threshold(self):
+        """Delegate when `score < threshold`."""
+        return self.gate.threshold
+
+    @threshold.setter
+    def threshold(self, value):
+        self.gate.threshold = value
+
+    @property
+    def operating_point(self):
+        """What `calibrate` found, or `None`."""
+        return self._record.operating_point
+
+    @property
+    def record(self):
+        """`CascadeRecord`: which data was trained and calibrated on."""
+        return self._record
+
+    # Saving.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "teacher": serialize(self.teacher),
+            "student": serialize(self.student),
+            "distillation": serialize(self.distillation),
+            "gate": serialize(self.gate),
+            "costs": self.costs and dataclasses.asdict(self.costs),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in ("teacher", "student", "distillation", "gate"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+    def save_assets(self, dir_path):
+        """Keras calls this: the record goes into the .keras file."""
+        self._record.save(dir_path)
+
+    def load_assets(self, dir_path):
+        """Keras calls this: the inverse of `save_assets`."""
+        self._record.load(dir_path)
+
+    # Helpers.
+
+    def prepare(self, x):
+        """Looks at the first examples once: builds, checks, counts costs."""
+        if self._prepared:
+            return x
+        inputs, x = batches.first_rows(x)
+        check_inputs(inputs)
+        sizes = {}
+        for role, model in (
+            ("teacher", self.teacher),
+            ("student", self.student),
+        ):
+            logits = model(inputs, training=False)
+            if isinstance(model, Cascade):
+                logits = logits["logits"]
+            sizes[role] = check_logits(role, logits)
+        self.classes = check_same_classes(sizes)
+        if not self.built:
+            self(inputs)
+        if self.costs is None:
+            self.costs = costs_from_flops(self.student, self.teacher, inputs)
+        self._two_stage_pass = TwoStagePass(
+            self.ask_teacher, self.student, self.gate
+        )
+        self._prepared = True
+        return x
+
+    def _warn_of_selection(self, history):
+        share = history.history.get("selected_fraction", [None])[-1]
+        if not self.distillation.selective or share is None:
+            return
+        if not 0.02 <= share <= 0.98:
+            warnings.warn(
+                f"{type(self.distillation).__name__} selected "
+                f"{share:.1%} of the training examples, so it hardly tells "
+                "them apart. A teacher is overconfident on its own training "
+                "data: train the student on held-out or augmented data, or "
+                "move the policy's threshold.",
+                stacklevel=3,
+            )
+
+
+def _cut(x, y, start, stop):
+    rows = slice(start, stop)
+    return batches.take_rows(x, rows), np.asarray(y)[rows]
+
+
+def _appended(callbacks, callback):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(callback)
+        return callbacks
+    if callbacks is None:
+        return [callback]
+    return [*keras.tree.flatten(callbacks), callback]

@@ -1,0 +1,112 @@
+"""Splits from arrays in memory."""
+
+import numpy as np
+
+from keras_cascade.datasets.splits import Splits
+
+CALIBRATION_SHARE = 0.25
+TEST_SHARE = 0.25
+
+
+def stratified_parts(labels, shares, seed):
+    """Indices of disjoint parts, each with the classes' own proportions.
+
+    Args:
+        labels: integer array of shape `(examples,)`.
+        shares: dict of part name to share; what is left over goes to
+            `"train"`.
+        seed: int.
+
+    Returns:
+        Dict of part name (and `"train"`) to shuffled index array.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rest = np.arange(len(labels))
+    parts = {}
+    for name, share in shares.items():
+        size = round(share * len(labels))
+        rest, parts[name] = train_test_split(
+            rest, test_size=size, stratify=labels[rest], random_state=seed
+        )
+    parts["train"] = rest
+    return parts
+
+
+def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
+    """Splits arrays into train, calibration and test, by class.
+
+    Args:
+        name: str, the data spec.
+        x: array of inputs (or of file names, with `map_fn`).
+        y: integer array of labels.
+        class_names: list of str, in label order.
+        seed: int. The same seed gives the same splits. Defaults to `0`.
+        test: optional `(x, y)` that comes as a test split already. Without
+            it a quarter becomes calibration and a quarter test data.
+        map_fn: optional TensorFlow function from an element of `x` to an
+            input.
+
+    Returns:
+        `Splits`.
+    """
+    import tensorflow as tf
+
+    y = np.asarray(y, dtype="int32")
+    _check_counts(name, y, class_names)
+    shares = {"calibration": CALIBRATION_SHARE}
+    how = (
+        "a quarter of the examples for calibration and a quarter for test, "
+        f"by class, seed {seed}"
+    )
+    if test is None:
+        shares["test"] = TEST_SHARE
+    else:
+        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
+        how = (
+            "the data set's own test split; calibration held out of its "
+            f"training split, by class, seed {seed}"
+        )
+    parts = stratified_parts(y, shares, seed)
+    arrays = {part: (x[index], y[index]) for part, index in parts.items()}
+    if test is not None:
+        arrays["test"] = (test[0], np.asarray(test[1], dtype="int32"))
+
+    def dataset(part):
+        examples = tf.data.Dataset.from_tensor_slices(arrays[part])
+        if map_fn is None:
+            return examples
+        return examples.map(
+            lambda one, label: (map_fn(one), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    return Splits(
+        name=name,
+        train=dataset("train"),
+        calibration=dataset("calibration"),
+        test=dataset("test"),
+        class_names=[str(c) for c in class_names],
+        sizes={
+            part: len(arrays[part][1])
+            for part in ("train", "calibration", "test")
+        },
+        how=how,
+    )
+
+
+def _check_counts(name, y, class_names):
+    if len(y) == 0:
+        raise ValueError(f"Data spec '{name}' holds no examples.")
+    counts = np.bincount(y, minlength=len(class_names))
+    if len(class_names) < 2:
+        raise ValueError(
+            f"Data spec '{name}' needs at least two classes. Received: "
+            f"{list(class_names)}."
+        )
+    scarce = [str(class_names[i]) for i in np.flatnonzero(counts < 4)]
+    if scarce:
+        raise ValueError(
+            f"Data spec '{name}' needs at least 4 examples of every class, "
+            f"to split them. Too few in: {scarce[:10]}."
+        )

@@ -1,0 +1,143 @@
+"""Batches of every kind of data that Keras takes: read, or watched."""
+
+import itertools
+
+import keras
+import numpy as np
+
+DEFAULT_BATCH_SIZE = 32
+
+
+def is_tf_dataset(data):
+    """Whether `data` is a `tf.data.Dataset`, without importing TensorFlow."""
+    return hasattr(data, "element_spec") and hasattr(data, "cardinality")
+
+
+def is_array_like(data):
+    """Whether `data` is arrays (or a structure of them), not batches."""
+    if is_tf_dataset(data) or isinstance(data, keras.utils.PyDataset):
+        return False
+    leaves = keras.tree.flatten(data)
+    return bool(leaves) and all(hasattr(leaf, "__len__") for leaf in leaves)
+
+
+def unpack(data):
+    """`(x, y, sample_weight)` from `(x, y)`, `(x, y, w)` or `x`."""
+    return keras.utils.unpack_x_y_sample_weight(data)
+
+
+def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
+    """Yields `(x, y, sample_weight)` in NumPy arrays, batch by batch.
+
+    Args:
+        x: arrays or a structure of them; or batches: a `tf.data.Dataset`, a
+            `keras.utils.PyDataset` or an iterable of batches.
+        y: labels, with arrays. Defaults to `None`.
+        sample_weight: weights, with arrays. Defaults to `None`.
+        batch_size: int, with arrays. Defaults to `32`.
+        steps: int, at most so many batches. Defaults to `None`: all.
+
+    Yields:
+        Tuples of three; what is missing is `None`.
+    """
+    if is_array_like(x):
+        batches = _array_batches((x, y, sample_weight), batch_size)
+    elif y is not None:
+        raise ValueError(
+            "Expected `y` to come from the data set itself: "
+            f"{type(x).__name__} yields batches. Received a separate `y`."
+        )
+    elif isinstance(x, keras.utils.PyDataset):
+        batches = (unpack(x[i]) for i in range(x.num_batches))
+    else:
+        batches = map(unpack, x)
+    for number, batch in enumerate(batches):
+        if steps is not None and number >= steps:
+            return
+        yield tuple(_to_numpy(part) for part in batch)
+
+
+def first_rows(x, count=DEFAULT_BATCH_SIZE):
+    """Up to `count` inputs, and the data with nothing drawn from it.
+
+    Args:
+        x: arrays or batches, as `iterate_batches` takes.
+        count: int, how many inputs at most. Defaults to `32`.
+
+    Returns:
+        `(inputs, data)`, where `data` stands in for `x`.
+
+    Raises:
+        ValueError: there is no example.
+    """
+    if hasattr(x, "__next__"):
+        first = next(x, None)
+        x = x if first is None else itertools.chain([first], x)
+        head = [] if first is None else [first]
+    else:
+        head = x
+    inputs = next((batch[0] for batch in iterate_batches(head)), None)
+    if inputs is None or not rows_of(inputs):
+        raise ValueError("Expected at least one example. Received none.")
+    return take_rows(inputs, slice(0, count)), x
+
+
+def number_of_batches(x, batch_size=None, steps=None):
+    """Number of batches, or `None` where it cannot be known beforehand."""
+    if is_array_like(x):
+        known = -(-rows_of(x) // (batch_size or DEFAULT_BATCH_SIZE))
+    elif is_tf_dataset(x):
+        known = int(x.cardinality())
+    else:
+        known = getattr(x, "num_batches", None)
+    if known is None or known < 0:
+        return steps
+    return known if steps is None else min(known, steps)
+
+
+def rows_of(x):
+    """Number of examples in a batch."""
+    return len(keras.tree.flatten(x)[0])
+
+
+def take_rows(x, rows):
+    """The given rows of a batch, whatever its structure."""
+    return keras.tree.map_structure(lambda a: a[rows], x)
+
+
+def concatenate_rows(parts):
+    """One batch out of several of the same structure."""
+    return keras.tree.map_structure(lambda *a: np.concatenate(a), *parts)
+
+
+def _array_batches(arrays, batch_size):
+    arrays = tuple(_to_numpy(part) for part in arrays)
+    lengths = {len(leaf) for leaf in keras.tree.flatten(arrays) if _given(leaf)}
+    if len(lengths) > 1:
+        raise ValueError(
+            "Expected inputs, labels and weights of the same length. "
+            f"Received lengths: {sorted(lengths)}."
+        )
+    size = batch_size or DEFAULT_BATCH_SIZE
+    for start in range(0, lengths.pop(), size):
+        yield tuple(
+            None
+            if part is None
+            else take_rows(part, slice(start, start + size))
+            for part in arrays
+        )
+
+
+def _given(leaf):
+    return leaf is not None
+
+
+def _to_numpy(part):
+    if part is None:
+        return None
+    return keras.tree.map_structure(
+        lambda leaf: (
+            leaf.numpy() if hasattr(leaf, "numpy") else np.asarray(leaf)
+        ),
+        part,
+    )

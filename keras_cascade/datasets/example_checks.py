@@ -1,0 +1,70 @@
+"""What training and measuring expect of a batch, checked with one error."""
+
+import keras
+import numpy as np
+
+from keras_cascade.datasets.batches import iterate_batches
+
+
+def check_examples(x, y, classes):
+    """Checks inputs and labels; raises one clear `ValueError`.
+
+    Args:
+        x: structure of arrays with a batch axis.
+        y: integer labels, `(batch,)` or `(batch, 1)`.
+        classes: int, number of classes.
+    """
+    check_inputs(x)
+    if y is None:
+        raise ValueError(
+            "Expected examples with labels, `(x, y)`. Received inputs only."
+        )
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            "Expected integer class labels of shape (batch,). Received shape "
+            f"{y.shape}, which looks one-hot. Pass `y.argmax(axis=-1)`."
+        )
+    if y.ndim not in (1, 2):
+        raise ValueError(
+            "Expected integer class labels of shape (batch,). Received shape "
+            f"{y.shape}."
+        )
+    if y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
+        raise ValueError(
+            f"Expected integer class labels from 0 to {classes - 1}. "
+            f"Received: {y.dtype} values such as {y.ravel()[:3].tolist()}."
+        )
+    if y.size and not (y.min() >= 0 and y.max() < classes):
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}, because the models "
+            f"output {classes} logits. Received labels from {y.min()} to "
+            f"{y.max()}."
+        )
+
+
+def check_inputs(x):
+    """Raises a `ValueError` where floating-point inputs hold NaN or inf."""
+    for path, array in keras.tree.flatten_with_path(x):
+        array = np.asarray(array)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            name = ".".join(map(str, path)) or "x"
+            raise ValueError(
+                f"Expected finite inputs. Received NaN or infinity in {name}, "
+                f"in {int(bad.sum())} of {len(array)} examples (the first is "
+                f"row {int(bad.argmax())}). Clean the data before training or "
+                "predicting."
+            )
+
+
+def checked_batches(
+    x, y=None, weight=None, batch_size=None, steps=None, classes=None
+):
+    """`iterate_batches` that checks inputs, and labels where `classes` is."""
+    for batch in iterate_batches(x, y, weight, batch_size, steps):
+        if classes is None:
+            check_inputs(batch[0])
+        else:
+            check_examples(batch[0], batch[1], classes)
+        yield batch

@@ -1,0 +1,120 @@
+"""Checks and remembers every batch that Keras draws, on its way there."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+from keras_cascade.datasets.batches import (
+    is_array_like,
+    is_tf_dataset,
+    iterate_batches,
+    unpack,
+)
+from keras_cascade.datasets.example_checks import check_examples
+
+
+class Watcher:
+    """Checks labelled examples as they are drawn, and remembers the first.
+
+    Inside a `tf.data` pipeline an exception loses its type and gains a page
+    of context; `original_error` brings the original back.
+
+    Args:
+        classes: int, number of classes.
+    """
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.remembering = True
+        self.error = None
+
+    def watch(self, x, y=None, remember=None):
+        """Returns `x`: checked now (arrays), or as it is drawn (batches).
+
+        Args:
+            x: anything that `keras.Model.fit` takes.
+            y: labels, with arrays.
+            remember: optional `Fingerprint` that learns the examples until
+                `remembering` is set to `False`.
+        """
+        if is_array_like(x):
+            for batch_x, batch_y, _ in iterate_batches(x, y, batch_size=4096):
+                self._see(batch_x, batch_y, remember)
+            return x
+        if is_tf_dataset(x):
+            return self._tf_dataset(x, remember)
+        if isinstance(x, keras.utils.PyDataset):
+            return _WatchedPyDataset(
+                x, lambda *batch: self._see(*batch, remember)
+            )
+        return self._iterable(x, remember)
+
+    @contextlib.contextmanager
+    def original_error(self):
+        """Raises this watcher's own error in place of what wraps it."""
+        try:
+            yield
+        except Exception:
+            if self.error is None:
+                raise
+            raise self.error from None
+
+    def _see(self, x, y, remember):
+        try:
+            check_examples(x, y, self.classes)
+        except ValueError as error:
+            self.error = error
+            raise
+        if remember is not None and self.remembering:
+            remember.update(x)
+
+    def _tf_dataset(self, dataset, remember):
+        import tensorflow as tf
+
+        def step(*batch):
+            batch = batch if len(batch) > 1 else batch[0]
+
+            def host(*leaves):
+                x, y, _ = unpack(tf.nest.pack_sequence_as(batch, leaves))
+                self._see(x, y, remember)
+                return np.True_
+
+            seen = tf.numpy_function(host, tf.nest.flatten(batch), tf.bool)
+            with tf.control_dependencies([seen]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        return dataset.map(step)
+
+    def _iterable(self, batches, remember):
+        for batch in batches:
+            x, y, _ = unpack(batch)
+            self._see(x, y, remember)
+            yield batch
+
+
+class _WatchedPyDataset(keras.utils.PyDataset):
+    def __init__(self, dataset, see):
+        super().__init__(
+            workers=dataset.workers,
+            use_multiprocessing=dataset.use_multiprocessing,
+            max_queue_size=dataset.max_queue_size,
+        )
+        self._dataset = dataset
+        self._see = see
+
+    @property
+    def num_batches(self):
+        return self._dataset.num_batches
+
+    def __getitem__(self, index):
+        batch = self._dataset[index]
+        x, y, _ = unpack(batch)
+        self._see(x, y)
+        return batch
+
+    def on_epoch_begin(self):
+        self._dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self._dataset.on_epoch_end()

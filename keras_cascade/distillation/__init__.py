@@ -1,0 +1,38 @@
+"""What the student learns: one policy a file."""
+
+from keras_cascade.distillation.class_specific_distillation import (
+    ClassSpecificDistillation,
+)
+from keras_cascade.distillation.distillation_policy import DistillationPolicy
+from keras_cascade.distillation.margin_distillation import MarginDistillation
+from keras_cascade.distillation.standard_distillation import (
+    StandardDistillation,
+)
+from keras_cascade.registry import resolve
+
+NAMES = {
+    "class_specific": ClassSpecificDistillation,
+    "margin": MarginDistillation,
+    "standard": StandardDistillation,
+}
+
+
+def get(identifier):
+    """A policy from a name, a dict or an object.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.distillation.get("margin").threshold
+    0.4
+    """
+    return resolve(identifier, DistillationPolicy, NAMES)
+
+
+__all__ = [
+    "ClassSpecificDistillation",
+    "DistillationPolicy",
+    "MarginDistillation",
+    "StandardDistillation",
+    "get",
+]

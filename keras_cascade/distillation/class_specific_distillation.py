@@ -1,0 +1,53 @@
+"""Class-specific distillation: the teacher teaches a subset of classes."""
+
+import keras
+from keras import ops
+
+from keras_cascade.class_subset import check_classes, class_mask
+from keras_cascade.distillation.selective_distillation import (
+    SelectiveDistillation,
+)
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class ClassSpecificDistillation(SelectiveDistillation):
+    """In-domain examples learn from the teacher, the others from LS(α).
+
+    An example is in-domain when its **true label** is one of
+    `in_domain_classes`. With every class in-domain this is
+    `StandardDistillation`.
+
+    Source: arXiv 2110.10305, CD-I; the paper's α are 0, 0.4 and 0.6.
+
+    Args:
+        in_domain_classes: ints, the classes that the student is meant to
+            handle. At least one, no repeats.
+        temperature: float > 0, τ. Defaults to `1.0`.
+        label_smoothing: float in [0, 1], α. Defaults to `0.0`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.ClassSpecificDistillation([0, 1])
+    >>> selected = policy.selected([0, 2], keras.ops.zeros((2, 3)))
+    >>> keras.ops.convert_to_numpy(selected).tolist()
+    [True, False]
+    """
+
+    def __init__(self, in_domain_classes, temperature=1.0, label_smoothing=0.0):
+        super().__init__(temperature, label_smoothing)
+        self.in_domain_classes = check_classes(in_domain_classes)
+
+    def selected(self, labels, teacher_logits):
+        mask = class_mask(self.in_domain_classes, teacher_logits.shape[-1])
+        return ops.take(mask, labels, axis=0)
+
+    def gate_defaults(self):
+        return {"in_domain_classes": self.in_domain_classes}
+
+    def get_config(self):
+        return {
+            "in_domain_classes": self.in_domain_classes,
+            **super().get_config(),
+        }

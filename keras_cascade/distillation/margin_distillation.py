@@ -1,0 +1,51 @@
+"""Margin distillation: the teacher teaches what it finds easy."""
+
+import keras
+
+from keras_cascade.distillation.distillation_policy import check_share
+from keras_cascade.distillation.selective_distillation import (
+    SelectiveDistillation,
+)
+from keras_cascade.tensor_ops import as_float, softmax_margin
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class MarginDistillation(SelectiveDistillation):
+    """Examples that the teacher is sure of learn from it, others from LS(α).
+
+    An example is selected when the teacher's margin (top-1 minus top-2
+    softmax probability, at temperature 1) is **strictly** above `threshold`.
+
+    Source: arXiv 2110.10305, margin-based selection; Figure 7 uses
+    ρ = 0.4 and 0.6.
+
+    A teacher is overconfident on its own training data. When nearly every
+    margin is close to 1 the policy selects everything; `fit` then warns.
+
+    Args:
+        threshold: float in [0, 1], ρ. Defaults to `0.4`.
+        temperature: float > 0, τ. Defaults to `1.0`.
+        label_smoothing: float in [0, 1], α. Defaults to `0.0`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.MarginDistillation(threshold=0.4)
+    >>> logits = keras.ops.array([[2.0, 0.0], [0.1, 0.0]])
+    >>> keras.ops.convert_to_numpy(policy.selected([0, 0], logits)).tolist()
+    [True, False]
+    """
+
+    def __init__(self, threshold=0.4, temperature=1.0, label_smoothing=0.0):
+        super().__init__(temperature, label_smoothing)
+        self.threshold = check_share("threshold", threshold)
+
+    def selected(self, labels, teacher_logits):
+        return softmax_margin(as_float(teacher_logits)) > self.threshold
+
+    def gate_defaults(self):
+        return {"margin": self.threshold}
+
+    def get_config(self):
+        return {"threshold": self.threshold, **super().get_config()}

@@ -1,0 +1,47 @@
+"""The shared half of policies that select some of the examples."""
+
+from keras import ops
+
+from keras_cascade.distillation.distillation_policy import (
+    DistillationPolicy,
+    check_share,
+    check_temperature,
+    label_smoothing_targets,
+    softened,
+)
+
+
+class SelectiveDistillation(DistillationPolicy):
+    """Selected examples learn from the teacher, the others from their label.
+
+    `target = softmax(teacher_logits / τ)` where selected, else
+    `LS(α) = (1−α)·one_hot(y) + α/L`.
+
+    A subclass says which examples are `selected`.
+
+    Args:
+        temperature: float > 0, τ. Defaults to `1.0`.
+        label_smoothing: float in [0, 1], α. 0 gives plain one-hot targets to
+            the examples that are not selected; 1 tells the student nothing
+            about them. Defaults to `0.0`.
+    """
+
+    def __init__(self, temperature=1.0, label_smoothing=0.0):
+        self.temperature = check_temperature(temperature)
+        self.label_smoothing = check_share("label_smoothing", label_smoothing)
+
+    def targets(self, labels, teacher_logits):
+        selected = self.selected(labels, teacher_logits)
+        return ops.where(
+            selected[:, None],
+            softened(teacher_logits, self.temperature),
+            label_smoothing_targets(
+                labels, teacher_logits, self.label_smoothing
+            ),
+        )
+
+    def get_config(self):
+        return {
+            "temperature": self.temperature,
+            "label_smoothing": self.label_smoothing,
+        }

@@ -1,0 +1,89 @@
+"""Standard distillation: every example learns from the teacher."""
+
+import keras
+from keras import ops
+
+from keras_cascade.distillation.distillation_policy import (
+    DistillationPolicy,
+    check_share,
+    check_temperature,
+    cross_entropy,
+    label_smoothing_targets,
+    softened,
+)
+from keras_cascade.tensor_ops import as_float
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class StandardDistillation(DistillationPolicy):
+    """Every example learns from a mix of its label and the teacher.
+
+    `target = a·one_hot(y) + (1−a)·softmax(teacher_logits / τ)`
+
+    Source: Hinton et al., arXiv 1503.02531. The student's softmax stays at
+    temperature 1.
+
+    Args:
+        temperature: float > 0, τ. Defaults to `1.0`.
+        student_loss_weight: float in [0, 1], a: how much the label counts.
+            Defaults to `0.0`.
+        scale_by_temperature_squared: bool. Multiplies the teacher's part of
+            the loss by τ², which keeps its gradient's size as τ grows.
+            Defaults to `False`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.StandardDistillation(temperature=2.0)
+    >>> targets = policy.targets([0], keras.ops.array([[2.0, 0.0]]))
+    >>> float(targets[0, 0])
+    0.731059
+    """
+
+    selective = False
+
+    def __init__(
+        self,
+        temperature=1.0,
+        student_loss_weight=0.0,
+        scale_by_temperature_squared=False,
+    ):
+        self.temperature = check_temperature(temperature)
+        self.student_loss_weight = check_share(
+            "student_loss_weight", student_loss_weight
+        )
+        self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
+
+    def targets(self, labels, teacher_logits):
+        from_teacher = softened(teacher_logits, self.temperature)
+        if self.student_loss_weight == 0.0:
+            return from_teacher
+        from_label = label_smoothing_targets(labels, teacher_logits, 0.0)
+        a = self.student_loss_weight
+        return a * from_label + (1.0 - a) * from_teacher
+
+    def selected(self, labels, teacher_logits):
+        return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
+
+    def example_loss(self, labels, teacher_logits, student_logits):
+        if not self.scale_by_temperature_squared:
+            return super().example_loss(labels, teacher_logits, student_logits)
+        teacher_logits = as_float(teacher_logits)
+        a = self.student_loss_weight
+        teacher_loss = cross_entropy(
+            softened(teacher_logits, self.temperature), student_logits
+        )
+        label_loss = cross_entropy(
+            label_smoothing_targets(labels, teacher_logits, 0.0),
+            student_logits,
+        )
+        scale = self.temperature**2
+        return a * label_loss + (1.0 - a) * scale * teacher_loss
+
+    def get_config(self):
+        return {
+            "temperature": self.temperature,
+            "student_loss_weight": self.student_loss_weight,
+            "scale_by_temperature_squared": self.scale_by_temperature_squared,
+        }

@@ -1,0 +1,9 @@
+"""Deferral curves, costs and reports: what a cascade is worth."""
+
+from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.deferral_curve import (
+    DeferralCurve,
+    deferral_curve,
+)
+
+__all__ = ["Costs", "DeferralCurve", "deferral_curve"]

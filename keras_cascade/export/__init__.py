@@ -1,0 +1,7 @@
+"""Keras to bundle: converted, run, compared, and only then written."""
+
+from keras_cascade.export.bundle_export import export_bundle
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.student_export import export_student
+
+__all__ = ["ExportError", "export_bundle", "export_student"]

@@ -1,0 +1,79 @@
+"""Named inputs for an exported graph."""
+
+import keras
+
+ENDPOINT = "serving_default"
+SINGLE_INPUT = "input"
+
+
+class Signature:
+    """The inputs of an exported graph: names, shapes, types, ranges.
+
+    A single input is called `input`; the names of a dictionary are kept.
+
+    Args:
+        inputs: example inputs with a batch axis: an array, or a dict of
+            arrays.
+    """
+
+    def __init__(self, inputs):
+        self._is_dict = isinstance(inputs, dict)
+        leaves = keras.tree.flatten(inputs)
+        if not self._is_dict and len(leaves) != 1:
+            raise ValueError(
+                "Export needs one input, or a dictionary of named inputs. "
+                f"Received: {len(leaves)} unnamed inputs. Build the models "
+                "with `inputs={'name': keras.Input(...), ...}`."
+            )
+        self._specs = {
+            name: {
+                "name": name,
+                "shape": [None, *array.shape[1:]],
+                "dtype": str(array.dtype),
+                "range": [float(array.min()), float(array.max())],
+            }
+            for name, array in self.named(inputs).items()
+        }
+
+    def named(self, inputs):
+        """Dict of name to array, for inputs in the models' own structure."""
+        return dict(inputs) if self._is_dict else {SINGLE_INPUT: inputs}
+
+    def widen(self, inputs):
+        """Takes more inputs into the value ranges."""
+        for name, array in self.named(inputs).items():
+            low, high = self._specs[name]["range"]
+            self._specs[name]["range"] = [
+                min(low, float(array.min())),
+                max(high, float(array.max())),
+            ]
+
+    def describe(self):
+        """List of names, shapes, types and ranges, as in the manifest."""
+        return list(self._specs.values())
+
+    def write_saved_model(self, folder, model, outputs):
+        """Writes a SavedModel with the one signature `serving_default`.
+
+        Args:
+            folder: path to write to.
+            model: built `keras.Model`.
+            outputs: function from what the model returns to a dict of named
+                outputs.
+        """
+        import tensorflow as tf
+
+        specs = {
+            name: tf.TensorSpec(spec["shape"], spec["dtype"], name=name)
+            for name, spec in self._specs.items()
+        }
+        # Only an export archive carries a Keras 3 model's weights over, and
+        # an endpoint called "serve" would hide this one from the converter.
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint(
+            ENDPOINT,
+            lambda x: outputs(model(x, training=False)),
+            input_signature=[specs if self._is_dict else specs[SINGLE_INPUT]],
+        )
+        archive.write_out(str(folder), verbose=False)

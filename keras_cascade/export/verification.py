@@ -1,0 +1,156 @@
+"""Runs the exported files and compares them with Keras."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.export.errors import ExportError
+
+SMALL_BATCHES = (1, 7)
+SMALL_BATCH_ROWS = 64
+#: Float32 arithmetic in another order moves a probability by about 1e-6.
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass
+class Comparison:
+    """The exported student against Keras, on the same examples.
+
+    Attributes:
+        scores: float32 array, of the exported file.
+        student_correct: bool array, of the exported file.
+        teacher_correct: bool array, of the Keras teacher.
+        sample_weight: float array or `None`.
+        flips: int, examples that one keeps and the other delegates.
+        max_probability_difference: float.
+        max_score_difference: float.
+        batch_sizes: list of int that were run.
+        examples: `Fingerprint` of the inputs.
+    """
+
+    scores: np.ndarray
+    student_correct: np.ndarray
+    teacher_correct: np.ndarray
+    sample_weight: np.ndarray | None
+    flips: int
+    max_probability_difference: float
+    max_score_difference: float
+    batch_sizes: list
+    examples: Fingerprint
+
+    def describe(self):
+        """The manifest's `verification` entry."""
+        return {
+            "examples": len(self.scores),
+            "batch_sizes": self.batch_sizes,
+            "decision_flips": self.flips,
+            "max_probability_difference": self.max_probability_difference,
+            "max_score_difference": self.max_score_difference,
+        }
+
+
+def compare(student, student_with_gate, ask_teacher, batches, signature):
+    """Runs both students and the teacher over labelled batches.
+
+    Args:
+        student: `StudentInterpreter` of the exported file.
+        student_with_gate: `StudentWithGate` that it was made from.
+        ask_teacher: function from inputs to the teacher's probabilities.
+        batches: iterable of `(x, y, sample_weight)`.
+        signature: `Signature`; learns the inputs' value ranges.
+
+    Returns:
+        `Comparison`.
+
+    Raises:
+        ExportError: the file's outputs are not those of Keras.
+    """
+    columns = {"score": [], "student": [], "teacher": [], "weight": []}
+    flips, probability_gap, score_gap = 0, 0.0, 0.0
+    examples, sizes = Fingerprint(), set()
+    for number, (x, y, weight) in enumerate(batches):
+        signature.widen(x)
+        examples.update(x)
+        named = signature.named(x)
+        shipped = student.run(named)
+        keras_outputs = student_with_gate.predict_on_batch(x)
+        sizes.add(rows_of(x))
+        if number == 0:
+            sizes |= _run_small_batches(student, named, shipped)
+        labels = np.asarray(y).reshape(-1)
+        flips += int((shipped["delegate"] != keras_outputs["delegate"]).sum())
+        probability_gap = max(
+            probability_gap, _gap(shipped, keras_outputs, "probabilities")
+        )
+        score_gap = max(score_gap, _gap(shipped, keras_outputs, "score"))
+        columns["score"].append(shipped["score"])
+        columns["student"].append(
+            shipped["probabilities"].argmax(axis=-1) == labels
+        )
+        columns["teacher"].append(ask_teacher(x).argmax(axis=-1) == labels)
+        columns["weight"].append(weight)
+    if not columns["score"]:
+        raise ValueError("Expected at least one calibration example.")
+    if probability_gap > TOLERANCE:
+        raise ExportError(
+            "The exported student does not answer as Keras does: its "
+            f"probabilities differ by up to {probability_gap:.2g}, where "
+            f"{TOLERANCE:.0e} is expected. The file was not kept."
+        )
+    weights = columns["weight"]
+    return Comparison(
+        scores=np.concatenate(columns["score"]),
+        student_correct=np.concatenate(columns["student"]),
+        teacher_correct=np.concatenate(columns["teacher"]),
+        sample_weight=None if weights[0] is None else np.concatenate(weights),
+        flips=flips,
+        max_probability_difference=probability_gap,
+        max_score_difference=score_gap,
+        batch_sizes=sorted(sizes),
+        examples=examples,
+    )
+
+
+def check_teacher(teacher, ask_teacher, x, signature):
+    """Compares an exported teacher with Keras at two batch sizes."""
+    for rows in (1, 7):
+        part = take_rows(x, slice(0, rows))
+        logits = teacher.logits(signature.named(part))
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        shipped = shifted / shifted.sum(axis=-1, keepdims=True)
+        gap = float(np.abs(shipped - ask_teacher(part)).max())
+        if not gap <= TOLERANCE:
+            raise ExportError(
+                "The exported teacher does not answer as Keras does: its "
+                f"probabilities differ by up to {gap:.2g}, where "
+                f"{TOLERANCE:.0e} is expected."
+            )
+
+
+def _run_small_batches(student, named, expected):
+    """A dynamic batch can collapse to one size: runs others too."""
+    rows = min(SMALL_BATCH_ROWS, len(expected["score"]))
+    for size in SMALL_BATCHES:
+        for start in range(0, rows, size):
+            cut = slice(start, min(start + size, rows))
+            part = student.run({k: v[cut] for k, v in named.items()})
+            for name, whole in expected.items():
+                same_shape = part[name].shape == whole[cut].shape
+                if not same_shape or not np.allclose(
+                    part[name], whole[cut], rtol=1e-3, atol=TOLERANCE
+                ):
+                    raise ExportError(
+                        f"The exported student's '{name}' depends on the "
+                        f"batch size: {size} rows answer otherwise than "
+                        f"{len(whole)}."
+                    )
+    return set(SMALL_BATCHES)
+
+
+def _gap(shipped, expected, name):
+    difference = np.abs(shipped[name] - expected[name])
+    if not np.isfinite(difference).all():
+        raise ExportError(f"The exported student's '{name}' holds NaN.")
+    return float(difference.max())

@@ -1,0 +1,90 @@
+"""The base class of gates."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_cascade.tensor_ops import as_float
+
+
+class Gate(keras.layers.Layer):
+    """Scores how sure the student is, and decides who answers.
+
+    A gate maps student logits to one float per example, **higher = surer**.
+    An example is delegated to the teacher when `score < threshold` and kept
+    when `score >= threshold`; a score that is not a number is delegated.
+
+    A subclass implements `score(logits)`. Scores are computed in float32,
+    whatever the student's precision, with operations that TFLite has built
+    in.
+
+    Args:
+        threshold: finite float. The starting threshold, until calibration
+            sets another. Defaults to the class's `default_threshold`.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
+
+    Returns:
+        Float tensor of shape `(batch,)`.
+    """
+
+    default_threshold = 0.0
+
+    #: Which of a policy's `gate_defaults()` become which constructor
+    #: argument, for a gate made by name.
+    takes_defaults = {}
+
+    def __init__(self, threshold=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if threshold is None:
+            threshold = self.default_threshold
+        # A weight, so that a new threshold needs no retracing and is saved
+        # with the model.
+        self._threshold = self.add_weight(
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(_checked(threshold)),
+            trainable=False,
+            name="threshold",
+        )
+
+    @property
+    def threshold(self):
+        """The threshold in use, exactly as it is compared (float32)."""
+        return float(ops.convert_to_numpy(self._threshold))
+
+    @threshold.setter
+    def threshold(self, value):
+        self._threshold.assign(_checked(value))
+
+    def score(self, logits):
+        """One float per example, higher = surer."""
+        raise NotImplementedError(f"{type(self).__name__}.score")
+
+    def call(self, logits):
+        return self.score(as_float(logits))
+
+    def delegate(self, score):
+        """Boolean tensor: true where the teacher should answer."""
+        keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))
+        return ops.logical_not(keep)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0],)
+
+    def get_config(self):
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+def _checked(threshold):
+    value = np.float32(threshold)
+    if not np.isfinite(value):
+        raise ValueError(
+            "A gate's threshold must be a finite float32. Received: "
+            f"{threshold!r}. To keep or delegate everything, use "
+            "`numpy.finfo('float32').min` or `.max`."
+        )
+    return float(value)

@@ -1,0 +1,151 @@
+"""The student on every row, the teacher on the rows that need it."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_cascade.datasets.batches import (
+    concatenate_rows,
+    rows_of,
+    take_rows,
+)
+from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.gates import StudentWithGate
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What calibration needs to know of each example.
+
+    Attributes:
+        scores: float32 array `(examples,)`.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: float array `(examples,)` or `None`.
+        examples: `Fingerprint` of the inputs.
+    """
+
+    scores: np.ndarray
+    student_correct: np.ndarray
+    teacher_correct: np.ndarray
+    sample_weight: np.ndarray | None
+    examples: Fingerprint
+
+
+class TwoStagePass:
+    """Runs a cascade's two models over batches of NumPy arrays.
+
+    Args:
+        ask_teacher: function from a batch of inputs to the teacher's
+            probabilities `(rows, classes)`.
+        student: `keras.Model` from inputs to logits.
+        gate: `Gate`.
+    """
+
+    def __init__(self, ask_teacher, student, gate):
+        self.ask_teacher = ask_teacher
+        self.student_with_gate = StudentWithGate(student, gate)
+
+    def predict(self, batches, on_batch_begin, on_batch_end):
+        """Answers every row; gathers delegated rows into full batches.
+
+        Args:
+            batches: iterable of `(x, y, sample_weight)`.
+            on_batch_begin: function of the batch's number.
+            on_batch_end: function of the batch's number and a dict of its
+                outputs.
+
+        Returns:
+            Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
+            `delegated` `(rows,)`.
+        """
+        parts = {"probabilities": [], "score": [], "delegated": []}
+        queue = _TeacherQueue(self.ask_teacher)
+        offset = 0
+        for step, (x, _, _) in enumerate(batches):
+            on_batch_begin(step)
+            outputs = self.student_with_gate.predict_on_batch(x)
+            parts["probabilities"].append(outputs["probabilities"])
+            parts["score"].append(outputs["score"])
+            parts["delegated"].append(outputs["delegate"])
+            queue.add(x, outputs["delegate"], offset)
+            offset += rows_of(x)
+            on_batch_end(step, {"outputs": outputs})
+        if not offset:
+            raise ValueError("Expected at least one example. Received none.")
+        answer = {name: np.concatenate(part) for name, part in parts.items()}
+        for rows, probabilities in queue.finish():
+            answer["probabilities"][rows] = probabilities
+        return answer
+
+    def judge(self, batches):
+        """Scores every example and asks both models for the right class.
+
+        Args:
+            batches: iterable of `(x, y, sample_weight)`.
+
+        Returns:
+            `Judged`.
+        """
+        scores, student, teacher, weights = [], [], [], []
+        examples = Fingerprint()
+        for x, y, weight in batches:
+            examples.update(x)
+            outputs = self.student_with_gate.predict_on_batch(x)
+            labels = np.asarray(y).reshape(-1)
+            probabilities = self.ask_teacher(x)
+            scores.append(outputs["score"])
+            student.append(outputs["logits"].argmax(axis=-1) == labels)
+            teacher.append(probabilities.argmax(axis=-1) == labels)
+            weights.append(weight)
+        return Judged(
+            scores=np.concatenate(scores),
+            student_correct=np.concatenate(student),
+            teacher_correct=np.concatenate(teacher),
+            sample_weight=(
+                None if weights[0] is None else np.concatenate(weights)
+            ),
+            examples=examples,
+        )
+
+
+class _TeacherQueue:
+    """Collects delegated rows until they fill a batch for the teacher."""
+
+    def __init__(self, ask_teacher):
+        self._ask_teacher = ask_teacher
+        self._inputs, self._rows, self._answers = [], [], []
+        self._waiting = 0
+        self._batch_size = 0
+
+    def add(self, x, delegate, offset):
+        self._batch_size = max(self._batch_size, rows_of(x))
+        rows = np.flatnonzero(delegate)
+        if not rows.size:
+            return
+        self._inputs.append(take_rows(x, rows))
+        self._rows.append(offset + rows)
+        self._waiting += rows.size
+        if self._waiting >= self._batch_size:
+            self._run(self._batch_size)
+
+    def finish(self):
+        if self._waiting:
+            self._run(self._waiting)
+        return self._answers
+
+    def _run(self, count):
+        inputs = concatenate_rows(self._inputs)
+        rows = np.concatenate(self._rows)
+        answer = self._ask_teacher(take_rows(inputs, slice(0, count)))
+        self._answers.append((rows[:count], answer))
+        self._inputs = [take_rows(inputs, slice(count, None))]
+        self._rows = [rows[count:]]
+        self._waiting -= count
+
+
+def probabilities_of(model, x):
+    """Probabilities of a model that outputs logits, for one batch."""
+    logits = np.asarray(model.predict_on_batch(x), dtype="float32")
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))

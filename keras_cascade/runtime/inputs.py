@@ -1,0 +1,80 @@
+"""Checks inputs against a bundle's manifest, before any model sees them."""
+
+import numpy as np
+
+
+def prepare_inputs(x, specs, allow_single=True):
+    """Brings inputs into the form that the models take.
+
+    Args:
+        x: array, or dict of input name to array; one example or a batch.
+        specs: list of `{"name", "shape", "dtype"}` with the batch first, as
+            in the manifest.
+        allow_single: bool. Takes one example without a batch axis as a batch
+            of one. Defaults to `True`.
+
+    Returns:
+        Dict of input name to array, each with a batch axis.
+
+    Raises:
+        ValueError: names, shapes, types or values do not fit.
+    """
+    names = [spec["name"] for spec in specs]
+    if not isinstance(x, dict):
+        if len(names) > 1:
+            raise ValueError(
+                f"Expected a dict with the inputs {names}. Received: "
+                f"{type(x).__name__}."
+            )
+        x = {names[0]: x}
+    if set(x) != set(names):
+        raise ValueError(f"Expected the inputs {names}. Received: {sorted(x)}.")
+    inputs = {
+        s["name"]: _prepare_one(x[s["name"]], s, allow_single) for s in specs
+    }
+    rows = {name: len(array) for name, array in inputs.items()}
+    if len(set(rows.values())) != 1:
+        raise ValueError(
+            "Expected every input to have the same number of rows. "
+            f"Received: {rows}."
+        )
+    if not rows[names[0]]:
+        raise ValueError("Expected at least one row. Received none.")
+    return inputs
+
+
+def _prepare_one(values, spec, allow_single):
+    name, dtype = spec["name"], np.dtype(spec["dtype"])
+    try:
+        given = np.asarray(values)
+    except ValueError:
+        raise ValueError(
+            f"Expected input '{name}' to be an array of {dtype}. Received "
+            "rows of different lengths."
+        ) from None
+    if given.dtype.kind not in "biuf" or (
+        dtype.kind in "iu" and given.dtype.kind == "f"
+    ):
+        raise ValueError(
+            f"Expected input '{name}' to hold {dtype}. Received: {given.dtype}."
+        )
+    shape = spec["shape"]
+    if allow_single and given.ndim == len(shape) - 1:
+        given = given[None]
+    fits = given.ndim == len(shape) and all(
+        wanted is None or wanted == found
+        for wanted, found in zip(shape[1:], given.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ["batch", *shape[1:]]
+        raise ValueError(
+            f"Expected input '{name}' of shape {wanted}. Received: "
+            f"{list(given.shape)}."
+        )
+    array = given.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"Expected finite values in input '{name}'. Received NaN or "
+            "infinity."
+        )
+    return array

@@ -1,0 +1,78 @@
+"""Package metadata: what to install, for whom, under which licence."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = {}
+exec((HERE / "keras_cascade" / "version.py").read_text(), VERSION)
+
+# The versions that resolve together. TensorFlow, not tensorflow-cpu: the
+# optional packages pull TensorFlow itself.
+BASE = [
+    "ai-edge-litert==2.3.0",
+    "httpx>=0.27",
+    "importlib_resources",  # tensorflow-datasets needs it, undeclared
+    "jinja2>=3.1",
+    "jsonschema>=4.20",
+    "keras>=3.15.1,<3.16",
+    "matplotlib>=3.8",
+    "numpy>=2.0",
+    "rich>=13",
+    "scikit-learn>=1.5",
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-datasets>=4.9.10",
+    "typer>=0.12",
+]
+SERVE = ["kserve==0.21.0"]
+TEXT = ["keras-nlp==0.32.*"]
+OPTIMIZE = [
+    "ai-edge-quantizer==0.10.0",
+    "tensorflow-model-optimization==0.8.1",
+    "tf-keras>=2.21,<2.22",
+]
+ONNX = ["onnxruntime>=1.31", "tf2onnx==1.17.0"]
+SCALE = ["ray[data]==2.60.0"]
+TEST = [*SERVE, "hypothesis>=6", "pytest>=8", "ruff>=0.6"]
+
+setup(
+    name="keras-cascade",
+    version=VERSION["__version__"],
+    description=(
+        "A small model on the device, a large one in the cloud, and a gate "
+        "that knows when to ask: selective distillation for Keras."
+    ),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["keras_cascade", "keras_cascade.*"]),
+    package_data={
+        "keras_cascade.bundle": ["*.json"],
+        "keras_cascade.export": ["*.jinja"],
+        "keras_cascade.evaluation": ["*.jinja"],
+    },
+    install_requires=BASE,
+    extras_require={
+        "serve": SERVE,
+        "text": TEXT,
+        "optimize": OPTIMIZE,
+        "onnx": ONNX,
+        "scale": SCALE,
+        "test": TEST,
+        "all": [*SERVE, *TEXT, *OPTIMIZE, *ONNX, *SCALE, *TEST],
+    },
+    entry_points={
+        "console_scripts": ["keras-cascade = keras_cascade.cli.main:main"]
+    },
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
