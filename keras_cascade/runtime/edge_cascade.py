@@ -109,6 +109,25 @@ class EdgeCascade:
             teacher_error=error,
         )
 
+    def predict_alone(self, x):
+        """The student's answers on every row, whatever the gate says.
+
+        Args:
+            x: as in `predict`.
+
+        Returns:
+            `EdgePrediction` with every `source` `"edge"`.
+        """
+        outputs = self._student.run(prepare_inputs(x, self.bundle.inputs))
+        labels = outputs["probabilities"].argmax(axis=-1)
+        return EdgePrediction(
+            labels=labels,
+            probabilities=outputs["probabilities"],
+            score=outputs["score"],
+            source=np.full(len(labels), "edge", dtype="<U13"),
+            classes=self.bundle.classes,
+        )
+
     def close(self):
         """Closes the teacher's connections."""
         if hasattr(self.teacher, "close"):

@@ -1,5 +1,6 @@
 """The teacher behind a standard protocol."""
 
 from keras_cascade.serving.server import serve
+from keras_cascade.serving.server_process import ServerProcess
 
-__all__ = ["serve"]
+__all__ = ["ServerProcess", "serve"]

@@ -1,0 +1,202 @@
+"""The commands: options and help here, the work elsewhere.
+
+Heavy imports stay inside the functions, so that `--help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="digits, fashion_mnist, tfds:NAME, dir:PATH, npz:PATH or csv:PATH",
+        metavar="SPEC",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON to stdout")]
+Seed = Annotated[int, typer.Option(help="of splits and weights")]
+
+
+def register(app):
+    """Adds every command to the app."""
+    for command in (
+        demo, train, calibrate, evaluate, export, predict, serve,
+    ):  # fmt: skip
+        app.command()(command)
+
+
+def demo(
+    dataset: Data = "digits",
+    output: Annotated[
+        Path, typer.Option(help="folder for bundle and report")
+    ] = Path("runs/demo"),
+    distillation: Annotated[
+        str, typer.Option(help="distillation policy: standard or margin")
+    ] = "standard",
+    max_delegation_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="share of inputs that may reach the teacher"
+        ),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Train, calibrate, export, serve and use a cascade on real data.
+
+    Example: keras-cascade demo --dataset fashion_mnist --output runs/fm
+    """
+    from keras_cascade.cli.console import people, show_demo
+    from keras_cascade.cli.demo import run_demo
+
+    report = run_demo(
+        dataset,
+        output,
+        people(),
+        distillation,
+        max_delegation_rate,
+        seed,
+        overwrite=True,
+    )
+    show_demo(report, output, as_json)
+
+
+def train(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="the .keras file to write")],
+    teacher: Annotated[
+        Path | None, typer.Option(help="trained .keras model with logits")
+    ] = None,
+    student: Annotated[
+        Path | None, typer.Option(help=".keras model with logits")
+    ] = None,
+    distillation: Annotated[
+        str, typer.Option(help="standard or margin")
+    ] = "standard",
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Distil a teacher into a student and save the cascade.
+
+    Without --teacher and --student, reference models for images are used.
+
+    Example: keras-cascade train --data digits --output cascade.keras
+    """
+    from keras_cascade.cli import work
+    from keras_cascade.cli.console import people, show
+
+    result = work.train(
+        data, output, teacher, student, distillation, epochs, seed, people()
+    )
+    show(result, as_json, f"trained on {data}")
+
+
+def calibrate(
+    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    data: Data,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="max_delegation_rate=R, min_accuracy=A or max_accuracy_drop=E"
+        ),
+    ] = "max_accuracy_drop=0.01",
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Set the threshold on the calibration split; updates the saved file.
+
+    Example: keras-cascade calibrate cascade.keras --data digits
+    --objective max_delegation_rate=0.2
+    """
+    from keras_cascade.cli import work
+    from keras_cascade.cli.console import show
+
+    result = work.calibrate(cascade, data, objective, seed)
+    show(result, as_json, f"{cascade}, on the calibration split")
+
+
+def evaluate(
+    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    data: Data,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Measure student, teacher and cascade on the test split.
+
+    Example: keras-cascade evaluate cascade.keras --data digits
+    """
+    from keras_cascade.cli import work
+    from keras_cascade.cli.console import show
+
+    result = work.evaluate(cascade, data, seed)
+    show(result, as_json, f"{cascade}, on the test split")
+
+
+def export(
+    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="folder of the bundle")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace an existing bundle")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Write the bundle, verified in LiteRT on the calibration split.
+
+    Example: keras-cascade export cascade.keras --data digits --output bundle
+    """
+    from keras_cascade.cli import work
+    from keras_cascade.cli.console import show
+
+    result = work.export(cascade, data, output, overwrite, seed)
+    show(result, as_json, f"bundle {output}")
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    input: Annotated[
+        Path, typer.Option(help="an image, or a .npy file with a batch")
+    ],
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="URL of a served teacher, or 'local'"),
+    ] = None,
+    on_failure: Annotated[
+        str,
+        typer.Option(help="answer, abstain or raise without the teacher"),
+    ] = "raise",
+    as_json: Json = False,
+):
+    """Answer inputs with an exported bundle.
+
+    Example: keras-cascade predict bundle --input digit.png --teacher local
+    """
+    from keras_cascade.cli.console import show_prediction
+    from keras_cascade.cli.predicting import predict_file
+
+    prediction = predict_file(bundle, input, teacher, on_failure)
+    show_prediction(prediction, as_json)
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    exit_with_stdin: Annotated[
+        bool,
+        typer.Option("--exit-with-stdin", help="stop when standard input ends"),
+    ] = False,
+):
+    """Serve a bundle's teacher over HTTP until Ctrl-C.
+
+    Example: keras-cascade serve bundle --port 8501
+    """
+    from keras_cascade.serving.server import serve as run
+
+    run(bundle, host, port, exit_with_stdin)

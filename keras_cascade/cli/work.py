@@ -1,0 +1,149 @@
+"""What train, calibrate, evaluate and export do."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+
+from keras_cascade import (
+    Cascade,
+    MaxAccuracyDrop,
+    MaxDelegationRate,
+    MinAccuracy,
+    datasets,
+    models,
+)
+from keras_cascade.cli.training import (
+    batched,
+    check_images,
+    train_cascade,
+    train_teacher,
+)
+
+OBJECTIVES = {
+    "max_accuracy_drop": MaxAccuracyDrop,
+    "max_delegation_rate": MaxDelegationRate,
+    "min_accuracy": MinAccuracy,
+}
+REFERENCE_TEACHER_WIDTH = 16
+
+
+def train(
+    spec,
+    output,
+    teacher_file,
+    student_file,
+    distillation,
+    epochs,
+    seed,
+    console,
+):
+    """Trains a cascade and saves it. Returns its test metrics."""
+    _check_keras_ending(output)
+    keras.utils.set_random_seed(seed)
+    splits = datasets.load(spec, seed)
+    data = batched(splits)
+    if teacher_file is None:
+        teacher = train_teacher(
+            splits, data, console, REFERENCE_TEACHER_WIDTH, epochs
+        )
+    else:
+        teacher = load_model(teacher_file)
+    if student_file is None:
+        check_images(splits)
+        student = models.image_student(splits.input_shape, splits.classes)
+    else:
+        student = load_model(student_file)
+    cascade, _ = train_cascade(
+        teacher, student, distillation, data, console, epochs
+    )
+    _save(cascade, output)
+    metrics = cascade.evaluate(data["test"], return_dict=True, verbose=0)
+    return {"cascade": str(output), **metrics}
+
+
+def calibrate(cascade_file, spec, objective, seed):
+    """Calibrates a saved cascade in place. Returns the operating point."""
+    cascade = load_cascade(cascade_file)
+    data = batched(datasets.load(spec, seed))
+    point = cascade.calibrate(data["calibration"], parse_objective(objective))
+    _save(cascade, cascade_file)
+    return point.to_dict()
+
+
+def evaluate(cascade_file, spec, seed):
+    """Returns the metrics of a saved cascade on the test split."""
+    cascade = load_cascade(cascade_file)
+    data = batched(datasets.load(spec, seed))
+    return cascade.evaluate(data["test"], return_dict=True, verbose=0)
+
+
+def export(cascade_file, spec, output, overwrite, seed):
+    """Exports a saved cascade. Returns what was verified."""
+    cascade = load_cascade(cascade_file)
+    splits = datasets.load(spec, seed)
+    bundle = cascade.export(
+        output,
+        calibration_data=batched(splits)["calibration"],
+        class_names=splits.class_names,
+        overwrite=overwrite,
+    )
+    point = bundle.operating_point()
+    return {
+        "bundle": str(bundle.path),
+        "student_bytes": bundle.manifest["student"]["bytes"],
+        "threshold": point["threshold"],
+        "delegation_rate": point["delegation_rate"],
+        "accuracy": point["accuracy"],
+        **bundle.manifest["verification"],
+    }
+
+
+def parse_objective(text):
+    """An objective from `NAME=NUMBER`."""
+    name, _, value = text.partition("=")
+    try:
+        return OBJECTIVES[name](float(value))
+    except (KeyError, ValueError) as error:
+        reason = f" ({error})" if name in OBJECTIVES and value else ""
+        raise ValueError(
+            f"Expected --objective NAME=NUMBER with a name out of "
+            f"{sorted(OBJECTIVES)}. Received: '{text}'.{reason}"
+        ) from None
+
+
+def load_model(file):
+    """Loads a .keras file."""
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"Expected a .keras file. There is none at '{file}'.")
+    return keras.models.load_model(file)
+
+
+def load_cascade(file):
+    """Loads a .keras file that holds a cascade."""
+    cascade = load_model(file)
+    if not isinstance(cascade, Cascade):
+        raise ValueError(
+            f"Expected '{file}' to hold a cascade, as `keras-cascade train` "
+            f"saves it. Received: a {type(cascade).__name__}."
+        )
+    return cascade
+
+
+def _check_keras_ending(output):
+    if Path(output).suffix != ".keras":
+        raise ValueError(
+            f"Expected --output to end in '.keras'. Received: '{output}'."
+        )
+
+
+def _save(cascade, output):
+    """Saves beside the target and renames: never half a file."""
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        part = Path(folder, output.name)
+        cascade.save(part)
+        os.replace(part, output)
