@@ -76,7 +76,6 @@ class Cascade(SelectiveTrainer):
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
         self._record = CascadeRecord()
-        self._calibration_data = None
         self._prepared = False
 
     # What a user calls.
@@ -234,7 +233,7 @@ class Cascade(SelectiveTrainer):
         )
         self._record.calibration = judged.examples
         self._record.operating_point = point
-        self._calibration_data = data
+        self._record.calibration_data = data
         self.threshold = point.threshold
         return point
 
@@ -256,7 +255,7 @@ class Cascade(SelectiveTrainer):
         from keras_cascade import export
 
         if format == "bundle":
-            kwargs.setdefault("calibration_data", self._calibration_data)
+            kwargs.setdefault("calibration_data", self._record.calibration_data)
             return export.export_bundle(self, filepath, **kwargs)
         if format == "litert":
             return export.export_student(self, filepath, **kwargs)
@@ -318,6 +317,7 @@ class Cascade(SelectiveTrainer):
 
     def prepare(self, x):
         """Looks at the first examples once: builds, checks, counts costs."""
+        batches.check_not_empty(x)
         if self._prepared:
             return x
         inputs, x = batches.first_rows(x)

@@ -19,12 +19,17 @@ class CascadeRecord:
         training: `Fingerprint` of the training examples.
         calibration: `Fingerprint` of the calibration examples.
         operating_point: `OperatingPoint` or `None`.
+        calibration_data: what `calibrate` was given, for `export`; not
+            saved. (As an attribute of a Keras model its dictionaries would
+            become tracked ones, which functional models take for another
+            structure.)
     """
 
     def __init__(self):
         self.training = Fingerprint()
         self.calibration = Fingerprint()
         self.operating_point = None
+        self.calibration_data = None
 
     def refuse_training_data(self, examples):
         """Raises where more than 1 % of `examples` were trained on."""

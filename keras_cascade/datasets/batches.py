@@ -82,6 +82,12 @@ def first_rows(x, count=DEFAULT_BATCH_SIZE):
     return take_rows(inputs, slice(0, count)), x
 
 
+def check_not_empty(x):
+    """Raises where it can be seen without drawing that there is nothing."""
+    if number_of_batches(x) == 0:
+        raise ValueError("Expected at least one example. Received none.")
+
+
 def number_of_batches(x, batch_size=None, steps=None):
     """Number of batches, or `None` where it cannot be known beforehand."""
     if is_array_like(x):

@@ -108,7 +108,10 @@ def export_bundle(
                 compared,
             )
         signature.write_saved_model(
-            folder / TEACHER_FOLDER, cascade.teacher, _as_logits
+            folder / TEACHER_FOLDER,
+            cascade.teacher,
+            _as_logits,
+            [cascade.teacher],
         )
         check_teacher(
             SavedModelTeacher(folder / TEACHER_FOLDER),

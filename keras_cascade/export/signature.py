@@ -52,7 +52,7 @@ class Signature:
         """List of names, shapes, types and ranges, as in the manifest."""
         return list(self._specs.values())
 
-    def write_saved_model(self, folder, model, outputs):
+    def write_saved_model(self, folder, model, outputs, tracked):
         """Writes a SavedModel with the one signature `serving_default`.
 
         Args:
@@ -60,6 +60,8 @@ class Signature:
             model: built `keras.Model`.
             outputs: function from what the model returns to a dict of named
                 outputs.
+            tracked: list of the user's own models in it, whose lookup tables
+                must come along.
         """
         import tensorflow as tf
 
@@ -70,7 +72,8 @@ class Signature:
         # Only an export archive carries a Keras 3 model's weights over, and
         # an endpoint called "serve" would hide this one from the converter.
         archive = keras.export.ExportArchive()
-        archive.track(model)
+        for resource in tracked:
+            archive.track(resource)
         archive.add_endpoint(
             ENDPOINT,
             lambda x: outputs(model(x, training=False)),

@@ -47,7 +47,9 @@ def convert(student_with_gate, signature):
         return {name: outputs[name] for name in OUTPUTS}
 
     with tempfile.TemporaryDirectory() as folder:
-        signature.write_saved_model(folder, student_with_gate, shipped)
+        signature.write_saved_model(
+            folder, student_with_gate, shipped, [student_with_gate.student]
+        )
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         # The default lets in operations that no current interpreter runs.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

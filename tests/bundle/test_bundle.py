@@ -1,0 +1,225 @@
+"""A bundle is whole and as its manifest says, or it is not opened."""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_cascade.bundle import Bundle, BundleError, new_folder
+from keras_cascade.bundle.manifest import check_manifest, write_manifest
+
+
+@pytest.fixture
+def copied(bundle_path, tmp_path):
+    shutil.copytree(bundle_path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(scope="module")
+def manifest(bundle_path):
+    return json.loads((bundle_path / "manifest.json").read_text())
+
+
+def change(folder, edit):
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    edit(manifest)
+    file.write_text(json.dumps(manifest))
+
+
+def test_a_good_bundle(bundle_path):
+    bundle = Bundle.load(bundle_path)
+    assert bundle.classes == ["a", "b", "c", "d"]
+    assert bundle.student_file.is_file()
+    assert (bundle.teacher_folder / "saved_model.pb").is_file()
+    assert bundle.operating_point()["name"] == "default"
+    with pytest.raises(BundleError, match="out of \\['default'\\]"):
+        bundle.operating_point("night")
+
+
+def test_it_can_be_moved(copied):
+    assert Bundle.load(copied).path == copied
+
+
+@pytest.mark.parametrize(
+    "name", ["student.tflite", "teacher/1/saved_model.pb", "manifest.json"]
+)
+def test_a_missing_file(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(BundleError, match=r"lacks|readable manifest"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize("name", ["student.tflite", "teacher/1/saved_model.pb"])
+def test_an_altered_file(copied, name):
+    raw = bytearray((copied / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copied / name).write_bytes(raw)
+    with pytest.raises(BundleError, match="was altered"):
+        Bundle.load(copied)
+
+
+def test_an_added_file(copied):
+    (copied / "teacher/1/assets.extra").write_text("x")
+    with pytest.raises(BundleError, match="does not list"):
+        Bundle.load(copied)
+
+
+def test_a_linked_file(copied, tmp_path):
+    file = copied / "student.tflite"
+    file.rename(tmp_path / "elsewhere.tflite")
+    file.symlink_to(tmp_path / "elsewhere.tflite")
+    with pytest.raises(BundleError, match="without links"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize(
+    "path", ["../student.tflite", "/etc/passwd", "a/../../b", "a\\..\\b"]
+)
+def test_a_path_that_leads_out(copied, path):
+    change(copied, lambda m: m["student"].update(file=path))
+    with pytest.raises(BundleError, match="inside the bundle"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m.update(version=2), "reads version 1"),
+        (lambda m: m.update(format="other"), "format"),
+        (lambda m: m.pop("student"), "'student' is a required property"),
+        (lambda m: m["student"].update(sha256="abc"), "sha256"),
+        (lambda m: m.update(classes=["one"]), "classes"),
+        (lambda m: m["operating_points"].clear(), "operating_points"),
+        (
+            lambda m: m["operating_points"][0].update(delegation_rate=1.5),
+            "delegation_rate",
+        ),
+    ],
+)
+def test_a_manifest_that_does_not_fit(copied, edit, message):
+    change(copied, edit)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", "[" * 100_000])
+def test_a_manifest_that_is_not_one(copied, text):
+    (copied / "manifest.json").write_text(text)
+    with pytest.raises(BundleError):
+        Bundle.load(copied)
+
+
+def test_not_a_number_is_not_json(copied):
+    text = (copied / "manifest.json").read_text()
+    threshold = json.loads(text)["operating_points"][0]["threshold"]
+    (copied / "manifest.json").write_text(text.replace(str(threshold), "NaN"))
+    with pytest.raises(BundleError, match="NaN is not a JSON number"):
+        Bundle.load(copied)
+
+
+def test_no_bundle_at_all(tmp_path):
+    with pytest.raises(BundleError, match="There is none at"):
+        Bundle.load(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="Is this the folder that"):
+        Bundle.load(tmp_path)
+
+
+# Values that no key of the manifest may have.
+junk = st.one_of(
+    st.just({"unknown": 1}), st.just([None]), st.just(-1), st.just("")
+)
+
+
+def paths_in(value, path=()):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*path, key)
+            yield from paths_in(inner, (*path, key))
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_mutated_manifest_is_refused_or_still_fits(manifest, data):
+    mutated = copy.deepcopy(manifest)
+    path = data.draw(st.sampled_from(sorted(paths_in(manifest), key=repr)))
+    target = mutated
+    for key in path[:-1]:
+        target = target[key]
+    if data.draw(st.booleans()):
+        del target[path[-1]]
+    else:
+        target[path[-1]] = data.draw(junk)
+    try:
+        check_manifest(mutated)
+    except BundleError as error:
+        assert "manifest" in str(error)
+        return
+    # What is accepted still has everything that the runtime reads.
+    assert isinstance(mutated["student"]["file"], str)
+    assert len(mutated["student"]["sha256"]) == 64
+    assert len(mutated["classes"]) >= 2
+    assert mutated["input"]
+    assert mutated["operating_points"]
+
+
+def test_a_written_manifest_reads_back(manifest, tmp_path):
+    write_manifest(manifest, tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+    with pytest.raises(BundleError):
+        write_manifest({**manifest, "version": 0}, tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_thresholds_are_written_exactly(manifest):
+    threshold = manifest["operating_points"][0]["threshold"]
+    assert json.loads(json.dumps(threshold)) == threshold
+    assert manifest["gate"]["config"]["threshold"] == threshold
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "bundle"
+    with pytest.raises(RuntimeError), new_folder(target) as work:
+        (work / "half").write_text("x")
+        raise RuntimeError
+    assert list((tmp_path / "deep").iterdir()) == []
+    with new_folder(target) as work:
+        (work / "whole").write_text("first")
+        assert not target.exists()
+    assert [p.name for p in target.iterdir()] == ["whole"]
+
+
+def test_an_existing_folder_is_kept_unless_told(tmp_path):
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "old").write_text("x")
+    with pytest.raises(BundleError, match="exists already"), new_folder(target):
+        pass
+    with pytest.raises(RuntimeError), new_folder(target, overwrite=True):
+        raise RuntimeError
+    assert [p.name for p in target.iterdir()] == ["old"]
+    with new_folder(target, overwrite=True) as work:
+        (work / "new").write_text("x")
+    assert [p.name for p in target.iterdir()] == ["new"]
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_package_needs_neither_tensorflow_nor_keras():
+    code = (
+        "import keras_cascade.bundle, sys; "
+        "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+        check=True,
+    )
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,169 @@
+"""Objectives against brute force over every threshold."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from keras_cascade.calibration import (
+    OBJECTIVES,
+    MaxAccuracyDrop,
+    MaxDelegationRate,
+    MinAccuracy,
+    OperatingPoint,
+    fit_threshold,
+    measure_threshold,
+    objective_from_description,
+)
+from keras_cascade.evaluation import Costs
+from tests.evaluation.test_deferral_curve import judged
+
+
+def every_split(scores, student, teacher):
+    """(rate, accuracy) of each distinct split, least delegation first."""
+    thresholds = [*np.unique(scores), np.inf]
+    for threshold in thresholds:
+        delegated = scores < threshold
+        yield delegated.mean(), np.where(delegated, teacher, student).mean()
+
+
+@given(judged(), st.floats(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_min_accuracy_is_the_cheapest_that_meets_it(case, accuracy):
+    meeting = [r for r, a in every_split(*case) if a >= accuracy - 1e-12]
+    if not meeting:
+        with pytest.raises(ValueError, match="Attainable"):
+            fit_threshold(*case, MinAccuracy(accuracy))
+        return
+    point = fit_threshold(*case, MinAccuracy(accuracy))
+    assert point.delegation_rate == pytest.approx(min(meeting), abs=1e-12)
+    assert point.accuracy >= accuracy - 1e-12
+    assert_threshold_does_what_it_says(point, *case)
+
+
+@given(judged(), st.floats(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_max_accuracy_drop_is_the_cheapest_that_meets_it(case, drop):
+    _, _, teacher = case
+    meeting = [
+        r for r, a in every_split(*case) if teacher.mean() - a <= drop + 1e-12
+    ]
+    point = fit_threshold(*case, MaxAccuracyDrop(drop))
+    assert point.delegation_rate == pytest.approx(min(meeting), abs=1e-12)
+    assert point.accuracy_drop <= drop + 1e-12
+    assert_threshold_does_what_it_says(point, *case)
+
+
+@given(judged(), st.floats(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_max_delegation_rate_spends_the_budget(case, rate):
+    best = max(r for r, _ in every_split(*case) if r <= rate + 1e-12)
+    near = max(0.01, 1 / len(case[0]))
+    assume(abs(rate - best - near) > 1e-9)
+    if rate - best > near:
+        with pytest.raises(ValueError, match="share one score"):
+            fit_threshold(*case, MaxDelegationRate(rate))
+        return
+    point = fit_threshold(*case, MaxDelegationRate(rate))
+    assert point.delegation_rate == pytest.approx(best, abs=1e-12)
+    assert_threshold_does_what_it_says(point, *case)
+
+
+def assert_threshold_does_what_it_says(point, scores, student, teacher):
+    delegated = scores < np.asarray(point.threshold, scores.dtype)
+    answer = np.where(delegated, teacher, student)
+    assert point.delegation_rate == pytest.approx(delegated.mean())
+    assert point.accuracy == pytest.approx(answer.mean())
+
+
+def test_float32_scores_give_a_threshold_that_is_exact_in_float32():
+    scores = np.random.default_rng(0).random(1000, dtype="float32")
+    right = scores > 0.3
+    point = fit_threshold(scores, right, ~right, MaxDelegationRate(0.37))
+    assert float(np.float32(point.threshold)) == point.threshold
+    assert (scores < np.float32(point.threshold)).mean() == 0.37
+
+
+def test_tied_scores_refuse_a_rate_that_does_not_exist():
+    # 69 % share the top score: between 0.31 and 1.0 there is nothing.
+    scores = np.concatenate([np.linspace(0, 0.5, 31), np.ones(69)])
+    right = np.ones(100, bool)
+    with pytest.raises(ValueError, match=r"0\.3100 and 1\.0000"):
+        fit_threshold(scores, right, right, MaxDelegationRate(0.5))
+    point = fit_threshold(
+        scores, right, right, MaxDelegationRate(0.5, tolerance=0.2)
+    )
+    assert point.delegation_rate == pytest.approx(0.31)
+
+
+def test_all_tied():
+    scores, right = np.zeros(50), np.ones(50, bool)
+    with pytest.raises(ValueError, match=r"0\.0000 and 1\.0000"):
+        fit_threshold(scores, right, right, MaxDelegationRate(0.2))
+    assert (
+        fit_threshold(scores, ~right, right, MinAccuracy(1.0)).delegation_rate
+        == 1.0
+    )
+
+
+def test_an_objective_that_cannot_be_met_names_what_can():
+    # The best of all thresholds delegates the first: 3 of 4 right.
+    with pytest.raises(ValueError, match=r"0\.7500, at delegation rate 0\.25"):
+        fit_threshold(
+            [0.1, 0.2, 0.3, 0.4],
+            [False, True, True, False],
+            [True, False, False, False],
+            MinAccuracy(0.9),
+        )
+    with pytest.raises(ValueError, match="Ask for a larger drop"):
+        fit_threshold([0.1], [False], [True], MaxAccuracyDrop(-0.5))
+
+
+def test_weights_and_costs():
+    # Weight 3 of 4 is delegated: amortized 0.1 + 0.75·1.
+    point = fit_threshold(
+        [0.0, 1.0],
+        [False, True],
+        [True, True],
+        MinAccuracy(1.0),
+        sample_weight=[3.0, 1.0],
+        costs=Costs(0.1, 1.0, "teacher passes", "given"),
+    )
+    assert point.delegation_rate == 0.75
+    assert point.amortized_cost == pytest.approx(0.85)
+    assert point.accuracy_drop_bound is None
+
+
+def test_measuring_a_threshold_by_hand():
+    # Scores below 0.5 are delegated; NaN-free comparison is exact.
+    point = measure_threshold(
+        [0.4, 0.5, 0.6, 0.1], [1, 0, 1, 0], [0, 1, 1, 1], 0.5
+    )
+    assert point.delegation_rate == 0.5
+    assert point.accuracy == 0.5  # wrong, wrong, right, right
+    assert point.accuracy_drop == 0.25
+
+
+def test_operating_point_and_objectives_survive_a_dict():
+    point = fit_threshold([0.1, 0.9], [0, 1], [1, 1], MinAccuracy(1.0))
+    assert OperatingPoint.from_dict(point.to_dict()) == point
+    for cls, value in zip(OBJECTIVES.values(), (0.1, 0.2, 0.3), strict=True):
+        again = objective_from_description(cls(value).describe())
+        assert type(again) is cls
+        assert again.get_config() == cls(value).get_config()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MaxDelegationRate(1.5),
+        lambda: MaxDelegationRate("0.2"),
+        lambda: MinAccuracy(-0.1),
+        lambda: MinAccuracy(True),
+        lambda: MaxAccuracyDrop(float("nan")),
+        lambda: fit_threshold([0.1], [1], [1], 0.2),
+    ],
+)
+def test_bad_arguments(make):
+    with pytest.raises(ValueError, match="Expected"):
+        make()

@@ -1,0 +1,258 @@
+"""What ships was run, compared and measured before it was written."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_cascade as kc
+from keras_cascade.export import ExportError, student_export, verification
+from keras_cascade.runtime import SavedModelTeacher, StudentInterpreter
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A cascade on the digits, calibrated, with its splits as arrays."""
+    keras.utils.set_random_seed(0)
+    splits = kc.datasets.load("digits")
+
+    def arrays(part):
+        x, y = zip(*part.as_numpy_iterator(), strict=True)
+        return np.stack(x), np.array(y)
+
+    train, held_out = arrays(splits.train), arrays(splits.calibration)
+    teacher = kc.models.image_teacher(splits.input_shape, 10, width=8)
+    teacher.compile(
+        optimizer=keras.optimizers.Adam(5e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    teacher.fit(*train, epochs=5, verbose=0)
+    cascade = kc.Cascade(teacher, kc.models.image_student((8, 8, 1), 10))
+    cascade.compile(optimizer=keras.optimizers.Adam(5e-3))
+    cascade.fit(*train, epochs=8, verbose=0)
+    cascade.calibrate(held_out, kc.MaxDelegationRate(0.25))
+    return cascade, splits, arrays(splits.test)
+
+
+@pytest.fixture(scope="module")
+def bundle(digits, tmp_path_factory):
+    cascade, splits, _ = digits
+    path = tmp_path_factory.mktemp("bundles") / "digits"
+    return cascade.export(path, class_names=splits.class_names)
+
+
+@pytest.mark.parametrize("size", [1, 7, 256])
+def test_the_file_decides_as_keras_on_the_whole_test_split(
+    digits, bundle, size
+):
+    cascade, _, (x, _) = digits
+    expected = cascade.predict(x, verbose=0)
+    student = StudentInterpreter(bundle.student_file)
+    parts = [
+        student.run({"input": x[i : i + size]}) for i in range(0, len(x), size)
+    ]
+    decisions = np.concatenate([part["delegate"] for part in parts])
+    np.testing.assert_array_equal(decisions, expected["delegated"])
+    scores = np.concatenate([part["score"] for part in parts])
+    np.testing.assert_allclose(scores, expected["score"], atol=1e-5)
+    assert 0.1 < decisions.mean() < 0.4
+
+
+def test_the_manifest_states_what_was_measured_on_the_file(digits, bundle):
+    cascade, splits, _ = digits
+    manifest = bundle.manifest
+    x, y = zip(*splits.calibration.as_numpy_iterator(), strict=True)
+    x, y = np.stack(x), np.array(y)
+    student = StudentInterpreter(bundle.student_file).run({"input": x})
+    delegated = student["delegate"]
+    teacher = cascade.teacher.predict(x, verbose=0).argmax(axis=1) == y
+    right = student["probabilities"].argmax(axis=1) == y
+    point = bundle.operating_point()
+    assert point["delegation_rate"] == pytest.approx(delegated.mean())
+    assert point["accuracy"] == pytest.approx(
+        np.where(delegated, teacher, right).mean()
+    )
+    assert point["threshold"] == cascade.threshold
+    assert manifest["verification"]["decision_flips"] == 0
+    assert manifest["verification"]["examples"] == len(x)
+    assert {1, 7} <= set(manifest["verification"]["batch_sizes"])
+    assert manifest["calibration"]["examples"] == len(x)
+    assert manifest["input"] == [
+        {
+            "name": "input",
+            "shape": [None, 8, 8, 1],
+            "dtype": "float32",
+            "range": [0.0, 1.0],
+        }
+    ]
+    assert manifest["costs"]["student"] == cascade.costs.student
+
+
+def test_the_teacher_answers_as_keras_at_any_batch(digits, bundle):
+    cascade, _, (x, _) = digits
+    teacher = SavedModelTeacher(bundle.teacher_folder)
+    for rows in (1, 2, 64):
+        np.testing.assert_allclose(
+            teacher.logits({"input": x[:rows]}),
+            cascade.teacher.predict(x[:rows], verbose=0),
+            atol=1e-4,
+        )
+
+
+def test_the_model_card_has_the_numbers(bundle):
+    card = (bundle.path / "README.md").read_text()
+    point = bundle.operating_point()
+    assert f"{point['accuracy']:.4f}" in card
+    assert str(point["threshold"]) in card
+    assert "0 decisions" in card
+    assert "promise nothing" in card
+
+
+def test_named_inputs_keep_their_names(blobs, tmp_path):
+    def model(units):
+        parts = {k: keras.Input((3,), name=k) for k in ("left", "right")}
+        x = keras.layers.Concatenate()([parts["left"], parts["right"]])
+        x = keras.layers.Dense(units, activation="relu")(x)
+        return keras.Model(parts, keras.layers.Dense(4)(x))
+
+    def named(x):
+        return {"left": x[:, :3], "right": x[:, 3:]}
+
+    x, y = blobs(200)
+    cascade = kc.Cascade(model(16), model(3))
+    data = (named(x), y)
+    cascade.calibrate(data, kc.MaxDelegationRate(0.3))
+    bundle = cascade.export(tmp_path / "bundle")
+    student = StudentInterpreter(bundle.student_file)
+    assert student.input_names() == ["left", "right"]
+    edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
+    expected = cascade.predict(named(x), verbose=0)
+    found = edge.predict(named(x))
+    np.testing.assert_allclose(
+        found.probabilities, expected["probabilities"], atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        found.source == "cloud", expected["delegated"]
+    )
+
+
+def test_a_cascade_as_teacher_is_exported_too(
+    cascade, dense_model, blobs, tmp_path
+):
+    outer = kc.Cascade(cascade, dense_model(2))
+    outer.calibrate(blobs(100), kc.MaxDelegationRate(0.5))
+    bundle = outer.export(tmp_path / "bundle")
+    x, _ = blobs(50, seed=9)
+    edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
+    np.testing.assert_allclose(
+        edge.predict(x).probabilities,
+        outer.predict(x, verbose=0)["probabilities"],
+        atol=1e-5,
+    )
+
+
+def test_an_uncalibrated_cascade_says_so(cascade, blobs, tmp_path):
+    bundle = cascade.export(tmp_path / "bundle", calibration_data=blobs(60))
+    point = bundle.operating_point()
+    assert point["objective"] is None
+    assert point["threshold"] == cascade.threshold
+
+
+def test_decisions_that_flip_are_fitted_again(
+    cascade, blobs, tmp_path, monkeypatch
+):
+    """A conversion that shifts every score by a constant."""
+    data = blobs(200)
+    cascade.calibrate(data, kc.MaxDelegationRate(0.3))
+    before = cascade.threshold
+    run = StudentInterpreter.run
+
+    def shifted(self, inputs):
+        outputs = run(self, inputs)
+        outputs["score"] = outputs["score"] / 2
+        return {
+            **outputs,
+            "delegate": ~(outputs["score"] >= np.float32(cascade.threshold)),
+        }
+
+    monkeypatch.setattr(StudentInterpreter, "run", shifted)
+    monkeypatch.setattr(verification, "_run_small_batches", lambda *_: {1, 7})
+    bundle = cascade.export(tmp_path / "bundle")
+    point = bundle.operating_point()
+    assert point["threshold"] == pytest.approx(before / 2, rel=1e-4)
+    assert point["delegation_rate"] == pytest.approx(0.3)
+    assert cascade.threshold == before
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(
+    cascade, blobs, tmp_path, monkeypatch
+):
+    run = StudentInterpreter.run
+
+    def wrong(self, inputs):
+        outputs = run(self, inputs)
+        outputs["probabilities"] = outputs["probabilities"][:, ::-1]
+        return outputs
+
+    monkeypatch.setattr(StudentInterpreter, "run", wrong)
+    with pytest.raises(ExportError, match="does not answer as Keras does"):
+        cascade.export(tmp_path / "bundle", calibration_data=blobs(60))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_operations_that_no_interpreter_runs_are_refused(
+    dense_model, blobs, tmp_path
+):
+    @keras.saving.register_keras_serializable("tests")
+    class Roll(keras.layers.Layer):
+        def call(self, inputs):
+            return keras.ops.roll(inputs, 1, axis=1)
+
+    student = keras.Sequential(
+        [keras.Input((6,)), Roll(), keras.layers.Dense(4)]
+    )
+    cascade = kc.Cascade(dense_model(8), student)
+    with pytest.raises(ExportError, match=r"Not built in: .*Roll"):
+        cascade.export(tmp_path / "bundle", calibration_data=blobs(60))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_student_alone(cascade, blobs, tmp_path):
+    x, _ = blobs(10)
+    cascade.prepare(x)
+    cascade.export(tmp_path / "s.tflite", format="litert", example_inputs=x)
+    found = StudentInterpreter(tmp_path / "s.tflite").run({"input": x})
+    expected = cascade.student.predict(x, verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(
+        found["probabilities"].argmax(axis=1), expected
+    )
+
+
+def test_bad_arguments(cascade, blobs, tmp_path):
+    with pytest.raises(ValueError, match="Received neither"):
+        cascade.export(tmp_path / "bundle")
+    with pytest.raises(ValueError, match="Expected 4 class names"):
+        cascade.export(
+            tmp_path / "bundle",
+            calibration_data=blobs(60),
+            class_names=["a"],
+        )
+    with pytest.raises(ValueError, match="Received: 'onyx'"):
+        cascade.export(tmp_path / "bundle", format="onyx")
+    with pytest.raises(ValueError, match=r"ends in '\.tflite'"):
+        student_export.export_student(cascade, "x.bin", blobs(4)[0])
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("mine")
+    with pytest.raises(ValueError, match="exists already"):
+        cascade.export(tmp_path / "kept", calibration_data=blobs(60))
+    assert (tmp_path / "kept" / "file").read_text() == "mine"
+
+
+def test_the_manifest_fits_its_published_schema(bundle):
+    schema_file = kc.bundle.manifest.__file__.replace(
+        "manifest.py", "manifest.schema.json"
+    )
+    with open(schema_file, encoding="utf-8") as stream:
+        required = json.load(stream)["required"]
+    assert set(required) <= set(bundle.manifest)
