@@ -73,7 +73,7 @@ def first_rows(x, count=DEFAULT_BATCH_SIZE):
     if hasattr(x, "__next__"):
         first = next(x, None)
         x = x if first is None else itertools.chain([first], x)
-        head = [] if first is None else [first]
+        head = iter([] if first is None else [first])
     else:
         head = x
     inputs = next((batch[0] for batch in iterate_batches(head)), None)

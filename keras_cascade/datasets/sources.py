@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def tensorflow_dataset(name, seed):
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name)
+    builder.download_and_prepare()
     supervised = builder.info.supervised_keys
     if supervised is None or "train" not in builder.info.splits:
         raise ValueError(
@@ -52,7 +54,6 @@ def tensorflow_dataset(name, seed):
             "a 'train' split and (input, label) keys. Received: splits "
             f"{sorted(builder.info.splits)}, keys {supervised}."
         )
-    builder.download_and_prepare()
     label_names = builder.info.features[supervised[1]].names
 
     def arrays(split):
@@ -157,10 +158,11 @@ def _fashion_mnist_arrays():
             for part in ("train", "t10k")
             for kind in ("images-idx3", "labels-idx1")
         )
-    import keras
-
-    cached = Path(keras.config.keras_home()) / "datasets" / "fashion-mnist"
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    cached = home / "datasets" / "fashion-mnist"
     if cached.is_dir():
+        import keras
+
         (x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
         return x, y, x_test, y_test
     import tensorflow_datasets as tfds

@@ -1,0 +1,277 @@
+"""The command line in this process, and its errors from the outside."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from keras_cascade.cli.main import app
+
+COMMANDS = (
+    "demo",
+    "train",
+    "calibrate",
+    "evaluate",
+    "export",
+    "predict",
+    "serve",
+)
+
+
+@pytest.fixture
+def run():
+    """Runs a command and returns what it printed; raises what it raised."""
+
+    def invoke(*arguments):
+        result = CliRunner().invoke(
+            app, [str(a) for a in arguments], catch_exceptions=False
+        )
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return invoke
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """An .npz file of points around four centres, and its spec."""
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 4
+    x = rng.normal(size=(4, 6))[y] + 0.5 * rng.normal(size=(600, 6))
+    file = tmp_path_factory.mktemp("data") / "points.npz"
+    np.savez(file, x=x.astype("float32"), y=y)
+    return f"npz:{file}"
+
+
+def save_model(path, classes=4, activation=None):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="tanh"),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run, command):
+    text = run(command, "--help")
+    assert f"Example: keras-cascade {command}" in " ".join(text.split())
+
+
+def test_the_line_step_by_step(run, points, tmp_path):
+    teacher = save_model(tmp_path / "teacher.keras")
+    student = save_model(tmp_path / "student.keras")
+    cascade, bundle = tmp_path / "c.keras", tmp_path / "bundle"
+    trained = json.loads(
+        run(
+            "train",
+            "--data",
+            points,
+            "--teacher",
+            teacher,
+            "--student",
+            student,
+            "--output",
+            cascade,
+            "--epochs",
+            2,
+            "--json",
+        )
+    )
+    assert 0 <= trained["cascade_accuracy"] <= 1
+    point = json.loads(
+        run(
+            "calibrate",
+            cascade,
+            "--data",
+            points,
+            "--objective",
+            "max_delegation_rate=0.3",
+            "--json",
+        )
+    )
+    assert point["delegation_rate"] == pytest.approx(0.3, abs=0.01)
+    measured = json.loads(run("evaluate", cascade, "--data", points, "--json"))
+    exported = json.loads(
+        run("export", cascade, "--data", points, "--output", bundle, "--json")
+    )
+    assert exported["decision_flips"] == 0
+    assert exported["threshold"] == point["threshold"]
+    assert exported["delegation_rate"] == point["delegation_rate"]
+    assert measured["delegation_rate"] == pytest.approx(0.3, abs=0.15)
+    np.save(tmp_path / "x.npy", np.ones((3, 6), "float32"))
+    answer = json.loads(
+        run(
+            "predict",
+            bundle,
+            "--input",
+            tmp_path / "x.npy",
+            "--teacher",
+            "local",
+            "--json",
+        )
+    )
+    assert len(answer["rows"]) == 3
+    assert {row["source"] for row in answer["rows"]} <= {"edge", "cloud"}
+    table = run(
+        "predict", bundle, "--input", tmp_path / "x.npy", "--teacher", "local"
+    )
+    assert "source" in table
+
+
+def test_reference_models_and_an_image(run, tmp_path):
+    cascade, bundle = tmp_path / "c.keras", tmp_path / "bundle"
+    run(
+        "train",
+        "--data",
+        "digits",
+        "--output",
+        cascade,
+        "--epochs",
+        1,
+        "--distillation",
+        "standard",
+    )
+    run("export", cascade, "--data", "digits", "--output", bundle)
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+    answer = json.loads(
+        run(
+            "predict",
+            bundle,
+            "--input",
+            tmp_path / "a.png",
+            "--teacher",
+            "local",
+            "--json",
+        )
+    )
+    assert answer["rows"][0]["name"] in [str(c) for c in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "digits", "--output", "c.h5"], "end in '.keras'"),
+        (["train", "--data", "nope", "--output", "c.keras"], "data spec"),
+        (["evaluate", "nope.keras", "--data", "digits"], "none at 'nope"),
+        (["demo", "--dataset", "csv:nope"], "expected a CSV file"),
+        (["demo", "--distillation", "magic"], "Received: 'magic'"),
+        (["serve", "nope"], "There is none at 'nope'"),
+    ],
+)
+def test_bad_input_in_one_sentence(
+    run, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        run(*arguments)
+    assert not list(tmp_path.glob("*.keras"))
+
+
+def test_models_that_do_not_fit(run, points, tmp_path):
+    good = save_model(tmp_path / "good.keras")
+    five = save_model(tmp_path / "five.keras", classes=5)
+    three = save_model(tmp_path / "three.keras", classes=3)
+    softmax = save_model(tmp_path / "soft.keras", activation="softmax")
+
+    def train(teacher, student):
+        run(
+            "train",
+            "--data",
+            points,
+            "--teacher",
+            teacher,
+            "--student",
+            student,
+            "--output",
+            tmp_path / "c.keras",
+        )
+
+    with pytest.raises(ValueError, match="teacher 5, student 4"):
+        train(five, good)
+    with pytest.raises(ValueError, match="Remove the softmax"):
+        train(good, softmax)
+    with pytest.raises(ValueError, match="Expected labels from 0 to 2"):
+        train(three, three)
+    with pytest.raises(ValueError, match="to hold a cascade"):
+        run("evaluate", good, "--data", points)
+    assert not (tmp_path / "c.keras").exists()
+
+
+@pytest.mark.parametrize(
+    "objective", ["max_accuracy_drop", "nope=1", "min_accuracy=2", ""]
+)
+def test_bad_objectives(run, points, tmp_path, objective):
+    from keras_cascade.cli.work import parse_objective
+
+    with pytest.raises(ValueError, match="--objective NAME=NUMBER"):
+        parse_objective(objective)
+
+
+def outside(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_cascade.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def test_from_outside_a_failure_is_one_line_and_status_1(tmp_path, bundle_path):
+    np.save(tmp_path / "x.npy", np.zeros((40, 6), "float32"))
+    for arguments, words in (
+        (["evaluate", "nope.keras", "--data", "digits"], "There is none at"),
+        (
+            [
+                "predict",
+                bundle_path,
+                "--input",
+                "x.npy",
+                "--teacher",
+                "http://127.0.0.1:9/v1/models/teacher",
+            ],
+            "The teacher does not answer at",
+        ),
+        (["predict", "nope", "--input", "x.npy"], "There is none at 'nope'"),
+    ):
+        found = outside(*arguments, cwd=tmp_path)
+        assert found.returncode == 1
+        assert found.stdout == ""
+        (line,) = found.stderr.strip().splitlines()
+        assert line.startswith("Error: ")
+        assert words in line
+
+
+def test_from_outside_bad_usage_is_status_2(tmp_path):
+    found = outside("evaluate", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+
+
+def test_from_outside_success_writes_json_and_nothing_else(
+    tmp_path, bundle_path
+):
+    np.save(tmp_path / "x.npy", np.zeros((2, 6), "float32"))
+    found = outside(
+        "predict",
+        bundle_path,
+        "--input",
+        "x.npy",
+        "--on-failure",
+        "answer",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert found.returncode == 0
+    assert found.stderr == ""
+    assert len(json.loads(found.stdout)["rows"]) == 2

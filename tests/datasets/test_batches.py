@@ -1,0 +1,168 @@
+"""Batches, fingerprints and the watcher."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_cascade.datasets import batches, fingerprint
+from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
+from keras_cascade.datasets.watched import Watcher
+
+X = {"a": np.arange(20.0).reshape(10, 2), "b": np.arange(10)}
+Y = np.arange(10) % 3
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        rows = slice(4 * i, 4 * i + 4)
+        return batches.take_rows(X, rows), Y[rows]
+
+
+def sources():
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+    return {
+        "arrays": (X, Y),
+        "tf.data": (dataset, None),
+        "PyDataset": (Sequence(), None),
+        "generator": ((Sequence()[i] for i in range(3)), None),
+    }
+
+
+@pytest.mark.parametrize("kind", list(sources()))
+def test_every_kind_gives_the_same_batches(kind):
+    x, y = sources()[kind]
+    first, x = batches.first_rows(x, 2)
+    np.testing.assert_array_equal(first["b"], [0, 1])
+    found = list(batches.iterate_batches(x, y, batch_size=4))
+    assert [batches.rows_of(b[0]) for b in found] == [4, 4, 2]
+    whole = batches.concatenate_rows([b[0] for b in found])
+    np.testing.assert_array_equal(whole["a"], X["a"])
+    np.testing.assert_array_equal(np.concatenate([b[1] for b in found]), Y)
+    assert all(b[2] is None for b in found)
+    if kind != "generator":
+        assert batches.number_of_batches(x, 4) == 3
+        assert batches.number_of_batches(x, 4, steps=2) == 2
+
+
+def test_looking_at_a_generator_draws_nothing_from_it():
+    first, again = batches.first_rows(Sequence()[i] for i in range(3))
+    assert batches.rows_of(first) == 4
+    assert len(list(again)) == 3
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match=r"Received lengths: \[9, 10\]"):
+        list(batches.iterate_batches(X, Y[:9]))
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+    with pytest.raises(ValueError, match="separate `y`"):
+        list(batches.iterate_batches(dataset, Y))
+
+
+@given(
+    rows=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 20),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_fingerprint_ignores_order_and_batching(rows, seed, size):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 3)).astype("float32")
+    one, other = Fingerprint(), Fingerprint()
+    one.update(x)
+    shuffled = x[rng.permutation(rows)]
+    for start in range(0, rows, size):
+        other.update(shuffled[start : start + size])
+    assert one.hexdigest() == other.hexdigest()
+    assert one.examples == other.examples == rows
+
+
+def test_overlap_is_counted(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(4000, 3))
+    for size in (65_536, 500):  # whole, and as a sample
+        monkeypatch.setattr(fingerprint, "SKETCH_SIZE", size)
+        train, held_out = Fingerprint(), Fingerprint()
+        train.update(x[:3000])
+        held_out.update(x[2000:])
+        share = held_out.share_seen_in(train)
+        if size == 65_536:
+            assert share == 0.5
+        else:
+            assert 0.35 < share < 0.65
+            assert len(train.hashes) == 500
+        assert Fingerprint().share_seen_in(train) == 0.0
+
+
+def test_bytes_and_floats_of_the_same_image_are_one_example():
+    image = np.arange(12, dtype=np.uint8).reshape(1, 12)
+    np.testing.assert_array_equal(
+        example_hashes(image), example_hashes(image.astype("float64"))
+    )
+
+
+def test_texts_and_dictionaries_are_hashed():
+    texts = np.array(["a", "b", "a"], dtype=object)
+    hashes = example_hashes(texts)
+    assert hashes[0] == hashes[2] != hashes[1]
+    as_bytes = np.array([t.encode() for t in texts], dtype=object)
+    np.testing.assert_array_equal(hashes, example_hashes(as_bytes))
+    assert len(set(example_hashes(X).tolist())) == 10
+
+
+@pytest.mark.parametrize("kind", list(sources()))
+def test_watching_changes_nothing_and_remembers_once(kind):
+    x, y = sources()[kind]
+    watcher, seen = Watcher(classes=3), Fingerprint()
+    watched = watcher.watch(x, y, remember=seen)
+    found = list(batches.iterate_batches(watched, y, batch_size=4))
+    np.testing.assert_array_equal(
+        batches.concatenate_rows([b[0] for b in found])["a"], X["a"]
+    )
+    np.testing.assert_array_equal(np.concatenate([b[1] for b in found]), Y)
+    assert seen.examples == 10
+    watcher.remembering = False
+    if kind != "generator":
+        list(batches.iterate_batches(watched, y, batch_size=4))
+    assert seen.examples == 10
+
+
+@pytest.mark.parametrize("kind", list(sources()))
+def test_the_original_error_comes_through(kind):
+    x, y = sources()[kind]
+    watcher = Watcher(classes=2)
+    with (
+        pytest.raises(ValueError, match=r"labels from 0 to 1.*from 0 to 2"),
+        watcher.original_error(),
+    ):
+        watched = watcher.watch(x, y)
+        list(batches.iterate_batches(watched, y, batch_size=4))
+
+
+def test_a_watched_pydataset_keeps_its_hooks_and_size():
+    calls = []
+
+    class Hooked(Sequence):
+        def on_epoch_begin(self):
+            calls.append("begin")
+
+        def on_epoch_end(self):
+            calls.append("end")
+
+    watched = Watcher(classes=3).watch(Hooked(workers=2, max_queue_size=5))
+    assert watched.num_batches == 3
+    assert (watched.workers, watched.max_queue_size) == (2, 5)
+    watched.on_epoch_begin()
+    watched.on_epoch_end()
+    assert calls == ["begin", "end"]
+
+
+def test_an_endless_iterable_is_cut():
+    endless = (Sequence()[0] for _ in itertools.count())
+    assert len(list(batches.iterate_batches(endless, steps=5))) == 5

@@ -1,0 +1,150 @@
+"""TensorFlow Serving's REST form, and answers that cannot be believed."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
+
+X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
+
+
+@pytest.fixture
+def server():
+    """A server that answers whatever `reply` says and keeps what it got."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.requests.append((self.path, json.loads(body)))
+            self._answer()
+
+        def do_GET(self):
+            self.server.requests.append((self.path, None))
+            self._answer()
+
+        def _answer(self):
+            status, body = self.server.reply
+            if callable(body):
+                body = body(self.server.requests[-1][1])
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_):
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.requests, running.reply = [], (200, {})
+    host, port = running.server_address
+    running.url = f"http://{host}:{port}/v1/models/teacher"
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def teacher(server):
+    made = RestTeacher(server.url, classes=2, max_rows=3)
+    yield made
+    made.close()
+
+
+def sums(body):
+    return {"predictions": [[sum(row), 0.0] for row in body["instances"]]}
+
+
+def test_the_conversation(server, teacher):
+    # TensorFlow Serving answers a single output without its name.
+    server.reply = (200, {"predictions": [[1.0, 2.0], [3.0, 4.5]]})
+    found = teacher.logits(X)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[1.0, 2.0], [3.0, 4.5]])
+    path, body = server.requests[0]
+    assert path == "/v1/models/teacher:predict"
+    assert body == {"instances": X["input"].tolist()}
+
+
+def test_named_outputs_and_inputs(server, teacher):
+    server.reply = (
+        200,
+        {"predictions": [{"logits": [1, 2], "other": 0}, {"logits": [3, 4]}]},
+    )
+    found = teacher.logits(
+        {"a": np.array([[1.0], [2.0]]), "b": np.array([[3], [4]])}
+    )
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
+    assert server.requests[0][1] == {
+        "instances": [{"a": [1.0], "b": [3]}, {"a": [2.0], "b": [4]}]
+    }
+
+
+def test_many_rows_are_sent_in_several_requests(server, teacher):
+    server.reply = (200, sums)
+    x = np.arange(8.0, dtype="float32").reshape(8, 1)
+    found = teacher.logits({"input": x})
+    np.testing.assert_array_equal(found[:, 0], np.arange(8.0))
+    assert [len(b["instances"]) for _, b in server.requests] == [3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (500, {"error": "boom"}, "status 500.*boom"),
+        (404, b"no", "status 404"),
+        (200, b"<html>", "did not answer in JSON"),
+        (200, b"{", "did not answer in JSON"),
+        (200, [1], "shape|no numeric"),
+        (200, {"outputs": 1}, "no numeric|shape"),
+        (200, {"predictions": [[1.0, 2.0]]}, "shape"),
+        (200, {"predictions": [[1.0], [2.0]]}, "shape"),
+        (200, {"predictions": [[1.0, "x"], [2.0, 1.0]]}, "no numeric"),
+        (200, {"predictions": [{"scores": [1, 2]}] * 2}, "no numeric"),
+        (200, {"predictions": [[1.0, 2.0], [3.0]]}, "no numeric"),
+        (200, {"predictions": [[1.0, None], [3.0, 1.0]]}, "NaN|no numeric"),
+        (200, b'{"predictions": [[1.0, NaN], [1.0, 2.0]]}', "NaN"),
+        (200, b'{"predictions": [[1.0, 1e999], [1.0, 2.0]]}', "NaN"),
+        (
+            200,
+            {"predictions": {"logits": [[1, 2], [3, 4]]}},
+            "no numeric|shape",
+        ),
+        (200, {"predictions": "xy"}, "no numeric|shape"),
+    ],
+)
+def test_answers_that_cannot_be_believed(
+    server, teacher, status, body, message
+):
+    server.reply = (status, body)
+    with pytest.raises(TeacherError, match=message):
+        teacher.logits(X)
+
+
+def test_a_server_that_is_not_there(server, teacher):
+    teacher.check()
+    gone = RestTeacher("http://127.0.0.1:9/v1/models/teacher", 2, timeout=2)
+    for call in (gone.check, lambda: gone.logits(X)):
+        with pytest.raises(
+            TeacherError, match=r"does not answer at.*Is it run"
+        ):
+            call()
+    gone.close()
+
+
+def test_an_edge_cascade_marks_what_the_server_could_not_answer(
+    server, bundle_path, blobs
+):
+    server.reply = (503, {"error": "overloaded"})
+    x, _ = blobs(40)
+    with EdgeCascade.load(bundle_path, teacher=server.url) as edge:
+        found = edge.predict(x)
+    assert set(found.source) == {"edge", "edge_fallback"}
+    assert "status 503" in found.teacher_error
