@@ -56,7 +56,7 @@ class Cascade(SelectiveTrainer):
     >>> import keras_cascade as kc
     >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> cascade = kc.Cascade(teacher, student, distillation="margin")
+    >>> cascade = kc.Cascade(teacher, student, gate="max_probability")
     >>> cascade.compile(optimizer="adam")
     >>> x, y = np.random.rand(8, 4), np.array([0, 1, 2, 0, 1, 2, 0, 1])
     >>> history = cascade.fit(x, y, verbose=0)
@@ -346,15 +346,19 @@ class Cascade(SelectiveTrainer):
         share = history.history.get("selected_fraction", [None])[-1]
         if not self.distillation.selective or share is None:
             return
-        if not 0.02 <= share <= 0.98:
-            warnings.warn(
-                f"{type(self.distillation).__name__} selected "
-                f"{share:.1%} of the training examples, so it hardly tells "
-                "them apart. A teacher is overconfident on its own training "
-                "data: train the student on held-out or augmented data, or "
-                "move the policy's threshold.",
-                stacklevel=3,
-            )
+        if 0.02 <= share <= 0.98:
+            return
+        advice = (
+            "The student learns next to nothing from the teacher: select more."
+            if share < 0.02
+            else "A teacher is overconfident on its own training data: train "
+            "the student on held-out or augmented data, or select less."
+        )
+        warnings.warn(
+            f"{type(self.distillation).__name__} selected {share:.1%} of the "
+            f"training examples, so it hardly tells them apart. {advice}",
+            stacklevel=3,
+        )
 
 
 def _cut(x, y, start, stop):
