@@ -13,7 +13,7 @@ from keras_cascade.datasets.watched import Watcher
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.model_checks import check_logits, check_same_classes
-from keras_cascade.prediction import TwoStagePass, probabilities_of
+from keras_cascade.prediction import TwoStagePass
 from keras_cascade.record import CascadeRecord
 from keras_cascade.selective_trainer import SelectiveTrainer
 
@@ -50,6 +50,10 @@ class Cascade(SelectiveTrainer):
         `delegated` `(batch,)`, with `student_logits` and `teacher_logits`.
         A call runs both models on every row; `predict` does not.
 
+    Callbacks can monitor every metric and its `val_` twin; Keras knows which
+    way is better only when told: `EarlyStopping("val_cascade_accuracy",
+    mode="max")`.
+
     Example:
 
     >>> import keras, numpy as np
@@ -76,15 +80,36 @@ class Cascade(SelectiveTrainer):
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
         self._record = CascadeRecord()
+        self._pass = None
         self._prepared = False
 
     # What a user calls.
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
         """Trains the student. Takes what `keras.Model.fit` takes.
 
         Inputs and labels are checked on the way, and the training examples
-        are remembered by hash, so that `calibrate` can refuse them.
+        are remembered by hash, so that `calibrate` can refuse them. An
+        earlier calibration no longer holds afterwards and is forgotten; its
+        threshold stays until the next.
 
         Raises:
             ValueError: labels out of range or one-hot, NaN in inputs, no
@@ -92,29 +117,55 @@ class Cascade(SelectiveTrainer):
         """
         x = self.prepare(x)
         watcher = Watcher(self.classes)
-        split = kwargs.get("validation_split")
-        validation = kwargs.get("validation_data")
-        if split and validation is None:
+        seen = self._record.training
+        if validation_split and validation_data is None and y is not None:
             # Keras holds out the last share: those are not trained on.
-            count = int(batches.rows_of(x) * (1.0 - split))
-            watcher.watch(*_cut(x, y, 0, count), remember=self._record.training)
+            count = int(batches.rows_of(x) * (1.0 - validation_split))
+            watcher.watch(*_cut(x, y, 0, count), remember=seen)
             watcher.watch(*_cut(x, y, count, None))
         else:
-            x = watcher.watch(x, y, remember=self._record.training)
-        if isinstance(validation, (list, tuple)):
-            watcher.watch(*batches.unpack(validation)[:2])
-        elif validation is not None:
-            kwargs["validation_data"] = watcher.watch(validation)
-        kwargs["callbacks"] = _appended(
-            kwargs.get("callbacks"),
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: setattr(watcher, "remembering", False)
-            ),
-        )
+            x = watcher.watch(x, y, remember=seen)
+        if isinstance(validation_data, (list, tuple)):
+            watcher.watch(*batches.unpack(validation_data)[:2])
+        elif validation_data is not None:
+            validation_data = watcher.watch(validation_data)
+        if steps_per_epoch is None:  # the first epoch draws every example
+            callbacks = _appended(callbacks, watcher.forget_after_first_epoch())
+        self._record.forget_calibration()
         with watcher.original_error():
-            history = super().fit(x, y, *args, **kwargs)
+            history = super().fit(
+                x=x,
+                y=y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
         self._warn_of_selection(history)
         return history
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """One step on one batch. Takes what Keras's own takes."""
+        self.prepare(x)
+        Watcher(self.classes).watch(x, y, remember=self._record.training)
+        self._record.forget_calibration()
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Metrics of one batch. Takes what Keras's own takes."""
+        self.prepare(x)
+        Watcher(self.classes).watch(x, y)
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Measures student, teacher and cascade on labelled examples.
@@ -162,7 +213,7 @@ class Cascade(SelectiveTrainer):
                 model=self,
             )
         callbacks.on_predict_begin()
-        answer = self._two_stage_pass.predict(
+        answer = self.two_stage_pass().predict(
             checked_batches(x, batch_size=batch_size, steps=steps),
             callbacks.on_predict_batch_begin,
             callbacks.on_predict_batch_end,
@@ -185,19 +236,16 @@ class Cascade(SelectiveTrainer):
         arrays = isinstance(data, (list, tuple))
         x, y, weight = batches.unpack(data) if arrays else (data, None, None)
         x = self.prepare(x)
-        return self._two_stage_pass.judge(
+        return self.two_stage_pass().judge(
             checked_batches(x, y, weight, batch_size, classes=self.classes)
         )
 
-    def ask_teacher(self, x):
-        """The teacher's probabilities for one batch of inputs.
-
-        A teacher that is itself a cascade asks its own teacher only for the
-        rows that it delegates.
-        """
-        if isinstance(self.teacher, Cascade):
-            return self.teacher.predict(x, verbose=0)["probabilities"]
-        return probabilities_of(self.teacher, x)
+    def two_stage_pass(self):
+        """`TwoStagePass` over the current student, gate and teacher."""
+        parts = (self.teacher, self.student, self.gate, self.classes)
+        if self._pass is None or self._pass.parts != parts:
+            self._pass = TwoStagePass(*parts)
+        return self._pass
 
     def calibrate(
         self, data, objective, batch_size=None, allow_training_data=False
@@ -231,10 +279,10 @@ class Cascade(SelectiveTrainer):
             sample_weight=judged.sample_weight,
             costs=self.costs,
         )
+        self.gate.threshold = point.threshold
         self._record.calibration = judged.examples
         self._record.operating_point = point
         self._record.calibration_data = data
-        self.threshold = point.threshold
         return point
 
     def export(self, filepath, format="bundle", **kwargs):
@@ -258,8 +306,12 @@ class Cascade(SelectiveTrainer):
             kwargs.setdefault("calibration_data", self._record.calibration_data)
             return export.export_bundle(self, filepath, **kwargs)
         if format == "litert":
+            kwargs.setdefault("example_inputs", self._record.example_inputs)
             return export.export_student(self, filepath, **kwargs)
         if format == "tf_saved_model":
+            inputs = self._record.example_inputs
+            if inputs is not None:
+                kwargs.setdefault("input_signature", [input_specs(inputs)])
             return super().export(filepath, format=format, **kwargs)
         raise ValueError(
             "Expected format 'bundle', 'litert' or 'tf_saved_model'. "
@@ -273,11 +325,12 @@ class Cascade(SelectiveTrainer):
 
     @threshold.setter
     def threshold(self, value):
+        self._record.forget_calibration()
         self.gate.threshold = value
 
     @property
     def operating_point(self):
-        """What `calibrate` found, or `None`."""
+        """What `calibrate` found; `None` since a new threshold or `fit`."""
         return self._record.operating_point
 
     @property
@@ -331,14 +384,11 @@ class Cascade(SelectiveTrainer):
             if isinstance(model, Cascade):
                 logits = logits["logits"]
             sizes[role] = check_logits(role, logits)
-        self.classes = check_same_classes(sizes)
-        if not self.built:
-            self(inputs)
+        self.classes = check_same_classes(sizes, self.distillation)
+        self(inputs)
         if self.costs is None:
             self.costs = costs_from_flops(self.student, self.teacher, inputs)
-        self._two_stage_pass = TwoStagePass(
-            self.ask_teacher, self.student, self.gate
-        )
+        self._record.example_inputs = inputs
         self._prepared = True
         return x
 
@@ -359,6 +409,14 @@ class Cascade(SelectiveTrainer):
             f"training examples, so it hardly tells them apart. {advice}",
             stacklevel=3,
         )
+
+
+def input_specs(inputs):
+    """`keras.InputSpec`s of any number of examples like these."""
+    return keras.tree.map_structure(
+        lambda a: keras.InputSpec(shape=(None, *a.shape[1:]), dtype=a.dtype),
+        inputs,
+    )
 
 
 def _cut(x, y, start, stop):

@@ -3,9 +3,17 @@
 import keras
 import numpy as np
 
+#: So many outputs strictly between 0 and 1, and none outside, are no logits.
+SIGMOID_SIZE = 64
 
-def check_models(teacher, student):
+
+def check_models(teacher, student, policy):
     """Checks what can be known before any data is seen.
+
+    Args:
+        teacher: the teacher.
+        student: the student.
+        policy: `DistillationPolicy`; says how many outputs the student has.
 
     Returns:
         Number of classes, or `None` while a model is not built.
@@ -21,7 +29,7 @@ def check_models(teacher, student):
         role: _static_classes(role, model)
         for role, model in (("teacher", teacher), ("student", student))
     }
-    return check_same_classes(sizes)
+    return check_same_classes(sizes, policy)
 
 
 def check_logits(role, logits):
@@ -39,7 +47,12 @@ def check_logits(role, logits):
             f"Expected the {role} to output one tensor of logits, of shape "
             f"(batch, classes). Received: {_described(logits)}."
         )
-    logits = np.asarray(logits, dtype="float32")
+    logits = keras.ops.convert_to_tensor(logits)
+    half = keras.backend.standardize_dtype(logits.dtype) in (
+        "bfloat16",
+        "float16",
+    )
+    logits = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
     if logits.shape[1] < 2:
         raise ValueError(
             f"Expected the {role} to output logits for at least 2 classes. "
@@ -51,29 +64,42 @@ def check_logits(role, logits):
             f"The {role} outputs NaN or infinity on finite inputs. Its "
             "weights are damaged or its inputs far out of range."
         )
-    sums_to_one = np.abs(logits.sum(axis=1) - 1.0).max() < 1e-3
-    if logits.min() >= 0 and logits.max() <= 1.0 + 1e-6 and sums_to_one:
+    tolerance = 2e-2 if half else 1e-3
+    shares = logits.min() >= 0 and logits.max() <= 1.0 + tolerance
+    if shares and np.abs(logits.sum(axis=1) - 1.0).max() < tolerance:
+        raise ValueError(_probabilities_message(role))
+    if shares and logits.min() > 0 and logits.size >= SIGMOID_SIZE:
         raise ValueError(_probabilities_message(role))
     return logits.shape[1]
 
 
-def check_same_classes(sizes):
+def check_same_classes(sizes, policy):
     """Raises unless both roles of `sizes` have the same number of classes.
 
     Args:
         sizes: dict of `"teacher"` and `"student"` to a number or `None`.
+        policy: `DistillationPolicy`.
 
     Returns:
         The number, or `None` while one is not known.
     """
-    known = {size for size in sizes.values() if size is not None}
-    if len(known) > 1:
+    teacher, student = sizes["teacher"], sizes["student"]
+    if teacher is None or student is None:
+        return None
+    expected = policy.student_outputs(teacher)
+    if student == expected:
+        return teacher
+    if expected != teacher:
         raise ValueError(
-            "Expected teacher and student to output logits over the same "
-            f"classes. Received: teacher {sizes['teacher']}, student "
-            f"{sizes['student']}. Give both the same last layer size."
+            f"{type(policy).__name__} needs a student with {expected} "
+            f"outputs. Received: {student}. Make its last layer with "
+            "`policy.student_head()`."
         )
-    return known.pop() if None not in sizes.values() else None
+    raise ValueError(
+        "Expected teacher and student to output logits over the same "
+        f"classes. Received: teacher {teacher}, student {student}. Give both "
+        "the same last layer size."
+    )
 
 
 def _static_classes(role, model):
@@ -92,6 +118,8 @@ def _check_last_activation(role, model):
     if not (_has_layer_graph(model) and model.layers):
         return
     last = model.layers[-1]
+    if isinstance(last, keras.Model):
+        _check_last_activation(role, last)
     activation = getattr(last, "activation", None)
     squashing = (keras.activations.softmax, keras.activations.sigmoid)
     if activation in squashing or isinstance(last, keras.layers.Softmax):

@@ -37,15 +37,30 @@ class TwoStagePass:
     """Runs a cascade's two models over batches of NumPy arrays.
 
     Args:
-        ask_teacher: function from a batch of inputs to the teacher's
-            probabilities `(rows, classes)`.
+        teacher: `keras.Model` from inputs to logits, or a `Cascade`.
         student: `keras.Model` from inputs to logits.
         gate: `Gate`.
+        classes: int, number of classes. Defaults to `None`: one a student
+            output.
     """
 
-    def __init__(self, ask_teacher, student, gate):
-        self.ask_teacher = ask_teacher
-        self.student_with_gate = StudentWithGate(student, gate)
+    def __init__(self, teacher, student, gate, classes=None):
+        self.parts = (teacher, student, gate, classes)
+        self.student_with_gate = StudentWithGate(student, gate, classes)
+        self.run_student = inference(self.student_with_gate)
+        self._teacher = teacher
+        self._run_teacher = inference(teacher)
+
+    def ask_teacher(self, x):
+        """The teacher's probabilities for one batch of inputs.
+
+        A teacher that is itself a cascade asks its own teacher only for the
+        rows that it delegates.
+        """
+        if hasattr(self._teacher, "two_stage_pass"):
+            return self._teacher.predict(x, verbose=0)["probabilities"]
+        logits = np.asarray(self._run_teacher(x), dtype="float32")
+        return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
 
     def predict(self, batches, on_batch_begin, on_batch_end):
         """Answers every row; gathers delegated rows into full batches.
@@ -65,7 +80,7 @@ class TwoStagePass:
         offset = 0
         for step, (x, _, _) in enumerate(batches):
             on_batch_begin(step)
-            outputs = self.student_with_gate.predict_on_batch(x)
+            outputs = self.run_student(x)
             parts["probabilities"].append(outputs["probabilities"])
             parts["score"].append(outputs["score"])
             parts["delegated"].append(outputs["delegate"])
@@ -92,7 +107,7 @@ class TwoStagePass:
         examples = Fingerprint()
         for x, y, weight in batches:
             examples.update(x)
-            outputs = self.student_with_gate.predict_on_batch(x)
+            outputs = self.run_student(x)
             labels = np.asarray(y).reshape(-1)
             probabilities = self.ask_teacher(x)
             scores.append(outputs["score"])
@@ -145,7 +160,26 @@ class _TeacherQueue:
         self._waiting -= count
 
 
-def probabilities_of(model, x):
-    """Probabilities of a model that outputs logits, for one batch."""
-    logits = np.asarray(model.predict_on_batch(x), dtype="float32")
-    return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
+def inference(model):
+    """A compiled function from a NumPy batch to what the model returns.
+
+    `Model.predict_on_batch` would run once a replica under a distribution
+    strategy, and return the rows of all of them.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return model.predict_on_batch
+    import tensorflow as tf
+
+    forward = tf.function(
+        lambda x: model(x, training=False),
+        reduce_retracing=True,
+        autograph=False,
+    )
+
+    def run(x):
+        tensors = keras.tree.map_structure(tf.convert_to_tensor, x)
+        return keras.tree.map_structure(
+            keras.ops.convert_to_numpy, forward(tensors)
+        )
+
+    return run

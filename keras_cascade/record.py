@@ -23,6 +23,7 @@ class CascadeRecord:
             saved. (As an attribute of a Keras model its dictionaries would
             become tracked ones, which functional models take for another
             structure.)
+        example_inputs: a few inputs that were seen, for `export`; not saved.
     """
 
     def __init__(self):
@@ -30,6 +31,11 @@ class CascadeRecord:
         self.calibration = Fingerprint()
         self.operating_point = None
         self.calibration_data = None
+        self.example_inputs = None
+
+    def forget_calibration(self):
+        """The operating point no longer holds: something changed."""
+        self.operating_point = None
 
     def refuse_training_data(self, examples):
         """Raises where more than 1 % of `examples` were trained on."""
@@ -38,8 +44,8 @@ class CascadeRecord:
             return
         what = "the training set itself" if share == 1 else "training examples"
         raise ValueError(
-            "Threshold fitting needs calibration examples that the student "
-            "was not trained on. Expected: a data set that shares at most "
+            "Thresholds and reports need examples that the student was not "
+            "trained on. Expected: a data set that shares at most "
             f"{ALLOWED_OVERLAP:.0%} of its examples with the training set. "
             f"Received: {what} ({share:.1%} of {examples.examples} were "
             f"trained on; fingerprint {examples.hexdigest()[:8]}). Split the "

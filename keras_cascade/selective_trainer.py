@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_cascade import distillation as distillation_policies
-from keras_cascade import gates
-from keras_cascade.datasets import batches
+from keras_cascade import gates, steps
+from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
-from keras_cascade.tensor_ops import as_float, weighted_mean
+from keras_cascade.teacher_logits.batch import split_cached
+from keras_cascade.tensor_ops import as_float, is_right, weighted_mean
 
 METRICS = (
     "student_accuracy",
@@ -35,20 +36,45 @@ class SelectiveTrainer(keras.Model):
 
     def __init__(self, teacher, student, distillation, gate, costs, **kwargs):
         super().__init__(**kwargs)
-        self.classes = check_models(teacher, student)
+        self._policy = distillation_policies.get(distillation)
+        self.classes = check_models(teacher, student, self._policy)
         self.teacher = teacher
         self.student = student
-        self.distillation = distillation_policies.get(distillation)
-        self.gate = gates.get(gate, **self.distillation.gate_defaults())
+        self.gate = gates.get(gate, **self._policy.gate_defaults())
         self.costs = costs
+        self._features = FeatureExtractors(teacher, student)
         for name in METRICS:
             setattr(self, f"_{name}", keras.metrics.Mean(name=name))
         if teacher.built and student.built:
             self.built = True
 
+    @property
+    def distillation(self):
+        """The distillation policy. Set another, and `fit` goes on with it."""
+        return self._policy
+
+    @distillation.setter
+    def distillation(self, identifier):
+        self._policy = distillation_policies.get(identifier)
+        self._compiled_steps_are_stale()
+
+    @property
+    def costs(self):
+        """`Costs` of one example, or `None` until data is first seen."""
+        return self._costs
+
+    @costs.setter
+    def costs(self, costs):
+        self._costs = costs
+        self._compiled_steps_are_stale()
+
     def call(self, inputs, training=False):
-        student_logits = self.student(inputs, training=training)
-        return self._outputs(student_logits, self._teacher_logits(inputs))
+        return self.with_answer(
+            {
+                **self.teacher_outputs(inputs),
+                **self.student_outputs(inputs, training=training),
+            }
+        )
 
     def compile(self, optimizer="adam", metrics=None, **kwargs):
         """Configures training, as `keras.Model.compile` does.
@@ -78,23 +104,33 @@ class SelectiveTrainer(keras.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """The policy's loss, divided by the summed weight of the examples."""
-        losses = self.distillation.example_loss(
-            _flat_labels(y), y_pred["teacher_logits"], y_pred["student_logits"]
+        args = _policy_args(y, y_pred)
+        loss = weighted_mean(
+            self._policy.example_loss(*args),
+            self._example_weights(args, sample_weight),
         )
-        loss = weighted_mean(losses, sample_weight)
+        loss = loss + self._policy.batch_loss(
+            y_pred.get("teacher_features"), y_pred.get("student_features")
+        )
         for penalty in self.student.losses:
             loss = loss + ops.cast(ops.sum(penalty), loss.dtype)
         return loss
 
+    def loss_weight(self, y, y_pred, sample_weight=None):
+        """Summed weight of a batch: what its loss was divided by."""
+        args = _policy_args(y, y_pred)
+        weights = self._example_weights(args, sample_weight)
+        if weights is None:
+            return ops.cast(ops.shape(args[0])[0], "float32")
+        return ops.sum(ops.cast(weights, "float32"))
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates the cascade's metrics and those given to `compile`."""
-        labels = _flat_labels(y)
-        student_right = _is_right(y_pred["student_logits"], labels)
-        teacher_right = _is_right(y_pred["teacher_logits"], labels)
+        args = _policy_args(y, y_pred)
+        student_right = is_right(y_pred["student_logits"], args[0])
+        teacher_right = is_right(y_pred["teacher_logits"], args[0])
         delegated = y_pred["delegated"]
-        selected = self.distillation.selected(
-            labels, as_float(y_pred["teacher_logits"])
-        )
+        selected = self._policy.selected(*args)
         values = {
             "student_accuracy": student_right,
             "teacher_accuracy": teacher_right,
@@ -116,34 +152,26 @@ class SelectiveTrainer(keras.Model):
             x, y, y_pred["student_logits"], sample_weight
         )
 
-    def train_step(self, data):
-        """One optimizer step on the student (TensorFlow)."""
-        import tensorflow as tf
+    def update_metrics(self, loss, weight, x, y, y_pred, sample_weight):
+        """Counts a batch's loss by its weight, and updates every metric."""
+        self._loss_tracker.update_state(loss, sample_weight=weight)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
 
-        x, y, sample_weight = batches.unpack(data)
-        # Outside the tape: nothing of the teacher is recorded.
-        teacher_logits = self._teacher_logits(x)
-        with tf.GradientTape() as tape:
-            student_logits = self.student(x, training=True)
-            y_pred = {
-                "student_logits": student_logits,
-                "teacher_logits": teacher_logits,
-            }
-            loss = self.compute_loss(x, y, y_pred, sample_weight)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            scaled_loss = self.optimizer.scale_loss(loss / replicas)
-        variables = self.trainable_variables
-        gradients = tape.gradient(scaled_loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        y_pred = self._outputs(student_logits, teacher_logits)
-        return self._logged(loss, x, y, y_pred, sample_weight)
+    def train_step(self, *args):
+        """One optimizer step on the student.
 
-    def test_step(self, data):
-        """One batch of `evaluate`: both models run on every row."""
-        x, y, sample_weight = batches.unpack(data)
-        y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        return self._logged(loss, x, y, y_pred, sample_weight)
+        Args:
+            *args: `data` on TensorFlow; `state, data` on JAX.
+        """
+        return steps.train_step(self, *args)
+
+    def test_step(self, *args):
+        """One batch of `evaluate`.
+
+        Args:
+            *args: `data` on TensorFlow; `state, data` on JAX.
+        """
+        return steps.test_step(self, *args)
 
     # The teacher is frozen, and stays the user's: its own `trainable` flags
     # are not touched, its variables are only left out of the lists.
@@ -164,44 +192,69 @@ class SelectiveTrainer(keras.Model):
     def non_trainable_weights(self):
         return _others(self.weights, self.trainable_weights)
 
-    def _teacher_logits(self, inputs):
-        outputs = self.teacher(inputs, training=False)
-        logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-        return ops.stop_gradient(as_float(logits))
+    def teacher_outputs(self, x):
+        """`teacher_logits`, computed or cached, and any features asked for."""
+        inputs, cached = split_cached(x)
+        layers = self._policy.teacher_layers
+        if cached is not None:
+            if layers:
+                raise ValueError(
+                    "Feature distillation needs the teacher's layers "
+                    f"{layers}, and a cache holds its logits only. Train "
+                    "without cached logits."
+                )
+            return {"teacher_logits": ops.stop_gradient(as_float(cached))}
+        logits, features = self._features.teacher(inputs, layers, False)
+        outputs = {"teacher_logits": ops.stop_gradient(as_float(logits))}
+        if layers:
+            outputs["teacher_features"] = features
+        return outputs
 
-    def _outputs(self, student_logits, teacher_logits):
-        student_logits = as_float(student_logits)
-        score = self.gate(student_logits)
+    def student_outputs(self, x, training):
+        """`student_outputs` as the student has them, in one forward pass."""
+        inputs, _ = split_cached(x)
+        layers = self._policy.student_layers
+        logits, features = self._features.student(inputs, layers, training)
+        outputs = {"student_outputs": as_float(logits)}
+        if layers:
+            outputs["student_features"] = features
+        return outputs
+
+    def with_answer(self, outputs):
+        """Adds what the gate decides and what the cascade answers."""
+        teacher = outputs["teacher_logits"]
+        student = self.gate.class_logits(
+            outputs["student_outputs"], teacher.shape[-1]
+        )
+        score = self.gate(outputs["student_outputs"])
         delegated = self.gate.delegate(score)
-        logits = ops.where(delegated[:, None], teacher_logits, student_logits)
+        logits = ops.where(delegated[:, None], teacher, student)
         return {
+            **outputs,
             "probabilities": ops.softmax(logits, axis=-1),
             "score": score,
             "delegated": delegated,
             "logits": logits,
-            "student_logits": student_logits,
-            "teacher_logits": teacher_logits,
+            "student_logits": student,
         }
 
-    def _logged(self, loss, x, y, y_pred, sample_weight):
-        weight = (
-            ops.cast(ops.shape(y_pred["score"])[0], loss.dtype)
-            if sample_weight is None
-            else ops.sum(ops.cast(sample_weight, loss.dtype))
-        )
-        self._loss_tracker.update_state(loss, sample_weight=weight)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+    def _compiled_steps_are_stale(self):
+        self.train_function = None
+        self.test_function = None
+
+    def _example_weights(self, args, sample_weight):
+        own = self._policy.example_weight(*args)
+        if own is None or sample_weight is None:
+            return sample_weight if own is None else own
+        return own * ops.cast(ops.reshape(sample_weight, (-1,)), own.dtype)
 
     def _without_teacher(self, variables):
         return _others(variables, self.teacher.variables)
 
 
-def _flat_labels(y):
-    return ops.cast(ops.reshape(y, (-1,)), "int32")
-
-
-def _is_right(logits, labels):
-    return ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+def _policy_args(y, y_pred):
+    labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+    return labels, y_pred["teacher_logits"], y_pred["student_outputs"]
 
 
 def _others(variables, left_out):

@@ -29,6 +29,12 @@ def softmax_margin(logits):
     return top_two[:, 0] - top_two[:, 1]
 
 
+def is_right(logits, labels):
+    """Boolean tensor `(batch,)`: true where the top class is the label."""
+    predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    return ops.equal(predicted, ops.cast(labels, "int32"))
+
+
 def weighted_mean(values, weights=None):
     """Mean of `values` that divides by the summed weight; 0 for no weight.
 

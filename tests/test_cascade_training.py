@@ -93,6 +93,41 @@ def test_sample_weights_are_repetitions(dense_model, blobs):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_sample_weights_may_be_a_column(cascade, blobs):
+    x, y = blobs(64)
+    weight = np.linspace(0, 2, 64).astype("float32")
+    flat = cascade.evaluate(
+        x, y, sample_weight=weight, verbose=0, return_dict=True
+    )
+    column = cascade.evaluate(
+        x, y, sample_weight=weight[:, None], verbose=0, return_dict=True
+    )
+    assert flat == column
+
+
+def test_costs_and_gates_can_be_changed_at_any_time(cascade, blobs):
+    x, y = blobs(64)
+    cascade.evaluate(x, y, verbose=0)
+    cascade.costs = kc.evaluation.Costs(5.0, 100.0, "ms", "given")
+    cascade.gate = kc.gates.MaxProbabilityGate(threshold=2.0)
+    found = cascade.evaluate(x, y, verbose=0, return_dict=True)
+    assert found["amortized_cost"] == pytest.approx(105.0)
+    assert cascade.predict(x, verbose=0)["delegated"].all()
+
+
+def test_batches_by_hand_are_checked_and_remembered(cascade, blobs):
+    x, y = blobs(64)
+    with pytest.raises(ValueError, match="Received labels from"):
+        cascade.train_on_batch(x, y + 9)
+    with pytest.raises(ValueError, match="Received labels from"):
+        cascade.test_on_batch(x, y + 9)
+    found = cascade.test_on_batch(x, y, return_dict=True)
+    assert found["amortized_cost"] > 0
+    cascade.train_on_batch(x, y)
+    with pytest.raises(ValueError, match="was not trained on"):
+        cascade.calibrate((x, y), kc.MinAccuracy(0.1))
+
+
 def test_class_weight_is_a_sample_weight(dense_model, blobs):
     x, y = blobs(64)
     teacher, student = dense_model(16), dense_model(3)
@@ -302,6 +337,16 @@ def test_every_kind_of_data(cascade, blobs):
         cascade.fit(data, verbose=0, shuffle=False)
         expected = cascade.evaluate(x, y, verbose=0, return_dict=True)
         cascade.predict(data, verbose=0)
+
+    class Endless(Batches):
+        @property
+        def num_batches(self):
+            return None
+
+        def __getitem__(self, i):
+            return super().__getitem__(i % 4)
+
+    cascade.fit(Endless(), steps_per_epoch=3, verbose=0, shuffle=False)
     batches = ((x[:32], y[:32]) for _ in range(2))
     cascade.fit(batches, steps_per_epoch=2, verbose=0, shuffle=False)
 

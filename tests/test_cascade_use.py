@@ -20,8 +20,10 @@ def test_predict_asks_the_teacher_only_for_delegated_rows_in_full_batches(
         asked.append(rows)
         return np.eye(4, dtype="float32")[np.zeros(len(rows), int)]
 
+    two_stages = TwoStagePass(dense_model(8), student, gate)
+    two_stages.ask_teacher = ask
     batches = ((x[i : i + 32], None, None) for i in range(0, 300, 32))
-    answer = TwoStagePass(ask, student, gate).predict(
+    answer = two_stages.predict(
         batches, lambda step: None, lambda step, logs: None
     )
     delegated = answer["delegated"]

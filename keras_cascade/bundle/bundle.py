@@ -48,20 +48,15 @@ class Bundle:
 
     def verify(self):
         """Compares every listed file with its hash."""
-        student = self.manifest["student"]
-        self._check_file(student["file"], student["sha256"])
-        teacher = self.manifest.get("teacher")
-        if teacher is None:
-            return
-        folder = self._inside(teacher["path"])
-        for name, sha256 in teacher["files"].items():
-            self._check_file(f"{teacher['path']}/{name}", sha256)
+        listed = self._listed()
+        for name, sha256 in listed.items():
+            self._check_file(name, sha256)
         present = {
-            f.relative_to(folder).as_posix()
-            for f in folder.rglob("*")
+            f.relative_to(self.path).as_posix()
+            for f in self.path.rglob("*")
             if not f.is_dir() or f.is_symlink()
         }
-        extra = sorted(present - set(teacher["files"]))
+        extra = sorted(present - set(listed) - {MANIFEST})
         if extra:
             raise BundleError(
                 f"'{self.path}' holds files that its manifest does not list: "
@@ -98,6 +93,18 @@ class Bundle:
                 f"Received: '{name}'."
             )
         return points[name]
+
+    def _listed(self):
+        """Dict of every file's path in the bundle to its hash."""
+        files = {}
+        for part in ("student", "card"):
+            entry = self.manifest.get(part)
+            if entry is not None:
+                files[entry["file"]] = entry["sha256"]
+        teacher = self.manifest.get("teacher") or {"files": {}}
+        for name, sha256 in teacher["files"].items():
+            files[f"{teacher['path']}/{name}"] = sha256
+        return files
 
     def _check_file(self, name, sha256):
         file = self._inside(name)

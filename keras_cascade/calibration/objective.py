@@ -1,5 +1,7 @@
 """The base class of objectives."""
 
+import numbers
+
 
 class Objective:
     """What a threshold must achieve on calibration data.
@@ -33,7 +35,7 @@ class Objective:
 
 def check_number(name, value, low, high):
     """Returns `value` as a float in [low, high], or raises."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (number and low <= value <= high):
         raise ValueError(
             f"Expected `{name}` to be a number in [{low}, {high}]. "

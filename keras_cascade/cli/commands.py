@@ -187,11 +187,17 @@ def serve(
     host: Annotated[
         str, typer.Option(help="address to listen on")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0: any free one")
+    ] = 8501,
     exit_with_stdin: Annotated[
         bool,
         typer.Option("--exit-with-stdin", help="stop when standard input ends"),
     ] = False,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(help="write the teacher's URL here once it answers"),
+    ] = None,
 ):
     """Serve a bundle's teacher over HTTP until Ctrl-C.
 
@@ -199,4 +205,4 @@ def serve(
     """
     from keras_cascade.serving.server import serve as run
 
-    run(bundle, host, port, exit_with_stdin)
+    run(bundle, host, port, exit_with_stdin, ready_file)

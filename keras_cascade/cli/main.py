@@ -1,6 +1,7 @@
 """Entry point: one app, one way for every error to reach the user."""
 
 import os
+import signal
 import sys
 import traceback
 
@@ -27,16 +28,18 @@ commands.register(app)
 
 
 def main():
-    """Runs the command line; the exit status is 0, 1 or 2.
+    """Runs the command line and exits.
 
-    0: the work is done. 1: it failed, and one sentence says why. 2: the
-    command was used wrongly.
+    The status is 0: the work is done; 1: it failed, and one sentence says
+    why; 2: the command was used wrongly; 130 or 143: it was interrupted.
     """
     native_output = NativeOutput()
     native_output.hide()
+    # So that what a command has begun is cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(run(sys.argv[1:]))
+    except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -48,12 +51,36 @@ def main():
         sys.exit(1)
 
 
+def run(arguments):
+    """Runs one command in this process.
+
+    Args:
+        arguments: list of str, without the program's name.
+
+    Returns:
+        int, the exit status; errors of the work are raised.
+    """
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(
+            arguments, prog_name="keras-cascade", standalone_mode=False
+        )
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        # The errors of usage, whichever package they come from.
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        return error.exit_code
+    return status if isinstance(status, int) else 0
+
+
 def _one_line(error):
     text = " ".join(str(error).split())
-    known = type(error).__module__.startswith(("builtins", "keras_cascade"))
-    if known and isinstance(
-        error, (ValueError, OSError, RuntimeError, ImportError)
-    ):
+    known = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+    ours = type(error).__module__.startswith(("builtins", "keras_cascade"))
+    if known and ours and text:
         return text
     return (
         f"{type(error).__name__}: {text[:500]} (set {DEBUG}=1 to see where it "

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_cascade.datasets.numpy_files import read_numpy
 from keras_cascade.runtime import EdgeCascade, RestTeacher
 
 
@@ -24,22 +25,30 @@ def read_input(file, specs):
     """Reads a .npy file as it is, or an image the way the models take it."""
     if not file.is_file():
         raise ValueError(f"Expected an input file. There is none at '{file}'.")
-    if file.suffix == ".npy":
-        return np.load(file, allow_pickle=False)
-    if len(specs) != 1 or len(specs[0]["shape"]) != 4:
+    if file.suffix.lower() == ".npy":
+        return read_numpy(file, archive=False)
+    shape, seen = specs[0]["shape"], specs[0]["range"] or [0, 1]
+    images = len(specs) == 1 and len(shape) == 4 and None not in shape[1:]
+    if not images or seen[0] < 0 or not (seen[1] <= 1 or 2 < seen[1] <= 255):
         raise ValueError(
-            f"Expected a .npy file for inputs of shape {specs[0]['shape']}. "
-            f"Received: '{file}'."
+            "Images are given to models that take values from 0 to 1, or "
+            f"from 0 to 255, of a fixed size. This bundle takes {shape} in "
+            f"the range {seen}. Prepare the input yourself and pass a .npy "
+            "file."
         )
     from PIL import Image, UnidentifiedImageError
 
-    _, height, width, channels = specs[0]["shape"]
+    _, height, width, channels = shape
     try:
         with Image.open(file) as image:
+            if image.mode.startswith("I"):  # 16 bits: `convert` would clip
+                image = image.point(lambda value: value / 257).convert("L")
             image = image.convert("L" if channels == 1 else "RGB")
             pixels = np.asarray(image.resize((width, height)), "float32")
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, OSError) as error:
         raise ValueError(
-            f"Expected an image or a .npy file. Received: '{file}'."
+            f"Expected a readable image or a .npy file. Received: '{file}' "
+            f"({type(error).__name__})."
         ) from None
-    return pixels.reshape(1, height, width, channels) / 255.0
+    scale = 1.0 if seen[1] > 1 else 255.0
+    return pixels.reshape(1, height, width, channels) / scale

@@ -4,6 +4,7 @@ import keras
 
 from keras_cascade import Cascade, models
 from keras_cascade.cli.progress import fit_with_progress
+from keras_cascade.datasets.watched import Watcher
 
 TEACHER_LEARNING_RATE = 2e-3
 STUDENT_LEARNING_RATE = 5e-3
@@ -43,9 +44,12 @@ def train_teacher(splits, data, console, width, epochs):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    fit_with_progress(
-        teacher, console, "teacher", ["accuracy"], data["train"], epochs=epochs
-    )
+    watcher = Watcher(splits.classes)
+    train = watcher.watch(data["train"])
+    with watcher.original_error():
+        fit_with_progress(
+            teacher, console, "teacher", ["accuracy"], train, epochs=epochs
+        )
     return teacher
 
 

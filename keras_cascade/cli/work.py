@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 import keras
@@ -20,6 +21,8 @@ from keras_cascade.cli.training import (
     train_cascade,
     train_teacher,
 )
+from keras_cascade.datasets.batches import iterate_batches
+from keras_cascade.datasets.fingerprint import Fingerprint
 
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
@@ -40,7 +43,7 @@ def train(
     console,
 ):
     """Trains a cascade and saves it. Returns its test metrics."""
-    _check_keras_ending(output)
+    _check_output(output)
     keras.utils.set_random_seed(seed)
     splits = datasets.load(spec, seed)
     data = batched(splits)
@@ -76,6 +79,10 @@ def evaluate(cascade_file, spec, seed):
     """Returns the metrics of a saved cascade on the test split."""
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
+    examples = Fingerprint()
+    for x, _, _ in iterate_batches(data["test"]):
+        examples.update(x)
+    cascade.record.refuse_training_data(examples)
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
@@ -118,6 +125,11 @@ def load_model(file):
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"Expected a .keras file. There is none at '{file}'.")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(
+            f"Expected '{file}' to be a .keras file, as `model.save` writes "
+            "it. It is something else, or damaged."
+        )
     return keras.models.load_model(file)
 
 
@@ -132,17 +144,22 @@ def load_cascade(file):
     return cascade
 
 
-def _check_keras_ending(output):
-    if Path(output).suffix != ".keras":
+def _check_output(output):
+    """Fails now what would fail after the training."""
+    output = Path(output)
+    if output.suffix != ".keras" or output.is_dir():
         raise ValueError(
-            f"Expected --output to end in '.keras'. Received: '{output}'."
+            "Expected --output to be a file that ends in '.keras'. Received: "
+            f"'{output}'."
         )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(output.parent, os.W_OK):
+        raise ValueError(f"'{output.parent}' cannot be written to.")
 
 
 def _save(cascade, output):
     """Saves beside the target and renames: never half a file."""
     output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, output.name)
         cascade.save(part)

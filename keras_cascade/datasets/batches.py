@@ -22,8 +22,16 @@ def is_array_like(data):
 
 
 def unpack(data):
-    """`(x, y, sample_weight)` from `(x, y)`, `(x, y, w)` or `x`."""
-    return keras.utils.unpack_x_y_sample_weight(data)
+    """`(x, y, sample_weight)` from `(x, y)`, `(x, y, w)` or `x`.
+
+    Weights may come as a column; they leave with shape `(batch,)`.
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(weight, np.ndarray):
+        weight = weight.reshape(-1)
+    elif weight is not None:
+        weight = keras.ops.reshape(weight, (-1,))
+    return x, y, weight
 
 
 def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
@@ -41,14 +49,16 @@ def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
         Tuples of three; what is missing is `None`.
     """
     if is_array_like(x):
-        batches = _array_batches((x, y, sample_weight), batch_size)
+        batches = map(unpack, _array_batches((x, y, sample_weight), batch_size))
     elif y is not None:
         raise ValueError(
             "Expected `y` to come from the data set itself: "
             f"{type(x).__name__} yields batches. Received a separate `y`."
         )
     elif isinstance(x, keras.utils.PyDataset):
-        batches = (unpack(x[i]) for i in range(x.num_batches))
+        count = x.num_batches
+        numbers = itertools.count() if count is None else range(count)
+        batches = (unpack(x[number]) for number in numbers)
     else:
         batches = map(unpack, x)
     for number, batch in enumerate(batches):

@@ -1,6 +1,7 @@
 """Recognises examples that were seen before, without keeping them."""
 
 import hashlib
+import threading
 
 import keras
 import numpy as np
@@ -36,13 +37,15 @@ class Fingerprint:
     def __init__(self, hashes=(), examples=0):
         self.hashes = np.asarray(hashes, dtype=np.uint64)
         self.examples = int(examples)
+        self._lock = threading.Lock()  # data loaders have several threads
 
     def update(self, x):
         """Adds a batch of inputs (a structure of arrays, batch first)."""
         new = example_hashes(x)
-        self.examples += len(new)
-        merged = np.unique(np.concatenate([self.hashes, new]))
-        self.hashes = merged[:SKETCH_SIZE]
+        with self._lock:
+            self.examples += len(new)
+            merged = np.unique(np.concatenate([self.hashes, new]))
+            self.hashes = merged[:SKETCH_SIZE]
 
     def share_seen_in(self, other):
         """Share of these examples that `other` holds too, in [0, 1]."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
+from keras_cascade.datasets.numpy_files import read_numpy
 
 FASHION_MNIST_CLASSES = [
     "t-shirt/top", "trouser", "pullover", "dress", "coat",
@@ -101,8 +102,7 @@ def image_folder(path, seed):
 def npz(path, seed):
     """An .npz file with `x` and `y`, or `x_train`, `y_train`, `x_test`, ..."""
     file = _existing(path, "npz", "an .npz file")
-    with np.load(file, allow_pickle=False) as data:
-        arrays = {key: data[key] for key in data.files}
+    arrays = read_numpy(file, archive=True)
     test = None
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         x, y = arrays["x_train"], arrays["y_train"]

@@ -1,6 +1,7 @@
 """Checks and remembers every batch that Keras draws, on its way there."""
 
 import contextlib
+import warnings
 
 import keras
 import numpy as np
@@ -45,10 +46,24 @@ class Watcher:
         if is_tf_dataset(x):
             return self._tf_dataset(x, remember)
         if isinstance(x, keras.utils.PyDataset):
+            if remember is not None and x.use_multiprocessing:
+                warnings.warn(
+                    "A PyDataset with `use_multiprocessing=True` draws its "
+                    "batches in other processes, so its examples cannot be "
+                    "remembered: `calibrate` will not notice if it is given "
+                    "training data.",
+                    stacklevel=3,
+                )
             return _WatchedPyDataset(
                 x, lambda *batch: self._see(*batch, remember)
             )
         return self._iterable(x, remember)
+
+    def forget_after_first_epoch(self):
+        """A callback that ends the remembering with the first epoch."""
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda *_: setattr(self, "remembering", False)
+        )
 
     @contextlib.contextmanager
     def original_error(self):

@@ -1,9 +1,16 @@
 """What the student learns: one policy a file."""
 
+from keras_cascade.distillation.abstain_distillation import (
+    AbstainDistillation,
+)
+from keras_cascade.distillation.cascade_aware_distillation import (
+    CascadeAwareDistillation,
+)
 from keras_cascade.distillation.class_specific_distillation import (
     ClassSpecificDistillation,
 )
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
+from keras_cascade.distillation.gatekeeper import Gatekeeper
 from keras_cascade.distillation.margin_distillation import MarginDistillation
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
@@ -11,7 +18,10 @@ from keras_cascade.distillation.standard_distillation import (
 from keras_cascade.registry import resolve
 
 NAMES = {
+    "abstain": AbstainDistillation,
+    "cascade_aware": CascadeAwareDistillation,
     "class_specific": ClassSpecificDistillation,
+    "gatekeeper": Gatekeeper,
     "margin": MarginDistillation,
     "standard": StandardDistillation,
 }
@@ -30,8 +40,11 @@ def get(identifier):
 
 
 __all__ = [
+    "AbstainDistillation",
+    "CascadeAwareDistillation",
     "ClassSpecificDistillation",
     "DistillationPolicy",
+    "Gatekeeper",
     "MarginDistillation",
     "StandardDistillation",
     "get",

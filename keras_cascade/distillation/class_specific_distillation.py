@@ -24,6 +24,8 @@ class ClassSpecificDistillation(SelectiveDistillation):
             handle. At least one, no repeats.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
+        oracle: bool. Puts the label in the teacher's place. Defaults to
+            `False`.
 
     Example:
 
@@ -35,11 +37,17 @@ class ClassSpecificDistillation(SelectiveDistillation):
     [True, False]
     """
 
-    def __init__(self, in_domain_classes, temperature=1.0, label_smoothing=0.0):
-        super().__init__(temperature, label_smoothing)
+    def __init__(
+        self,
+        in_domain_classes,
+        temperature=1.0,
+        label_smoothing=0.0,
+        oracle=False,
+    ):
+        super().__init__(temperature, label_smoothing, oracle)
         self.in_domain_classes = check_classes(in_domain_classes)
 
-    def selected(self, labels, teacher_logits):
+    def selected(self, labels, teacher_logits, student_logits=None):
         mask = class_mask(self.in_domain_classes, teacher_logits.shape[-1])
         return ops.take(mask, labels, axis=0)
 

@@ -1,5 +1,7 @@
 """The base class of distillation policies."""
 
+import numbers
+
 from keras import ops
 
 from keras_cascade.tensor_ops import as_float
@@ -21,6 +23,10 @@ class DistillationPolicy:
     #: that nobody is warned about a selected fraction of 1.
     selective = True
 
+    #: Names of inner layers whose outputs `batch_loss` compares.
+    teacher_layers = ()
+    student_layers = ()
+
     def targets(self, labels, teacher_logits):
         """Target distributions.
 
@@ -33,12 +39,15 @@ class DistillationPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__}.targets")
 
-    def selected(self, labels, teacher_logits):
+    def selected(self, labels, teacher_logits, student_logits=None):
         """Which examples learn from the teacher.
 
         Args:
             labels: integer tensor of shape `(batch,)`.
             teacher_logits: float tensor of shape `(batch, classes)`.
+            student_logits: float tensor of shape `(batch, student outputs)`;
+                only policies that look at the student need it. Defaults to
+                `None`.
 
         Returns:
             Boolean tensor of shape `(batch,)`.
@@ -51,13 +60,43 @@ class DistillationPolicy:
         Args:
             labels: integer tensor of shape `(batch,)`.
             teacher_logits: float tensor of shape `(batch, classes)`.
-            student_logits: float tensor of shape `(batch, classes)`.
+            student_logits: float tensor of shape `(batch, student outputs)`.
 
         Returns:
             Float tensor of shape `(batch,)`.
         """
         targets = self.targets(labels, as_float(teacher_logits))
         return cross_entropy(targets, student_logits)
+
+    def example_weight(self, labels, teacher_logits, student_logits):
+        """How much each example counts, on top of its sample weight.
+
+        Args:
+            labels: integer tensor of shape `(batch,)`.
+            teacher_logits: float tensor of shape `(batch, classes)`.
+            student_logits: float tensor of shape `(batch, student outputs)`.
+
+        Returns:
+            Float tensor of shape `(batch,)`, or `None`: all count the same.
+        """
+        return None
+
+    def batch_loss(self, teacher_features, student_features):
+        """A loss of the whole batch, on top of the examples' own.
+
+        Args:
+            teacher_features: dict of layer name to tensor, or `None` where
+                `teacher_layers` is empty.
+            student_features: dict of layer name to tensor, or `None`.
+
+        Returns:
+            Scalar, here 0.
+        """
+        return 0.0
+
+    def student_outputs(self, classes):
+        """Number of outputs that the student needs for `classes` classes."""
+        return classes
 
     def gate_defaults(self):
         """What a gate made by name takes over from training.
@@ -91,14 +130,16 @@ def label_smoothing_targets(labels, teacher_logits, alpha):
     return (1.0 - alpha) * one_hot + alpha / classes
 
 
-def softened(teacher_logits, temperature):
-    """p_T(τ) = softmax(teacher logits / τ)."""
+def taught(labels, teacher_logits, temperature, oracle):
+    """p_T(τ) = softmax(teacher logits / τ); of an oracle, one-hot labels."""
+    if oracle:
+        return label_smoothing_targets(labels, teacher_logits, 0.0)
     return ops.softmax(teacher_logits / temperature, axis=-1)
 
 
 def check_temperature(temperature):
     """Returns a float > 0, or raises."""
-    if not (isinstance(temperature, (int, float)) and temperature > 0):
+    if not (isinstance(temperature, numbers.Real) and temperature > 0):
         raise ValueError(
             "`temperature` divides the teacher's logits. Expected: a number "
             f"> 0. Received: {temperature!r}."
@@ -108,7 +149,7 @@ def check_temperature(temperature):
 
 def check_share(name, value):
     """Returns a float in [0, 1], or raises."""
-    if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+    if not (isinstance(value, numbers.Real) and 0 <= value <= 1):
         raise ValueError(
             f"Expected `{name}` to be a number in [0, 1]. Received: {value!r}."
         )

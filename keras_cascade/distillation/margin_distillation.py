@@ -1,6 +1,7 @@
 """Margin distillation: the teacher teaches what it finds easy."""
 
 import keras
+from keras import ops
 
 from keras_cascade.distillation.distillation_policy import check_share
 from keras_cascade.distillation.selective_distillation import (
@@ -26,6 +27,8 @@ class MarginDistillation(SelectiveDistillation):
         threshold: float in [0, 1], ρ. Defaults to `0.4`.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
+        oracle: bool. Puts the label in the teacher's place; every margin is
+            then 1. Defaults to `False`.
 
     Example:
 
@@ -37,12 +40,21 @@ class MarginDistillation(SelectiveDistillation):
     [True, False]
     """
 
-    def __init__(self, threshold=0.4, temperature=1.0, label_smoothing=0.0):
-        super().__init__(temperature, label_smoothing)
+    def __init__(
+        self,
+        threshold=0.4,
+        temperature=1.0,
+        label_smoothing=0.0,
+        oracle=False,
+    ):
+        super().__init__(temperature, label_smoothing, oracle)
         self.threshold = check_share("threshold", threshold)
 
-    def selected(self, labels, teacher_logits):
-        return softmax_margin(as_float(teacher_logits)) > self.threshold
+    def selected(self, labels, teacher_logits, student_logits=None):
+        margin = softmax_margin(as_float(teacher_logits))
+        if self.oracle:
+            margin = ops.ones_like(margin)
+        return margin > self.threshold
 
     def gate_defaults(self):
         return {"margin": self.threshold}

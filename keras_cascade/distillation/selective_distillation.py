@@ -7,7 +7,7 @@ from keras_cascade.distillation.distillation_policy import (
     check_share,
     check_temperature,
     label_smoothing_targets,
-    softened,
+    taught,
 )
 
 
@@ -24,17 +24,20 @@ class SelectiveDistillation(DistillationPolicy):
         label_smoothing: float in [0, 1], α. 0 gives plain one-hot targets to
             the examples that are not selected; 1 tells the student nothing
             about them. Defaults to `0.0`.
+        oracle: bool. Puts the label in the teacher's place, for data without
+            a teacher's logits. Defaults to `False`.
     """
 
-    def __init__(self, temperature=1.0, label_smoothing=0.0):
+    def __init__(self, temperature=1.0, label_smoothing=0.0, oracle=False):
         self.temperature = check_temperature(temperature)
         self.label_smoothing = check_share("label_smoothing", label_smoothing)
+        self.oracle = bool(oracle)
 
     def targets(self, labels, teacher_logits):
         selected = self.selected(labels, teacher_logits)
         return ops.where(
             selected[:, None],
-            softened(teacher_logits, self.temperature),
+            taught(labels, teacher_logits, self.temperature, self.oracle),
             label_smoothing_targets(
                 labels, teacher_logits, self.label_smoothing
             ),
@@ -44,4 +47,5 @@ class SelectiveDistillation(DistillationPolicy):
         return {
             "temperature": self.temperature,
             "label_smoothing": self.label_smoothing,
+            "oracle": self.oracle,
         }

@@ -9,7 +9,7 @@ from keras_cascade.distillation.distillation_policy import (
     check_temperature,
     cross_entropy,
     label_smoothing_targets,
-    softened,
+    taught,
 )
 from keras_cascade.tensor_ops import as_float
 
@@ -30,6 +30,8 @@ class StandardDistillation(DistillationPolicy):
         scale_by_temperature_squared: bool. Multiplies the teacher's part of
             the loss by τ², which keeps its gradient's size as τ grows.
             Defaults to `False`.
+        oracle: bool. Puts the label in the teacher's place, for data without
+            a teacher's logits. Defaults to `False`.
 
     Example:
 
@@ -48,22 +50,24 @@ class StandardDistillation(DistillationPolicy):
         temperature=1.0,
         student_loss_weight=0.0,
         scale_by_temperature_squared=False,
+        oracle=False,
     ):
         self.temperature = check_temperature(temperature)
         self.student_loss_weight = check_share(
             "student_loss_weight", student_loss_weight
         )
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
+        self.oracle = bool(oracle)
 
     def targets(self, labels, teacher_logits):
-        from_teacher = softened(teacher_logits, self.temperature)
+        from_teacher = self._taught(labels, teacher_logits)
         if self.student_loss_weight == 0.0:
             return from_teacher
         from_label = label_smoothing_targets(labels, teacher_logits, 0.0)
         a = self.student_loss_weight
         return a * from_label + (1.0 - a) * from_teacher
 
-    def selected(self, labels, teacher_logits):
+    def selected(self, labels, teacher_logits, student_logits=None):
         return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
 
     def example_loss(self, labels, teacher_logits, student_logits):
@@ -72,7 +76,7 @@ class StandardDistillation(DistillationPolicy):
         teacher_logits = as_float(teacher_logits)
         a = self.student_loss_weight
         teacher_loss = cross_entropy(
-            softened(teacher_logits, self.temperature), student_logits
+            self._taught(labels, teacher_logits), student_logits
         )
         label_loss = cross_entropy(
             label_smoothing_targets(labels, teacher_logits, 0.0),
@@ -81,9 +85,13 @@ class StandardDistillation(DistillationPolicy):
         scale = self.temperature**2
         return a * label_loss + (1.0 - a) * scale * teacher_loss
 
+    def _taught(self, labels, teacher_logits):
+        return taught(labels, teacher_logits, self.temperature, self.oracle)
+
     def get_config(self):
         return {
             "temperature": self.temperature,
             "student_loss_weight": self.student_loss_weight,
             "scale_by_temperature_squared": self.scale_by_temperature_squared,
+            "oracle": self.oracle,
         }

@@ -22,16 +22,30 @@ def costs_from_flops(student, teacher, inputs):
     """
     how = "floating-point operations counted in the graph"
     try:
-        counts = [count_flops(m, inputs) for m in (student, teacher)]
+        counts = [_expected(m, inputs, count_flops) for m in (student, teacher)]
     except CannotCountError as error:
-        counts = [m.count_params() for m in (student, teacher)]
+        counts = [
+            _expected(m, inputs, lambda model, _: model.count_params())
+            for m in (student, teacher)
+        ]
         how = f"numbers of weights, because {error}"
-    small, large = counts
+    small, large = map(round, counts)
     return Costs(
         student=small / max(large, 1),
         teacher=1.0,
         unit="teacher passes",
         how_measured=f"{how}: student {small:,}, teacher {large:,}",
+    )
+
+
+def _expected(model, inputs, count):
+    """What a model costs; a cascade asks its teacher only sometimes."""
+    if not hasattr(model, "operating_point"):
+        return count(model, inputs)
+    point = model.operating_point
+    rate = 1.0 if point is None else point.delegation_rate
+    return _expected(model.student, inputs, count) + rate * _expected(
+        model.teacher, inputs, count
     )
 
 
@@ -73,6 +87,7 @@ def count_flops(model, inputs):
             f"the graph of '{model.name}' cannot be frozen "
             f"({type(error).__name__})"
         ) from error
+    _check_countable(model, graph)
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
     logger = tf.get_logger()
@@ -88,3 +103,32 @@ def count_flops(model, inputs):
             f"no floating-point operation of '{model.name}' was recognised"
         )
     return int(profile.total_float_ops)
+
+
+#: Operations with work inside that the profiler takes for nothing.
+UNCOUNTED = {
+    "Case", "Einsum", "FFT", "If", "RFFT", "StatelessCase", "StatelessIf",
+    "StatelessWhile", "TensorListFromTensor", "While",
+}  # fmt: skip
+CONTRACTIONS = {
+    "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D",
+    "DepthwiseConv2dNative", "MatMul",
+}  # fmt: skip
+
+
+def _check_countable(model, graph):
+    """Raises where the profiler would leave work out without a word."""
+    left_out = set()
+    for operation in graph.get_operations():
+        if operation.type in UNCOUNTED:
+            left_out.add(operation.type)
+        elif operation.type in CONTRACTIONS and not all(
+            tensor.shape.is_fully_defined()
+            for tensor in (*operation.inputs, *operation.outputs)
+        ):
+            left_out.add(f"{operation.type} of unknown shape")
+    if left_out:
+        raise CannotCountError(
+            f"'{model.name}' uses {', '.join(sorted(left_out))}, which the "
+            "counter leaves out"
+        )

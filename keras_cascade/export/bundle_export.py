@@ -1,5 +1,6 @@
 """Writes a bundle: converts, runs, compares, measures, then moves it."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import importlib.resources
@@ -26,12 +27,12 @@ from keras_cascade.datasets.example_checks import checked_batches
 from keras_cascade.export.signature import ENDPOINT, Signature
 from keras_cascade.export.student_export import convert
 from keras_cascade.export.verification import check_teacher, compare
-from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.version import __version__
 
 STUDENT_FILE = "student.tflite"
+CARD_FILE = "README.md"
 TEACHER_FOLDER = "teacher/1"
 VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
@@ -43,13 +44,15 @@ def export_bundle(
     class_names=None,
     batch_size=256,
     overwrite=False,
+    allow_training_data=False,
 ):
     """Writes the bundle of a cascade, verified on the files that ship.
 
     The student and its gate become one TFLite file, which LiteRT runs over
     the calibration data before this returns. Its decisions are compared with
-    Keras. Where they differ, the cascade's objective is fitted again on the
-    file's own scores. What the manifest states was measured on the file.
+    Keras, and the cascade's objective is fitted again on the file's own
+    scores: where that changes a decision, the file is converted once more
+    with the new threshold. What the manifest states was measured on the file.
 
     Args:
         cascade: `Cascade`.
@@ -60,6 +63,9 @@ def export_bundle(
         class_names: list of str. Defaults to `"0"`, `"1"`, ....
         batch_size: int, with arrays. Defaults to `256`.
         overwrite: bool. Replaces an existing bundle. Defaults to `False`.
+        allow_training_data: bool. Accepts examples that the student was
+            trained on, and with them numbers that are too good. Defaults to
+            `False`.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -80,14 +86,14 @@ def export_bundle(
     cascade.prepare(first[0])
     class_names = _checked_names(class_names, cascade.classes)
     signature = Signature(first[0])
-    student_with_gate = StudentWithGate(cascade.student, cascade.gate)
-    student_with_gate(first[0])
-    ask_teacher = cascade.ask_teacher
+    two_stages = cascade.two_stage_pass()
+    student_with_gate = two_stages.student_with_gate
+    ask_teacher = two_stages.ask_teacher
 
     def compared(file):
         return compare(
             StudentInterpreter(file),
-            student_with_gate,
+            two_stages.run_student,
             ask_teacher,
             checked_batches(x, y, weight, batch_size, classes=cascade.classes),
             signature,
@@ -97,16 +103,15 @@ def export_bundle(
         file = folder / STUDENT_FILE
         file.write_bytes(convert(student_with_gate, signature))
         comparison = compared(file)
+        if not allow_training_data:
+            cascade.record.refuse_training_data(comparison.examples)
         point = _measured(cascade, comparison, cascade.threshold)
-        if comparison.flips and cascade.operating_point is not None:
-            point, comparison = _fitted_again(
-                cascade,
-                comparison,
-                file,
-                student_with_gate,
-                signature,
-                compared,
-            )
+        fitted = _fitted_again(cascade, comparison)
+        if fitted is not None and not _same_decisions(fitted, point):
+            with _threshold_of(cascade, fitted.threshold):
+                file.write_bytes(convert(student_with_gate, signature))
+                comparison = compared(file)
+            point = _measured(cascade, comparison, fitted.threshold)
         signature.write_saved_model(
             folder / TEACHER_FOLDER,
             cascade.teacher,
@@ -123,10 +128,10 @@ def export_bundle(
             Path(filepath).name, folder, cascade, class_names, signature,
             point, comparison,
         )  # fmt: skip
+        card = folder / CARD_FILE
+        card.write_text(model_card(manifest), encoding="utf-8")
+        manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
-        (folder / "README.md").write_text(
-            model_card(manifest), encoding="utf-8"
-        )
         Bundle.load(folder)
     return Bundle.load(filepath)
 
@@ -199,26 +204,35 @@ def _measured(cascade, comparison, threshold):
     )
 
 
-def _fitted_again(
-    cascade, comparison, file, student_with_gate, signature, compared
-):
-    """Fits the objective on the file's scores and converts once more."""
-    keras_threshold = cascade.threshold
-    point = fit_threshold(
+def _fitted_again(cascade, comparison):
+    """The cascade's objective on the file's own scores; `None` without one."""
+    if cascade.operating_point is None:
+        return None
+    objective = cascade.operating_point.objective
+    return fit_threshold(
         comparison.scores,
         comparison.student_correct,
         comparison.teacher_correct,
-        objective_from_description(cascade.operating_point.objective),
+        objective_from_description(objective),
         sample_weight=comparison.sample_weight,
         costs=cascade.costs,
     )
+
+
+def _same_decisions(one, other):
+    """Thresholds are nested: the same rate is the same set of examples."""
+    return one.delegation_rate == other.delegation_rate
+
+
+@contextlib.contextmanager
+def _threshold_of(cascade, threshold):
+    """Another threshold for the length of a block."""
+    before = cascade.gate.threshold
+    cascade.gate.threshold = threshold
     try:
-        cascade.threshold = point.threshold
-        file.write_bytes(convert(student_with_gate, signature))
-        comparison = compared(file)
+        yield
     finally:
-        cascade.threshold = keras_threshold
-    return _measured(cascade, comparison, point.threshold), comparison
+        cascade.gate.threshold = before
 
 
 def _manifest(name, folder, cascade, class_names, signature, point, comparison):

@@ -10,7 +10,7 @@ from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 
-def export_student(cascade, filepath, example_inputs):
+def export_student(cascade, filepath, example_inputs=None):
     """Writes the student and its gate as one float32 TFLite file.
 
     The file has the signature `serving_default` with the outputs
@@ -20,6 +20,8 @@ def export_student(cascade, filepath, example_inputs):
         cascade: `Cascade` with a built student.
         filepath: path that ends in `.tflite`.
         example_inputs: a batch of inputs; gives names, shapes and types.
+            Defaults to inputs that the cascade has seen in this process,
+            when the cascade calls this.
 
     Returns:
         `Signature` of the file.
@@ -32,8 +34,13 @@ def export_student(cascade, filepath, example_inputs):
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
+    if example_inputs is None:
+        raise ValueError(
+            "Expected `example_inputs`, a batch of inputs: they give names, "
+            "shapes and types, and this cascade has seen none yet."
+        )
     signature = Signature(example_inputs)
-    model = StudentWithGate(cascade.student, cascade.gate)
+    model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
     model(example_inputs)
     filepath.write_bytes(convert(model, signature))
     return signature

@@ -51,12 +51,12 @@ class Comparison:
         }
 
 
-def compare(student, student_with_gate, ask_teacher, batches, signature):
+def compare(student, run_student, ask_teacher, batches, signature):
     """Runs both students and the teacher over labelled batches.
 
     Args:
         student: `StudentInterpreter` of the exported file.
-        student_with_gate: `StudentWithGate` that it was made from.
+        run_student: function from inputs to what Keras answers.
         ask_teacher: function from inputs to the teacher's probabilities.
         batches: iterable of `(x, y, sample_weight)`.
         signature: `Signature`; learns the inputs' value ranges.
@@ -75,7 +75,7 @@ def compare(student, student_with_gate, ask_teacher, batches, signature):
         examples.update(x)
         named = signature.named(x)
         shipped = student.run(named)
-        keras_outputs = student_with_gate.predict_on_batch(x)
+        keras_outputs = run_student(x)
         sizes.add(rows_of(x))
         if number == 0:
             sizes |= _run_small_batches(student, named, shipped)

@@ -1,5 +1,6 @@
 """When to delegate: one gate a file, each a Keras layer."""
 
+from keras_cascade.gates.abstain_gate import AbstainGate
 from keras_cascade.gates.class_gate import ClassGate
 from keras_cascade.gates.gate import Gate
 from keras_cascade.gates.margin_gate import MarginGate
@@ -8,6 +9,7 @@ from keras_cascade.gates.student_with_gate import StudentWithGate
 from keras_cascade.registry import resolve
 
 NAMES = {
+    "abstain": AbstainGate,
     "class": ClassGate,
     "margin": MarginGate,
     "max_probability": MaxProbabilityGate,
@@ -32,6 +34,7 @@ def get(identifier, **defaults):
 
 
 __all__ = [
+    "AbstainGate",
     "ClassGate",
     "Gate",
     "MarginGate",

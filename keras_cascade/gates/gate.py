@@ -67,6 +67,24 @@ class Gate(keras.layers.Layer):
     def call(self, logits):
         return self.score(as_float(logits))
 
+    def class_logits(self, logits, classes):
+        """The student's outputs as logits over all classes.
+
+        Args:
+            logits: float tensor of shape `(batch, student outputs)`.
+            classes: int, number of classes.
+
+        Returns:
+            Float tensor of shape `(batch, classes)`: here `logits` itself.
+        """
+        if logits.shape[-1] != classes:
+            raise ValueError(
+                f"{type(self).__name__} expects a student with one logit a "
+                f"class, {classes}. Received {logits.shape[-1]} outputs. An "
+                "abstain student needs gate='abstain'."
+            )
+        return logits
+
     def delegate(self, score):
         """Boolean tensor: true where the teacher should answer."""
         keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))

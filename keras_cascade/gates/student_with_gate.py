@@ -12,6 +12,8 @@ class StudentWithGate(keras.Model):
     Args:
         student: `keras.Model` from inputs to logits `(batch, classes)`.
         gate: `Gate`.
+        classes: int, number of classes. Defaults to `None`: one a student
+            output.
 
     Returns (of a call):
         Dict of `logits` and `probabilities`, float32 `(batch, classes)`;
@@ -27,14 +29,18 @@ class StudentWithGate(keras.Model):
     ['delegate', 'logits', 'probabilities', 'score']
     """
 
-    def __init__(self, student, gate, **kwargs):
+    def __init__(self, student, gate, classes=None, **kwargs):
         super().__init__(**kwargs)
         self.student = student
         self.gate = gate
+        self.classes = classes
 
     def call(self, inputs, training=False):
-        logits = as_float(self.student(inputs, training=training))
-        score = self.gate(logits)
+        outputs = as_float(self.student(inputs, training=training))
+        score = self.gate(outputs)
+        logits = self.gate.class_logits(
+            outputs, self.classes or outputs.shape[-1]
+        )
         return {
             "logits": logits,
             "probabilities": ops.softmax(logits, axis=-1),

@@ -1,8 +1,11 @@
 """The cascade on the device."""
 
+import os
+
 import numpy as np
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.runtime.believed import believed_logits
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.rest_teacher import RestTeacher
@@ -36,8 +39,14 @@ class EdgeCascade:
             )
         self.bundle = bundle
         self.teacher = teacher
+        if teacher is not None and not hasattr(teacher, "logits"):
+            raise ValueError(
+                "Expected `teacher` to be a URL, 'local', a path, an object "
+                f"with `logits(inputs)` or None. Received: {teacher!r}."
+            )
         self.on_failure = on_failure
         self._student = StudentInterpreter(bundle.student_file, num_threads)
+        self._student.check(bundle.inputs, len(bundle.classes))
 
     @classmethod
     def load(cls, path, teacher=None, on_failure="answer", timeout=10.0):
@@ -51,16 +60,16 @@ class EdgeCascade:
                 `logits(inputs)`; or `None`. Defaults to `None`.
             on_failure: `"answer"`, `"abstain"` or `"raise"`. Defaults to
                 `"answer"`.
-            timeout: float, seconds for one request to a URL. Defaults to
-                `10.0`.
+            timeout: float, seconds without progress before a request to a
+                URL fails. Defaults to `10.0`.
 
         Raises:
             BundleError: a file is missing or altered.
             TeacherError: a local teacher cannot be loaded.
         """
         bundle = Bundle.load(path)
-        if isinstance(teacher, str):
-            teacher = _teacher_from(teacher, bundle, timeout)
+        if isinstance(teacher, (str, os.PathLike)):
+            teacher = _teacher_from(os.fspath(teacher), bundle, timeout)
         return cls(bundle, teacher, on_failure)
 
     def predict(self, x):
@@ -142,14 +151,17 @@ class EdgeCascade:
     def _ask(self, inputs):
         if self.teacher is None:
             raise TeacherError("This cascade was loaded without a teacher.")
-        logits = np.asarray(self.teacher.logits(inputs), dtype="float64")
+        rows = len(next(iter(inputs.values())))
+        logits = believed_logits(
+            self.teacher.logits(inputs), rows, len(self.bundle.classes)
+        ).astype("float64")
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return (shifted / shifted.sum(axis=-1, keepdims=True)).astype("float32")
 
 
 def _teacher_from(where, bundle, timeout):
-    if where.startswith(("http://", "https://")):
-        output = (bundle.manifest["teacher"] or {}).get("output", "logits")
+    if "://" in where:
+        output = (bundle.manifest.get("teacher") or {}).get("output", "logits")
         return RestTeacher(where, len(bundle.classes), output, timeout)
     if where != "local":
         return SavedModelTeacher(where)

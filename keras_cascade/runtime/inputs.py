@@ -28,7 +28,9 @@ def prepare_inputs(x, specs, allow_single=True):
             )
         x = {names[0]: x}
     if set(x) != set(names):
-        raise ValueError(f"Expected the inputs {names}. Received: {sorted(x)}.")
+        raise ValueError(
+            f"Expected the inputs {names}. Received: {list(x)[:10]}."
+        )
     inputs = {
         s["name"]: _prepare_one(x[s["name"]], s, allow_single) for s in specs
     }
@@ -58,6 +60,14 @@ def _prepare_one(values, spec, allow_single):
         raise ValueError(
             f"Expected input '{name}' to hold {dtype}. Received: {given.dtype}."
         )
+    seen = spec.get("range")
+    pixels = given.dtype.kind in "iu" and dtype.kind == "f" and given.size
+    if pixels and seen is not None and seen[1] <= 1 < given.max():
+        raise ValueError(
+            f"Expected input '{name}' in the range {seen} that the model was "
+            f"calibrated on. Received integers up to {given.max()}. Divide "
+            "pixel values by 255."
+        )
     shape = spec["shape"]
     if allow_single and given.ndim == len(shape) - 1:
         given = given[None]
@@ -71,7 +81,13 @@ def _prepare_one(values, spec, allow_single):
             f"Expected input '{name}' of shape {wanted}. Received: "
             f"{list(given.shape)}."
         )
-    array = given.astype(dtype)
+    with np.errstate(over="ignore"):
+        array = given.astype(dtype)
+    if dtype.kind in "iu" and (array != given).any():
+        raise ValueError(
+            f"Expected input '{name}' to fit into {dtype}. Received values "
+            f"from {given.min()} to {given.max()}."
+        )
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(
             f"Expected finite values in input '{name}'. Received NaN or "

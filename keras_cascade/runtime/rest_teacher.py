@@ -1,8 +1,11 @@
 """A teacher behind TensorFlow Serving's REST interface."""
 
+import ipaddress
+
 import httpx
 import numpy as np
 
+from keras_cascade.runtime.believed import believed_logits
 from keras_cascade.runtime.teacher_error import TeacherError
 
 
@@ -15,7 +18,8 @@ class RestTeacher:
         url: str, such as `"http://127.0.0.1:8501/v1/models/teacher"`.
         classes: int, how many logits a row must have.
         output: str, the model's output name. Defaults to `"logits"`.
-        timeout: float, seconds for one request. Defaults to `10.0`.
+        timeout: float, seconds without any progress (connecting, sending,
+            waiting for the next bytes). Defaults to `10.0`.
         max_rows: int, rows in one request; more are sent in several.
             Defaults to `256`.
     """
@@ -23,11 +27,14 @@ class RestTeacher:
     def __init__(
         self, url, classes, output="logits", timeout=10.0, max_rows=256
     ):
-        self.url = url.rstrip("/")
+        self.url = _checked_url(url)
         self._classes = classes
         self._output = output
         self._max_rows = max_rows
-        self._client = httpx.Client(timeout=timeout)
+        # A proxy of the environment has no way back to this machine.
+        self._client = httpx.Client(
+            timeout=timeout, trust_env=not _is_this_machine(self.url)
+        )
 
     def check(self):
         """Raises a `TeacherError` unless the model answers at its URL."""
@@ -73,7 +80,7 @@ class RestTeacher:
     def _answer(self, method, url, **kwargs):
         try:
             response = self._client.request(method, url, **kwargs)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
             raise TeacherError(
                 f"The teacher does not answer at {url} "
                 f"({type(error).__name__}: {error}). Is it running? Start it "
@@ -86,29 +93,40 @@ class RestTeacher:
             )
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TeacherError(
                 f"The teacher at {url} did not answer in JSON."
             ) from error
 
     def _believed(self, answer, rows):
-        predictions = (
-            answer.get("predictions") if isinstance(answer, dict) else None
-        )
         try:
-            if predictions and isinstance(predictions[0], dict):
+            predictions = answer["predictions"]
+            if isinstance(predictions[0], dict):
                 predictions = [row[self._output] for row in predictions]
-            logits = np.asarray(predictions, dtype="float32")
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError) as error:
             raise TeacherError(
-                f"The teacher's answer has no numeric '{self._output}' in "
-                "every row of 'predictions'."
+                f"The teacher's answer has no '{self._output}' in every row "
+                "of 'predictions'."
             ) from error
-        if logits.shape != (rows, self._classes):
-            raise TeacherError(
-                f"Expected logits of shape {(rows, self._classes)} from the "
-                f"teacher. Received: {logits.shape}."
-            )
-        if not np.isfinite(logits).all():
-            raise TeacherError("The teacher answered NaN or infinity.")
-        return logits
+        return believed_logits(predictions, rows, self._classes)
+
+
+def _checked_url(url):
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"'{url}' is not a URL: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(
+            "Expected a URL such as "
+            f"'http://127.0.0.1:8501/v1/models/teacher'. Received: '{url}'."
+        )
+    return url.rstrip("/")
+
+
+def _is_this_machine(url):
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -2,6 +2,8 @@
 
 import threading
 
+import numpy as np
+
 SIGNATURE = "serving_default"
 OUTPUTS = ("probabilities", "score", "delegate")
 
@@ -38,6 +40,28 @@ class StudentInterpreter:
     def input_names(self):
         """Names of the inputs, as the signature has them."""
         return sorted(self._runner().get_input_details())
+
+    def check(self, specs, classes):
+        """Raises unless the file has the inputs and classes of a manifest.
+
+        Args:
+            specs: list of `{"name", "dtype"}`.
+            classes: int.
+        """
+        details = self._runner().get_input_details()
+        found = {
+            name: np.dtype(detail["dtype"]).name
+            for name, detail in details.items()
+        }
+        expected = {spec["name"]: spec["dtype"] for spec in specs}
+        outputs = self._runner().get_output_details()
+        width = outputs["probabilities"]["shape"][-1]
+        if found != expected or width != classes:
+            raise ValueError(
+                f"'{self._file}' does not fit its manifest. Expected: inputs "
+                f"{expected} and {classes} classes. Received: inputs {found} "
+                f"and {width} classes. Export the bundle again."
+            )
 
     def _runner(self):
         if not hasattr(self._local, "runner"):

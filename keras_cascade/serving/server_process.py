@@ -1,12 +1,10 @@
 """A teacher server in a process of its own, for as long as a block lasts."""
 
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-
-import httpx
 
 START_SECONDS = 120
 STOP_SECONDS = 15
@@ -23,6 +21,10 @@ class ServerProcess:
         log_file: path for the server's own output.
         host: str. Defaults to `"127.0.0.1"`.
         port: int, or 0 for any free one. Defaults to `0`.
+
+    Attributes:
+        url: str, the teacher's address, once the block has begun:
+            `http://HOST:PORT/v1/models/teacher`.
     """
 
     def __init__(self, bundle, log_file, host="127.0.0.1", port=0):
@@ -30,12 +32,8 @@ class ServerProcess:
         self.log_file = Path(log_file)
         self.host = host
         self.port = port
+        self.url = None
         self._process = None
-
-    @property
-    def url(self):
-        """The teacher's address: `http://HOST:PORT/v1/models/teacher`."""
-        return f"http://{self.host}:{self.port}/v1/models/teacher"
 
     @property
     def pid(self):
@@ -43,24 +41,14 @@ class ServerProcess:
         return self._process.pid
 
     def __enter__(self):
-        self.port = self.port or _free_port(self.host)
-        command = [
-            sys.executable, "-m", "keras_cascade.cli", "serve", self.bundle,
-            "--host", self.host, "--port", str(self.port),
-            "--exit-with-stdin",
-        ]  # fmt: skip
-        with open(self.log_file, "wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.__exit__()
-            raise
+        with tempfile.TemporaryDirectory() as folder:
+            ready_file = Path(folder, "url")
+            self._start(ready_file)
+            try:
+                self._wait_until_ready(ready_file)
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_):
@@ -72,32 +60,39 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
-    def _wait_until_ready(self):
+    def _start(self, ready_file):
+        command = [
+            sys.executable, "-m", "keras_cascade.cli", "serve", self.bundle,
+            "--host", self.host, "--port", str(self.port),
+            "--exit-with-stdin", "--ready-file", str(ready_file),
+        ]  # fmt: skip
+        with open(self.log_file, "wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _wait_until_ready(self, ready_file):
+        """Waits for this server's own word, not for any answer at a port."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while not ready_file.exists():
             if self._process.poll() is not None:
                 raise RuntimeError(
                     "The teacher server stopped while starting, with status "
                     f"{self._process.returncode}. Its last words: "
                     f"{self._last_words()}"
                 )
-            try:
-                if httpx.get(self.url, timeout=2).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass  # not up yet: the deadline decides
-            time.sleep(0.1)
-        raise RuntimeError(
-            f"The teacher server was not ready after {START_SECONDS} s. Its "
-            f"last words: {self._last_words()}"
-        )
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"The teacher server was not ready after {START_SECONDS} "
+                    f"s. Its last words: {self._last_words()}"
+                )
+            time.sleep(0.05)
+        self.url = ready_file.read_text(encoding="utf-8")
+        self.port = int(self.url.split("/")[2].rpartition(":")[2])
 
     def _last_words(self):
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "none"
-
-
-def _free_port(host):
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]

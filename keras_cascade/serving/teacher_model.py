@@ -1,11 +1,20 @@
 """A bundle's teacher as a KServe model."""
 
+import asyncio
+
 import kserve
 import numpy as np
 from kserve.errors import InvalidInput
 
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
+
+V2_TYPES = {
+    "bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64",
+    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32",
+    "uint64": "UINT64", "string": "BYTES",
+}  # fmt: skip
 
 
 class TeacherModel(kserve.Model):
@@ -36,6 +45,22 @@ class TeacherModel(kserve.Model):
         self.ready = True
         return self.ready
 
+    def get_input_types(self):
+        """The model's inputs, for `GET /v2/models/teacher`."""
+        return [
+            {
+                "name": spec["name"],
+                "datatype": V2_TYPES[spec["dtype"]],
+                "shape": [size or -1 for size in spec["shape"]],
+            }
+            for spec in self._bundle.inputs
+        ]
+
+    def get_output_types(self):
+        """The model's output, for `GET /v2/models/teacher`."""
+        classes = len(self._bundle.classes)
+        return [{"name": "logits", "datatype": "FP32", "shape": [-1, classes]}]
+
     def validate(self, payload):
         """KServe's own check refuses named `inputs`; `predict` checks."""
         return payload
@@ -47,7 +72,7 @@ class TeacherModel(kserve.Model):
     async def predict(self, payload, headers=None, response_headers=None):
         """Logits for one request, in the request's own protocol."""
         if isinstance(payload, kserve.InferRequest):
-            return self._predict_v2(payload)
+            return await asyncio.to_thread(self._predict_v2, payload)
         if not isinstance(payload, dict):
             raise InvalidInput(
                 "Expected a JSON object with 'instances' or 'inputs'. "
@@ -60,13 +85,14 @@ class TeacherModel(kserve.Model):
                 f"{sorted(payload)[:10]}."
             )
         if "inputs" in payload:
-            return {"outputs": self._logits(payload["inputs"]).tolist()}
+            logits = await asyncio.to_thread(self._logits, payload["inputs"])
+            return {"outputs": logits.tolist()}
         instances = _columns(payload["instances"])
-        return {"predictions": self._logits(instances).tolist()}
+        logits = await asyncio.to_thread(self._logits, instances)
+        return {"predictions": logits.tolist()}
 
     def _predict_v2(self, request):
-        given = {one.name: one.as_numpy() for one in request.inputs}
-        logits = self._logits(given)
+        logits = self._logits(_tensors(request.inputs))
         output = kserve.InferOutput(
             name="logits",
             shape=list(logits.shape),
@@ -85,6 +111,29 @@ class TeacherModel(kserve.Model):
         except ValueError as error:
             raise InvalidInput(str(error)) from None
         return self._teacher.logits(inputs).astype("float32")
+
+
+def _tensors(inputs):
+    """Open Inference Protocol tensors to arrays, by name."""
+    tensors = {}
+    for one in inputs:
+        if one.name in tensors:
+            raise InvalidInput(f"Expected one input '{one.name}', not two.")
+        if any(size < 1 for size in one.shape):
+            raise InvalidInput(
+                f"Expected input '{one.name}' to have positive sizes. "
+                f"Received: {list(one.shape)}."
+            )
+        try:
+            tensors[one.name] = one.as_numpy()
+        except Exception as error:  # KServe raises whatever its data causes
+            raise InvalidInput(
+                f"Expected the data of input '{one.name}' to fit its shape "
+                f"{list(one.shape)} and datatype {one.datatype}. Received "
+                f"data that does not ({type(error).__name__}: "
+                f"{str(error)[:200]})."
+            ) from None
+    return tensors
 
 
 def _columns(instances):

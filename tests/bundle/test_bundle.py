@@ -56,7 +56,9 @@ def test_a_missing_file(copied, name):
         Bundle.load(copied)
 
 
-@pytest.mark.parametrize("name", ["student.tflite", "teacher/1/saved_model.pb"])
+@pytest.mark.parametrize(
+    "name", ["student.tflite", "teacher/1/saved_model.pb", "README.md"]
+)
 def test_an_altered_file(copied, name):
     raw = bytearray((copied / name).read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -65,8 +67,12 @@ def test_an_altered_file(copied, name):
         Bundle.load(copied)
 
 
-def test_an_added_file(copied):
-    (copied / "teacher/1/assets.extra").write_text("x")
+@pytest.mark.parametrize(
+    "name", ["teacher/1/assets.extra", "evil.sh", "teacher/2/saved_model.pb"]
+)
+def test_an_added_file(copied, name):
+    (copied / name).parent.mkdir(exist_ok=True)
+    (copied / name).write_text("x")
     with pytest.raises(BundleError, match="does not list"):
         Bundle.load(copied)
 
@@ -195,19 +201,37 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
-def test_an_existing_folder_is_kept_unless_told(tmp_path):
-    target = tmp_path / "bundle"
-    target.mkdir()
-    (target / "old").write_text("x")
-    with pytest.raises(BundleError, match="exists already"), new_folder(target):
+def test_an_existing_bundle_is_kept_unless_told(copied):
+    before = sorted(p.name for p in copied.iterdir())
+    with pytest.raises(BundleError, match="exists already"), new_folder(copied):
         pass
-    with pytest.raises(RuntimeError), new_folder(target, overwrite=True):
+    with pytest.raises(RuntimeError), new_folder(copied, overwrite=True):
         raise RuntimeError
-    assert [p.name for p in target.iterdir()] == ["old"]
-    with new_folder(target, overwrite=True) as work:
+    assert sorted(p.name for p in copied.iterdir()) == before
+    with new_folder(copied, overwrite=True) as work:
         (work / "new").write_text("x")
-    assert [p.name for p in target.iterdir()] == ["new"]
-    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    assert [p.name for p in copied.iterdir()] == ["new"]
+    assert [p.name for p in copied.parent.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]", "{"])
+def test_what_is_no_bundle_is_never_replaced(tmp_path, content):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "thesis.txt").write_text("x")
+    if content is not None:
+        (target / "manifest.json").write_text(content)
+    for place in (target, target / "thesis.txt"):
+        with (
+            pytest.raises(BundleError, match="is not a bundle"),
+            new_folder(place, overwrite=True),
+        ):
+            pass
+    assert (target / "thesis.txt").read_text() == "x"
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty", overwrite=True) as work:
+        (work / "new").write_text("x")
+    assert [p.name for p in (tmp_path / "empty").iterdir()] == ["new"]
 
 
 def test_the_package_needs_neither_tensorflow_nor_keras():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -9,9 +10,8 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from keras_cascade.cli.main import app
+from keras_cascade.cli.main import run as run_command
 
 COMMANDS = (
     "demo",
@@ -25,15 +25,12 @@ COMMANDS = (
 
 
 @pytest.fixture
-def run():
+def run(capsys):
     """Runs a command and returns what it printed; raises what it raised."""
 
     def invoke(*arguments):
-        result = CliRunner().invoke(
-            app, [str(a) for a in arguments], catch_exceptions=False
-        )
-        assert result.exit_code == 0, result.output
-        return result.stdout
+        assert run_command([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
 
     return invoke
 
@@ -160,7 +157,7 @@ def test_reference_models_and_an_image(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--data", "digits", "--output", "c.h5"], "end in '.keras'"),
+        (["train", "--data", "digits", "--output", "c.h5"], "ends in '.keras'"),
         (["train", "--data", "nope", "--output", "c.keras"], "data spec"),
         (["evaluate", "nope.keras", "--data", "digits"], "none at 'nope"),
         (["demo", "--dataset", "csv:nope"], "expected a CSV file"),
@@ -217,6 +214,80 @@ def test_bad_objectives(run, points, tmp_path, objective):
         parse_objective(objective)
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY\x01\x00junk"])
+@pytest.mark.parametrize("name", ["x.npy", "x.NPY", "x.png"])
+def test_unreadable_inputs(run, bundle_path, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.|Images are given"):
+        run("predict", bundle_path, "--input", tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_unreadable_models_and_data(run, tmp_path, content):
+    (tmp_path / "a.keras").write_bytes(content)
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="something else, or damaged"):
+        run("evaluate", tmp_path / "a.keras", "--data", "digits")
+    with pytest.raises(ValueError, match="plain arrays"):
+        run(
+            "train",
+            "--data",
+            f"npz:{tmp_path / 'a.npz'}",
+            "--output",
+            tmp_path / "c.keras",
+        )
+
+
+def test_images_are_read_in_the_range_that_the_models_take(tmp_path):
+    from keras_cascade.cli.predicting import read_input
+
+    def spec(top):
+        return [{"shape": [None, 2, 2, 1], "range": [0.0, top]}]
+
+    grey = np.full((2, 2), 128, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    for name in ("8.png", "16.png"):
+        ones = read_input(tmp_path / name, spec(1.0))
+        np.testing.assert_allclose(ones, 128 / 255, atol=1e-6)
+        bytes_ = read_input(tmp_path / name, spec(255.0))
+        np.testing.assert_array_equal(bytes_, 128)
+    with pytest.raises(ValueError, match="Prepare the input yourself"):
+        read_input(tmp_path / "8.png", [{**spec(1.0)[0], "range": [-1, 1]}])
+
+
+def test_nan_in_the_data_is_named_before_any_training(run, tmp_path):
+    y = np.arange(80) % 4
+    x = np.ones((80, 8, 8, 1), "float32")
+    x[::7] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    with pytest.raises(ValueError, match="NaN or infinity in x"):
+        run(
+            "train",
+            "--data",
+            f"npz:{tmp_path / 'a.npz'}",
+            "--output",
+            tmp_path / "c.keras",
+        )
+
+
+def test_an_output_that_cannot_be_written_is_named_before_any_training(
+    run, tmp_path
+):
+    (tmp_path / "dir.keras").mkdir()
+    with pytest.raises(ValueError, match="a file that ends in"):
+        run("train", "--data", "digits", "--output", tmp_path / "dir.keras")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="file"):
+        run(
+            "train",
+            "--data",
+            "digits",
+            "--output",
+            tmp_path / "file" / "c.keras",
+        )
+
+
 def outside(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "keras_cascade.cli", *map(str, arguments)],
@@ -227,8 +298,13 @@ def outside(*arguments, cwd):
     )
 
 
-def test_from_outside_a_failure_is_one_line_and_status_1(tmp_path, bundle_path):
+def test_from_outside_a_failure_is_one_line_and_status_1(
+    tmp_path, bundle_path, request
+):
     np.save(tmp_path / "x.npy", np.zeros((40, 6), "float32"))
+    taken = socket.create_server(("127.0.0.1", 0))
+    request.addfinalizer(taken.close)
+    port = taken.getsockname()[1]
     for arguments, words in (
         (["evaluate", "nope.keras", "--data", "digits"], "There is none at"),
         (
@@ -243,6 +319,7 @@ def test_from_outside_a_failure_is_one_line_and_status_1(tmp_path, bundle_path):
             "The teacher does not answer at",
         ),
         (["predict", "nope", "--input", "x.npy"], "There is none at 'nope'"),
+        (["serve", bundle_path, "--port", port], "cannot be used"),
     ):
         found = outside(*arguments, cwd=tmp_path)
         assert found.returncode == 1

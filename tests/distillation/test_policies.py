@@ -7,7 +7,10 @@ import scipy.special
 
 from keras_cascade import distillation
 from keras_cascade.distillation import (
+    AbstainDistillation,
+    CascadeAwareDistillation,
     ClassSpecificDistillation,
+    Gatekeeper,
     MarginDistillation,
     StandardDistillation,
 )
@@ -132,72 +135,185 @@ def test_all_classes_in_domain_is_standard_bit_for_bit(temperature):
     )
 
 
+def test_abstain_by_hand():
+    # Classes 0 and 2 of softmax ∝ [4, 2, 2]: [2/3, 1/3], nothing on abstain.
+    policy = AbstainDistillation([0, 2])
+    teacher = [[LN(4), LN(2), LN(2)]] * 2
+    np.testing.assert_allclose(
+        targets(policy, [2, 1], teacher),
+        [[2 / 3, 1 / 3, 0], [0, 0, 1]],
+        rtol=1e-6,
+    )
+    assert policy.student_outputs(3) == 3
+    assert policy.student_head().units == 3
+    # Against a uniform student, H of the first row is ln 3.
+    found = loss(policy, [2, 1], teacher, [[0.0, 0, 0]] * 2)
+    np.testing.assert_allclose(found, [LN(3), LN(3)], rtol=1e-6)
+
+
+def test_an_oracle_puts_the_label_in_the_teachers_place():
+    teacher = [[9.0, 0.0, 0.0]] * 2
+    labels = [2, 1]
+    one_hot = [[0, 0, 1], [0, 1, 0]]
+    np.testing.assert_array_equal(
+        targets(StandardDistillation(3.0, oracle=True), labels, teacher),
+        one_hot,
+    )
+    np.testing.assert_allclose(
+        targets(
+            ClassSpecificDistillation([2], 3.0, 0.3, oracle=True),
+            labels,
+            teacher,
+        ),
+        [[0, 0, 1], [0.1, 0.8, 0.1]],
+        rtol=1e-6,
+    )
+    # An oracle's margin is 1: everything is selected below it.
+    margin = MarginDistillation(0.99, oracle=True)
+    np.testing.assert_array_equal(
+        targets(margin, labels, [[0.0, 0, 0]] * 2), one_hot
+    )
+    np.testing.assert_array_equal(
+        targets(AbstainDistillation([0, 2], oracle=True), labels, teacher),
+        [[0, 1, 0], [0, 0, 1]],
+    )
+
+
+def test_cascade_aware_leaves_out_what_both_get_wrong():
+    policy = CascadeAwareDistillation()
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    weight = policy.example_weight(
+        np.zeros(4, int),
+        keras.ops.array([right, right, wrong, wrong]),
+        keras.ops.array([right, wrong, right, wrong]),
+    )
+    assert keras.ops.convert_to_numpy(weight).tolist() == [1, 1, 1, 0]
+    with pytest.raises(ValueError, match="`student_logits`"):
+        policy.selected([0], keras.ops.zeros((1, 2)))
+
+
+def test_gatekeeper_by_hand():
+    # Student [3/4, 1/4]. Right (label 0): α·(−ln 3/4). Wrong (label 1):
+    # (1−α)·KL = (1−α)·(ln 2 + 3/4 ln 3/4 + 1/4 ln 1/4).
+    student = [[LN(3), 0.0]] * 2
+    found = loss(Gatekeeper(0.3), [0, 1], student, student)
+    entropy = -(0.75 * LN(0.75) + 0.25 * LN(0.25))
+    np.testing.assert_allclose(
+        found, [-0.3 * LN(0.75), 0.7 * (LN(2) - entropy)], rtol=1e-6
+    )
+
+
 GAUNTLET = [
     StandardDistillation(2.0, 0.3),
     StandardDistillation(3.0, 0.3, scale_by_temperature_squared=True),
+    StandardDistillation(2.0, 0.3, oracle=True),
     ClassSpecificDistillation([0, 2], 1.5, 0.4),
+    ClassSpecificDistillation([0, 2], 1.5, 0.4, oracle=True),
     MarginDistillation(0.3, 2.0, 0.6),
+    MarginDistillation(0.3, 2.0, 0.6, oracle=True),
+    AbstainDistillation([1, 3, 4], 2.0),
+    AbstainDistillation([1, 3, 4], oracle=True),
+    CascadeAwareDistillation(2.0, 0.3),
+    Gatekeeper(0.3),
 ]
 each_policy = pytest.mark.parametrize(
     "policy", GAUNTLET, ids=lambda p: type(p).__name__
 )
 
 
+def draw(policy, rows=40, seed=2):
+    """Labels, teacher logits and student outputs over 5 classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, rows)
+    teacher = 3 * rng.normal(size=(rows, 5))
+    return (
+        labels,
+        teacher,
+        3 * rng.normal(size=(rows, policy.student_outputs(5))),
+    )
+
+
+def numpy_loss(policy, labels, teacher, student):
+    """The formulas of the paper, once more, in NumPy alone."""
+    log_student = scipy.special.log_softmax(student, axis=1)
+    if isinstance(policy, Gatekeeper):
+        p = np.exp(log_student)
+        right = student.argmax(axis=1) == labels
+        entropy = -(p * log_student).sum(axis=1)
+        return np.where(
+            right,
+            -policy.alpha * log_student[np.arange(len(labels)), labels],
+            (1 - policy.alpha) * (np.log(student.shape[1]) - entropy),
+        )
+    one_hot = np.eye(5)[labels]
+    taught = scipy.special.softmax(teacher / policy.temperature, axis=1)
+    margin = np.sort(scipy.special.softmax(teacher, axis=1), axis=1)
+    margin = margin[:, -1] - margin[:, -2]
+    if policy.oracle:
+        taught, margin = one_hot, np.ones(len(labels))
+    if isinstance(policy, StandardDistillation):
+        a = policy.student_loss_weight
+        tau = policy.temperature
+        scale = tau**2 if policy.scale_by_temperature_squared else 1
+        rows = a * one_hot + (1 - a) * scale * taught
+    elif isinstance(policy, AbstainDistillation):
+        inside = policy.in_domain_classes
+        part = taught[:, inside]
+        chosen = np.isin(labels, inside)
+        with np.errstate(invalid="ignore"):
+            part = part / part.sum(axis=1, keepdims=True)
+        rows = np.zeros(student.shape)
+        rows[chosen, :-1] = part[chosen]
+        rows[~chosen, -1] = 1
+    else:
+        alpha = policy.label_smoothing
+        chosen = (
+            np.isin(labels, policy.in_domain_classes)
+            if isinstance(policy, ClassSpecificDistillation)
+            else margin > policy.threshold
+        )
+        smoothed = (1 - alpha) * one_hot + alpha / 5
+        rows = np.where(chosen[:, None], taught, smoothed)
+    return -(rows * log_student).sum(axis=1)
+
+
 def test_the_gauntlet_has_every_policy():
-    assert {type(p) for p in GAUNTLET} == set(distillation.NAMES.values())
+    alone = set(distillation.NAMES.values())
+    assert {type(p) for p in GAUNTLET} == alone
 
 
 @each_policy
 def test_target_rows_sum_to_one(policy):
-    rng = np.random.default_rng(1)
-    rows = targets(policy, rng.integers(0, 5, 40), rng.normal(size=(40, 5)))
+    if isinstance(policy, Gatekeeper):
+        return  # has no targets
+    labels, teacher, _ = draw(policy)
+    rows = targets(policy, labels, teacher)
+    assert rows.shape == (40, policy.student_outputs(5))
     np.testing.assert_allclose(rows.sum(axis=1), 1.0, rtol=1e-6)
     assert rows.min() >= 0
 
 
 @each_policy
 def test_loss_against_numpy(policy):
-    rng = np.random.default_rng(2)
-    teacher, student = rng.normal(size=(2, 40, 5)) * 3
-    labels = rng.integers(0, 5, 40)
-    log_student = scipy.special.log_softmax(student, axis=1)
-    label_rows = np.eye(5)[labels]
-    teacher_rows = scipy.special.softmax(teacher / policy.temperature, axis=1)
-    if isinstance(policy, StandardDistillation):
-        a = policy.student_loss_weight
-        scale = (
-            policy.temperature**2 if policy.scale_by_temperature_squared else 1
-        )
-        rows = a * label_rows + (1 - a) * scale * teacher_rows
-    else:
-        ordered = np.sort(scipy.special.softmax(teacher, axis=1), axis=1)
-        chosen = (
-            np.isin(labels, policy.in_domain_classes)
-            if isinstance(policy, ClassSpecificDistillation)
-            else ordered[:, -1] - ordered[:, -2] > policy.threshold
-        )
-        assert 0 < chosen.sum() < 40
-        alpha = policy.label_smoothing
-        smoothed = (1 - alpha) * label_rows + alpha / 5
-        rows = np.where(chosen[:, None], teacher_rows, smoothed)
-    expected = -(rows * log_student).sum(axis=1)
-    found = loss(policy, labels, teacher, student)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    case = draw(policy)
+    np.testing.assert_allclose(
+        loss(policy, *case), numpy_loss(policy, *case), rtol=1e-5
+    )
 
 
 @each_policy
 def test_gradient_against_finite_differences(policy):
-    import tensorflow as tf
+    labels, teacher, student = draw(policy, rows=6, seed=3)
+    student = student.astype("float64")
 
-    rng = np.random.default_rng(3)
-    teacher, student = rng.normal(size=(2, 6, 5))
-    labels = rng.integers(0, 5, 6)
-    variable = tf.Variable(student)
-    with tf.GradientTape() as tape:
-        total = tf.reduce_sum(
-            policy.example_loss(labels, tf.constant(teacher), variable)
+    def total(outputs):
+        return keras.ops.sum(
+            policy.example_loss(
+                labels, keras.ops.convert_to_tensor(teacher), outputs
+            )
         )
-    found = tape.gradient(total, variable).numpy()
+
+    found = gradient(total, student)
     step = 1e-6
     expected = np.empty_like(student)
     for index in np.ndindex(student.shape):
@@ -205,23 +321,43 @@ def test_gradient_against_finite_differences(policy):
         up[index] += step
         down[index] -= step
         expected[index] = (
-            loss(policy, labels, teacher, up).sum()
-            - loss(policy, labels, teacher, down).sum()
+            numpy_loss(policy, labels, teacher, up).sum()
+            - numpy_loss(policy, labels, teacher, down).sum()
         ) / (2 * step)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def gradient(function, at):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(at))
+    import tensorflow as tf
+
+    variable = tf.Variable(at)
+    with tf.GradientTape() as tape:
+        value = function(variable)
+    return tape.gradient(value, variable).numpy()
+
+
+@each_policy
+def test_selected_is_one_boolean_an_example(policy):
+    labels, teacher, student = draw(policy)
+    found = policy.selected(
+        labels,
+        keras.ops.convert_to_tensor(teacher),
+        keras.ops.convert_to_tensor(student),
+    )
+    assert keras.ops.convert_to_numpy(found).shape == (40,)
+    assert keras.backend.standardize_dtype(found.dtype) == "bool"
+
+
 @each_policy
 def test_serialization(policy):
-    config = keras.saving.serialize_keras_object(policy)
-    for identifier in (
-        config,
-        {"class_name": type(policy).__name__, "config": policy.get_config()},
-        policy,
-    ):
-        if isinstance(identifier, dict) and identifier is not config:
-            names = {v: k for k, v in distillation.NAMES.items()}
-            identifier["class_name"] = names[type(policy)]
+    names = {v: k for k, v in distillation.NAMES.items()}
+    short = {"class_name": names[type(policy)], "config": policy.get_config()}
+    full = keras.saving.serialize_keras_object(policy)
+    for identifier in (policy, short, full):
         again = distillation.get(identifier)
         assert type(again) is type(policy)
         assert again.get_config() == policy.get_config()
@@ -229,9 +365,10 @@ def test_serialization(policy):
 
 @each_policy
 def test_half_precision_logits_give_float32_losses(policy):
-    rng = np.random.default_rng(4)
-    teacher, student = rng.normal(size=(2, 6, 5)).astype("float16")
-    found = loss(policy, rng.integers(0, 5, 6), teacher, student)
+    labels, teacher, student = draw(policy, rows=6)
+    found = loss(
+        policy, labels, teacher.astype("float16"), student.astype("float16")
+    )
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
 
@@ -246,6 +383,9 @@ def test_half_precision_logits_give_float32_losses(policy):
         (lambda: ClassSpecificDistillation([1, 1]), "no repeats"),
         (lambda: ClassSpecificDistillation([-1]), "at least one integer"),
         (lambda: distillation.get("class_specific"), "needs arguments"),
+        (lambda: distillation.get("abstain"), "needs arguments"),
+        (lambda: Gatekeeper(2.0), "`alpha`"),
+        (lambda: AbstainDistillation([]), "at least one integer"),
         (lambda: distillation.get("margni"), "Received: 'margni'"),
         (lambda: distillation.get(7), "Received: 7"),
     ],

@@ -185,6 +185,59 @@ def test_decisions_that_flip_are_fitted_again(
     assert cascade.threshold == before
 
 
+def test_training_again_needs_calibrating_again(cascade, blobs, tmp_path):
+    held_out = blobs(200)
+    cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
+    cascade.fit(*blobs(256, seed=4), epochs=3, verbose=0)
+    assert cascade.operating_point is None
+    bundle = cascade.export(tmp_path / "bundle", calibration_data=held_out)
+    assert bundle.operating_point()["objective"] is None
+    cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
+    cascade.threshold = 0.9
+    assert cascade.operating_point is None
+
+
+def test_an_objective_is_met_on_the_file_for_the_data_given(
+    cascade, blobs, tmp_path
+):
+    cascade.calibrate(blobs(200), kc.MaxDelegationRate(0.2))
+    keras_threshold = cascade.threshold
+    other = blobs(300, seed=21)
+    bundle = cascade.export(tmp_path / "bundle", calibration_data=other)
+    point = bundle.operating_point()
+    assert 0.19 <= point["delegation_rate"] <= 0.2
+    file = StudentInterpreter(bundle.student_file)
+    found = file.run({"input": other[0]})["delegate"].mean()
+    assert found == pytest.approx(point["delegation_rate"])
+    assert cascade.threshold == keras_threshold
+
+
+def test_training_data_is_refused(cascade, blobs, tmp_path):
+    data = blobs(128, seed=4)
+    cascade.fit(*data, verbose=0)
+    with pytest.raises(ValueError, match="was not trained on"):
+        cascade.export(tmp_path / "bundle", calibration_data=data)
+    assert list(tmp_path.iterdir()) == []
+    cascade.export(
+        tmp_path / "bundle", calibration_data=data, allow_training_data=True
+    )
+
+
+def test_the_fused_cascade(cascade, blobs, tmp_path):
+    import tensorflow as tf
+
+    x, _ = blobs(20)
+    cascade.prepare(x)
+    cascade.export(tmp_path / "fused", format="tf_saved_model", verbose=False)
+    fused = tf.saved_model.load(tmp_path / "fused")
+    found = fused.serve(x)
+    np.testing.assert_allclose(
+        found["probabilities"],
+        cascade.predict(x, verbose=0)["probabilities"],
+        atol=1e-5,
+    )
+
+
 def test_a_file_that_answers_otherwise_is_not_kept(
     cascade, blobs, tmp_path, monkeypatch
 ):
@@ -221,7 +274,7 @@ def test_operations_that_no_interpreter_runs_are_refused(
 def test_the_student_alone(cascade, blobs, tmp_path):
     x, _ = blobs(10)
     cascade.prepare(x)
-    cascade.export(tmp_path / "s.tflite", format="litert", example_inputs=x)
+    cascade.export(tmp_path / "s.tflite", format="litert")
     found = StudentInterpreter(tmp_path / "s.tflite").run({"input": x})
     expected = cascade.student.predict(x, verbose=0).argmax(axis=1)
     np.testing.assert_array_equal(

@@ -10,6 +10,7 @@ from keras_cascade import gates
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import convert
 from keras_cascade.gates import (
+    AbstainGate,
     ClassGate,
     MarginGate,
     MaxProbabilityGate,
@@ -37,6 +38,10 @@ GAUNTLET = {
     "max_probability": (
         lambda: MaxProbabilityGate(),
         lambda logits: scipy.special.softmax(logits, axis=1).max(axis=1),
+    ),
+    "abstain": (
+        lambda: AbstainGate([0, 1, 3, 6]),  # five outputs, the last abstains
+        lambda logits: logits[:, :4].max(axis=1) - logits[:, 4],
     ),
     "class": (
         lambda: ClassGate([0, 3]),
@@ -108,7 +113,8 @@ def test_tflite_gives_the_same_decisions_at_any_batch(make, reference):
     gate.threshold = float(
         np.median(scores(gate, student.predict(x, verbose=0)))
     )
-    model = StudentWithGate(student, gate)
+    classes = 7 if isinstance(gate, AbstainGate) else 5
+    model = StudentWithGate(student, gate, classes)
     expected = model.predict(x, verbose=0)
     content = convert(model, Signature(x))
     runner = Interpreter(model_content=content).get_signature_runner(
@@ -132,6 +138,25 @@ def test_tflite_gives_the_same_decisions_at_any_batch(make, reference):
 def test_threshold_must_be_finite(make, reference):
     with pytest.raises(ValueError, match="finite float32"):
         make().threshold = float("nan")
+
+
+def test_abstain_gate_spreads_its_outputs_over_all_classes():
+    gate = AbstainGate([1, 3])
+    logits = np.array([[2.0, 1.0, 9.0]], "float32")
+    found = keras.ops.convert_to_numpy(gate.class_logits(logits, 4))
+    np.testing.assert_array_equal(found[0, [1, 3]], [2.0, 1.0])
+    shares = scipy.special.softmax(found, axis=1)[0]
+    # e^2 / (e^2 + e^1) for class 1; nothing where there is no output.
+    np.testing.assert_allclose(
+        shares, [0, np.e / (np.e + 1), 0, 1 / (np.e + 1)], atol=1e-7
+    )
+
+
+def test_gates_check_the_number_of_student_outputs():
+    with pytest.raises(ValueError, match="needs gate='abstain'"):
+        MarginGate().class_logits(np.zeros((1, 3)), 4)
+    with pytest.raises(ValueError, match="expects 3 student outputs"):
+        AbstainGate([0, 1])(keras.ops.zeros((1, 4)))
 
 
 def test_class_gate_keeps_exactly_the_in_domain_predictions():

@@ -122,6 +122,32 @@ def test_without_a_teacher_the_policy_decides(
         edge(teacher=teacher, on_failure="raise").predict(x)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda rows: np.full((rows, 4), np.nan),
+        lambda rows: np.zeros((rows, 1)),
+        lambda rows: np.zeros((rows + 1, 4)),
+        lambda rows: [["x"] * 4] * rows,
+        lambda rows: None,
+    ],
+)
+def test_an_answer_that_cannot_be_believed_is_no_answer(edge, blobs, answer):
+    class Liar:
+        def logits(self, inputs):
+            return answer(len(inputs["input"]))
+
+    found = edge(teacher=Liar()).predict(blobs(80)[0])
+    assert set(found.source) == {"edge", "edge_fallback"}
+    assert np.isfinite(found.probabilities).all()
+    assert found.teacher_error
+
+
+def test_a_path_of_a_saved_model(edge, blobs, bundle_path):
+    found = edge(teacher=bundle_path / "teacher" / "1").predict(blobs(80)[0])
+    assert set(found.source) == {"edge", "cloud"}
+
+
 def test_bad_arguments(edge, blobs, tmp_path):
     with pytest.raises(ValueError, match="`on_failure` out of"):
         edge(on_failure="shrug")

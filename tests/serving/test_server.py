@@ -90,6 +90,59 @@ def test_open_inference_protocol(server, expected, blobs):
     )
 
 
+def v2(**changes):
+    tensor = {
+        "name": "input",
+        "shape": [1, 6],
+        "datatype": "FP32",
+        "data": [1.0] * 6,
+    }
+    return {"inputs": [{**tensor, **changes}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"inputs": []},
+        v2(name="other"),
+        v2(shape=[1, 7]),
+        v2(shape=[0, 6]),
+        v2(shape=[-1, 6]),
+        v2(shape=[2**40, 6]),
+        v2(data=[1.0] * 5),
+        v2(data=[]),
+        v2(data=["a"] * 6),
+        v2(data=[[1.0], [1.0, 2.0]]),
+        v2(datatype="FP99"),
+        v2(datatype="UINT8", data=[999] * 6),
+        {"inputs": v2()["inputs"] * 2},
+    ],
+)
+def test_bad_open_inference_requests(server, body):
+    answer = post(server, body, "/v2/models/teacher/infer")
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_the_model_stays_whatever_is_asked(server, blobs):
+    base = f"http://127.0.0.1:{server.port}/v2/repository/models/teacher"
+    for verb in ("unload", "load"):
+        assert httpx.post(f"{base}/{verb}").status_code == 400
+    x, _ = blobs(1)
+    assert post(server, {"instances": x.tolist()}).status_code == 200
+
+
+def test_metadata(server):
+    url = f"http://127.0.0.1:{server.port}/v2/models/teacher"
+    found = httpx.get(url).json()
+    assert found["inputs"] == [
+        {"name": "input", "datatype": "FP32", "shape": [-1, 6]}
+    ]
+    assert found["outputs"] == [
+        {"name": "logits", "datatype": "FP32", "shape": [-1, 4]}
+    ]
+
+
 def test_health(server):
     base = f"http://127.0.0.1:{server.port}"
     assert httpx.get(f"{base}/v2/health/ready").status_code == 200
@@ -162,6 +215,16 @@ def test_it_stops_with_the_process_that_started_it(bundle_path, tmp_path):
     ready, _, _ = select.select([watch], [], [], 30)
     os.close(watch)
     assert ready, "the server outlived its parent"
+
+
+def test_another_server_at_the_port_is_not_taken_for_it(
+    server, bundle_path, tmp_path
+):
+    with (
+        pytest.raises(RuntimeError, match="cannot be used"),
+        ServerProcess(bundle_path, tmp_path / "log", port=server.port),
+    ):
+        pass
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):

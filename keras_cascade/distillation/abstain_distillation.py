@@ -1,0 +1,87 @@
+"""Abstain distillation: a student that may say "not mine"."""
+
+import keras
+from keras import ops
+
+from keras_cascade.class_subset import check_classes, class_mask
+from keras_cascade.distillation.distillation_policy import (
+    DistillationPolicy,
+    check_temperature,
+    taught,
+)
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class AbstainDistillation(DistillationPolicy):
+    """The student has one output an in-domain class, and one to abstain.
+
+    An in-domain example (by its **true label**) learns the teacher's softmax
+    renormalised over the in-domain classes, with 0 on abstain; any other
+    example learns one-hot abstain. The student's outputs are the in-domain
+    classes in ascending order, then abstain: `student_head()` makes them.
+    The gate is `"abstain"`, which also tells which class an output is.
+
+    Source: arXiv 2110.10305, CD-III.
+
+    Args:
+        in_domain_classes: ints, the classes that the student is meant to
+            handle. At least one, no repeats.
+        temperature: float > 0, τ. Defaults to `1.0`.
+        oracle: bool. Puts the label in the teacher's place. Defaults to
+            `False`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.AbstainDistillation([0, 2])
+    >>> targets = policy.targets([2, 1], keras.ops.zeros((2, 3)))
+    >>> keras.ops.convert_to_numpy(targets).tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    """
+
+    def __init__(self, in_domain_classes, temperature=1.0, oracle=False):
+        self.in_domain_classes = check_classes(in_domain_classes)
+        self.temperature = check_temperature(temperature)
+        self.oracle = bool(oracle)
+
+    def student_head(self, **kwargs):
+        """The student's last layer: `Dense(len(in_domain_classes) + 1)`.
+
+        Args:
+            **kwargs: of `keras.layers.Dense`.
+        """
+        return keras.layers.Dense(len(self.in_domain_classes) + 1, **kwargs)
+
+    def student_outputs(self, classes):
+        class_mask(self.in_domain_classes, classes)  # raises where too large
+        return len(self.in_domain_classes) + 1
+
+    def targets(self, labels, teacher_logits):
+        inside = ops.take(teacher_logits, self.in_domain_classes, axis=-1)
+        # The softmax over some logits is the whole softmax, renormalised.
+        shares = ops.softmax(inside / self.temperature, axis=-1)
+        if self.oracle:
+            whole = taught(labels, teacher_logits, 1.0, oracle=True)
+            shares = ops.take(whole, self.in_domain_classes, axis=-1)
+        nothing = ops.zeros_like(shares[:, :1])
+        teach = ops.concatenate([shares, nothing], axis=-1)
+        abstain = ops.concatenate(
+            [ops.zeros_like(shares), nothing + 1.0], axis=-1
+        )
+        selected = self.selected(labels, teacher_logits)
+        return ops.where(selected[:, None], teach, abstain)
+
+    def selected(self, labels, teacher_logits, student_logits=None):
+        mask = class_mask(self.in_domain_classes, teacher_logits.shape[-1])
+        return ops.take(mask, labels, axis=0)
+
+    def gate_defaults(self):
+        return {"in_domain_classes": self.in_domain_classes}
+
+    def get_config(self):
+        return {
+            "in_domain_classes": self.in_domain_classes,
+            "temperature": self.temperature,
+            "oracle": self.oracle,
+        }

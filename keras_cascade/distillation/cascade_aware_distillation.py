@@ -1,0 +1,57 @@
+"""Cascade-aware distillation: do not teach what neither model can do."""
+
+import keras
+from keras import ops
+
+from keras_cascade.distillation.standard_distillation import (
+    StandardDistillation,
+)
+from keras_cascade.tensor_ops import as_float, is_right
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class CascadeAwareDistillation(StandardDistillation):
+    """Standard targets, on examples that student or teacher gets right.
+
+    `weight = 1[student right or teacher right]`; the target is that of
+    `StandardDistillation`, with its arguments. An example that both models
+    get wrong costs the cascade nothing to give up, so the student's capacity
+    is not spent on it.
+
+    Source: after Wang et al., arXiv 2406.00060 (cascade-aware training).
+
+    Args:
+        temperature: float > 0, τ. Defaults to `1.0`.
+        student_loss_weight: float in [0, 1], how much the label counts.
+            Defaults to `0.0`.
+        scale_by_temperature_squared: bool, as in `StandardDistillation`.
+            Defaults to `False`.
+        oracle: bool. Puts the label in the teacher's place in the targets.
+            Defaults to `False`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.CascadeAwareDistillation()
+    >>> both = keras.ops.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> weight = policy.example_weight([0, 1], both, both)
+    >>> keras.ops.convert_to_numpy(weight).tolist()
+    [1.0, 0.0]
+    """
+
+    selective = True
+
+    def example_weight(self, labels, teacher_logits, student_logits):
+        useful = self.selected(labels, teacher_logits, student_logits)
+        return ops.cast(useful, as_float(teacher_logits).dtype)
+
+    def selected(self, labels, teacher_logits, student_logits=None):
+        if student_logits is None:
+            raise ValueError(
+                "CascadeAwareDistillation selects by what the student gets "
+                "right. Expected: `student_logits`. Received: None."
+            )
+        return ops.logical_or(
+            is_right(teacher_logits, labels), is_right(student_logits, labels)
+        )

@@ -1,0 +1,69 @@
+"""Gatekeeper: a second stage that teaches the student to be unsure."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_cascade.distillation.distillation_policy import (
+    DistillationPolicy,
+    check_share,
+)
+from keras_cascade.tensor_ops import as_float, is_right
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class Gatekeeper(DistillationPolicy):
+    """Sharpens what the student gets right, flattens what it gets wrong.
+
+    `loss = α·1[ŷ = y]·CE(y, p_S) + (1−α)·1[ŷ ≠ y]·KL(p_S ‖ uniform)`, with
+    the student's own prediction ŷ. A fine-tuning stage after distillation:
+
+    ```python
+    cascade.fit(x, y, epochs=10)
+    cascade.distillation = keras_cascade.distillation.Gatekeeper(0.5)
+    cascade.fit(x, y, epochs=2)
+    ```
+
+    It needs no teacher's logits and selects nothing: `selected_fraction` is
+    always 1.
+
+    Source: Rabanser et al., arXiv 2502.19335.
+
+    Args:
+        alpha: float in [0, 1], α. High keeps accuracy; low makes the
+            student's confidence a better gate. Defaults to `0.5`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.Gatekeeper(alpha=0.5)
+    >>> logits = keras.ops.array([[0.0, 0.0]])
+    >>> float(policy.example_loss([0], logits, logits)[0])
+    0.346574
+    """
+
+    selective = False
+
+    def __init__(self, alpha=0.5):
+        self.alpha = check_share("alpha", alpha)
+
+    def example_loss(self, labels, teacher_logits, student_logits):
+        log_student = ops.log_softmax(as_float(student_logits), axis=-1)
+        classes = log_student.shape[-1]
+        one_hot = ops.one_hot(labels, classes, dtype=log_student.dtype)
+        cross_entropy = -ops.sum(one_hot * log_student, axis=-1)
+        negative_entropy = ops.sum(ops.exp(log_student) * log_student, axis=-1)
+        divergence = negative_entropy + math.log(classes)
+        return ops.where(
+            is_right(log_student, labels),
+            self.alpha * cross_entropy,
+            (1.0 - self.alpha) * divergence,
+        )
+
+    def selected(self, labels, teacher_logits, student_logits=None):
+        return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
+
+    def get_config(self):
+        return {"alpha": self.alpha}

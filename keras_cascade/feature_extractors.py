@@ -1,0 +1,51 @@
+"""Outputs of inner layers, in the same forward pass as the logits."""
+
+import keras
+
+
+class FeatureExtractors:
+    """Runs teacher and student, with the outputs of named layers.
+
+    Kept outside Keras's tracking: the models it makes share the layers of
+    teacher and student, and are no part of what is saved.
+
+    Args:
+        teacher: `keras.Model`, or a `Cascade`.
+        student: `keras.Model`.
+    """
+
+    def __init__(self, teacher, student):
+        self._models = {"teacher": teacher, "student": student}
+        self._extractors = {}
+
+    def teacher(self, inputs, layers, training):
+        """`(logits, features)` of the teacher; features by layer name."""
+        return self._run("teacher", inputs, layers, training)
+
+    def student(self, inputs, layers, training):
+        """`(logits, features)` of the student; features by layer name."""
+        return self._run("student", inputs, layers, training)
+
+    def _run(self, role, inputs, layers, training):
+        model = self._models[role]
+        if not layers:
+            outputs = model(inputs, training=training)
+            if isinstance(outputs, dict):  # a cascade
+                outputs = outputs["logits"]
+            return outputs, {}
+        key = (role, *layers)
+        if key not in self._extractors:
+            self._extractors[key] = _extractor(role, model, layers)
+        features = self._extractors[key](inputs, training=training)
+        return features.pop("logits"), features
+
+
+def _extractor(role, model, layers):
+    if getattr(model, "inputs", None) is None:
+        raise ValueError(
+            f"Feature distillation needs a {role} whose layers can be "
+            "reached: Sequential or Functional, with an `Input`. Received: "
+            f"{type(model).__name__}."
+        )
+    outputs = {name: model.get_layer(name).output for name in layers}
+    return keras.Model(model.inputs, {**outputs, "logits": model.output})

@@ -1,0 +1,10 @@
+"""One training and one test step for each backend."""
+
+import keras
+
+if keras.backend.backend() == "jax":
+    from keras_cascade.steps.jax_steps import test_step, train_step
+else:
+    from keras_cascade.steps.tensorflow_steps import test_step, train_step
+
+__all__ = ["test_step", "train_step"]

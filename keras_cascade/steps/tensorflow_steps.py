@@ -1,0 +1,52 @@
+"""Steps on TensorFlow, alone or under a distribution strategy."""
+
+import tensorflow as tf
+
+from keras_cascade.datasets.batches import unpack
+
+
+def train_step(model, data):
+    """One optimizer step on the student.
+
+    Under a strategy every replica's loss is its share of the loss over the
+    whole batch, so that the summed gradient is that of one device, whatever
+    the weights.
+
+    Args:
+        model: `SelectiveTrainer`.
+        data: `(x, y)` or `(x, y, sample_weight)`.
+
+    Returns:
+        Dict of metrics.
+    """
+    x, y, sample_weight = unpack(data)
+    # Outside the tape: nothing of the teacher is recorded.
+    teacher = model.teacher_outputs(x)
+    with tf.GradientTape() as tape:
+        outputs = {**teacher, **model.student_outputs(x, training=True)}
+        loss = model.compute_loss(x, y, outputs, sample_weight)
+        weight = model.loss_weight(y, outputs, sample_weight)
+        share = _share_of_all_replicas(weight)
+        scaled_loss = model.optimizer.scale_loss(loss * share)
+    variables = model.trainable_variables
+    gradients = tape.gradient(scaled_loss, variables)
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    outputs = model.with_answer(outputs)
+    return model.update_metrics(loss, weight, x, y, outputs, sample_weight)
+
+
+def test_step(model, data):
+    """One batch of `evaluate`: both models run on every row."""
+    x, y, sample_weight = unpack(data)
+    outputs = model(x, training=False)
+    loss = model.compute_loss(x, y, outputs, sample_weight, training=False)
+    weight = model.loss_weight(y, outputs, sample_weight)
+    return model.update_metrics(loss, weight, x, y, outputs, sample_weight)
+
+
+def _share_of_all_replicas(weight):
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return 1.0
+    context = tf.distribute.get_replica_context()
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
+    return tf.stop_gradient(tf.math.divide_no_nan(weight, total))

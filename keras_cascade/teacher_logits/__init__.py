@@ -1,0 +1,1 @@
+"""The teacher's outputs, computed once and kept on disk."""
