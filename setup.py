@@ -34,7 +34,15 @@ OPTIMIZE = [
 ]
 ONNX = ["onnxruntime>=1.31", "tf2onnx==1.17.0"]
 SCALE = ["ray[data]==2.60.0"]
-TEST = [*SERVE, "hypothesis>=6", "jax>=0.10.2,<0.11", "pytest>=8", "ruff>=0.6"]
+TEST = [
+    *SERVE,
+    "hypothesis>=6",
+    "jax>=0.10.2,<0.11",
+    "keras-tuner>=1.4",
+    "pytest>=8",
+    "ruff>=0.6",
+    "tensorboard>=2.20",
+]
 
 setup(
     name="keras-cascade",

@@ -11,6 +11,7 @@ from keras_cascade.version import __version__
 _FOLDERS = (
     "bundle",
     "calibration",
+    "callbacks",
     "datasets",
     "distillation",
     "evaluation",
@@ -19,8 +20,13 @@ _FOLDERS = (
     "models",
     "runtime",
     "serving",
+    "teacher_logits",
 )
 _NAMES = {
+    "TeacherLogitsCache": "teacher_logits",
+    "TrafficMix": "traffic_mix",
+    "cache_teacher_logits": "teacher_logits",
+    "cross_fit_teacher_logits": "teacher_logits",
     "Cascade": "cascade",
     "MaxAccuracyDrop": "calibration",
     "MaxDelegationRate": "calibration",

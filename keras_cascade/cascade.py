@@ -1,21 +1,24 @@
 """The cascade: a teacher, a student and a gate in one Keras model."""
 
+import contextlib
 import dataclasses
 import warnings
 
 import keras
 import numpy as np
 
-from keras_cascade import calibration
+from keras_cascade import calibration, steps
 from keras_cascade.datasets import batches
 from keras_cascade.datasets.example_checks import check_inputs, checked_batches
-from keras_cascade.datasets.watched import Watcher
+from keras_cascade.datasets.watched import Watcher, original_error
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.model_checks import check_logits, check_same_classes
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.record import CascadeRecord
 from keras_cascade.selective_trainer import SelectiveTrainer
+from keras_cascade.teacher_logits.cached_data import CachedData
+from keras_cascade.teacher_logits.margin_summary import margin_summary
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -103,8 +106,20 @@ class Cascade(SelectiveTrainer):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        teacher_logits=None,
+        traffic=None,
+        spot_check=True,
     ):
-        """Trains the student. Takes what `keras.Model.fit` takes.
+        """Trains the student. Takes what `keras.Model.fit` takes, and more.
+
+        Args:
+            teacher_logits: `TeacherLogitsCache`. The teacher then does not
+                run on training batches. Defaults to `None`.
+            traffic: `TrafficMix`. Weighs arrays `x`, `y` so that their
+                classes count as often as they come in deployment. Defaults
+                to `None`.
+            spot_check: bool. Compares some cached logits with the live
+                teacher before training. Defaults to `True`.
 
         Inputs and labels are checked on the way, and the training examples
         are remembered by hash, so that `calibrate` can refuse them. An
@@ -118,6 +133,13 @@ class Cascade(SelectiveTrainer):
         x = self.prepare(x)
         watcher = Watcher(self.classes)
         seen = self._record.training
+        if traffic is not None:
+            sample_weight = _traffic_weights(traffic, x, y, sample_weight)
+        if teacher_logits is not None and validation_split:
+            raise ValueError(
+                "Expected `validation_data` with cached logits. Received: "
+                "`validation_split`."
+            )
         if validation_split and validation_data is None and y is not None:
             # Keras holds out the last share: those are not trained on.
             count = int(batches.rows_of(x) * (1.0 - validation_split))
@@ -132,7 +154,20 @@ class Cascade(SelectiveTrainer):
         if steps_per_epoch is None:  # the first epoch draws every example
             callbacks = _appended(callbacks, watcher.forget_after_first_epoch())
         self._record.forget_calibration()
-        with watcher.original_error():
+        errors = [watcher]
+        if teacher_logits is not None:
+            cached = CachedData(teacher_logits)
+            errors.append(cached)
+            callbacks = _appended(callbacks, _next_view(cached))
+            if spot_check:
+                self._check_cache(teacher_logits, verbose)
+            if batches.is_array_like(x):
+                x = cached.arrays(x, y, sample_weight, batch_size, shuffle)
+                y = sample_weight = batch_size = None
+                shuffle = False
+            else:
+                x = cached.batches(x)
+        with original_error(*errors), self._recovering():
             history = super().fit(
                 x=x,
                 y=y,
@@ -153,6 +188,24 @@ class Cascade(SelectiveTrainer):
             )
         self._warn_of_selection(history)
         return history
+
+    @contextlib.contextmanager
+    def _recovering(self):
+        try:
+            yield
+        except BaseException:
+            steps.recover(self)
+            raise
+
+    def _check_cache(self, cache, verbose):
+        """Refuses a stale cache; shows what the policy will select."""
+        if cache.info["teacher_sha256"] is not None:
+            cache.check_weights(self.teacher)
+            inputs = self._record.example_inputs
+            if inputs is not None:
+                cache.spot_check(self.two_stage_pass().ask_teacher, inputs)
+        if verbose and verbose != "auto":
+            print(margin_summary(cache.margins(), self.distillation))
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step on one batch. Takes what Keras's own takes."""
@@ -180,7 +233,7 @@ class Cascade(SelectiveTrainer):
         x = self.prepare(x)
         watcher = Watcher(self.classes)
         x = watcher.watch(x, y)
-        with watcher.original_error():
+        with original_error(watcher), self._recovering():
             return super().evaluate(x, y, *args, **kwargs)
 
     def predict(
@@ -344,8 +397,8 @@ class Cascade(SelectiveTrainer):
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "teacher": serialize(self.teacher),
-            "student": serialize(self.student),
+            "teacher": _serialized_model(self.teacher),
+            "student": _serialized_model(self.student),
             "distillation": serialize(self.distillation),
             "gate": serialize(self.gate),
             "costs": self.costs and dataclasses.asdict(self.costs),
@@ -411,11 +464,42 @@ class Cascade(SelectiveTrainer):
         )
 
 
+def _serialized_model(model):
+    """A model's config, without an optimizer that never made a step.
+
+    Keras would build it on loading and then miss its variables in the file.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and not optimizer.built:
+        config.pop("compile_config", None)
+    return config
+
+
 def input_specs(inputs):
     """`keras.InputSpec`s of any number of examples like these."""
     return keras.tree.map_structure(
         lambda a: keras.InputSpec(shape=(None, *a.shape[1:]), dtype=a.dtype),
         inputs,
+    )
+
+
+def _traffic_weights(traffic, x, y, sample_weight):
+    if not batches.is_array_like(x) or y is None:
+        raise ValueError(
+            "Expected arrays `x` and `y` with `traffic`. Received: batches. "
+            "Give them weights with `TrafficMix.class_weights`, as "
+            "`class_weight`."
+        )
+    weights = traffic.weights(y)
+    if sample_weight is None:
+        return weights
+    return weights * np.asarray(sample_weight).reshape(-1)
+
+
+def _next_view(cached):
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(cached, "view", epoch)
     )
 
 

@@ -4,7 +4,7 @@ import keras
 
 from keras_cascade import Cascade, models
 from keras_cascade.cli.progress import fit_with_progress
-from keras_cascade.datasets.watched import Watcher
+from keras_cascade.datasets.watched import Watcher, original_error
 
 TEACHER_LEARNING_RATE = 2e-3
 STUDENT_LEARNING_RATE = 5e-3
@@ -46,7 +46,7 @@ def train_teacher(splits, data, console, width, epochs):
     )
     watcher = Watcher(splits.classes)
     train = watcher.watch(data["train"])
-    with watcher.original_error():
+    with original_error(watcher):
         fit_with_progress(
             teacher, console, "teacher", ["accuracy"], train, epochs=epochs
         )

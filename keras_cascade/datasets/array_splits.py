@@ -33,6 +33,20 @@ def stratified_parts(labels, shares, seed):
     return parts
 
 
+def stratified_folds(labels, folds, seed):
+    """Yields `(inside, outside)` index arrays; every row is outside once.
+
+    Args:
+        labels: integer array of shape `(examples,)`.
+        folds: int >= 2.
+        seed: int.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    yield from cut.split(np.zeros(len(labels)), labels)
+
+
 def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     """Splits arrays into train, calibration and test, by class.
 

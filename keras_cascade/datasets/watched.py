@@ -65,16 +65,6 @@ class Watcher:
             on_epoch_end=lambda *_: setattr(self, "remembering", False)
         )
 
-    @contextlib.contextmanager
-    def original_error(self):
-        """Raises this watcher's own error in place of what wraps it."""
-        try:
-            yield
-        except Exception:
-            if self.error is None:
-                raise
-            raise self.error from None
-
     def _see(self, x, y, remember):
         try:
             check_examples(x, y, self.classes)
@@ -106,6 +96,22 @@ class Watcher:
             x, y, _ = unpack(batch)
             self._see(x, y, remember)
             yield batch
+
+
+@contextlib.contextmanager
+def original_error(*sources):
+    """Raises a source's own `error` in place of what wraps it.
+
+    Args:
+        *sources: objects with an attribute `error`, such as `Watcher`.
+    """
+    try:
+        yield
+    except Exception:
+        for source in sources:
+            if source.error is not None:
+                raise source.error from None
+        raise
 
 
 class _WatchedPyDataset(keras.utils.PyDataset):

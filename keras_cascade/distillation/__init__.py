@@ -9,6 +9,9 @@ from keras_cascade.distillation.cascade_aware_distillation import (
 from keras_cascade.distillation.class_specific_distillation import (
     ClassSpecificDistillation,
 )
+from keras_cascade.distillation.combined_distillation import (
+    CombinedDistillation,
+)
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
 from keras_cascade.distillation.gatekeeper import Gatekeeper
 from keras_cascade.distillation.margin_distillation import MarginDistillation
@@ -20,6 +23,7 @@ from keras_cascade.registry import resolve
 NAMES = {
     "abstain": AbstainDistillation,
     "cascade_aware": CascadeAwareDistillation,
+    "combined": CombinedDistillation,
     "class_specific": ClassSpecificDistillation,
     "gatekeeper": Gatekeeper,
     "margin": MarginDistillation,
@@ -43,6 +47,7 @@ __all__ = [
     "AbstainDistillation",
     "CascadeAwareDistillation",
     "ClassSpecificDistillation",
+    "CombinedDistillation",
     "DistillationPolicy",
     "Gatekeeper",
     "MarginDistillation",

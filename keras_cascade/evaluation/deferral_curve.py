@@ -28,6 +28,15 @@ class DeferralCurve:
     teacher_accuracy: float
     examples: int
 
+    def accuracy_at(self, rate):
+        """Cascade accuracy at the highest attainable rate up to `rate`.
+
+        Args:
+            rate: float in [0, 1].
+        """
+        place = np.searchsorted(self.delegation_rate, rate, side="right") - 1
+        return float(self.accuracy[place])
+
     def random_accuracy(self):
         """Accuracy of delegating the same share at random: a straight line."""
         rate = self.delegation_rate

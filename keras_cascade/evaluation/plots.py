@@ -6,13 +6,27 @@ STUDENT, TEACHER, CASCADE = "#b45309", "#0f766e", "#1d4ed8"
 
 
 def plot_deferral_curve(curve, file, title, point=None):
-    """Draws cascade accuracy against delegation rate, as a PNG.
+    """Writes `deferral_figure` as a PNG.
 
     Args:
         curve: `DeferralCurve`.
         file: path of the PNG to write.
         title: str.
         point: optional `(delegation_rate, accuracy)` to mark.
+    """
+    deferral_figure(curve, title, point).savefig(file)
+
+
+def deferral_figure(curve, title, point=None):
+    """Draws cascade accuracy against delegation rate.
+
+    Args:
+        curve: `DeferralCurve`.
+        title: str.
+        point: optional `(delegation_rate, accuracy)` to mark.
+
+    Returns:
+        `matplotlib.figure.Figure`.
     """
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -44,4 +58,4 @@ def plot_deferral_curve(curve, file, title, point=None):
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
-    figure.savefig(file)
+    return figure

@@ -3,8 +3,12 @@
 import keras
 
 if keras.backend.backend() == "jax":
-    from keras_cascade.steps.jax_steps import test_step, train_step
+    from keras_cascade.steps.jax_steps import recover, test_step, train_step
 else:
-    from keras_cascade.steps.tensorflow_steps import test_step, train_step
+    from keras_cascade.steps.tensorflow_steps import (
+        recover,
+        test_step,
+        train_step,
+    )
 
-__all__ = ["test_step", "train_step"]
+__all__ = ["recover", "test_step", "train_step"]

@@ -52,6 +52,15 @@ def test_step(model, state, data):
     return logs, (trainable, frozen, metrics)
 
 
+def recover(model):
+    """After an error in `fit`: gives the variables back their values.
+
+    Keras takes them away for the length of an epoch, and only brings them
+    back at its end.
+    """
+    model.jax_state_sync()
+
+
 def _updated(model, values, loss, x, y, outputs, sample_weight):
     """Metrics and the new values of their variables."""
     variables = model.metrics_variables

@@ -44,6 +44,10 @@ def test_step(model, data):
     return model.update_metrics(loss, weight, x, y, outputs, sample_weight)
 
 
+def recover(model):
+    """After an error in `fit`: the variables are where they were."""
+
+
 def _share_of_all_replicas(weight):
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return 1.0

@@ -1,1 +1,15 @@
 """The teacher's outputs, computed once and kept on disk."""
+
+from keras_cascade.teacher_logits.caching import cache_teacher_logits
+from keras_cascade.teacher_logits.cross_fitting import (
+    cross_fit_teacher_logits,
+)
+from keras_cascade.teacher_logits.teacher_logits_cache import (
+    TeacherLogitsCache,
+)
+
+__all__ = [
+    "TeacherLogitsCache",
+    "cache_teacher_logits",
+    "cross_fit_teacher_logits",
+]

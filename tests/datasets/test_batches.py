@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keras_cascade.datasets import batches, fingerprint
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
-from keras_cascade.datasets.watched import Watcher
+from keras_cascade.datasets.watched import Watcher, original_error
 
 X = {"a": np.arange(20.0).reshape(10, 2), "b": np.arange(10)}
 Y = np.arange(10) % 3
@@ -139,7 +139,7 @@ def test_the_original_error_comes_through(kind):
     watcher = Watcher(classes=2)
     with (
         pytest.raises(ValueError, match=r"labels from 0 to 1.*from 0 to 2"),
-        watcher.original_error(),
+        original_error(watcher),
     ):
         watched = watcher.watch(x, y)
         list(batches.iterate_batches(watched, y, batch_size=4))

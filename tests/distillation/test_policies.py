@@ -10,6 +10,7 @@ from keras_cascade.distillation import (
     AbstainDistillation,
     CascadeAwareDistillation,
     ClassSpecificDistillation,
+    CombinedDistillation,
     Gatekeeper,
     MarginDistillation,
     StandardDistillation,
@@ -279,6 +280,7 @@ def numpy_loss(policy, labels, teacher, student):
 
 def test_the_gauntlet_has_every_policy():
     alone = set(distillation.NAMES.values())
+    alone.remove(CombinedDistillation)  # test_combined.py
     assert {type(p) for p in GAUNTLET} == alone
 
 
@@ -297,7 +299,7 @@ def test_target_rows_sum_to_one(policy):
 def test_loss_against_numpy(policy):
     case = draw(policy)
     np.testing.assert_allclose(
-        loss(policy, *case), numpy_loss(policy, *case), rtol=1e-5
+        loss(policy, *case), numpy_loss(policy, *case), rtol=1e-4, atol=1e-6
     )
 
 

@@ -1,0 +1,5 @@
+"""What to watch while a cascade trains."""
+
+from keras_cascade.callbacks.deferral_curve import DeferralCurve
+
+__all__ = ["DeferralCurve"]

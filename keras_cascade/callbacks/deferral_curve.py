@@ -1,0 +1,80 @@
+"""The deferral curve of every epoch, in TensorBoard."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_cascade.evaluation.deferral_curve import deferral_curve
+from keras_cascade.evaluation.plots import deferral_figure
+
+RATES = (0.1, 0.2, 0.3)
+
+
+class DeferralCurve(keras.callbacks.Callback):
+    """Writes curve, delegation rate and selected fraction every epoch.
+
+    Scalars: `accuracy_at_10`, `_20`, `_30` (cascade accuracy at 10, 20 and
+    30 % delegation), `delegation_rate` and `selected_fraction`; and the curve
+    as an image. Read them with `tensorboard --logdir DIR`.
+
+    Args:
+        data: labelled examples, `(x, y)` arrays or batches that can be read
+            every epoch; not the training data.
+        log_dir: folder to write to.
+
+    Example:
+
+    ```python
+    cascade.fit(
+        x, y, callbacks=[kc.callbacks.DeferralCurve((x_val, y_val), "logs")]
+    )
+    ```
+    """
+
+    def __init__(self, data, log_dir):
+        super().__init__()
+        self._data = data
+        self._folder = Path(log_dir)
+        self._writer = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures the model as it is now."""
+        import tensorflow as tf
+
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._folder))
+        judged = self.model.judge(self._data)
+        curve = deferral_curve(
+            judged.scores,
+            judged.student_correct,
+            judged.teacher_correct,
+            judged.sample_weight,
+        )
+        values = {
+            f"accuracy_at_{round(100 * rate)}": curve.accuracy_at(rate)
+            for rate in RATES
+        }
+        for name in ("delegation_rate", "selected_fraction"):
+            if logs and name in logs:
+                values[name] = float(logs[name])
+        with self._writer.as_default(step=epoch):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+            tf.summary.image("deferral_curve", _picture(curve)[None])
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Closes the log."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _picture(curve):
+    """uint8 array `(height, width, 4)`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(deferral_figure(curve, "deferral curve"))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())

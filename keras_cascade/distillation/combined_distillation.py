@@ -1,0 +1,160 @@
+"""A policy together with other losses."""
+
+import keras
+from keras import ops
+
+from keras_cascade.distillation.distillation_policy import DistillationPolicy
+from keras_cascade.tensor_ops import as_float
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class CombinedDistillation(DistillationPolicy):
+    """A distillation policy plus weighted losses of Keras.
+
+    `loss = policy + Σ_i weight_i · loss_i`, where a `keras.losses.Loss` is
+    taken of labels and student logits, example by example, and a
+    `keras.distillation.DistillationLoss` of teacher and student outputs (or
+    inner layers, for `FeatureDistillation`), over the whole batch: Keras
+    gives it no sample weights.
+
+    Args:
+        policy: name, dict or `DistillationPolicy`; it selects.
+        losses: list of `keras.losses.Loss` (with `from_logits=True`) and
+            `keras.distillation.DistillationLoss` objects.
+        weights: list of floats, one a loss. Defaults to `None`: all 1.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_cascade as kc
+    >>> policy = kc.distillation.CombinedDistillation(
+    ...     "standard",
+    ...     [keras.losses.SparseCategoricalCrossentropy(from_logits=True)],
+    ... )
+    >>> logits = keras.ops.zeros((1, 2))
+    >>> float(policy.example_loss([0], logits, logits)[0])  # ln 2 + ln 2
+    1.386294
+    """
+
+    def __init__(self, policy, losses, weights=None):
+        from keras_cascade import distillation
+
+        self.policy = distillation.get(policy)
+        self.losses = [_checked(loss) for loss in losses]
+        weights = [1.0] * len(self.losses) if weights is None else weights
+        if len(weights) != len(self.losses):
+            raise ValueError(
+                f"Expected one weight a loss, {len(self.losses)}. Received: "
+                f"{len(weights)}."
+            )
+        self.weights = [float(weight) for weight in weights]
+        self.selective = self.policy.selective
+
+    @property
+    def teacher_layers(self):
+        """Inner layers of the teacher that the losses compare."""
+        return self._layers("teacher_layer_name")
+
+    @property
+    def student_layers(self):
+        """Inner layers of the student that the losses compare."""
+        return self._layers("student_layer_name")
+
+    def example_loss(self, labels, teacher_logits, student_logits):
+        total = self.policy.example_loss(labels, teacher_logits, student_logits)
+        student_logits = as_float(student_logits)
+        for loss, weight in self._pairs(of_labels=True):
+            total = total + weight * _of_labels(loss, labels, student_logits)
+        for loss, weight in self._pairs(of_labels=False):
+            if not getattr(loss, "student_layer_name", None):
+                value = loss.compute_loss(teacher_logits, student_logits)
+                total = total + weight * ops.cast(value, total.dtype)
+        return total
+
+    def batch_loss(self, teacher_features, student_features):
+        total = 0.0
+        for loss, weight in self._pairs(of_labels=False):
+            if getattr(loss, "student_layer_name", None):
+                total = total + weight * loss.compute_loss(
+                    teacher_features[loss.teacher_layer_name],
+                    student_features[loss.student_layer_name],
+                )
+        return total
+
+    def example_weight(self, labels, teacher_logits, student_logits):
+        return self.policy.example_weight(
+            labels, teacher_logits, student_logits
+        )
+
+    def selected(self, labels, teacher_logits, student_logits=None):
+        return self.policy.selected(labels, teacher_logits, student_logits)
+
+    def student_outputs(self, classes):
+        return self.policy.student_outputs(classes)
+
+    def gate_defaults(self):
+        return self.policy.gate_defaults()
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "policy": serialize(self.policy),
+            "losses": [serialize(loss) for loss in self.losses],
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["losses"] = [
+            keras.saving.deserialize_keras_object(loss)
+            if isinstance(loss, dict)
+            else loss
+            for loss in config["losses"]
+        ]
+        return cls(**config)
+
+    def _pairs(self, of_labels):
+        for loss, weight in zip(self.losses, self.weights, strict=True):
+            if isinstance(loss, keras.losses.Loss) == of_labels:
+                yield loss, weight
+
+    def _layers(self, attribute):
+        names = [
+            getattr(loss, attribute, None)
+            for loss, _ in self._pairs(of_labels=False)
+        ]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _checked(loss):
+    if isinstance(loss, keras.losses.Loss):
+        if loss.get_config().get("from_logits") is False:
+            raise ValueError(
+                f"The student outputs logits. Expected: `{type(loss).__name__}"
+                "(from_logits=True)`. Received: from_logits=False."
+            )
+        return loss
+    if isinstance(loss, keras.distillation.LogitsDistillation):
+        if not isinstance(loss.loss, keras.losses.Loss):
+            # Keras 3.15's default resolves to a function that skips the
+            # softmax and the temperature.
+            raise ValueError(
+                "Expected `LogitsDistillation(loss=keras.losses."
+                "KLDivergence())`. Received it with a loss by name, which "
+                "Keras applies to raw logits."
+            )
+        return loss
+    if isinstance(loss, keras.distillation.DistillationLoss):
+        return loss
+    raise ValueError(
+        "Expected `keras.losses.Loss` or `keras.distillation."
+        f"DistillationLoss` objects. Received: {loss!r}."
+    )
+
+
+def _of_labels(loss, labels, logits):
+    """The loss of each example; one-hot labels unless it is a sparse one."""
+    if not type(loss).__name__.startswith("Sparse"):
+        labels = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return loss.call(ops.convert_to_tensor(labels), logits)

@@ -1,0 +1,208 @@
+"""The teacher's pass over the data, once, in chunks that survive a crash."""
+
+import numpy as np
+
+from keras_cascade.datasets.batches import (
+    concatenate_rows,
+    iterate_batches,
+    rows_of,
+    take_rows,
+    unpack,
+)
+from keras_cascade.datasets.example_checks import check_inputs
+from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.model_checks import check_logits
+from keras_cascade.prediction import inference
+from keras_cascade.teacher_logits.chunk_store import ChunkStore
+from keras_cascade.teacher_logits.compact import DTYPES, compress
+from keras_cascade.teacher_logits.teacher_logits_cache import (
+    TeacherLogitsCache,
+    weights_sha256,
+)
+from keras_cascade.teacher_logits.views import augmented, view_keys
+
+
+def cache_teacher_logits(
+    dataset,
+    teacher,
+    path,
+    dtype="float16",
+    top_k=None,
+    views=1,
+    augment=None,
+    batch_size=256,
+    chunk_examples=4096,
+):
+    """Computes the teacher's logits once and keeps them on disk.
+
+    Stopped at any moment and called again, it goes on after the last complete
+    chunk. A complete cache of the same teacher is opened as it is.
+
+    Args:
+        dataset: arrays, `(x, y)`, or batches of those; labels are not read.
+            An example that comes twice is computed once.
+        teacher: `keras.Model` from inputs to logits, or a `Cascade`.
+        path: folder of the cache.
+        dtype: `"float16"` or `"float32"`. Defaults to `"float16"`.
+        top_k: int, or `None` for all logits. Keeps the k largest and the sum
+            of the rest; for thousands of classes. Defaults to `None`.
+        views: int, how many seeded augmented views of every example to cache.
+            Defaults to `1`: the plain example.
+        augment: TensorFlow function of `(example, seed)`; needed for more
+            than one view. View 0 is augmented too. Defaults to `None`.
+        batch_size: int, of the teacher. Defaults to `256`.
+        chunk_examples: int, how many examples are kept at a time. Defaults to
+            `4096`.
+
+    Returns:
+        `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`.
+
+    Raises:
+        ValueError: the folder holds the logits of another teacher, or was
+            made with other settings.
+    """
+    _check(dtype, views, augment)
+    if not teacher.built:
+        first = next(_batches(dataset, 1), None)
+        if first is not None:
+            teacher(first)
+    store = ChunkStore(path)
+    settings = {
+        "dtype": dtype,
+        "top_k": top_k,
+        "views": views,
+        "augmented": augment is not None,
+        "batch_size": batch_size,
+        "chunk_examples": chunk_examples,
+        "teacher_sha256": weights_sha256(teacher),
+    }
+    known = store.read_info()
+    if known is not None:
+        _check_same_settings(path, known, settings)
+    else:
+        store.write_info({**settings, "complete": False})
+    if known is None or not known["complete"]:
+        classes = _fill(store, dataset, teacher, settings, augment)
+        store.write_info({**settings, "classes": classes, "complete": True})
+    return TeacherLogitsCache(path, teacher, augment)
+
+
+def _fill(store, dataset, teacher, settings, augment):
+    """Appends what is missing; returns the number of classes."""
+    done = {
+        int(key)
+        for chunk in store.chunks()
+        for key in store.open(chunk)["keys"]
+    }
+    run = inference(teacher)
+    views, top_k = settings["views"], settings["top_k"]
+    classes = None
+
+    def logits_of(x):
+        outputs = run(x)
+        return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+    for x, hashes in _new_examples(dataset, done, settings):
+        arrays = []
+        for view in range(views):
+            seen = x if augment is None else augmented(x, hashes, view, augment)
+            parts = [
+                logits_of(
+                    take_rows(
+                        seen, slice(start, start + settings["batch_size"])
+                    )
+                )
+                for start in range(0, len(hashes), settings["batch_size"])
+            ]
+            logits = np.concatenate(parts)
+            if classes is None:
+                classes = check_logits("teacher", logits[:32])
+                _check_top_k(top_k, classes)
+            arrays.append(
+                {
+                    "keys": view_keys(hashes, view),
+                    **compress(logits, settings["dtype"], top_k),
+                }
+            )
+        store.append(
+            {
+                name: np.concatenate([part[name] for part in arrays])
+                for name in arrays[0]
+            }
+        )
+    if classes is None:  # a crash came after the last chunk
+        inputs = next(_batches(dataset, settings["batch_size"]), None)
+        if inputs is None:
+            raise ValueError("Expected at least one example. Received none.")
+        classes = int(logits_of(take_rows(inputs, slice(0, 1))).shape[-1])
+    return classes
+
+
+def _new_examples(dataset, done, settings):
+    """Yields `(x, hashes)` in chunks, without what was done before.
+
+    Chunks begin at fixed places of the data set, so that a resumed run
+    writes the same chunks as one that was never stopped.
+    """
+    waiting, keys = [], []
+    size = settings["chunk_examples"]
+    for x in _batches(dataset, settings["batch_size"]):
+        check_inputs(x)
+        hashes = example_hashes(x)
+        fresh = []
+        for row, key in enumerate(hashes.tolist()):
+            if key not in done:
+                done.add(key)
+                fresh.append(row)
+        if not fresh:
+            continue
+        waiting.append(take_rows(x, np.array(fresh)))
+        keys.append(hashes[fresh])
+        while sum(map(len, keys)) >= size:
+            whole, all_keys = concatenate_rows(waiting), np.concatenate(keys)
+            yield take_rows(whole, slice(0, size)), all_keys[:size]
+            waiting = [take_rows(whole, slice(size, None))]
+            keys = [all_keys[size:]]
+    if keys and sum(map(len, keys)):
+        yield concatenate_rows(waiting), np.concatenate(keys)
+
+
+def _batches(dataset, batch_size):
+    x = unpack(dataset)[0] if isinstance(dataset, (list, tuple)) else dataset
+    for batch in iterate_batches(x, batch_size=batch_size):
+        if rows_of(batch[0]):
+            yield batch[0]
+
+
+def _check(dtype, views, augment):
+    if dtype not in DTYPES:
+        raise ValueError(f"Expected `dtype` out of {DTYPES}. Got {dtype!r}.")
+    if not (isinstance(views, int) and views >= 1):
+        raise ValueError(f"Expected `views` >= 1. Received: {views!r}.")
+    if views > 1 and augment is None:
+        raise ValueError(
+            "More than one view needs `augment`, a function of "
+            "`(example, seed)`. Received: None."
+        )
+
+
+def _check_top_k(top_k, classes):
+    if top_k is not None and not 2 <= top_k < classes:
+        raise ValueError(
+            f"Expected `top_k` from 2 to {classes - 1}, or None. Received: "
+            f"{top_k!r}."
+        )
+
+
+def _check_same_settings(path, known, settings):
+    for name, value in settings.items():
+        if known.get(name) != value:
+            what = (
+                "by a teacher with other weights"
+                if name == "teacher_sha256"
+                else f"with {name}={known.get(name)!r}, not {value!r}"
+            )
+            raise ValueError(
+                f"The cache at '{path}' was made {what}. Delete it, or choose "
+                "another path."
+            )

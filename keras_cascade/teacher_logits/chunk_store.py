@@ -1,0 +1,74 @@
+"""Chunks of logits on disk: each whole or not there, memory-mapped."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+INFO = "cache.json"
+FORMAT = "keras_cascade.teacher_logits"
+VERSION = 1
+
+
+class ChunkStore:
+    """A folder of numbered chunks, each a few arrays with equal rows.
+
+    A chunk is one folder, `chunk-000012`, written under another name and
+    renamed when it is complete: after a crash what is there is whole.
+
+    Args:
+        path: folder of the store.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def read_info(self):
+        """The settings that the store was made with; `None` for a new one."""
+        file = self.path / INFO
+        if not file.exists():
+            return None
+        info = json.loads(file.read_text(encoding="utf-8"))
+        if info.get("format") != FORMAT or info.get("version") != VERSION:
+            raise ValueError(
+                f"'{self.path}' is not a cache of teacher logits that this "
+                f"version reads. Expected: {FORMAT}, version {VERSION}. "
+                f"Received: {info.get('format')}, {info.get('version')}."
+            )
+        return info
+
+    def write_info(self, settings):
+        """Writes the settings, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        info = {"format": FORMAT, "version": VERSION, **settings}
+        part = self.path / f".{INFO}.part"
+        part.write_text(json.dumps(info, indent=2), encoding="utf-8")
+        os.replace(part, self.path / INFO)
+
+    def chunks(self):
+        """Paths of the complete chunks, in order."""
+        return sorted(self.path.glob("chunk-*"))
+
+    def append(self, arrays):
+        """Writes one more chunk.
+
+        Args:
+            arrays: dict of name to array.
+        """
+        number = len(self.chunks())
+        work = self.path / f".part-{number:06d}"
+        work.mkdir(exist_ok=True)
+        for name, array in arrays.items():
+            with open(work / f"{name}.npy", "wb") as stream:
+                np.save(stream, array)
+                stream.flush()
+                os.fsync(stream.fileno())
+        work.rename(self.path / f"chunk-{number:06d}")
+
+    def open(self, chunk):
+        """Dict of the chunk's arrays, memory-mapped."""
+        return {
+            file.stem: np.load(file, mmap_mode="r", allow_pickle=False)
+            for file in sorted(chunk.glob("*.npy"))
+        }

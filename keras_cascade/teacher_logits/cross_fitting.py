@@ -1,0 +1,80 @@
+"""Logits from teachers that never saw the example."""
+
+import numpy as np
+
+from keras_cascade.datasets.array_splits import stratified_folds
+from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.prediction import inference
+from keras_cascade.teacher_logits.chunk_store import ChunkStore
+from keras_cascade.teacher_logits.compact import compress
+from keras_cascade.teacher_logits.teacher_logits_cache import (
+    TeacherLogitsCache,
+)
+
+
+def cross_fit_teacher_logits(
+    build_teacher, dataset, folds, path, seed=0, batch_size=256, **fit_kwargs
+):
+    """Gives every example the logits of a teacher that never saw it.
+
+    A teacher is overconfident on its own training data: nearly every margin
+    is close to 1. Here the data is cut into `folds` parts, by class; for each
+    part a new teacher is trained on the others, and answers the part.
+
+    Args:
+        build_teacher: function without arguments that returns a new compiled
+            `keras.Model` with logits.
+        dataset: arrays `(x, y)`.
+        folds: int >= 2.
+        path: folder of the cache, which must not exist.
+        seed: int, of the folds. Defaults to `0`.
+        batch_size: int, of the teachers' answers. Defaults to `256`.
+        **fit_kwargs: of the teachers' `fit`, such as `epochs`.
+
+    Returns:
+        `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`. Only with
+        `Cascade.fit(spot_check=False)`: no single teacher gave these logits.
+    """
+    x, y = dataset
+    y = np.asarray(y).reshape(-1)
+    if not (isinstance(folds, int) and 2 <= folds <= len(y)):
+        raise ValueError(
+            f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
+        )
+    store = ChunkStore(path)
+    if store.path.exists():
+        raise ValueError(
+            f"'{path}' exists already. Expected: a path that does not."
+        )
+    hashes = example_hashes(x)
+    fit_kwargs.setdefault("verbose", 0)
+    classes = None
+    for inside, outside in stratified_folds(y, folds, seed):
+        teacher = build_teacher()
+        teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
+        run = inference(teacher)
+        part = take_rows(x, outside)
+        logits = np.concatenate(
+            [
+                run(take_rows(part, slice(start, start + batch_size)))
+                for start in range(0, rows_of(part), batch_size)
+            ]
+        )
+        classes = logits.shape[1]
+        store.path.mkdir(parents=True, exist_ok=True)
+        store.append(
+            {"keys": hashes[outside], **compress(logits, "float32", None)}
+        )
+    store.write_info(
+        {
+            "dtype": "float32",
+            "top_k": None,
+            "views": 1,
+            "classes": classes,
+            "teacher_sha256": None,
+            "folds": folds,
+            "complete": True,
+        }
+    )
+    return TeacherLogitsCache(path)

@@ -1,0 +1,172 @@
+"""A teacher's logits on disk, found by example."""
+
+import hashlib
+
+import numpy as np
+
+from keras_cascade.datasets.batches import rows_of
+from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.teacher_logits.chunk_store import ChunkStore
+from keras_cascade.teacher_logits.compact import expand
+from keras_cascade.teacher_logits.views import view_keys
+
+#: How far a cached softmax may lie from the live one, by precision.
+TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
+
+
+class TeacherLogitsCache:
+    """Logits computed once by `cache_teacher_logits`, served from disk.
+
+    Rows are found by a hash of the example itself, so that shuffling,
+    filtering and repeating a data set cannot misalign them; an example that
+    is not there is an error.
+
+    Args:
+        path: folder that `cache_teacher_logits` wrote.
+        teacher: optional `keras.Model`. When given, a cache of other weights
+            is refused.
+
+    Attributes:
+        classes: int.
+        views: int, how many augmented views an example has; 1 for none.
+
+    Example:
+
+    ```python
+    cache = keras_cascade.cache_teacher_logits((x, y), teacher, "logits")
+    cascade.fit(x, y, epochs=10, teacher_logits=cache)
+    ```
+    """
+
+    def __init__(self, path, teacher=None, augment=None):
+        self._store = ChunkStore(path)
+        self.path = self._store.path
+        info = self._store.read_info()
+        if info is None or not info.get("complete"):
+            raise ValueError(
+                f"Expected a complete cache of teacher logits at '{path}'. "
+                f"Received: {'none' if info is None else 'an unfinished one'}. "
+                "Run `cache_teacher_logits` (again): it goes on where it was."
+            )
+        self.info = info
+        self.classes = info["classes"]
+        self.views = info["views"]
+        self.augment = augment
+        if self.views > 1 and augment is None:
+            raise ValueError(
+                f"The cache at '{path}' holds {self.views} augmented views. "
+                "Pass the `augment` function that it was made with."
+            )
+        if teacher is not None:
+            self.check_weights(teacher)
+        self._chunks = [self._store.open(c) for c in self._store.chunks()]
+        sizes = [len(chunk["keys"]) for chunk in self._chunks]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        keys = np.concatenate([chunk["keys"] for chunk in self._chunks])
+        self._order = np.argsort(keys)
+        self._sorted = keys[self._order]
+
+    def __len__(self):
+        return len(self._sorted)
+
+    def logits(self, x, view=0):
+        """Logits of a batch of inputs.
+
+        Args:
+            x: inputs (before augmentation), a structure of arrays.
+            view: int, which augmented view. Defaults to `0`.
+
+        Returns:
+            float32 array `(rows, classes)`, each row's largest logit 0.
+        """
+        return self.take(self.rows(x, view))
+
+    def rows(self, x, view=0):
+        """Row numbers of a batch of inputs, to `take` later.
+
+        Raises:
+            ValueError: an example is not in the cache.
+        """
+        keys = view_keys(example_hashes(x), view)
+        place = np.searchsorted(self._sorted, keys)
+        found = place < len(self._sorted)
+        found[found] = self._sorted[place[found]] == keys[found]
+        if not found.all():
+            raise ValueError(
+                f"{int((~found).sum())} of {rows_of(x)} examples have no "
+                f"logits in the cache '{self.path}'. Expected: the examples "
+                "that it was made of, in any order. Either the data changed, "
+                "or it is augmented at random: the teacher would then have "
+                "seen another picture than the student. Give the cache the "
+                "plain data and declare `views` and `augment` when making it."
+            )
+        return self._order[place]
+
+    def take(self, rows):
+        """Logits of rows that `rows` found."""
+        rows = np.asarray(rows)
+        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
+        logits = np.empty((len(rows), self.classes), dtype="float32")
+        for number in np.unique(chunk_of):
+            here = chunk_of == number
+            inside = rows[here] - self._starts[number]
+            part = {
+                name: array[inside]
+                for name, array in self._chunks[number].items()
+                if name != "keys"
+            }
+            logits[here] = expand(part, self.classes)
+        return logits
+
+    def check_weights(self, teacher):
+        """Raises unless the cache was made by these weights."""
+        if weights_sha256(teacher) != self.info["teacher_sha256"]:
+            raise ValueError(
+                f"The cache at '{self.path}' was made by a teacher with other "
+                "weights. Delete it and run `cache_teacher_logits` again, or "
+                "pass the teacher that it was made with."
+            )
+
+    def spot_check(self, ask_teacher, x):
+        """Compares cached logits with the live teacher's on some inputs.
+
+        Args:
+            ask_teacher: function from inputs to probabilities.
+            x: a few inputs, before augmentation.
+        """
+        cached = np.exp(self.logits(x).astype("float64"))
+        cached /= cached.sum(axis=1, keepdims=True)
+        if self.views > 1:
+            return  # the live teacher would need the augmented inputs
+        live = ask_teacher(x)
+        if self.info["top_k"] is not None:
+            best = live.argmax(axis=1)[:, None]
+            cached = np.take_along_axis(cached, best, axis=1)
+            live = np.take_along_axis(live, best, axis=1)
+        gap = float(np.abs(cached - live).max())
+        if gap > TOLERANCE[self.info["dtype"]]:
+            raise ValueError(
+                f"Cached logits at '{self.path}' differ from the teacher's: "
+                f"by up to {gap:.2g} in probability. The teacher or the "
+                "preprocessing changed. Run `cache_teacher_logits` again."
+            )
+
+    def margins(self):
+        """Teacher margins of every cached row, float32 `(rows,)`."""
+        parts = []
+        for start in range(0, len(self), 4096):
+            logits = self.take(np.arange(start, min(start + 4096, len(self))))
+            shares = np.exp(logits)
+            shares /= shares.sum(axis=1, keepdims=True)
+            top = np.partition(shares, -2, axis=1)[:, -2:]
+            parts.append(top[:, 1] - top[:, 0])
+        return np.concatenate(parts)
+
+
+def weights_sha256(model):
+    """SHA-256 of a model's weights: names aside, values and shapes."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.shape}{weight.dtype}".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()

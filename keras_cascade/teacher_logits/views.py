@@ -1,0 +1,38 @@
+"""Augmented views that teacher and student see alike."""
+
+import numpy as np
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def view_keys(hashes, view):
+    """Keys of one view of examples: the hashes themselves for view 0."""
+    with np.errstate(over="ignore"):
+        return hashes + np.uint64(view) * _STEP
+
+
+def augmented(x, hashes, view, augment):
+    """One view of a batch: the same for an example wherever it appears.
+
+    Args:
+        x: array `(rows, ...)`, the plain inputs.
+        hashes: uint64 array `(rows,)`, of the plain inputs.
+        view: int.
+        augment: TensorFlow function of `(example, seed)`, with an int32 seed
+            of shape `(2,)` as `tf.image.stateless_random_*` take it.
+
+    Returns:
+        float32 array `(rows, ...)`.
+    """
+    import tensorflow as tf
+
+    seeds = np.stack(
+        [(hashes & np.uint64(0x7FFFFFFF)).astype("int32"),
+         np.full(len(hashes), view, "int32")],
+        axis=1,
+    )  # fmt: skip
+    return tf.map_fn(
+        lambda pair: tf.cast(augment(pair[0], pair[1]), tf.float32),
+        (tf.convert_to_tensor(x), tf.convert_to_tensor(seeds)),
+        fn_output_signature=tf.float32,
+    ).numpy()

@@ -1,0 +1,87 @@
+"""Traffic that differs from the data set."""
+
+import numpy as np
+
+
+class TrafficMix:
+    """How often each class comes in deployment.
+
+    A data set has its own class frequencies; the deployment has others.
+    `TrafficMix` turns one into the other: an example of class c gets the
+    weight `traffic frequency of c / data frequency of c`, scaled so that the
+    weights of the data average 1.
+
+    Args:
+        frequencies: dict of class to frequency, or an array with one
+            frequency a class. Non-negative; they need not sum to 1. A class
+            that a dict leaves out does not come.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> mix = kc.TrafficMix({0: 0.8, 1: 0.2})
+    >>> mix.weights([0, 1, 1, 1]).round(3).tolist()
+    [3.2, 0.267, 0.267, 0.267]
+    """
+
+    def __init__(self, frequencies):
+        if isinstance(frequencies, dict):
+            classes = 1 + max((int(c) for c in frequencies), default=-1)
+            values = np.zeros(classes)
+            for number, frequency in frequencies.items():
+                values[int(number)] = frequency
+        else:
+            values = np.asarray(frequencies, dtype="float64")
+        usable = values.ndim == 1 and values.size and np.isfinite(values).all()
+        if not (usable and values.min() >= 0 < values.sum()):
+            raise ValueError(
+                "Expected a frequency >= 0 for each class, not all 0. "
+                f"Received: {frequencies!r}."
+            )
+        self.frequencies = values / values.sum()
+
+    def class_weights(self, labels):
+        """Weight of each class, for data with these labels.
+
+        Args:
+            labels: integer array `(examples,)`.
+
+        Returns:
+            float64 array `(classes,)`.
+
+        Raises:
+            ValueError: a class has traffic but no example, or the labels name
+                a class that the mix does not know.
+        """
+        labels = np.asarray(labels).reshape(-1).astype("int64")
+        classes = len(self.frequencies)
+        if labels.size == 0:
+            raise ValueError("Expected at least one label. Received none.")
+        counts = np.bincount(labels, minlength=classes)
+        if len(counts) > classes:
+            # A class without traffic may be left out at the end.
+            frequencies = np.pad(self.frequencies, (0, len(counts) - classes))
+        else:
+            frequencies = self.frequencies
+        missing = np.flatnonzero((frequencies > 0) & (counts == 0))
+        if missing.size:
+            raise ValueError(
+                "Expected examples of every class that has traffic. Received "
+                f"none of the classes {missing[:10].tolist()}."
+            )
+        share = counts / labels.size
+        return np.divide(
+            frequencies, share, out=np.zeros(len(counts)), where=share > 0
+        )
+
+    def weights(self, labels):
+        """Weight of each example.
+
+        Args:
+            labels: integer array `(examples,)`.
+
+        Returns:
+            float64 array `(examples,)`, with mean 1.
+        """
+        labels = np.asarray(labels).reshape(-1).astype("int64")
+        return self.class_weights(labels)[labels]

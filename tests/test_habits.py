@@ -1,0 +1,206 @@
+"""What a Keras user does around `fit`."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_cascade as kc
+
+
+def compiled(dense_model, **kwargs):
+    """The same cascade every time it is called."""
+    keras.utils.set_random_seed(7)
+    cascade = kc.Cascade(dense_model(16), dense_model(3))
+    cascade.compile(optimizer=keras.optimizers.Adam(1e-2), **kwargs)
+    return cascade
+
+
+def assert_same_weights(one, other, atol=1e-6):
+    for a, b in zip(
+        one.student.get_weights(), other.student.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_backup_and_restore_ends_at_the_same_weights(
+    dense_model, blobs, tmp_path
+):
+    x, y = blobs(96)
+    whole = compiled(dense_model)
+    whole.fit(x, y, epochs=4, shuffle=False, verbose=0)
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise RuntimeError("crash")
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    first = compiled(dense_model)
+    with pytest.raises(RuntimeError, match="crash"):
+        first.fit(
+            x, y, epochs=4, shuffle=False, verbose=0,
+            callbacks=[backup(), Crash()],
+        )  # fmt: skip
+    resumed = compiled(dense_model)
+    history = resumed.fit(
+        x, y, epochs=4, shuffle=False, verbose=0, callbacks=[backup()]
+    )
+    assert history.epoch == [2, 3]
+    assert_same_weights(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"steps_per_execution": 3}, {"jit_compile": True}]
+)
+def test_ways_to_run_a_step_give_the_same_weights(dense_model, blobs, kwargs):
+    x, y = blobs(96)
+    found = []
+    for options in ({}, kwargs):
+        cascade = compiled(dense_model, **options)
+        cascade.fit(x, y, epochs=2, batch_size=16, shuffle=False, verbose=0)
+        cascade.evaluate(x, y, verbose=0)
+        found.append(cascade)
+    assert_same_weights(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(dense_model, blobs, policy):
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        cascade = compiled(dense_model)
+        history = cascade.fit(*blobs(64), verbose=0).history
+        answer = cascade.predict(blobs(8)[0], verbose=0)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert np.isfinite(history["loss"]).all()
+    assert answer["score"].dtype == np.float32
+
+
+def test_a_second_stage(dense_model, blobs):
+    x, y = blobs(96)
+    cascade = compiled(dense_model)
+    cascade.fit(x, y, verbose=0)
+    cascade.distillation = kc.distillation.Gatekeeper(0.3)
+    student = cascade.student.predict(x, verbose=0)
+    policy = kc.distillation.Gatekeeper(0.3)
+    expected = np.asarray(policy.example_loss(y, student, student)).mean()
+    found = cascade.evaluate(x, y, verbose=0, return_dict=True)
+    assert found["loss"] == pytest.approx(expected, rel=1e-4)
+    cascade.fit(x, y, verbose=0)
+
+
+def test_an_abstain_student_from_training_to_the_file(
+    dense_model, blobs, tmp_path
+):
+    policy = kc.distillation.AbstainDistillation([0, 2])
+    student = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="tanh"),
+            policy.student_head(),
+        ]
+    )
+    cascade = kc.Cascade(dense_model(16), student, policy, gate="abstain")
+    cascade.compile(optimizer=keras.optimizers.Adam(1e-2))
+    x, y = blobs(256)
+    cascade.fit(x, y, epochs=3, verbose=0)
+    held_out = blobs(100, seed=9)
+    cascade.calibrate(held_out, kc.MaxDelegationRate(0.5))
+    answer = cascade.predict(held_out[0], verbose=0)
+    kept = ~answer["delegated"]
+    assert set(answer["probabilities"][kept].argmax(axis=1)) <= {0, 2}
+    if keras.backend.backend() != "tensorflow":
+        return  # export needs TensorFlow, and says so: test_backends.py
+    bundle = cascade.export(tmp_path / "bundle")
+    edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
+    np.testing.assert_allclose(
+        edge.predict(held_out[0]).probabilities,
+        answer["probabilities"],
+        atol=1e-5,
+    )
+    with pytest.raises(ValueError, match=r"student_head\(\)"):
+        kc.Cascade(dense_model(16), dense_model(3), policy, gate="abstain")
+
+
+def test_three_stages(cascade, dense_model, blobs, tmp_path):
+    outer = kc.Cascade(cascade, dense_model(2))
+    outer.compile()
+    outer.fit(*blobs(128, seed=2), verbose=0)
+    outer.calibrate(blobs(100, seed=3), kc.MaxDelegationRate(0.5))
+    outer.save(tmp_path / "c.keras")
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    x, _ = blobs(40, seed=4)
+    for name, values in outer.predict(x, verbose=0).items():
+        np.testing.assert_allclose(
+            loaded.predict(x, verbose=0)[name], values, atol=1e-6
+        )
+
+
+def test_the_deferral_curve_callback(cascade, blobs, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    held_out = blobs(100, seed=3)
+    history = cascade.fit(
+        *blobs(128, seed=2),
+        epochs=2,
+        verbose=0,
+        callbacks=[kc.callbacks.DeferralCurve(held_out, tmp_path)],
+    ).history
+    events = EventAccumulator(
+        str(tmp_path), size_guidance={"tensors": 0}
+    ).Reload()
+    tags = set(events.Tags()["tensors"])
+    assert tags == {
+        "accuracy_at_10", "accuracy_at_20", "accuracy_at_30",
+        "delegation_rate", "selected_fraction", "deferral_curve",
+    }  # fmt: skip
+    import tensorflow as tf
+
+    rates = [
+        float(tf.make_ndarray(event.tensor_proto))
+        for event in events.Tensors("delegation_rate")
+    ]
+    np.testing.assert_allclose(rates, history["delegation_rate"], atol=1e-6)
+    judged = cascade.judge(held_out)
+    # The most that can be delegated within 20 %, by brute force.
+    threshold = max(
+        t for t in [*judged.scores, np.inf] if (judged.scores < t).mean() <= 0.2
+    )
+    expected = np.where(
+        judged.scores < threshold,
+        judged.teacher_correct,
+        judged.student_correct,
+    ).mean()
+    last = events.Tensors("accuracy_at_20")[-1]
+    assert float(tf.make_ndarray(last.tensor_proto)) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:currentThread:DeprecationWarning"  # raised inside KerasTuner
+)
+def test_keras_tuner_minimises_the_cost(dense_model, blobs, tmp_path):
+    import keras_tuner
+
+    teacher = dense_model(16)
+
+    def build(choices):
+        cascade = kc.Cascade(
+            teacher, dense_model(choices.Choice("units", [2, 4]))
+        )
+        cascade.compile()
+        return cascade
+
+    tuner = keras_tuner.GridSearch(
+        build,
+        objective=keras_tuner.Objective("val_amortized_cost", "min"),
+        directory=tmp_path,
+    )
+    tuner.search(*blobs(96), validation_data=blobs(48, seed=3), verbose=0)
+    best = tuner.oracle.get_best_trials()[0]
+    scores = [trial.score for trial in tuner.oracle.trials.values()]
+    assert len(scores) == 2
+    assert best.score == min(scores)

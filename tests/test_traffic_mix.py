@@ -1,0 +1,71 @@
+"""A traffic mix turns the data's frequencies into the deployment's."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_cascade as kc
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=50),
+    frequencies=st.lists(st.floats(0.01, 10), min_size=4, max_size=4),
+)
+@settings(max_examples=200, deadline=None)
+def test_weighted_frequencies_are_the_traffics(labels, frequencies):
+    present = np.isin(np.arange(4), labels)
+    wanted = np.where(present, frequencies, 0.0)
+    weights = kc.TrafficMix(wanted).weights(labels)
+    found = np.bincount(labels, weights=weights, minlength=4) / len(labels)
+    np.testing.assert_allclose(found, wanted / wanted.sum(), rtol=1e-9)
+    assert weights.mean() == pytest.approx(1.0)
+
+
+def test_a_class_without_traffic_weighs_nothing():
+    mix = kc.TrafficMix({0: 1.0})
+    np.testing.assert_array_equal(mix.weights([0, 1, 2, 0]), [2, 0, 0, 2])
+
+
+@pytest.mark.parametrize(
+    "frequencies", [{}, [], {0: -1}, {0: 0}, [[1]], [np.nan]]
+)
+def test_bad_frequencies(frequencies):
+    with pytest.raises(ValueError, match="frequency >= 0"):
+        kc.TrafficMix(frequencies)
+
+
+def test_traffic_without_examples():
+    with pytest.raises(ValueError, match=r"none of the classes \[1\]"):
+        kc.TrafficMix([0.5, 0.5]).weights([0, 0])
+    with pytest.raises(ValueError, match="at least one label"):
+        kc.TrafficMix([0.5, 0.5]).weights([])
+
+
+def test_traffic_in_training_is_a_sample_weight(dense_model, blobs):
+    x, y = blobs(64)
+    mix = kc.TrafficMix({0: 0.7, 1: 0.1, 2: 0.1, 3: 0.1})
+    own = np.random.default_rng(0).random(64)
+    teacher, student = dense_model(16), dense_model(3)
+    first = student.get_weights()
+    found = []
+    for kwargs in (
+        {"traffic": mix, "sample_weight": own},
+        {"sample_weight": mix.weights(y) * own},
+    ):
+        student.set_weights(first)
+        cascade = kc.Cascade(teacher, student)
+        cascade.compile(optimizer=keras.optimizers.SGD(0.1))
+        cascade.fit(x, y, shuffle=False, verbose=0, **kwargs)
+        found.append(student.get_weights())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_traffic_needs_labels_at_hand(cascade, blobs):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(blobs(32)).batch(8)
+    with pytest.raises(ValueError, match="`class_weight`"):
+        cascade.fit(data, traffic=kc.TrafficMix([1, 1, 1, 1]))
