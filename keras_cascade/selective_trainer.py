@@ -20,6 +20,14 @@ METRICS = (
 )
 
 
+JAX_STATE = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
+
+
 class SelectiveTrainer(keras.Model):
     """Trains a student by selective distillation; `Cascade`'s lower half.
 
@@ -172,6 +180,17 @@ class SelectiveTrainer(keras.Model):
             *args: `data` on TensorFlow; `state, data` on JAX.
         """
         return steps.test_step(self, *args)
+
+    def _get_jax_state(self, **kwargs):
+        """Keras, on JAX, takes the variables' values for an epoch.
+
+        It lets `jax_state_sync` give them back from the second step on; from
+        here on an error in the very first batch loses nothing either.
+        """
+        state = super()._get_jax_state(**kwargs)
+        names = [name for name in JAX_STATE if kwargs.get(name)]
+        self._jax_state = dict(zip(names, state, strict=True))
+        return state
 
     # The teacher is frozen, and stays the user's: its own `trainable` flags
     # are not touched, its variables are only left out of the lists.

@@ -78,6 +78,26 @@ def test_mixed_precision(dense_model, blobs, policy):
     assert answer["score"].dtype == np.float32
 
 
+def test_an_error_in_the_data_loses_no_weight(dense_model, blobs):
+    import tensorflow as tf
+
+    x, y = blobs(64)
+    cascade = compiled(dense_model)
+    cascade.prepare(x)
+    before = cascade.get_weights()
+    spoilt = tf.data.Dataset.from_tensor_slices((x, y + 9)).batch(16)
+    for method in (cascade.fit, cascade.evaluate):
+        with pytest.raises(ValueError, match="Received labels from"):
+            method(
+                spoilt,
+                verbose=0,
+                **({"shuffle": False} if method == cascade.fit else {}),
+            )
+    for a, b in zip(before, cascade.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    cascade.fit(x, y, verbose=0)
+
+
 def test_a_second_stage(dense_model, blobs):
     x, y = blobs(96)
     cascade = compiled(dense_model)
@@ -179,9 +199,8 @@ def test_the_deferral_curve_callback(cascade, blobs, tmp_path):
     assert float(tf.make_ndarray(last.tensor_proto)) == pytest.approx(expected)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:currentThread:DeprecationWarning"  # raised inside KerasTuner
-)
+# KerasTuner's own, about the threading module:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_keras_tuner_minimises_the_cost(dense_model, blobs, tmp_path):
     import keras_tuner
 

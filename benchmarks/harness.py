@@ -1,0 +1,74 @@
+"""What every benchmark needs: a clock, medians, the machine, JSON."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+
+import keras
+
+from keras_cascade.version import __version__
+
+
+def options(description):
+    """Parses `--json` and `--quick`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller: to see that it runs"
+    )
+    return parser.parse_args()
+
+
+def seconds(function):
+    """How long one call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def interleaved(contestants, rounds):
+    """Runs every contestant once a round, in turn.
+
+    Args:
+        contestants: dict of name to function.
+        rounds: int.
+
+    Returns:
+        Dict of name to list of seconds.
+    """
+    times = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, function in contestants.items():
+            times[name].append(seconds(function))
+    return times
+
+
+def medians(times):
+    """Dict of name to the median of its times."""
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def show(result, as_json):
+    """Prints the result with the machine and the date."""
+    result = {
+        **result,
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "keras_cascade": __version__,
+        },
+        "date": datetime.date.today().isoformat(),
+    }
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    for name, value in result.items():
+        print(f"{name}: {value}")
