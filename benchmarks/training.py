@@ -115,7 +115,7 @@ def measure(rows, rounds):
                 "student": lambda: plain.fit(x, y, **kwargs),
                 "teacher": lambda: teacher.predict(x, **kwargs),
             },
-            2 * rounds + 1,
+            rounds + 1,
         )
     )
     folders.cleanup()
@@ -183,7 +183,7 @@ def main():
     result = (
         measure(rows=512, rounds=1)
         if chosen.quick
-        else measure(rows=4096, rounds=3)
+        else measure(rows=2048, rounds=2)
     )
     size = (20_000, 100) if chosen.quick else (200_000, 1_000)
     memory = measure_memory(*size)

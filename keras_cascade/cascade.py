@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import warnings
 
 import keras
-import numpy as np
 
 from keras_cascade import calibration, steps
 from keras_cascade.datasets import batches
@@ -13,12 +11,15 @@ from keras_cascade.datasets.example_checks import check_inputs, checked_batches
 from keras_cascade.datasets.watched import Watcher, original_error
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
+from keras_cascade.fitting import (
+    FitArguments,
+    check_cache,
+    warn_of_selection,
+)
 from keras_cascade.model_checks import check_logits, check_same_classes
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.record import CascadeRecord
 from keras_cascade.selective_trainer import SelectiveTrainer
-from keras_cascade.teacher_logits.cached_data import CachedData
-from keras_cascade.teacher_logits.margin_summary import margin_summary
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -118,8 +119,9 @@ class Cascade(SelectiveTrainer):
             traffic: `TrafficMix`. Weighs arrays `x`, `y` so that their
                 classes count as often as they come in deployment. Defaults
                 to `None`.
-            spot_check: bool. Compares some cached logits with the live
-                teacher before training. Defaults to `True`.
+            spot_check: bool. Before training, compares some cached logits
+                with the live teacher and shows the cached margins. Defaults
+                to `True`.
 
         Inputs and labels are checked on the way, and the training examples
         are remembered by hash, so that `calibrate` can refuse them. An
@@ -130,63 +132,37 @@ class Cascade(SelectiveTrainer):
             ValueError: labels out of range or one-hot, NaN in inputs, no
                 examples, probabilities in place of logits.
         """
-        x = self.prepare(x)
-        watcher = Watcher(self.classes)
-        seen = self._record.training
+        arguments = {
+            "x": self.prepare(x),
+            "y": y,
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            "validation_split": validation_split,
+            "validation_data": validation_data,
+            "shuffle": shuffle,
+            "class_weight": class_weight,
+            "sample_weight": sample_weight,
+            "initial_epoch": initial_epoch,
+            "steps_per_epoch": steps_per_epoch,
+            "validation_steps": validation_steps,
+            "validation_batch_size": validation_batch_size,
+            "validation_freq": validation_freq,
+        }
+        ready = FitArguments(self.classes, arguments)
+        if teacher_logits is not None and spot_check:
+            inputs, arguments["x"] = batches.first_rows(arguments["x"])
+            check_cache(teacher_logits, self, inputs, verbose)
         if traffic is not None:
-            sample_weight = _traffic_weights(traffic, x, y, sample_weight)
-        if teacher_logits is not None and validation_split:
-            raise ValueError(
-                "Expected `validation_data` with cached logits. Received: "
-                "`validation_split`."
-            )
-        if validation_split and validation_data is None and y is not None:
-            # Keras holds out the last share: those are not trained on.
-            count = int(batches.rows_of(x) * (1.0 - validation_split))
-            watcher.watch(*_cut(x, y, 0, count), remember=seen)
-            watcher.watch(*_cut(x, y, count, None))
-        else:
-            x = watcher.watch(x, y, remember=seen)
-        if isinstance(validation_data, (list, tuple)):
-            watcher.watch(*batches.unpack(validation_data)[:2])
-        elif validation_data is not None:
-            validation_data = watcher.watch(validation_data)
-        if steps_per_epoch is None:  # the first epoch draws every example
-            callbacks = _appended(callbacks, watcher.forget_after_first_epoch())
-        self._record.forget_calibration()
-        errors = [watcher]
+            ready.weigh(traffic)
+        ready.watch(remember=self._record.training)
         if teacher_logits is not None:
-            cached = CachedData(teacher_logits)
-            errors.append(cached)
-            callbacks = _appended(callbacks, _next_view(cached))
-            if spot_check:
-                self._check_cache(teacher_logits, verbose)
-            if batches.is_array_like(x):
-                x = cached.arrays(x, y, sample_weight, batch_size, shuffle)
-                y = sample_weight = batch_size = None
-                shuffle = False
-            else:
-                x = cached.batches(x)
-        with original_error(*errors), self._recovering():
-            history = super().fit(
-                x=x,
-                y=y,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=callbacks,
-                validation_split=validation_split,
-                validation_data=validation_data,
-                shuffle=shuffle,
-                class_weight=class_weight,
-                sample_weight=sample_weight,
-                initial_epoch=initial_epoch,
-                steps_per_epoch=steps_per_epoch,
-                validation_steps=validation_steps,
-                validation_batch_size=validation_batch_size,
-                validation_freq=validation_freq,
-            )
-        self._warn_of_selection(history)
+            ready.use_cache(teacher_logits)
+        self._record.forget_calibration()
+        with original_error(*ready.sources), self._recovering():
+            history = super().fit(**arguments)
+        warn_of_selection(self.distillation, history)
         return history
 
     @contextlib.contextmanager
@@ -196,16 +172,6 @@ class Cascade(SelectiveTrainer):
         except BaseException:
             steps.recover(self)
             raise
-
-    def _check_cache(self, cache, verbose):
-        """Refuses a stale cache; shows what the policy will select."""
-        if cache.info["teacher_sha256"] is not None:
-            cache.check_weights(self.teacher)
-            inputs = self._record.example_inputs
-            if inputs is not None:
-                cache.spot_check(self.two_stage_pass().ask_teacher, inputs)
-        if verbose and verbose != "auto":
-            print(margin_summary(cache.margins(), self.distillation))
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step on one batch. Takes what Keras's own takes."""
@@ -445,24 +411,6 @@ class Cascade(SelectiveTrainer):
         self._prepared = True
         return x
 
-    def _warn_of_selection(self, history):
-        share = history.history.get("selected_fraction", [None])[-1]
-        if not self.distillation.selective or share is None:
-            return
-        if 0.02 <= share <= 0.98:
-            return
-        advice = (
-            "The student learns next to nothing from the teacher: select more."
-            if share < 0.02
-            else "A teacher is overconfident on its own training data: train "
-            "the student on held-out or augmented data, or select less."
-        )
-        warnings.warn(
-            f"{type(self.distillation).__name__} selected {share:.1%} of the "
-            f"training examples, so it hardly tells them apart. {advice}",
-            stacklevel=3,
-        )
-
 
 def _serialized_model(model):
     """A model's config, without an optimizer that never made a step.
@@ -482,36 +430,3 @@ def input_specs(inputs):
         lambda a: keras.InputSpec(shape=(None, *a.shape[1:]), dtype=a.dtype),
         inputs,
     )
-
-
-def _traffic_weights(traffic, x, y, sample_weight):
-    if not batches.is_array_like(x) or y is None:
-        raise ValueError(
-            "Expected arrays `x` and `y` with `traffic`. Received: batches. "
-            "Give them weights with `TrafficMix.class_weights`, as "
-            "`class_weight`."
-        )
-    weights = traffic.weights(y)
-    if sample_weight is None:
-        return weights
-    return weights * np.asarray(sample_weight).reshape(-1)
-
-
-def _next_view(cached):
-    return keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: setattr(cached, "view", epoch)
-    )
-
-
-def _cut(x, y, start, stop):
-    rows = slice(start, stop)
-    return batches.take_rows(x, rows), np.asarray(y)[rows]
-
-
-def _appended(callbacks, callback):
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(callback)
-        return callbacks
-    if callbacks is None:
-        return [callback]
-    return [*keras.tree.flatten(callbacks), callback]

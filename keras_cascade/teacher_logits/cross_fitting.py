@@ -33,8 +33,8 @@ def cross_fit_teacher_logits(
         **fit_kwargs: of the teachers' `fit`, such as `epochs`.
 
     Returns:
-        `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`. Only with
-        `Cascade.fit(spot_check=False)`: no single teacher gave these logits.
+        `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`. No single
+        teacher gave these logits, so none is compared with them.
     """
     x, y = dataset
     y = np.asarray(y).reshape(-1)
