@@ -40,6 +40,7 @@ TEST = [
     "jax>=0.10.2,<0.11",
     "keras-tuner>=1.4",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     "tensorboard>=2.20",
 ]

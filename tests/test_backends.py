@@ -6,7 +6,6 @@ import sys
 
 import keras
 import numpy as np
-import pytest
 
 import keras_cascade as kc
 
@@ -21,9 +20,6 @@ BOTH = [
 ]
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="is itself run on JAX"
-)
 def test_the_same_tests_pass_on_jax(request):
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *BOTH],

@@ -128,8 +128,10 @@ def run_demo(
         "rows_from_edge": measured["rows_from_edge"],
         "rows_from_cloud": measured["rows_from_cloud"],
         "decision_flips": int((kept_in_keras != measured["kept"]).sum()),
-        "distillation": cascade.distillation.get_config()
-        | {"class_name": type(cascade.distillation).__name__},
+        "distillation": {
+            "class_name": type(cascade.distillation).__name__,
+            "config": cascade.distillation.get_config(),
+        },
         "selected_fraction": history.history["selected_fraction"][-1],
         "student_bytes": bundle.manifest["student"]["bytes"],
         "teacher_parameters": teacher.count_params(),
@@ -198,18 +200,23 @@ def _facts(report, bundle):
         "Splits": f"{splits['train']:,} train, {splits['calibration']:,} "
         f"calibration, {splits['test']:,} test: {splits['how']}",
         "Threshold": f"{report['threshold']:.6g}, chosen on the calibration "
-        f"split by {report['objective']['class_name']}"
-        f"({report['objective']['config']}); it promises nothing about new "
-        "data",
+        f"split by {_written(report['objective'])}; it promises nothing "
+        "about new data",
         "Who answered": f"{report['rows_from_edge']:,} rows on the edge "
         f"(LiteRT), {report['rows_from_cloud']:,} by the teacher over HTTP",
         "Decisions that differ from Keras": str(report["decision_flips"]),
         "Costs": report["costs"]["how_measured"],
         "Student file": f"{report['student_bytes']:,} bytes, "
         f"{bundle.manifest['student']['quantization']}",
-        "Distillation": f"{report['distillation']}, "
+        "Distillation": f"{_written(report['distillation'])}, "
         f"{report['selected_fraction']:.1%} of the training examples selected",
     }
+
+
+def _written(described):
+    """`Name(argument=value, ...)`."""
+    config = ", ".join(f"{k}={v}" for k, v in described["config"].items())
+    return f"{described['class_name']}({config})"
 
 
 class _Clock:

@@ -284,10 +284,12 @@ def test_the_gauntlet_has_every_policy():
     assert {type(p) for p in GAUNTLET} == alone
 
 
-@each_policy
+@pytest.mark.parametrize(
+    "policy",
+    [p for p in GAUNTLET if not isinstance(p, Gatekeeper)],  # has no targets
+    ids=lambda p: type(p).__name__,
+)
 def test_target_rows_sum_to_one(policy):
-    if isinstance(policy, Gatekeeper):
-        return  # has no targets
     labels, teacher, _ = draw(policy)
     rows = targets(policy, labels, teacher)
     assert rows.shape == (40, policy.student_outputs(5))
