@@ -49,7 +49,7 @@ else:
     cascade.compile(optimizer="adam")
     cascade.fit(
         x[:4000], y[:4000], epochs=12, shuffle=False, verbose=0,
-        callbacks=[keras.callbacks.BackupAndRestore(folder / "backup")])
+        callbacks=[kc.callbacks.CrashSafeBackup(folder / "backup")])
     np.savez(folder / "weights.npz", *student.get_weights())
 print("end", flush=True)
 """
@@ -60,7 +60,7 @@ def start(what, folder):
     process = subprocess.Popen(
         [sys.executable, "-c", WORK, what, str(folder)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
@@ -95,8 +95,11 @@ def killed(what, folder, length, kills, dice):
         if process.returncode == 0:
             break  # through, in spite of the kills
     process = start(what, folder)
-    if process.communicate()[0] != "end\n" or process.returncode:
-        raise RuntimeError(f"The work '{what}' could not be resumed.")
+    printed, errors = process.communicate()
+    if printed != "end\n" or process.returncode:
+        raise RuntimeError(
+            f"The work '{what}' could not be resumed: {errors[-2000:]}"
+        )
     return done
 
 

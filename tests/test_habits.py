@@ -22,8 +22,12 @@ def assert_same_weights(one, other, atol=1e-6):
         np.testing.assert_allclose(a, b, atol=atol)
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [keras.callbacks.BackupAndRestore, kc.callbacks.CrashSafeBackup],
+)
 def test_backup_and_restore_ends_at_the_same_weights(
-    dense_model, blobs, tmp_path
+    dense_model, blobs, tmp_path, callback
 ):
     x, y = blobs(96)
     whole = compiled(dense_model)
@@ -35,7 +39,7 @@ def test_backup_and_restore_ends_at_the_same_weights(
                 raise RuntimeError("crash")
 
     def backup():
-        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        return callback(tmp_path / "backup")
 
     first = compiled(dense_model)
     with pytest.raises(RuntimeError, match="crash"):
@@ -43,12 +47,19 @@ def test_backup_and_restore_ends_at_the_same_weights(
             x, y, epochs=4, shuffle=False, verbose=0,
             callbacks=[backup(), Crash()],
         )  # fmt: skip
+    if callback is kc.callbacks.CrashSafeBackup:  # killed in mid-write
+        half = tmp_path / "backup" / ".part"
+        half.mkdir()
+        (half / "latest.weights.h5").write_bytes(b"half")
+        kept = [p.name for p in (tmp_path / "backup").glob("state-*")]
+        assert kept == ["state-00000002"]
     resumed = compiled(dense_model)
     history = resumed.fit(
         x, y, epochs=4, shuffle=False, verbose=0, callbacks=[backup()]
     )
     assert history.epoch == [2, 3]
     assert_same_weights(whole, resumed)
+    assert not (tmp_path / "backup").exists()
 
 
 @pytest.mark.parametrize(
