@@ -14,7 +14,11 @@ class TrafficMix:
     Args:
         frequencies: dict of class to frequency, or an array with one
             frequency a class. Non-negative; they need not sum to 1. A class
-            that a dict leaves out does not come.
+            that a dict leaves out does not come. Defaults to `None`, with
+            `example_weights`.
+        example_weights: float array `(examples,)`, non-negative: how often
+            each example of one data set comes, for traffic that classes do
+            not describe. Defaults to `None`, with `frequencies`.
 
     Example:
 
@@ -24,20 +28,24 @@ class TrafficMix:
     [3.2, 0.267, 0.267, 0.267]
     """
 
-    def __init__(self, frequencies):
+    def __init__(self, frequencies=None, example_weights=None):
+        if (frequencies is None) == (example_weights is None):
+            raise ValueError(
+                "Expected either `frequencies` or `example_weights`. "
+                "Received: " + ("none" if frequencies is None else "both") + "."
+            )
+        self.frequencies = self.example_weights = None
+        if example_weights is not None:
+            self.example_weights = _checked(example_weights, "example")
+            return
         if isinstance(frequencies, dict):
             classes = 1 + max((int(c) for c in frequencies), default=-1)
             values = np.zeros(classes)
             for number, frequency in frequencies.items():
                 values[int(number)] = frequency
         else:
-            values = np.asarray(frequencies, dtype="float64")
-        usable = values.ndim == 1 and values.size and np.isfinite(values).all()
-        if not (usable and values.min() >= 0 < values.sum()):
-            raise ValueError(
-                "Expected a frequency >= 0 for each class, not all 0. "
-                f"Received: {frequencies!r}."
-            )
+            values = frequencies
+        values = _checked(values, "class")
         self.frequencies = values / values.sum()
 
     def class_weights(self, labels):
@@ -53,6 +61,11 @@ class TrafficMix:
             ValueError: a class has traffic but no example, or the labels name
                 a class that the mix does not know.
         """
+        if self.frequencies is None:
+            raise ValueError(
+                "Expected a mix of class frequencies. Received: a mix of "
+                "example weights; use `weights`."
+            )
         labels = np.asarray(labels).reshape(-1).astype("int64")
         classes = len(self.frequencies)
         if labels.size == 0:
@@ -84,4 +97,22 @@ class TrafficMix:
             float64 array `(examples,)`, with mean 1.
         """
         labels = np.asarray(labels).reshape(-1).astype("int64")
-        return self.class_weights(labels)[labels]
+        if self.frequencies is not None:
+            return self.class_weights(labels)[labels]
+        if len(labels) != len(self.example_weights):
+            raise ValueError(
+                f"Expected the {len(self.example_weights)} examples that the "
+                f"mix has weights for. Received: {len(labels)}."
+            )
+        return self.example_weights / self.example_weights.mean()
+
+
+def _checked(values, what):
+    values = np.asarray(values, dtype="float64")
+    usable = values.ndim == 1 and values.size and np.isfinite(values).all()
+    if not (usable and values.min() >= 0 < values.sum()):
+        raise ValueError(
+            f"Expected a frequency >= 0 for each {what}, not all 0. "
+            f"Received: {values.tolist()}."
+        )
+    return values

@@ -23,6 +23,18 @@ def test_weighted_frequencies_are_the_traffics(labels, frequencies):
     assert weights.mean() == pytest.approx(1.0)
 
 
+def test_a_weight_an_example():
+    mix = kc.TrafficMix(example_weights=[1.0, 3.0, 0.0, 4.0])
+    np.testing.assert_array_equal(mix.weights([0, 0, 1, 1]), [0.5, 1.5, 0, 2])
+    with pytest.raises(ValueError, match="the 4 examples"):
+        mix.weights([0, 1])
+    with pytest.raises(ValueError, match="use `weights`"):
+        mix.class_weights([0, 0, 1, 1])
+    for kwargs in ({}, {"frequencies": [1], "example_weights": [1]}):
+        with pytest.raises(ValueError, match="either `frequencies` or"):
+            kc.TrafficMix(**kwargs)
+
+
 def test_a_class_without_traffic_weighs_nothing():
     mix = kc.TrafficMix({0: 1.0})
     np.testing.assert_array_equal(mix.weights([0, 1, 2, 0]), [2, 0, 0, 2])

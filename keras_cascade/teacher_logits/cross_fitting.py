@@ -1,5 +1,10 @@
 """Logits from teachers that never saw the example."""
 
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
 import numpy as np
 
 from keras_cascade.datasets.array_splits import stratified_folds
@@ -14,7 +19,13 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
 
 
 def cross_fit_teacher_logits(
-    build_teacher, dataset, folds, path, seed=0, batch_size=256, **fit_kwargs
+    build_teacher,
+    dataset,
+    folds,
+    path=None,
+    seed=0,
+    batch_size=256,
+    **fit_kwargs,
 ):
     """Gives every example the logits of a teacher that never saw it.
 
@@ -27,7 +38,8 @@ def cross_fit_teacher_logits(
             `keras.Model` with logits.
         dataset: arrays `(x, y)`.
         folds: int >= 2.
-        path: folder of the cache, which must not exist.
+        path: folder of the cache, which must not exist. Defaults to `None`:
+            a temporary one, for as long as the cache is in use.
         seed: int, of the folds. Defaults to `0`.
         batch_size: int, of the teachers' answers. Defaults to `256`.
         **fit_kwargs: of the teachers' `fit`, such as `epochs`.
@@ -42,6 +54,10 @@ def cross_fit_teacher_logits(
         raise ValueError(
             f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
         )
+    temporary = None
+    if path is None:
+        temporary = tempfile.mkdtemp()
+        path = Path(temporary, "cache")
     store = ChunkStore(path)
     if store.path.exists():
         raise ValueError(
@@ -77,4 +93,7 @@ def cross_fit_teacher_logits(
             "complete": True,
         }
     )
-    return TeacherLogitsCache(path)
+    cache = TeacherLogitsCache(path)
+    if temporary is not None:
+        weakref.finalize(cache, shutil.rmtree, temporary, ignore_errors=True)
+    return cache

@@ -8,6 +8,7 @@ import scipy.special
 import keras_cascade as kc
 from keras_cascade import distillation
 from keras_cascade.distillation import CombinedDistillation
+from tests.distillation.test_policies import gradient
 
 
 def logits(seed, rows=20, classes=4):
@@ -38,6 +39,32 @@ def test_with_losses_of_labels_against_numpy():
     np.testing.assert_allclose(
         found, -(rows * log_student).sum(axis=1), rtol=1e-5
     )
+
+
+def test_gradient_against_finite_differences():
+    labels, teacher, student = np.arange(6) % 4, logits(0, 6), logits(1, 6)
+    policy = CombinedDistillation(
+        "standard",
+        [keras.losses.SparseCategoricalCrossentropy(from_logits=True)],
+        weights=[0.5],
+    )
+
+    def in_numpy(outputs):
+        rows = scipy.special.softmax(teacher, axis=1) + 0.5 * np.eye(4)[labels]
+        return -(rows * scipy.special.log_softmax(outputs, axis=1)).sum()
+
+    found = gradient(
+        lambda outputs: keras.ops.sum(
+            policy.example_loss(labels, teacher, outputs)
+        ),
+        student,
+    )
+    step = 1e-6
+    for index in np.ndindex(student.shape):
+        change = np.zeros_like(student)
+        change[index] = step
+        expected = in_numpy(student + change) - in_numpy(student - change)
+        assert found[index] == pytest.approx(expected / (2 * step), abs=1e-4)
 
 
 def test_with_keras_distillation_of_logits_against_numpy():

@@ -1,5 +1,6 @@
 """Cached logits: the teacher's own, found by example, whole after a crash."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -293,6 +294,13 @@ def test_cross_fitted_logits_come_from_teachers_that_never_saw_the_example(
     cascade.fit(x, y, verbose=0, teacher_logits=cache)
     with pytest.raises(ValueError, match="exists already"):
         kc.cross_fit_teacher_logits(build, (x, y), 3, tmp_path / "c")
+    temporary = kc.cross_fit_teacher_logits(build, (x, y), 2)
+    assert len(temporary) == 120
+    folder = temporary.path
+    assert folder.is_dir()
+    del temporary
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_the_margins_are_shown_before_training(
