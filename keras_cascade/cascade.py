@@ -252,8 +252,7 @@ class Cascade(SelectiveTrainer):
             `Judged`: arrays `scores`, `student_correct`, `teacher_correct`,
             `sample_weight`, and the `examples`' fingerprint.
         """
-        arrays = isinstance(data, (list, tuple))
-        x, y, weight = batches.unpack(data) if arrays else (data, None, None)
+        x, y, weight = batches.arrays_or_batches(data)
         x = self.prepare(x)
         return self.two_stage_pass().judge(
             checked_batches(x, y, weight, batch_size, classes=self.classes)

@@ -34,6 +34,18 @@ def unpack(data):
     return x, y, weight
 
 
+def arrays_or_batches(data):
+    """`(x, y, sample_weight)` of one argument.
+
+    Args:
+        data: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`; or
+            batches, which come back as `x`.
+    """
+    if isinstance(data, (list, tuple)):
+        return unpack(data)
+    return data, None, None
+
+
 def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
     """Yields `(x, y, sample_weight)` in NumPy arrays, batch by batch.
 

@@ -161,8 +161,7 @@ def _check_backend():
 
 
 def _unpacked(data):
-    arrays = isinstance(data, (list, tuple))
-    x, y, weight = data_batches.unpack(data) if arrays else (data, None, None)
+    x, y, weight = data_batches.arrays_or_batches(data)
     if hasattr(x, "__next__"):
         raise ValueError(
             "Expected calibration data that can be read twice: arrays, a "

@@ -3,11 +3,11 @@
 import numpy as np
 
 from keras_cascade.datasets.batches import (
+    arrays_or_batches,
     concatenate_rows,
     iterate_batches,
     rows_of,
     take_rows,
-    unpack,
 )
 from keras_cascade.datasets.example_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
@@ -168,7 +168,7 @@ def _new_examples(dataset, done, settings):
 
 
 def _batches(dataset, batch_size):
-    x = unpack(dataset)[0] if isinstance(dataset, (list, tuple)) else dataset
+    x, _, _ = arrays_or_batches(dataset)
     for batch in iterate_batches(x, batch_size=batch_size):
         if rows_of(batch[0]):
             yield batch[0]
