@@ -11,6 +11,7 @@ from keras_cascade.cli import commands
 from keras_cascade.cli.native_output import NativeOutput
 
 DEBUG = "KERAS_CASCADE_DEBUG"
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="keras-cascade",
@@ -38,10 +39,13 @@ def main():
     # So that what a command has begun is cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+        if status == INTERRUPTED:  # typer catches Ctrl-C without a word
+            raise KeyboardInterrupt
+        sys.exit(status)
     except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get(DEBUG) == "1":
             native_output.replay()
