@@ -13,6 +13,7 @@ from keras_cascade.datasets.batches import (
     unpack,
 )
 from keras_cascade.datasets.example_checks import check_examples
+from keras_cascade.datasets.mapped_py_dataset import MappedPyDataset
 
 
 class Watcher:
@@ -54,8 +55,10 @@ class Watcher:
                     "training data.",
                     stacklevel=3,
                 )
-            return _WatchedPyDataset(
-                x, lambda *batch: self._see(*batch, remember)
+            return MappedPyDataset(
+                x,
+                lambda batch: self._seen(batch, remember),
+                x.use_multiprocessing,
             )
         return self._iterable(x, remember)
 
@@ -93,9 +96,12 @@ class Watcher:
 
     def _iterable(self, batches, remember):
         for batch in batches:
-            x, y, _ = unpack(batch)
-            self._see(x, y, remember)
-            yield batch
+            yield self._seen(batch, remember)
+
+    def _seen(self, batch, remember):
+        x, y, _ = unpack(batch)
+        self._see(x, y, remember)
+        return batch
 
 
 @contextlib.contextmanager
@@ -112,30 +118,3 @@ def original_error(*sources):
             if source.error is not None:
                 raise source.error from None
         raise
-
-
-class _WatchedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset, see):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self._dataset = dataset
-        self._see = see
-
-    @property
-    def num_batches(self):
-        return self._dataset.num_batches
-
-    def __getitem__(self, index):
-        batch = self._dataset[index]
-        x, y, _ = unpack(batch)
-        self._see(x, y)
-        return batch
-
-    def on_epoch_begin(self):
-        self._dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._dataset.on_epoch_end()

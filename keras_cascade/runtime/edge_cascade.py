@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.believed import believed_logits
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 from keras_cascade.runtime.inputs import prepare_inputs
@@ -154,9 +155,8 @@ class EdgeCascade:
         rows = len(next(iter(inputs.values())))
         logits = believed_logits(
             self.teacher.logits(inputs), rows, len(self.bundle.classes)
-        ).astype("float64")
-        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return (shifted / shifted.sum(axis=-1, keepdims=True)).astype("float32")
+        )
+        return numpy_softmax(logits).astype("float32")
 
 
 def _teacher_from(where, bundle, timeout):

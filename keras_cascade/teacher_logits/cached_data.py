@@ -11,6 +11,7 @@ from keras_cascade.datasets.batches import (
     unpack,
 )
 from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.mapped_py_dataset import MappedPyDataset
 from keras_cascade.teacher_logits.batch import join_cached
 from keras_cascade.teacher_logits.views import augmented
 
@@ -89,7 +90,8 @@ class CachedData:
         if is_tf_dataset(data):
             return self._tf_dataset(data)
         if isinstance(data, keras.utils.PyDataset):
-            return _CachedPyDataset(data, self)
+            # In threads: other processes would not see `view` change.
+            return MappedPyDataset(data, self._joined, False)
         return (self._joined(batch) for batch in data)
 
     @staticmethod
@@ -142,25 +144,3 @@ class CachedData:
             return joined if weight is None else (*joined, weight)
 
         return dataset.map(step, num_parallel_calls=2).prefetch(2)
-
-
-class _CachedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset, cached):
-        super().__init__(
-            workers=dataset.workers, max_queue_size=dataset.max_queue_size
-        )
-        self._dataset = dataset
-        self._cached = cached
-
-    @property
-    def num_batches(self):
-        return self._dataset.num_batches
-
-    def __getitem__(self, index):
-        return self._cached._joined(self._dataset[index])
-
-    def on_epoch_begin(self):
-        self._dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._dataset.on_epoch_end()

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compact import expand
 from keras_cascade.teacher_logits.views import view_keys
@@ -25,6 +26,8 @@ class TeacherLogitsCache:
         path: folder that `cache_teacher_logits` wrote.
         teacher: optional `keras.Model`. When given, a cache of other weights
             is refused.
+        augment: the function that the cache was made with, if there was one.
+            Defaults to `None`.
 
     Attributes:
         classes: int.
@@ -52,10 +55,11 @@ class TeacherLogitsCache:
         self.classes = info["classes"]
         self.views = info["views"]
         self.augment = augment
-        if self.views > 1 and augment is None:
+        if info.get("augmented") and augment is None:
             raise ValueError(
-                f"The cache at '{path}' holds {self.views} augmented views. "
-                "Pass the `augment` function that it was made with."
+                f"The cache at '{path}' holds augmented views ({self.views} "
+                "an example). Pass the `augment` function that it was made "
+                "with."
             )
         if teacher is not None:
             self.check_weights(teacher)
@@ -134,10 +138,9 @@ class TeacherLogitsCache:
             ask_teacher: function from inputs to probabilities.
             x: a few inputs, before augmentation.
         """
-        cached = np.exp(self.logits(x).astype("float64"))
-        cached /= cached.sum(axis=1, keepdims=True)
-        if self.views > 1:
+        if self.augment is not None:
             return  # the live teacher would need the augmented inputs
+        cached = numpy_softmax(self.logits(x))
         live = ask_teacher(x)
         if self.info["top_k"] is not None:
             best = live.argmax(axis=1)[:, None]
@@ -156,9 +159,7 @@ class TeacherLogitsCache:
         parts = []
         for start in range(0, len(self), 4096):
             logits = self.take(np.arange(start, min(start + 4096, len(self))))
-            shares = np.exp(logits)
-            shares /= shares.sum(axis=1, keepdims=True)
-            top = np.partition(shares, -2, axis=1)[:, -2:]
+            top = np.partition(numpy_softmax(logits), -2, axis=1)[:, -2:]
             parts.append(top[:, 1] - top[:, 0])
         return np.concatenate(parts)
 

@@ -253,6 +253,20 @@ def test_teacher_and_student_see_the_same_views(
     cascade.fit(x, y, epochs=2, verbose=0, teacher_logits=cache)
 
 
+def test_one_augmented_view_is_not_taken_for_the_plain_example(
+    dense_model, teacher, blobs, tmp_path
+):
+    x, y = blobs(48)
+    cache = kc.cache_teacher_logits(
+        (x, y), teacher, tmp_path / "c", "float32", augment=jitter
+    )
+    cascade = kc.Cascade(teacher, dense_model(3))
+    cascade.compile()
+    cascade.fit(x, y, verbose=0, teacher_logits=cache)
+    with pytest.raises(ValueError, match="Pass the `augment` function"):
+        kc.TeacherLogitsCache(tmp_path / "c", teacher)
+
+
 def test_cross_fitted_logits_come_from_teachers_that_never_saw_the_example(
     dense_model, blobs, tmp_path
 ):
