@@ -1,7 +1,5 @@
 """The student on every row, the teacher on the rows that need it."""
 
-import dataclasses
-
 import keras
 import numpy as np
 
@@ -11,26 +9,8 @@ from keras_cascade.datasets.batches import (
     take_rows,
 )
 from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.evaluation.judged import JudgedColumns
 from keras_cascade.gates import StudentWithGate
-
-
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """What calibration needs to know of each example.
-
-    Attributes:
-        scores: float32 array `(examples,)`.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
-        sample_weight: float array `(examples,)` or `None`.
-        examples: `Fingerprint` of the inputs.
-    """
-
-    scores: np.ndarray
-    student_correct: np.ndarray
-    teacher_correct: np.ndarray
-    sample_weight: np.ndarray | None
-    examples: Fingerprint
 
 
 class TwoStagePass:
@@ -94,35 +74,29 @@ class TwoStagePass:
             answer["probabilities"][rows] = probabilities
         return answer
 
-    def judge(self, batches):
+    def judge(self, batches, keep_outputs=False):
         """Scores every example and asks both models for the right class.
 
         Args:
             batches: iterable of `(x, y, sample_weight)`.
+            keep_outputs: bool. Keeps what the gate looks at, for fitting a
+                gate. Defaults to `False`.
 
         Returns:
-            `Judged`.
+            `keras_cascade.evaluation.Judged`.
         """
-        scores, student, teacher, weights = [], [], [], []
-        examples = Fingerprint()
+        columns, examples = JudgedColumns(), Fingerprint()
         for x, y, weight in batches:
             examples.update(x)
             outputs = self.run_student(x)
-            labels = np.asarray(y).reshape(-1)
-            probabilities = self.ask_teacher(x)
-            scores.append(outputs["score"])
-            student.append(outputs["logits"].argmax(axis=-1) == labels)
-            teacher.append(probabilities.argmax(axis=-1) == labels)
-            weights.append(weight)
-        return Judged(
-            scores=np.concatenate(scores),
-            student_correct=np.concatenate(student),
-            teacher_correct=np.concatenate(teacher),
-            sample_weight=(
-                None if weights[0] is None else np.concatenate(weights)
-            ),
-            examples=examples,
-        )
+            kept = {}
+            if keep_outputs:
+                kept["student_outputs"] = outputs["logits"]
+            columns.add(
+                y, outputs["score"], outputs["probabilities"],
+                self.ask_teacher(x), weight, **kept,
+            )  # fmt: skip
+        return columns.judged(examples)
 
 
 class _TeacherQueue:

@@ -5,5 +5,6 @@ from keras_cascade.evaluation.deferral_curve import (
     DeferralCurve,
     deferral_curve,
 )
+from keras_cascade.evaluation.judged import Judged
 
-__all__ = ["Costs", "DeferralCurve", "deferral_curve"]
+__all__ = ["Costs", "DeferralCurve", "Judged", "deferral_curve"]

@@ -104,7 +104,7 @@ def export_bundle(
         file.write_bytes(convert(student_with_gate, signature))
         comparison = compared(file)
         if not allow_training_data:
-            cascade.record.refuse_training_data(comparison.examples)
+            cascade.record.refuse_training_data(comparison.judged.examples)
         point = _measured(cascade, comparison, cascade.threshold)
         fitted = _fitted_again(cascade, comparison)
         if fitted is not None and not _same_decisions(fitted, point):
@@ -193,11 +193,11 @@ def _as_logits(outputs):
 def _measured(cascade, comparison, threshold):
     calibrated = cascade.operating_point
     return measure_threshold(
-        comparison.scores,
-        comparison.student_correct,
-        comparison.teacher_correct,
+        comparison.judged.scores,
+        comparison.judged.student_correct,
+        comparison.judged.teacher_correct,
         threshold,
-        sample_weight=comparison.sample_weight,
+        sample_weight=comparison.judged.sample_weight,
         costs=cascade.costs,
         objective=None if calibrated is None else calibrated.objective,
     )
@@ -209,11 +209,11 @@ def _fitted_again(cascade, comparison):
         return None
     objective = cascade.operating_point.objective
     return fit_threshold(
-        comparison.scores,
-        comparison.student_correct,
-        comparison.teacher_correct,
+        comparison.judged.scores,
+        comparison.judged.student_correct,
+        comparison.judged.teacher_correct,
         objective_from_description(objective),
-        sample_weight=comparison.sample_weight,
+        sample_weight=comparison.judged.sample_weight,
         costs=cascade.costs,
     )
 
@@ -276,8 +276,8 @@ def _manifest(name, folder, cascade, class_names, signature, point, comparison):
         },
         "operating_points": [point.to_dict()],
         "calibration": {
-            "examples": comparison.examples.examples,
-            "sha256": comparison.examples.hexdigest(),
+            "examples": comparison.judged.examples.examples,
+            "sha256": comparison.judged.examples.hexdigest(),
             "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
         },
         "verification": comparison.describe(),

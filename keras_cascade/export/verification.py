@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.evaluation.judged import Judged, JudgedColumns
 from keras_cascade.export.errors import ExportError
 from keras_cascade.numpy_softmax import numpy_softmax
 
@@ -20,31 +21,24 @@ class Comparison:
     """The exported student against Keras, on the same examples.
 
     Attributes:
-        scores: float32 array, of the exported file.
-        student_correct: bool array, of the exported file.
-        teacher_correct: bool array, of the Keras teacher.
-        sample_weight: float array or `None`.
+        judged: `keras_cascade.evaluation.Judged`: the student's columns are
+            of the exported file, the teacher's of the Keras teacher.
         flips: int, examples that one keeps and the other delegates.
         max_probability_difference: float.
         max_score_difference: float.
         batch_sizes: list of int that were run.
-        examples: `Fingerprint` of the inputs.
     """
 
-    scores: np.ndarray
-    student_correct: np.ndarray
-    teacher_correct: np.ndarray
-    sample_weight: np.ndarray | None
+    judged: Judged
     flips: int
     max_probability_difference: float
     max_score_difference: float
     batch_sizes: list
-    examples: Fingerprint
 
     def describe(self):
         """The manifest's `verification` entry."""
         return {
-            "examples": len(self.scores),
+            "examples": len(self.judged),
             "batch_sizes": self.batch_sizes,
             "decision_flips": self.flips,
             "max_probability_difference": self.max_probability_difference,
@@ -68,7 +62,7 @@ def compare(student, run_student, ask_teacher, batches, signature):
     Raises:
         ExportError: the file's outputs are not those of Keras.
     """
-    columns = {"score": [], "student": [], "teacher": [], "weight": []}
+    columns = JudgedColumns()
     flips, probability_gap, score_gap = 0, 0.0, 0.0
     examples, sizes = Fingerprint(), set()
     for number, (x, y, weight) in enumerate(batches):
@@ -80,37 +74,28 @@ def compare(student, run_student, ask_teacher, batches, signature):
         sizes.add(rows_of(x))
         if number == 0:
             sizes |= _run_small_batches(student, named, shipped)
-        labels = np.asarray(y).reshape(-1)
         flips += int((shipped["delegate"] != keras_outputs["delegate"]).sum())
         probability_gap = max(
             probability_gap, _gap(shipped, keras_outputs, "probabilities")
         )
         score_gap = max(score_gap, _gap(shipped, keras_outputs, "score"))
-        columns["score"].append(shipped["score"])
-        columns["student"].append(
-            shipped["probabilities"].argmax(axis=-1) == labels
-        )
-        columns["teacher"].append(ask_teacher(x).argmax(axis=-1) == labels)
-        columns["weight"].append(weight)
-    if not columns["score"]:
-        raise ValueError("Expected at least one calibration example.")
+        columns.add(
+            y, shipped["score"], shipped["probabilities"], ask_teacher(x),
+            weight,
+        )  # fmt: skip
+    judged = columns.judged(examples)
     if probability_gap > TOLERANCE:
         raise ExportError(
             "The exported student does not answer as Keras does: its "
             f"probabilities differ by up to {probability_gap:.2g}, where "
             f"{TOLERANCE:.0e} is expected. The file was not kept."
         )
-    weights = columns["weight"]
     return Comparison(
-        scores=np.concatenate(columns["score"]),
-        student_correct=np.concatenate(columns["student"]),
-        teacher_correct=np.concatenate(columns["teacher"]),
-        sample_weight=None if weights[0] is None else np.concatenate(weights),
+        judged=judged,
         flips=flips,
         max_probability_difference=probability_gap,
         max_score_difference=score_gap,
         batch_sizes=sorted(sizes),
-        examples=examples,
     )
 
 

@@ -1,0 +1,100 @@
+"""What each example of a data set came to: the table behind every number."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """Scores of labelled examples, and which model gets them right.
+
+    The first three columns are enough for thresholds and curves; the others
+    are there for what asks for more.
+
+    Attributes:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: float array `(examples,)` or `None`.
+        examples: `Fingerprint` of the inputs, or `None`.
+        labels: int array `(examples,)`, the right classes, or `None`.
+        student_labels: int array `(examples,)` or `None`.
+        teacher_labels: int array `(examples,)` or `None`.
+        student_confidence: float array `(examples,)`, the student's largest
+            probability, or `None`.
+        teacher_confidence: the same of the teacher.
+        student_outputs: float32 array `(examples, outputs)`, what the gate
+            scores; kept only where asked for.
+        features: dict of student layer name to array, batch first, for a gate
+            that looks at them; kept only where asked for.
+    """
+
+    scores: np.ndarray
+    student_correct: np.ndarray
+    teacher_correct: np.ndarray
+    sample_weight: np.ndarray | None = None
+    examples: Any = None
+    labels: np.ndarray | None = None
+    student_labels: np.ndarray | None = None
+    teacher_labels: np.ndarray | None = None
+    student_confidence: np.ndarray | None = None
+    teacher_confidence: np.ndarray | None = None
+    student_outputs: np.ndarray | None = None
+    features: dict | None = None
+
+    def __len__(self):
+        return len(self.scores)
+
+
+class JudgedColumns:
+    """Collects the columns of a `Judged`, batch by batch."""
+
+    def __init__(self):
+        self._parts = {}
+        self._weights = []
+
+    def add(
+        self, labels, scores, student_probabilities, teacher_probabilities,
+        sample_weight=None, **kept,
+    ):  # fmt: skip
+        """Adds one batch.
+
+        Args:
+            labels: int array `(batch,)` or `(batch, 1)`.
+            scores: float array `(batch,)`.
+            student_probabilities: float array `(batch, classes)`.
+            teacher_probabilities: float array `(batch, classes)`.
+            sample_weight: float array `(batch,)` or `None`.
+            **kept: more columns, by name.
+        """
+        labels = np.asarray(labels).reshape(-1)
+        columns = {"scores": scores, "labels": labels, **kept}
+        for name, probabilities in (
+            ("student", student_probabilities),
+            ("teacher", teacher_probabilities),
+        ):
+            predicted = probabilities.argmax(axis=-1)
+            columns[f"{name}_labels"] = predicted
+            columns[f"{name}_correct"] = predicted == labels
+            columns[f"{name}_confidence"] = probabilities.max(axis=-1)
+        for name, values in columns.items():
+            self._parts.setdefault(name, []).append(values)
+        self._weights.append(sample_weight)
+
+    def judged(self, examples):
+        """`Judged` of all batches.
+
+        Args:
+            examples: `Fingerprint` of the inputs.
+        """
+        if not self._weights:
+            raise ValueError("Expected at least one example. Received none.")
+        columns = {n: np.concatenate(p) for n, p in self._parts.items()}
+        weighted = self._weights[0] is not None
+        return Judged(
+            **columns,
+            sample_weight=np.concatenate(self._weights) if weighted else None,
+            examples=examples,
+        )
