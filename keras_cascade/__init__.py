@@ -28,9 +28,12 @@ _NAMES = {
     "cache_teacher_logits": "teacher_logits",
     "cross_fit_teacher_logits": "teacher_logits",
     "Cascade": "cascade",
+    "DriftMonitor": "runtime",
     "MaxAccuracyDrop": "calibration",
+    "MaxCost": "calibration",
     "MaxDelegationRate": "calibration",
     "MinAccuracy": "calibration",
+    "MinGroupAccuracy": "calibration",
 }
 
 __all__ = ["__version__", *_FOLDERS, *_NAMES]

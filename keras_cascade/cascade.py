@@ -8,6 +8,7 @@ import keras
 from keras_cascade import calibration, steps
 from keras_cascade.datasets import batches
 from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.datasets.watched import Watcher, original_error
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
@@ -15,6 +16,7 @@ from keras_cascade.fitting import (
     FitArguments,
     check_cache,
     warn_of_selection,
+    weighed,
 )
 from keras_cascade.model_checks import check_logits, check_same_classes
 from keras_cascade.prediction import TwoStagePass
@@ -186,21 +188,48 @@ class Cascade(SelectiveTrainer):
         Watcher(self.classes).watch(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        *args,
+        traffic=None,
+        allow_training_data=False,
+        **kwargs,
+    ):
         """Measures student, teacher and cascade on labelled examples.
 
         Takes what `keras.Model.evaluate` takes. With `return_dict=True`
         returns `loss`, `student_accuracy`, `teacher_accuracy`,
         `cascade_accuracy`, `delegation_rate`, `selected_fraction`,
         `amortized_cost`, and the metrics given to `compile`.
+
+        Args:
+            traffic: `TrafficMix`. Weighs arrays `x`, `y` so that their
+                classes count as often as they come in deployment. Defaults
+                to `None`.
+            allow_training_data: bool. Accepts examples that the student was
+                trained on, the gate fitted on or the threshold chosen on, and
+                with them numbers that are too good. Defaults to `False`.
+
+        Raises:
+            ValueError: more than 1 % of the examples were used before.
         """
         if kwargs.get("_use_cached_eval_dataset"):  # by `fit`: checked there
             return super().evaluate(x, y, *args, **kwargs)
         x = self.prepare(x)
-        watcher = Watcher(self.classes)
-        x = watcher.watch(x, y)
+        if traffic is not None:
+            kwargs["sample_weight"] = weighed(
+                traffic, x, y, kwargs.get("sample_weight")
+            )
+        watcher, examples = Watcher(self.classes), Fingerprint()
+        x = watcher.watch(x, y, remember=examples)
         with original_error(watcher), self._recovering():
-            return super().evaluate(x, y, *args, **kwargs)
+            measured = super().evaluate(x, y, *args, **kwargs)
+        if not allow_training_data:
+            self._record.refuse(examples, "training", "gate", "calibration")
+        self._record.test = examples
+        return measured
 
     def predict(
         self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
@@ -240,23 +269,28 @@ class Cascade(SelectiveTrainer):
         callbacks.on_predict_end()
         return answer
 
-    def judge(self, data, batch_size=None):
+    def judge(self, data, batch_size=None, traffic=None, keep_outputs=False):
         """Scores labelled examples, and says which model gets them right.
 
         Args:
             data: `(x, y)` or `(x, y, sample_weight)` arrays, or batches of
                 those.
             batch_size: int, with arrays. Defaults to `32`.
+            traffic: `TrafficMix`. Weighs the examples so that their classes
+                count as often as they come in deployment. Defaults to `None`.
+            keep_outputs: bool. Keeps what the gate looks at, for fitting a
+                gate. Defaults to `False`.
 
         Returns:
-            `Judged`: arrays `scores`, `student_correct`, `teacher_correct`,
-            `sample_weight`, and the `examples`' fingerprint.
+            `keras_cascade.evaluation.Judged`.
         """
         x, y, weight = batches.arrays_or_batches(data)
         x = self.prepare(x)
-        return self.two_stage_pass().judge(
-            checked_batches(x, y, weight, batch_size, classes=self.classes)
+        judged = self.two_stage_pass().judge(
+            checked_batches(x, y, weight, batch_size, classes=self.classes),
+            keep_outputs,
         )
+        return judged if traffic is None else traffic.applied_to(judged)
 
     def two_stage_pass(self):
         """`TwoStagePass` over the current student, gate and teacher."""
@@ -265,42 +299,129 @@ class Cascade(SelectiveTrainer):
             self._pass = TwoStagePass(*parts)
         return self._pass
 
-    def calibrate(
-        self, data, objective, batch_size=None, allow_training_data=False
+    def fit_gate(
+        self, data, batch_size=None, allow_training_data=False, traffic=None
     ):
-        """Sets the gate's threshold so that an objective is met.
+        """Fits a gate that learns, such as `LearnedGate`.
+
+        Comes after `fit` and before `calibrate`, with examples of its own.
+        An earlier calibration no longer holds afterwards and is forgotten.
 
         Args:
             data: held-out labelled examples: `(x, y)` or
                 `(x, y, sample_weight)` arrays, or batches of those.
-            objective: such as `keras_cascade.MaxAccuracyDrop(0.01)`.
             batch_size: int, with arrays. Defaults to `32`.
             allow_training_data: bool. Accepts examples that the student was
-                trained on, and with them numbers that are too good. Defaults
-                to `False`.
+                trained on, where it is surer than elsewhere. Defaults to
+                `False`.
+            traffic: `TrafficMix`. Weighs the examples so that their classes
+                count as often as they come in deployment. Defaults to `None`.
+
+        Returns:
+            The gate.
+
+        Raises:
+            ValueError: the gate has nothing to fit, the examples were
+                trained on, or there is nothing to learn from them. The gate
+                is then left as it was.
+        """
+        self._check_gate_has("fit", "use gate='learned'")
+        judged = self._judged_for_gate(
+            data, batch_size, allow_training_data, traffic
+        )
+        self.gate.fit(judged)
+        return self._gate_was_fitted(judged)
+
+    def fit_temperature(
+        self, data, batch_size=None, allow_training_data=False, traffic=None
+    ):
+        """Fits the temperature of a gate that has one, such as `MarginGate`.
+
+        Comes after `fit` and before `calibrate`, with examples of its own;
+        takes and does what `fit_gate` does.
+
+        Returns:
+            The gate.
+        """
+        self._check_gate_has(
+            "fit_temperature",
+            "use gate='margin', 'max_probability', 'entropy' or 'energy'",
+        )
+        judged = self._judged_for_gate(
+            data, batch_size, allow_training_data, traffic
+        )
+        self.gate.fit_temperature(
+            judged.student_outputs, judged.labels, judged.sample_weight
+        )
+        return self._gate_was_fitted(judged)
+
+    def _check_gate_has(self, method, remedy):
+        if not hasattr(self.gate, method):
+            raise ValueError(
+                f"Expected a gate with a method `{method}`. Received: "
+                f"{type(self.gate).__name__}, which has none. Calibrate it as "
+                f"it is, or {remedy}."
+            )
+
+    def _judged_for_gate(self, data, batch_size, allow_training_data, traffic):
+        judged = self.judge(data, batch_size, traffic, keep_outputs=True)
+        if not allow_training_data:
+            self._record.refuse(judged.examples, "training")
+        return judged
+
+    def _gate_was_fitted(self, judged):
+        self._record.gate = judged.examples
+        self._record.forget_calibration()
+        return self.gate
+
+    def calibrate(
+        self,
+        data,
+        objective,
+        batch_size=None,
+        allow_training_data=False,
+        traffic=None,
+        seed=0,
+    ):
+        """Sets the gate's threshold so that an objective is met.
+
+        An objective with a confidence is a promise about new examples; one
+        without describes these examples only.
+
+        Args:
+            data: held-out labelled examples: `(x, y)` or
+                `(x, y, sample_weight)` arrays, or batches of those.
+            objective: such as `keras_cascade.MaxAccuracyDrop(0.01,
+                confidence=0.95)`; or a list of objectives, for the cheapest
+                threshold that meets all.
+            batch_size: int, with arrays. Defaults to `32`.
+            allow_training_data: bool. Accepts examples that the student was
+                trained on or the gate fitted on, and with them numbers that
+                are too good. Defaults to `False`.
+            traffic: `TrafficMix`. Numbers and promises are for this traffic;
+                a promise then rests on the examples that rejection to the mix
+                leaves (`OperatingPoint.effective_examples`). Defaults to
+                `None`.
+            seed: int, of the rejection. Defaults to `0`.
 
         Returns:
             `OperatingPoint`; `cascade.operating_point` keeps it.
 
         Raises:
-            ValueError: the examples were trained on, or no threshold meets
-                the objective. The threshold is then left as it was.
+            ValueError: the examples were used before, are all of one class,
+                or no threshold meets the objective. The threshold is then
+                left as it was.
         """
-        judged = self.judge(data, batch_size)
+        objective = calibration.as_objective(objective)
+        self.gate.check_ready()
+        judged = self.judge(data, batch_size, traffic)
         if not allow_training_data:
-            self._record.refuse_training_data(judged.examples)
-        point = calibration.fit_threshold(
-            judged.scores,
-            judged.student_correct,
-            judged.teacher_correct,
-            objective,
-            sample_weight=judged.sample_weight,
-            costs=self.costs,
+            self._record.refuse(judged.examples, "training", "gate")
+        point = calibration.calibrate(
+            judged, objective, self.costs, traffic, seed
         )
         self.gate.threshold = point.threshold
-        self._record.calibration = judged.examples
-        self._record.operating_point = point
-        self._record.calibration_data = data
+        self._record.calibrated(point, judged.examples, data, traffic, seed)
         return point
 
     def export(self, filepath, format="bundle", **kwargs):
@@ -327,6 +448,7 @@ class Cascade(SelectiveTrainer):
             kwargs.setdefault("example_inputs", self._record.example_inputs)
             return export.export_student(self, filepath, **kwargs)
         if format == "tf_saved_model":
+            self.gate.check_ready()
             inputs = self._record.example_inputs
             if inputs is not None:
                 kwargs.setdefault("input_signature", [input_specs(inputs)])

@@ -30,17 +30,10 @@ class FitArguments:
 
     def weigh(self, traffic):
         """Multiplies a `TrafficMix` into the sample weights."""
-        x, y = self.arguments["x"], self.arguments["y"]
-        if not batches.is_array_like(x) or y is None:
-            raise ValueError(
-                "Expected arrays `x` and `y` with `traffic`. Received: "
-                "batches. Give them weights with "
-                "`TrafficMix.class_weights`, as `class_weight`."
-            )
-        weights, own = traffic.weights(y), self.arguments["sample_weight"]
-        if own is not None:
-            weights = weights * np.asarray(own).reshape(-1)
-        self.arguments["sample_weight"] = weights
+        a = self.arguments
+        a["sample_weight"] = weighed(
+            traffic, a["x"], a["y"], a["sample_weight"]
+        )
 
     def watch(self, remember):
         """Checks every example, and remembers those that are trained on.
@@ -94,6 +87,31 @@ class FitArguments:
         else:
             given = [] if given is None else keras.tree.flatten(given)
             self.arguments["callbacks"] = [*given, callback]
+
+
+def weighed(traffic, x, y, sample_weight=None):
+    """Sample weights of arrays under a `TrafficMix`.
+
+    Args:
+        traffic: `TrafficMix`.
+        x: inputs; arrays, not batches.
+        y: labels.
+        sample_weight: weights to multiply in. Defaults to `None`.
+
+    Returns:
+        float64 array `(examples,)`.
+    """
+    if not batches.is_array_like(x) or y is None:
+        raise ValueError(
+            "Expected arrays `x` and `y` with `traffic`. Received: batches. "
+            "To train, give them weights with `TrafficMix.class_weights`, as "
+            "`class_weight`; to measure, use `Cascade.judge(batches, "
+            "traffic=...)` with `keras_cascade.evaluation.summarize`."
+        )
+    weights = traffic.weights(y)
+    if sample_weight is None:
+        return weights
+    return weights * np.asarray(sample_weight).reshape(-1)
 
 
 def check_cache(cache, cascade, inputs, verbose):

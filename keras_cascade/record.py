@@ -7,8 +7,16 @@ import numpy as np
 
 from keras_cascade.calibration import OperatingPoint
 from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.traffic_mix import TrafficMix
 
 ALLOWED_OVERLAP = 0.01
+#: What examples are used for: what to call the set, and what was done to it.
+USES = {
+    "training": ("training set", "were trained on"),
+    "gate": ("gate-fitting set", "were used to fit the gate"),
+    "calibration": ("calibration set", "were used to choose the threshold"),
+    "test": ("test set", "were reported on"),
+}
 _STATE = "cascade.json"
 
 
@@ -17,8 +25,12 @@ class CascadeRecord:
 
     Attributes:
         training: `Fingerprint` of the training examples.
+        gate: `Fingerprint` of the examples that the gate was fitted on.
         calibration: `Fingerprint` of the calibration examples.
+        test: `Fingerprint` of the examples that were last reported on.
         operating_point: `OperatingPoint` or `None`.
+        traffic: `TrafficMix` of the calibration, or `None`.
+        seed: int, of the calibration.
         calibration_data: what `calibrate` was given, for `export`; not
             saved. (As an attribute of a Keras model its dictionaries would
             become tracked ones, which functional models take for another
@@ -27,52 +39,76 @@ class CascadeRecord:
     """
 
     def __init__(self):
-        self.training = Fingerprint()
-        self.calibration = Fingerprint()
+        for name in USES:
+            setattr(self, name, Fingerprint())
         self.operating_point = None
+        self.traffic = None
+        self.seed = 0
         self.calibration_data = None
         self.example_inputs = None
 
     def forget_calibration(self):
         """The operating point no longer holds: something changed."""
         self.operating_point = None
+        self.traffic = None
+        self.calibration = Fingerprint()
 
-    def refuse_training_data(self, examples):
-        """Raises where more than 1 % of `examples` were trained on."""
-        share = examples.share_seen_in(self.training)
-        if share <= ALLOWED_OVERLAP:
-            return
-        what = "the training set itself" if share == 1 else "training examples"
-        raise ValueError(
-            "Thresholds and reports need examples that the student was not "
-            "trained on. Expected: a data set that shares at most "
-            f"{ALLOWED_OVERLAP:.0%} of its examples with the training set. "
-            f"Received: {what} ({share:.1%} of {examples.examples} were "
-            f"trained on; fingerprint {examples.hexdigest()[:8]}). Split the "
-            "data, or pass `allow_training_data=True` to accept biased "
-            "numbers."
-        )
+    def calibrated(self, point, examples, data, traffic, seed):
+        """Takes down what `Cascade.calibrate` found, and on what."""
+        self.operating_point = point
+        self.calibration = examples
+        self.calibration_data = data
+        self.traffic = traffic
+        self.seed = seed
+
+    def refuse(self, examples, *uses):
+        """Raises where more than 1 % of `examples` were used before.
+
+        Args:
+            examples: `Fingerprint`.
+            *uses: which earlier uses count: `"training"`, `"gate"`,
+                `"calibration"`.
+        """
+        for use in uses:
+            share = examples.share_seen_in(getattr(self, use))
+            if share <= ALLOWED_OVERLAP:
+                continue
+            thing, verb = USES[use]
+            what = f"the {thing} itself" if share == 1 else "some of its own"
+            raise ValueError(
+                "Gates, thresholds and reports each need examples that "
+                "nothing before them was fitted on. Expected: a data set that "
+                f"shares at most {ALLOWED_OVERLAP:.0%} of its examples with "
+                f"the {thing}. Received: {what} ({share:.1%} of "
+                f"{examples.examples} {verb}; fingerprint "
+                f"{examples.hexdigest()[:8]}). Split the data, or pass "
+                "`allow_training_data=True` to accept biased numbers."
+            )
 
     def save(self, folder):
         """Writes the record into an existing folder."""
         state = {
-            "training_examples": self.training.examples,
-            "calibration_examples": self.calibration.examples,
+            "examples": {name: getattr(self, name).examples for name in USES},
             "operating_point": (
                 self.operating_point and self.operating_point.to_dict()
             ),
+            "traffic": self.traffic and self.traffic.get_config(),
+            "seed": self.seed,
         }
         Path(folder, _STATE).write_text(json.dumps(state), encoding="utf-8")
-        for name in ("training", "calibration"):
+        for name in USES:
             np.save(Path(folder, f"{name}.npy"), getattr(self, name).hashes)
 
     def load(self, folder):
         """Reads what `save` wrote."""
         state = json.loads(Path(folder, _STATE).read_text(encoding="utf-8"))
-        for name in ("training", "calibration"):
+        for name in USES:
             hashes = np.load(Path(folder, f"{name}.npy"), allow_pickle=False)
-            count = state[f"{name}_examples"]
+            count = state["examples"][name]
             setattr(self, name, Fingerprint(hashes, count))
+        self.seed = state["seed"]
+        if state["traffic"]:
+            self.traffic = TrafficMix(**state["traffic"])
         if state["operating_point"]:
             self.operating_point = OperatingPoint.from_dict(
                 state["operating_point"]

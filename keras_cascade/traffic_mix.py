@@ -1,5 +1,7 @@
 """Traffic that differs from the data set."""
 
+import dataclasses
+
 import numpy as np
 
 
@@ -105,6 +107,28 @@ class TrafficMix:
                 f"mix has weights for. Received: {len(labels)}."
             )
         return self.example_weights / self.example_weights.mean()
+
+    def applied_to(self, judged):
+        """Judged examples, weighed as this traffic has them.
+
+        Args:
+            judged: `keras_cascade.evaluation.Judged` with `labels`.
+
+        Returns:
+            `Judged`, with the mix multiplied into `sample_weight`.
+        """
+        weight = self.weights(judged.labels)
+        if judged.sample_weight is not None:
+            weight = weight * judged.sample_weight
+        return dataclasses.replace(judged, sample_weight=weight)
+
+    def get_config(self):
+        """The constructor's arguments, as JSON-compatible values."""
+        config = {
+            "frequencies": self.frequencies,
+            "example_weights": self.example_weights,
+        }
+        return {k: v.tolist() for k, v in config.items() if v is not None}
 
 
 def _checked(values, what):

@@ -12,9 +12,12 @@ import keras_cascade as kc
 #: Test files that run on both backends.
 BOTH = [
     "tests/distillation",
+    "tests/gates",
     "tests/test_cascade_training.py",
     "tests/test_cascade_use.py",
+    "tests/test_gate_fitting.py",
     "tests/test_habits.py",
+    "tests/test_split_hygiene.py",
     "tests/test_traffic_mix.py",
     "tests/teacher_logits",
 ]

@@ -69,7 +69,11 @@ def test_calibrate_meets_its_objective_on_the_calibration_split(cascade, blobs):
     cascade.fit(*blobs(512, seed=2), epochs=3, verbose=0)
     held_out = blobs(400, seed=11)
     point = cascade.calibrate(held_out, kc.MaxDelegationRate(0.25))
-    found = cascade.evaluate(*held_out, verbose=0, return_dict=True)
+    with pytest.raises(ValueError, match="with the calibration set"):
+        cascade.evaluate(*held_out, verbose=0)
+    found = cascade.evaluate(
+        *held_out, verbose=0, return_dict=True, allow_training_data=True
+    )
     assert point.delegation_rate == pytest.approx(0.25)
     assert found["delegation_rate"] == pytest.approx(point.delegation_rate)
     assert found["cascade_accuracy"] == pytest.approx(point.accuracy)
@@ -86,7 +90,7 @@ def test_calibrating_on_the_training_data_is_refused(cascade, blobs):
     threshold = cascade.threshold
     order = np.random.default_rng(0).permutation(256)
     for data in ((x, y), (x[order], y[order]), (x[:50], y[:50])):
-        with pytest.raises(ValueError, match="was not trained on"):
+        with pytest.raises(ValueError, match="with the training set"):
             cascade.calibrate(data, kc.MinAccuracy(0.1))
     assert cascade.threshold == threshold
     cascade.calibrate((x, y), kc.MinAccuracy(0.1), allow_training_data=True)
@@ -121,7 +125,7 @@ def test_save_load_and_go_on_fitting(cascade, blobs, tmp_path):
         np.testing.assert_array_equal(
             loaded.predict(fresh, verbose=0)[name], values
         )
-    with pytest.raises(ValueError, match="was not trained on"):
+    with pytest.raises(ValueError, match="with the training set"):
         loaded.calibrate((x, y), kc.MaxDelegationRate(0.3))
     # The optimizer's state came along: both go on to the same weights.
     for model in (cascade, loaded):

@@ -54,7 +54,8 @@ with strategy.scope():
 history = cascade.fit(x, y, sample_weight=weight, epochs=3, batch_size=32,
                       shuffle=False, verbose=0).history
 measured = cascade.evaluate(x, y, sample_weight=weight, batch_size=32,
-                            verbose=0, return_dict=True)
+                            verbose=0, return_dict=True,
+                            allow_training_data=True)
 fresh = rng.normal(size=(100, 6)).astype("float32")
 point = cascade.calibrate((fresh, np.arange(100) % 4),
                           kc.MaxDelegationRate(0.3))

@@ -71,7 +71,7 @@ def test_ways_to_run_a_step_give_the_same_weights(dense_model, blobs, kwargs):
     for options in ({}, kwargs):
         cascade = compiled(dense_model, **options)
         cascade.fit(x, y, epochs=2, batch_size=16, shuffle=False, verbose=0)
-        cascade.evaluate(x, y, verbose=0)
+        cascade.evaluate(x, y, verbose=0, allow_training_data=True)
         found.append(cascade)
     assert_same_weights(*found, atol=1e-5)
 
@@ -117,7 +117,9 @@ def test_a_second_stage(dense_model, blobs):
     student = cascade.student.predict(x, verbose=0)
     policy = kc.distillation.Gatekeeper(0.3)
     expected = np.asarray(policy.example_loss(y, student, student)).mean()
-    found = cascade.evaluate(x, y, verbose=0, return_dict=True)
+    found = cascade.evaluate(
+        x, y, verbose=0, return_dict=True, allow_training_data=True
+    )
     assert found["loss"] == pytest.approx(expected, rel=1e-4)
     cascade.fit(x, y, verbose=0)
 

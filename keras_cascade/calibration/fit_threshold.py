@@ -1,8 +1,11 @@
 """Threshold search on plain arrays."""
 
+import dataclasses
+
+from keras_cascade.calibration.all_of import AllOf
+from keras_cascade.calibration.evidence import Evidence
 from keras_cascade.calibration.measure_threshold import measure_threshold
 from keras_cascade.calibration.objective import Objective
-from keras_cascade.evaluation.deferral_curve import deferral_curve
 
 
 def fit_threshold(
@@ -12,6 +15,8 @@ def fit_threshold(
     objective,
     sample_weight=None,
     costs=None,
+    labels=None,
+    seed=0,
 ):
     """Finds the threshold that meets an objective on calibration examples.
 
@@ -22,10 +27,16 @@ def fit_threshold(
         scores: float array `(examples,)`, higher = the student is surer.
         student_correct: bool array `(examples,)`.
         teacher_correct: bool array `(examples,)`.
-        objective: `Objective`.
-        sample_weight: optional float array `(examples,)`, non-negative.
+        objective: `Objective`, or a list of them: the cheapest threshold that
+            meets all.
+        sample_weight: optional float array `(examples,)`, non-negative: how
+            often each example comes in deployment. A promise then rests on
+            examples drawn from them by rejection, fewer than there are.
             Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        labels: optional int array `(examples,)`, for
+            `MinGroupAccuracy("class", ...)`. Defaults to `None`.
+        seed: int, of the rejection. Defaults to `0`.
 
     Returns:
         `OperatingPoint`. Its threshold is exact in the scores' precision:
@@ -47,22 +58,44 @@ def fit_threshold(
     >>> round(point.threshold, 6), round(point.delegation_rate, 3)
     (0.3, 0.333)
     """
-    if not isinstance(objective, Objective):
-        raise ValueError(
-            "Expected an objective, such as "
-            "`keras_cascade.MaxAccuracyDrop(0.01)`. Received: "
-            f"{objective!r}."
-        )
-    curve = deferral_curve(
-        scores, student_correct, teacher_correct, sample_weight
-    )
-    threshold = float(curve.thresholds[objective.choose(curve)])
-    return measure_threshold(
+    objective = as_objective(objective)
+    evidence = Evidence(
+        scores, student_correct, teacher_correct, sample_weight, costs,
+        labels, seed,
+    )  # fmt: skip
+    index = objective.choose(evidence)
+    point = measure_threshold(
         scores,
         student_correct,
         teacher_correct,
-        threshold,
+        float(evidence.curve.thresholds[index]),
         sample_weight,
         costs,
         objective.describe(),
     )
+    promises = objective.promises()
+    if not promises:
+        return dataclasses.replace(
+            point, effective_examples=evidence.effective_examples
+        )
+    drops = [p["at_most"] for p in promises if p["quantity"] == "accuracy_drop"]
+    return dataclasses.replace(
+        point,
+        accuracy_drop_bound=min(drops) if drops else None,
+        confidence=objective.confidence,
+        promises=promises,
+        effective_examples=float(evidence.trials),
+    )
+
+
+def as_objective(objective):
+    """An `Objective` from one, or from a list of several."""
+    if isinstance(objective, (list, tuple)):
+        return AllOf(list(objective))
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            "Expected an objective, such as "
+            "`keras_cascade.MaxAccuracyDrop(0.01)`, or a list of them. "
+            f"Received: {objective!r}."
+        )
+    return objective

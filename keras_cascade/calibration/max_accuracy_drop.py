@@ -1,7 +1,11 @@
 """Almost as accurate as the teacher, as cheaply as possible."""
 
+import math
+
 import numpy as np
 
+from keras_cascade.calibration.exact_tests import drop_shown
+from keras_cascade.calibration.fixed_sequence import certified_from_the_top
 from keras_cascade.calibration.objective import (
     Objective,
     attainable_accuracy,
@@ -13,31 +17,73 @@ class MaxAccuracyDrop(Objective):
     """The least delegation at which the cascade is near the teacher.
 
     Met where `teacher accuracy − cascade accuracy <= max_drop`. Delegating
-    everything always meets `max_drop >= 0`.
+    everything always meets `max_drop >= 0`. With a confidence the drop is
+    promised of new examples, by an exact test of each threshold
+    (`keras_cascade.calibration.exact_tests.drop_shown`) from the safest down.
 
     Args:
         max_drop: float in [-1, 1]. A negative drop asks the cascade to be
-            better than the teacher.
+            better than the teacher; it cannot be promised.
+        confidence: float in (0, 1), or `None` (holds on the calibration
+            examples). Defaults to `None`.
 
     Example:
 
     >>> import keras_cascade as kc
-    >>> kc.MaxAccuracyDrop(0.01)
-    MaxAccuracyDrop(0.01)
+    >>> kc.MaxAccuracyDrop(0.01, confidence=0.95)
+    MaxAccuracyDrop(0.01, confidence=0.95)
     """
 
-    def __init__(self, max_drop):
+    def __init__(self, max_drop, confidence=None):
+        super().__init__(confidence)
         self.max_drop = check_number("max_drop", max_drop, -1.0, 1.0)
-
-    def choose(self, curve):
-        drop = curve.teacher_accuracy - curve.accuracy
-        met = np.flatnonzero(drop <= self.max_drop + 1e-12)
-        if met.size == 0:
+        if confidence is not None and max_drop <= 0:
             raise ValueError(
-                f"{self} cannot be met. {attainable_accuracy(curve)} Ask for "
-                "a larger drop."
+                "Expected `max_drop` above 0 with a confidence: no number of "
+                "examples shows that nothing is lost. Received: "
+                f"{max_drop!r}."
             )
-        return int(met[0])
+
+    def meets(self, evidence):
+        if self.confidence is None:
+            curve = evidence.curve
+            drop = curve.teacher_accuracy - curve.accuracy
+            return drop <= self.max_drop + 1e-12
+        return certified_from_the_top(
+            drop_shown(
+                evidence.harmed,
+                evidence.helped,
+                evidence.trials,
+                self.max_drop,
+                self.error,
+            )
+        )
+
+    def refusal(self, evidence):
+        if self.confidence is None:
+            return (
+                f"{self} cannot be met. {attainable_accuracy(evidence.curve)} "
+                "Ask for a larger drop."
+            )
+        lowest = 1 - self.error ** (1 / evidence.trials)
+        needed = math.ceil(np.log(self.error) / np.log1p(-self.max_drop))
+        return (
+            f"{self} cannot be promised: {evidence.trials} calibration "
+            f"examples are too few to promise a drop below {lowest:.4f}, even "
+            f"with everything delegated. Expected: at least {needed} examples. "
+            "Collect more, or ask for a larger drop or a lower confidence."
+        )
+
+    def promises(self):
+        if self.confidence is None:
+            return []
+        return [
+            {
+                "quantity": "accuracy_drop",
+                "at_most": self.max_drop,
+                "confidence": self.confidence,
+            }
+        ]
 
     def get_config(self):
-        return {"max_drop": self.max_drop}
+        return {"max_drop": self.max_drop, **super().get_config()}

@@ -1,7 +1,11 @@
 """At least this accuracy, as cheaply as possible."""
 
-import numpy as np
+import math
 
+from scipy import stats
+
+from keras_cascade.calibration.exact_tests import least_needed
+from keras_cascade.calibration.fixed_sequence import certified_from_the_top
 from keras_cascade.calibration.objective import (
     Objective,
     attainable_accuracy,
@@ -12,8 +16,16 @@ from keras_cascade.calibration.objective import (
 class MinAccuracy(Objective):
     """The least delegation at which the cascade is accurate enough.
 
+    With a confidence the accuracy is promised of new examples: an exact
+    binomial test of each threshold, from delegating everything down. The
+    accuracy need not rise with the delegation rate; testing stops at the
+    first threshold that fails. There may be none that passes, even when the
+    cascade is good enough on the calibration examples.
+
     Args:
         min_accuracy: float in [0, 1].
+        confidence: float in (0, 1), or `None` (holds on the calibration
+            examples). Defaults to `None`.
 
     Example:
 
@@ -22,17 +34,74 @@ class MinAccuracy(Objective):
     MinAccuracy(0.95)
     """
 
-    def __init__(self, min_accuracy):
+    def __init__(self, min_accuracy, confidence=None):
+        super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 
-    def choose(self, curve):
-        met = np.flatnonzero(curve.accuracy >= self.min_accuracy - 1e-12)
-        if met.size == 0:
-            raise ValueError(
-                f"{self} cannot be met. {attainable_accuracy(curve)} Ask for "
-                "less, or train a better teacher."
+    def meets(self, evidence):
+        if self.confidence is None:
+            return evidence.curve.accuracy >= self.min_accuracy - 1e-12
+        needed = least_needed(evidence.trials, self.min_accuracy, self.error)
+        return certified_from_the_top(evidence.correct >= needed)
+
+    def refusal(self, evidence):
+        if self.confidence is None:
+            return (
+                f"{self} cannot be met. {attainable_accuracy(evidence.curve)} "
+                "Ask for less, or train a better teacher."
             )
-        return int(met[0])
+        return accuracy_refusal(
+            f"{self} cannot be promised",
+            int(evidence.correct[-1]),
+            evidence.trials,
+            self.min_accuracy,
+            self.error,
+        )
+
+    def promises(self):
+        if self.confidence is None:
+            return []
+        return [
+            {
+                "quantity": "accuracy",
+                "at_least": self.min_accuracy,
+                "confidence": self.confidence,
+            }
+        ]
 
     def get_config(self):
-        return {"min_accuracy": self.min_accuracy}
+        return {"min_accuracy": self.min_accuracy, **super().get_config()}
+
+
+def accuracy_refusal(what, correct, trials, floor, error):
+    """Why not even delegating everything shows an accuracy.
+
+    Args:
+        what: str, how the message begins.
+        correct: int, what the teacher gets right.
+        trials: int, out of so many examples.
+        floor: float, the accuracy asked for.
+        error: float in (0, 1).
+    """
+    found = correct / trials
+    # Clopper and Pearson's lower limit: the highest accuracy that passes.
+    lower = stats.beta.ppf(error, correct, trials - correct + 1)
+    message = (
+        f"{what}: of {trials} calibration examples the teacher gets "
+        f"{found:.4f} right, which shows an accuracy of at least "
+        f"{lower if correct else 0.0:.4f}. "
+    )
+    if found <= floor:
+        return (
+            f"{message}Expected: a teacher above {floor:.4f}. Ask for less, "
+            "or train a better teacher."
+        )
+    spread = stats.norm.isf(error) ** 2 * floor * (1 - floor)
+    needed = max(
+        math.ceil(spread / (found - floor) ** 2),
+        math.ceil(math.log(error) / math.log(floor)),
+    )
+    return (
+        f"{message}Expected: about {needed} examples, for a teacher this "
+        "good. Collect more, or ask for less accuracy or confidence."
+    )

@@ -1,25 +1,66 @@
 """The base class of objectives."""
 
+import inspect
 import numbers
+
+import numpy as np
 
 
 class Objective:
-    """What a threshold must achieve on calibration data.
+    """What a threshold must achieve.
 
-    A subclass implements `choose(curve)`: the index of the candidate to use
-    on a `DeferralCurve`, or a `ValueError` that says what is attainable.
+    Without a confidence an objective is empirical: it holds on the
+    calibration examples and promises nothing about new ones. With
+    `confidence=0.95` it is a promise about new examples of the same kind:
+    calibration draws for which the chosen threshold breaks it come with a
+    probability of at most 0.05, whatever the models and the data.
 
-    An objective here is empirical: it holds on the calibration examples and
-    promises nothing about new ones.
+    A subclass implements `meets(evidence)` and `refusal(evidence)`.
+
+    Args:
+        confidence: float in (0, 1), or `None`. Defaults to `None`.
     """
 
-    def choose(self, curve):
-        """Index of the chosen candidate of a `DeferralCurve`."""
-        raise NotImplementedError(f"{type(self).__name__}.choose")
+    #: Whether, alone, it delegates as much as it may rather than as little.
+    spends_budget = False
+
+    def __init__(self, confidence=None):
+        if confidence is not None:
+            confidence = check_number("confidence", confidence, 0.0, 1.0)
+            if not 0.0 < confidence < 1.0:
+                raise ValueError(
+                    "Expected `confidence` between 0 and 1, such as 0.95, or "
+                    f"None. Received: {confidence!r}."
+                )
+        self.confidence = confidence
+
+    @property
+    def error(self):
+        """`1 - confidence`: how often the promise may be broken."""
+        return round(1.0 - self.confidence, 12)
+
+    def meets(self, evidence):
+        """Boolean array `(candidates,)` of an `Evidence`: where it is met."""
+        raise NotImplementedError(f"{type(self).__name__}.meets")
+
+    def refusal(self, evidence):
+        """Why no candidate meets it, and what is attainable."""
+        raise NotImplementedError(f"{type(self).__name__}.refusal")
+
+    def choose(self, evidence):
+        """Index of the candidate to use, or a `ValueError`."""
+        met = np.flatnonzero(self.meets(evidence))
+        if met.size == 0:
+            raise ValueError(self.refusal(evidence))
+        return int(met[0])
+
+    def promises(self):
+        """List of dicts, what is promised; empty without a confidence."""
+        return []
 
     def get_config(self):
         """The constructor's arguments, as JSON-compatible values."""
-        return {}
+        return {"confidence": self.confidence}
 
     def describe(self):
         """`{"class_name": ..., "config": ...}`, for manifests and reports."""
@@ -29,8 +70,15 @@ class Objective:
         }
 
     def __repr__(self):
-        arguments = ", ".join(f"{v!r}" for v in self.get_config().values())
-        return f"{type(self).__name__}({arguments})"
+        config = self.get_config()
+        parameters = inspect.signature(type(self)).parameters
+        shown = []
+        for name, parameter in parameters.items():
+            if parameter.default is inspect.Parameter.empty:
+                shown.append(f"{config[name]!r}")
+            elif config[name] != parameter.default:
+                shown.append(f"{name}={config[name]!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def check_number(name, value, low, high):

@@ -20,10 +20,20 @@ class OperatingPoint:
             promises nothing.
         objective: dict, class name and config of what was asked for; `None`
             for a threshold that was set by hand.
-        confidence: float or `None` (empirical).
+        confidence: float or `None` (empirical). With several promises, that
+            of all of them together.
         examples: int, number of calibration examples.
         amortized_cost: float or `None` (no costs known).
         name: str. Defaults to `"default"`.
+        promises: list of dicts, what is promised of new examples: `quantity`
+            (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
+            `"delegation_rate"` or `"amortized_cost"`), `at_most` or
+            `at_least`, and `confidence`. Empty where nothing is.
+        effective_examples: float or `None`. How many unweighted examples the
+            numbers are worth: with promises, how many were drawn for their
+            tests; without, Kish's `(Σw)² / Σw²`.
+        traffic: dict, the traffic mix that the numbers are for; `None` where
+            it is the calibration examples' own.
     """
 
     threshold: float
@@ -38,6 +48,9 @@ class OperatingPoint:
     examples: int
     amortized_cost: float | None = None
     name: str = "default"
+    promises: list = dataclasses.field(default_factory=list)
+    effective_examples: float | None = None
+    traffic: dict | None = None
 
     def to_dict(self):
         """A JSON-compatible dict."""

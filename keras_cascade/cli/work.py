@@ -1,5 +1,6 @@
 """What train, calibrate, evaluate and export do."""
 
+import functools
 import os
 import tempfile
 import zipfile
@@ -10,8 +11,10 @@ import keras
 from keras_cascade import (
     Cascade,
     MaxAccuracyDrop,
+    MaxCost,
     MaxDelegationRate,
     MinAccuracy,
+    MinGroupAccuracy,
     datasets,
     models,
 )
@@ -21,13 +24,13 @@ from keras_cascade.cli.training import (
     train_cascade,
     train_teacher,
 )
-from keras_cascade.datasets.batches import iterate_batches
-from keras_cascade.datasets.fingerprint import Fingerprint
 
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
+    "max_cost": MaxCost,
     "max_delegation_rate": MaxDelegationRate,
     "min_accuracy": MinAccuracy,
+    "min_class_accuracy": functools.partial(MinGroupAccuracy, "class"),
 }
 REFERENCE_TEACHER_WIDTH = 16
 
@@ -66,11 +69,15 @@ def train(
     return {"cascade": str(output), **metrics}
 
 
-def calibrate(cascade_file, spec, objective, seed):
+def calibrate(cascade_file, spec, objectives, confidence, seed):
     """Calibrates a saved cascade in place. Returns the operating point."""
+    objectives = [parse_objective(text, confidence) for text in objectives]
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
-    point = cascade.calibrate(data["calibration"], parse_objective(objective))
+    point = cascade.calibrate(
+        data["calibration"],
+        objectives[0] if len(objectives) == 1 else objectives,
+    )
     _save(cascade, cascade_file)
     return point.to_dict()
 
@@ -79,10 +86,6 @@ def evaluate(cascade_file, spec, seed):
     """Returns the metrics of a saved cascade on the test split."""
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
-    examples = Fingerprint()
-    for x, _, _ in iterate_batches(data["test"]):
-        examples.update(x)
-    cascade.record.refuse_training_data(examples)
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
@@ -107,11 +110,11 @@ def export(cascade_file, spec, output, overwrite, seed):
     }
 
 
-def parse_objective(text):
+def parse_objective(text, confidence=None):
     """An objective from `NAME=NUMBER`."""
     name, _, value = text.partition("=")
     try:
-        return OBJECTIVES[name](float(value))
+        return OBJECTIVES[name](float(value), confidence=confidence)
     except (KeyError, ValueError) as error:
         reason = f" ({error})" if name in OBJECTIVES and value else ""
         raise ValueError(

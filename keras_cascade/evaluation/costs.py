@@ -8,33 +8,52 @@ import math
 class Costs:
     """Cost of one example for each model, in one unit.
 
+    Give them yourself in money or energy, or have them counted
+    (`keras_cascade.evaluation.costs_from_flops`, what a cascade does by
+    itself) or timed (`keras_cascade.export.costs_from_latency`).
+
     Attributes:
         student: float >= 0.
         teacher: float > 0.
-        unit: str, such as `"teacher passes"`, `"ms"`, `"EUR"`.
+        unit: str, such as `"teacher passes"`, `"ms"`, `"EUR"`, `"J"`.
         how_measured: str, one sentence.
+        network: float >= 0, what reaching the teacher adds to every delegated
+            example. Defaults to `0.0`.
+        student_p99: float or `None`, where timed: 99 of 100 passes cost no
+            more. Defaults to `None`.
+        teacher_p99: the same of the teacher.
     """
 
     student: float
     teacher: float
     unit: str
     how_measured: str
+    network: float = 0.0
+    student_p99: float | None = None
+    teacher_p99: float | None = None
 
     def __post_init__(self):
+        numbers = (self.student, self.teacher, self.network)
         valid = (
-            math.isfinite(self.student)
-            and math.isfinite(self.teacher)
+            all(math.isfinite(number) for number in numbers)
             and self.student >= 0
             and self.teacher > 0
+            and self.network >= 0
         )
         if not valid:
             raise ValueError(
-                "Expected a student cost >= 0 and a teacher cost > 0. "
-                f"Received: {self.student} and {self.teacher}."
+                "Expected a student cost >= 0, a teacher cost > 0 and a "
+                f"network cost >= 0. Received: {self.student}, "
+                f"{self.teacher} and {self.network}."
             )
 
+    @property
+    def delegated(self):
+        """What a delegated example costs on top of the student."""
+        return self.teacher + self.network
+
     def amortized(self, delegation_rate):
-        """`c_student + d·c_teacher`: the student runs on every example.
+        """`c_student + d·(c_teacher + c_network)`: the student always runs.
 
         Example:
 
@@ -43,4 +62,4 @@ class Costs:
         >>> round(costs.amortized(0.25), 3)
         0.35
         """
-        return self.student + delegation_rate * self.teacher
+        return self.student + delegation_rate * self.delegated

@@ -1,6 +1,7 @@
 """Writes a bundle: converts, runs, compares, measures, then moves it."""
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import importlib.resources
@@ -18,12 +19,14 @@ from keras_cascade.bundle.manifest import (
     write_manifest,
 )
 from keras_cascade.calibration import (
-    fit_threshold,
+    calibrate,
     measure_threshold,
     objective_from_description,
 )
+from keras_cascade.calibration.promises import promise_sentence
 from keras_cascade.datasets import batches as data_batches
 from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT, Signature
 from keras_cascade.export.student_export import convert
 from keras_cascade.export.verification import check_teacher, compare
@@ -34,6 +37,8 @@ from keras_cascade.version import __version__
 STUDENT_FILE = "student.tflite"
 CARD_FILE = "README.md"
 TEACHER_FOLDER = "teacher/1"
+#: Longer lists (the group of each example) are not for the manifest.
+LONGEST_LIST = 1_000
 VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
 
@@ -76,6 +81,7 @@ def export_bundle(
             objective on the file that ships.
     """
     _check_backend()
+    cascade.gate.check_ready()
     if calibration_data is None:
         raise ValueError(
             "Export runs the exported file on real examples before it "
@@ -97,6 +103,7 @@ def export_bundle(
             ask_teacher,
             checked_batches(x, y, weight, batch_size, classes=cascade.classes),
             signature,
+            cascade.record.traffic,
         )
 
     with new_folder(filepath, overwrite) as folder:
@@ -104,14 +111,14 @@ def export_bundle(
         file.write_bytes(convert(student_with_gate, signature))
         comparison = compared(file)
         if not allow_training_data:
-            cascade.record.refuse_training_data(comparison.judged.examples)
-        point = _measured(cascade, comparison, cascade.threshold)
-        fitted = _fitted_again(cascade, comparison)
-        if fitted is not None and not _same_decisions(fitted, point):
-            with _threshold_of(cascade, fitted.threshold):
+            cascade.record.refuse(
+                comparison.judged.examples, "training", "gate"
+            )
+        point = _operating_point(cascade, comparison.judged)
+        if point.threshold != cascade.threshold:
+            with _threshold_of(cascade, point.threshold):
                 file.write_bytes(convert(student_with_gate, signature))
                 comparison = compared(file)
-            point = _measured(cascade, comparison, fitted.threshold)
         signature.write_saved_model(
             folder / TEACHER_FOLDER,
             cascade.teacher,
@@ -144,6 +151,7 @@ def model_card(manifest):
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["sentence"] = promise_sentence
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         **manifest, point=manifest["operating_points"][0]
     )
@@ -190,37 +198,34 @@ def _as_logits(outputs):
     return {"logits": logits}
 
 
-def _measured(cascade, comparison, threshold):
+def _operating_point(cascade, judged):
+    """The cascade's objective, met again on the file's own scores.
+
+    Where that decides as the cascade's threshold does, the threshold stays.
+    A threshold that was set by hand is measured only.
+    """
     calibrated = cascade.operating_point
-    return measure_threshold(
-        comparison.judged.scores,
-        comparison.judged.student_correct,
-        comparison.judged.teacher_correct,
-        threshold,
-        sample_weight=comparison.judged.sample_weight,
-        costs=cascade.costs,
-        objective=None if calibrated is None else calibrated.objective,
-    )
-
-
-def _fitted_again(cascade, comparison):
-    """The cascade's objective on the file's own scores; `None` without one."""
-    if cascade.operating_point is None:
-        return None
-    objective = cascade.operating_point.objective
-    return fit_threshold(
-        comparison.judged.scores,
-        comparison.judged.student_correct,
-        comparison.judged.teacher_correct,
-        objective_from_description(objective),
-        sample_weight=comparison.judged.sample_weight,
+    here = measure_threshold(
+        judged.scores,
+        judged.student_correct,
+        judged.teacher_correct,
+        cascade.threshold,
+        sample_weight=judged.sample_weight,
         costs=cascade.costs,
     )
-
-
-def _same_decisions(one, other):
-    """Thresholds are nested: the same rate is the same set of examples."""
-    return one.delegation_rate == other.delegation_rate
+    if calibrated is None:
+        return here
+    fitted = calibrate(
+        judged,
+        objective_from_description(calibrated.objective),
+        cascade.costs,
+        cascade.record.traffic,
+        cascade.record.seed,
+    )
+    # Thresholds are nested: the same rate is the same set of examples.
+    if fitted.delegation_rate == here.delegation_rate:
+        return dataclasses.replace(fitted, threshold=here.threshold)
+    return fitted
 
 
 @contextlib.contextmanager
@@ -274,19 +279,19 @@ def _manifest(name, folder, cascade, class_names, signature, point, comparison):
                 if key not in ("name", "trainable", "dtype")
             },
         },
-        "operating_points": [point.to_dict()],
+        "operating_points": [_described(point)],
         "calibration": {
             "examples": comparison.judged.examples.examples,
             "sha256": comparison.judged.examples.hexdigest(),
             "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
+            "score_bins": score_bins(
+                comparison.judged.scores,
+                point.threshold,
+                comparison.judged.sample_weight,
+            ),
         },
         "verification": comparison.describe(),
-        "costs": {
-            "student": costs.student,
-            "teacher": costs.teacher,
-            "unit": costs.unit,
-            "how_measured": costs.how_measured,
-        },
+        "costs": dataclasses.asdict(costs),
         "versions": {
             "keras-cascade": __version__,
             **{
@@ -294,4 +299,24 @@ def _manifest(name, folder, cascade, class_names, signature, point, comparison):
                 for package in VERSIONED
             },
         },
+    }
+
+
+def _described(point):
+    """An operating point for the manifest, long lists by their length."""
+
+    def shortened(value):
+        if isinstance(value, dict):
+            return {key: shortened(one) for key, one in value.items()}
+        if not isinstance(value, list):
+            return value
+        if len(value) > LONGEST_LIST:
+            return f"{len(value)} values"
+        return [shortened(one) for one in value]
+
+    values = point.to_dict()
+    return {
+        **values,
+        "objective": shortened(values["objective"]),
+        "traffic": shortened(values["traffic"]),
     }

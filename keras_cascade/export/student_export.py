@@ -34,6 +34,7 @@ def export_student(cascade, filepath, example_inputs=None):
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
+    cascade.gate.check_ready()
     if example_inputs is None:
         raise ValueError(
             "Expected `example_inputs`, a batch of inputs: they give names, "

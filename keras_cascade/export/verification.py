@@ -46,7 +46,9 @@ class Comparison:
         }
 
 
-def compare(student, run_student, ask_teacher, batches, signature):
+def compare(
+    student, run_student, ask_teacher, batches, signature, traffic=None
+):
     """Runs both students and the teacher over labelled batches.
 
     Args:
@@ -55,6 +57,7 @@ def compare(student, run_student, ask_teacher, batches, signature):
         ask_teacher: function from inputs to the teacher's probabilities.
         batches: iterable of `(x, y, sample_weight)`.
         signature: `Signature`; learns the inputs' value ranges.
+        traffic: `TrafficMix` to weigh the examples by. Defaults to `None`.
 
     Returns:
         `Comparison`.
@@ -91,7 +94,7 @@ def compare(student, run_student, ask_teacher, batches, signature):
             f"{TOLERANCE:.0e} is expected. The file was not kept."
         )
     return Comparison(
-        judged=judged,
+        judged=judged if traffic is None else traffic.applied_to(judged),
         flips=flips,
         max_probability_difference=probability_gap,
         max_score_difference=score_gap,

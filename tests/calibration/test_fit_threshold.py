@@ -1,5 +1,7 @@
 """Objectives against brute force over every threshold."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -7,16 +9,24 @@ from hypothesis import strategies as st
 
 from keras_cascade.calibration import (
     OBJECTIVES,
+    AllOf,
     MaxAccuracyDrop,
+    MaxCost,
     MaxDelegationRate,
     MinAccuracy,
+    MinGroupAccuracy,
     OperatingPoint,
     fit_threshold,
     measure_threshold,
     objective_from_description,
 )
 from keras_cascade.evaluation import Costs
-from tests.evaluation.test_deferral_curve import judged
+from tests.evaluation.test_deferral_curve import judged as any_judged
+
+
+def judged():
+    """Scores of at least two values: one value separates nothing."""
+    return any_judged().filter(lambda case: len(np.unique(case[0])) > 1)
 
 
 def every_split(scores, student, teacher):
@@ -96,14 +106,13 @@ def test_tied_scores_refuse_a_rate_that_does_not_exist():
     assert point.delegation_rate == pytest.approx(0.31)
 
 
-def test_all_tied():
+@pytest.mark.parametrize(
+    "objective", [MaxDelegationRate(0.2), MinAccuracy(1.0), MaxAccuracyDrop(0)]
+)
+def test_all_tied(objective):
     scores, right = np.zeros(50), np.ones(50, bool)
-    with pytest.raises(ValueError, match=r"0\.0000 and 1\.0000"):
-        fit_threshold(scores, right, right, MaxDelegationRate(0.2))
-    assert (
-        fit_threshold(scores, ~right, right, MinAccuracy(1.0)).delegation_rate
-        == 1.0
-    )
+    with pytest.raises(ValueError, match=r"same score, 0\.0, for all 50"):
+        fit_threshold(scores, right, right, objective)
 
 
 def test_an_objective_that_cannot_be_met_names_what_can():
@@ -116,7 +125,9 @@ def test_an_objective_that_cannot_be_met_names_what_can():
             MinAccuracy(0.9),
         )
     with pytest.raises(ValueError, match="Ask for a larger drop"):
-        fit_threshold([0.1], [False], [True], MaxAccuracyDrop(-0.5))
+        fit_threshold(
+            [0.1, 0.2], [False, True], [True, True], MaxAccuracyDrop(-0.5)
+        )
 
 
 def test_weights_and_costs():
@@ -147,10 +158,28 @@ def test_measuring_a_threshold_by_hand():
 def test_operating_point_and_objectives_survive_a_dict():
     point = fit_threshold([0.1, 0.9], [0, 1], [1, 1], MinAccuracy(1.0))
     assert OperatingPoint.from_dict(point.to_dict()) == point
-    for cls, value in zip(OBJECTIVES.values(), (0.1, 0.2, 0.3), strict=True):
-        again = objective_from_description(cls(value).describe())
-        assert type(again) is cls
-        assert again.get_config() == cls(value).get_config()
+    made = [
+        MaxAccuracyDrop(0.1, confidence=0.9),
+        MaxCost(0.2, tolerance=0.5),
+        MaxDelegationRate(0.3),
+        MinAccuracy(0.4),
+        MinGroupAccuracy(["a", "b"], {"a": 0.5}, confidence=0.95),
+    ]
+    assert {type(one) for one in made} == set(OBJECTIVES.values())
+    for one in (*made, MinGroupAccuracy("class", 0.5), AllOf(made)):
+        description = json.loads(json.dumps(one.describe()))
+        again = objective_from_description(description)
+        assert type(again) is type(one)
+        assert again.get_config() == one.get_config()
+        assert repr(again) == repr(one)
+
+
+def test_objectives_print_as_they_are_written():
+    assert repr(MaxAccuracyDrop(0.01)) == "MaxAccuracyDrop(0.01)"
+    assert (
+        repr(MaxDelegationRate(0.2, confidence=0.95))
+        == "MaxDelegationRate(0.2, confidence=0.95)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +190,13 @@ def test_operating_point_and_objectives_survive_a_dict():
         lambda: MinAccuracy(-0.1),
         lambda: MinAccuracy(True),
         lambda: MaxAccuracyDrop(float("nan")),
+        lambda: MinAccuracy(0.9, confidence=1.0),
+        lambda: MinAccuracy(0.9, confidence=0),
+        lambda: MaxAccuracyDrop(0.0, confidence=0.95),
+        lambda: MaxCost(-1),
+        lambda: MinGroupAccuracy("colour", 0.5),
         lambda: fit_threshold([0.1], [1], [1], 0.2),
+        lambda: fit_threshold([0.1], [1], [1], []),
     ],
 )
 def test_bad_arguments(make):

@@ -215,7 +215,7 @@ def test_an_objective_is_met_on_the_file_for_the_data_given(
 def test_training_data_is_refused(cascade, blobs, tmp_path):
     data = blobs(128, seed=4)
     cascade.fit(*data, verbose=0)
-    with pytest.raises(ValueError, match="was not trained on"):
+    with pytest.raises(ValueError, match="with the training set"):
         cascade.export(tmp_path / "bundle", calibration_data=data)
     assert list(tmp_path.iterdir()) == []
     cascade.export(

@@ -1,0 +1,79 @@
+"""Several objectives at once."""
+
+import numpy as np
+
+from keras_cascade.calibration.objective import Objective
+
+
+class AllOf(Objective):
+    """The cheapest threshold that meets every one of several objectives.
+
+    Each promise holds with its own confidence; all of them together with at
+    least `1 - Σ(1 - confidence)`.
+
+    Args:
+        objectives: list of `Objective`s, at least one.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.calibration.AllOf(
+    ...     [kc.MaxAccuracyDrop(0.01), kc.MaxDelegationRate(0.3)]
+    ... )
+    AllOf([MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)])
+    """
+
+    def __init__(self, objectives):
+        super().__init__()
+        if not objectives or not all(
+            isinstance(one, Objective) for one in objectives
+        ):
+            raise ValueError(
+                "Expected a list of objectives, such as "
+                "`[MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)]`. "
+                f"Received: {objectives!r}."
+            )
+        self.objectives = list(objectives)
+        errors = [o.error for o in self.objectives if o.confidence is not None]
+        if errors and sum(errors) < 1:
+            self.confidence = round(1 - sum(errors), 12)
+        self.spends_budget = all(o.spends_budget for o in self.objectives)
+
+    def meets(self, evidence):
+        return np.all([o.meets(evidence) for o in self.objectives], axis=0)
+
+    def choose(self, evidence):
+        masks = [o.meets(evidence) for o in self.objectives]
+        for one, mask in zip(self.objectives, masks, strict=True):
+            if not mask.any():
+                raise ValueError(one.refusal(evidence))
+        met = np.flatnonzero(np.all(masks, axis=0))
+        if met.size == 0:
+            raise ValueError(_conflict(self.objectives, masks, evidence))
+        if not self.spends_budget:
+            return int(met[0])
+        # The tightest budget decides, and says whether it can be reached.
+        ends = [np.flatnonzero(mask)[-1] for mask in masks]
+        return self.objectives[int(np.argmin(ends))].choose(evidence)
+
+    def promises(self):
+        return [p for one in self.objectives for p in one.promises()]
+
+    def get_config(self):
+        return {"objectives": [one.describe() for one in self.objectives]}
+
+    def __repr__(self):
+        return f"AllOf({self.objectives!r})"
+
+
+def _conflict(objectives, masks, evidence):
+    rates = evidence.curve.delegation_rate
+    ranges = []
+    for one, mask in zip(objectives, masks, strict=True):
+        low, high = rates[np.flatnonzero(mask)[[0, -1]]]
+        ranges.append(f"{one} by delegation rates from {low:.4f} to {high:.4f}")
+    return (
+        "No threshold meets all objectives at once. On these "
+        f"{evidence.curve.examples} calibration examples they are met: "
+        f"{'; '.join(ranges)}. Relax one of them, or collect more examples."
+    )

@@ -1,0 +1,49 @@
+"""Calibration of judged examples: checks, threshold, traffic."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_cascade.calibration.fit_threshold import fit_threshold
+
+
+def calibrate(judged, objective, costs=None, traffic=None, seed=0):
+    """Finds the threshold that meets an objective on judged examples.
+
+    Args:
+        judged: `keras_cascade.evaluation.Judged`, weighed by `traffic`
+            already.
+        objective: `Objective`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        traffic: the `TrafficMix` of the weights, for the record. Defaults to
+            `None`.
+        seed: int, of the rejection. Defaults to `0`.
+
+    Returns:
+        `OperatingPoint`.
+
+    Raises:
+        ValueError: the examples are all of one class, or no threshold meets
+            the objective.
+    """
+    if judged.labels is not None and len(judged) > 1:
+        classes = np.unique(judged.labels)
+        if len(classes) == 1:
+            raise ValueError(
+                "Expected calibration examples of several classes. Received: "
+                f"{len(judged)} examples, all of class {classes[0]}. Is the "
+                "data sorted by class? Shuffle it before it is split."
+            )
+    point = fit_threshold(
+        judged.scores,
+        judged.student_correct,
+        judged.teacher_correct,
+        objective,
+        sample_weight=judged.sample_weight,
+        costs=costs,
+        labels=judged.labels,
+        seed=seed,
+    )
+    return dataclasses.replace(
+        point, traffic=None if traffic is None else traffic.get_config()
+    )

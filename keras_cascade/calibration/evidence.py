@@ -1,0 +1,108 @@
+"""What objectives look at: the calibration examples at every threshold."""
+
+import functools
+
+import numpy as np
+
+from keras_cascade.evaluation.deferral_curve import curve_of
+from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+
+class Evidence:
+    """Calibration examples, swept over every candidate threshold.
+
+    Point estimates use the examples' weights. A promise needs examples that
+    come as often as in deployment: `counted` are drawn from the weighted ones
+    by rejection, each kept with the probability `weight / largest weight`, so
+    that exact tests hold for the traffic that the weights describe.
+
+    Args:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        labels: optional int array `(examples,)`, the right classes. Defaults
+            to `None`.
+        seed: int, of the rejection. Defaults to `0`.
+
+    Attributes:
+        examples: `SortedExamples`.
+        curve: `DeferralCurve` of the weighted examples.
+        counted: bool array `(examples,)`, sorted: what promises count.
+        trials: int, how many that are.
+        effective_examples: float, Kish's `(Σw)² / Σw²`.
+    """
+
+    def __init__(
+        self, scores, student_correct, teacher_correct, sample_weight=None,
+        costs=None, labels=None, seed=0,
+    ):  # fmt: skip
+        self.examples = SortedExamples(
+            scores, student_correct, teacher_correct, sample_weight
+        )
+        distinct = self.examples.distinct
+        if len(distinct) == 1:
+            raise ValueError(
+                "Expected scores that tell examples apart. Received: the "
+                f"same score, {distinct[0]}, for all {len(self.examples)} "
+                "examples. No threshold can separate them: choose another "
+                "gate, or look for a student whose outputs do not change."
+            )
+        self.curve = curve_of(self.examples)
+        self.costs = costs
+        self.labels = labels
+        weight = self.examples.weight
+        self.effective_examples = float(len(self.examples))
+        self._draw = None
+        if weight is not None:
+            self.effective_examples = float(
+                weight.sum() ** 2 / (weight @ weight)
+            )
+            draw = np.random.default_rng(seed).random(len(weight))
+            self._draw = draw[self.examples.order]
+        everyone = np.ones(len(self.examples), dtype=bool)
+        self.counted = self.counted_among(everyone)
+        self.trials = int(self.counted.sum())
+
+    def counted_among(self, rows):
+        """What promises about the examples of sorted `rows` count.
+
+        Within a group only the weights of the group matter: more of its
+        examples are left than of everyone.
+
+        Args:
+            rows: bool array `(examples,)`, sorted, with some weight.
+        """
+        if self._draw is None:
+            return rows
+        weight = self.examples.weight
+        return rows & (self._draw < weight / weight[rows].max())
+
+    @functools.cached_property
+    def delegated(self):
+        """int array `(candidates,)`: counted examples that are delegated."""
+        return self.examples.delegated(self.counted)
+
+    @functools.cached_property
+    def harmed(self):
+        """Counted examples kept with the student wrong, the teacher right."""
+        e = self.examples
+        return e.kept(self.counted & ~e.student & e.teacher)
+
+    @functools.cached_property
+    def helped(self):
+        """Counted examples kept with the student right, the teacher wrong."""
+        e = self.examples
+        return e.kept(self.counted & e.student & ~e.teacher)
+
+    @functools.cached_property
+    def correct(self):
+        """Counted examples that the cascade gets right."""
+        return self.correct_among(self.counted)
+
+    def correct_among(self, rows):
+        """Examples among sorted `rows` that the cascade gets right."""
+        e = self.examples
+        return e.kept(rows & e.student) + e.delegated(rows & e.teacher)

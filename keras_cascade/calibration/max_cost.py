@@ -1,0 +1,65 @@
+"""Spend a cost budget: at most this much per example on average."""
+
+from keras_cascade.calibration.budget import Budget
+from keras_cascade.calibration.objective import check_number
+
+
+class MaxCost(Budget):
+    """Delegates as much as a cost limit allows, and no more.
+
+    The amortized cost `student + d·(teacher + network)` rises with the
+    delegation rate d, so a limit on one is a limit on the other.
+
+    Args:
+        max_cost: float > 0, per example, in the unit of the cascade's
+            `Costs`.
+        tolerance: float in [0, 1], how far below the delegation rate that the
+            limit allows is near enough. Defaults to `0.01`.
+        confidence: float in (0, 1), or `None` (holds on the calibration
+            examples). Defaults to `None`.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> point = kc.calibration.fit_threshold(
+    ...     [0.1, 0.2, 0.3, 0.4], [0, 1, 1, 1], [1, 1, 1, 1],
+    ...     kc.MaxCost(0.6),
+    ...     costs=kc.evaluation.Costs(0.1, 1.0, "teacher passes", "given"),
+    ... )
+    >>> point.delegation_rate, point.amortized_cost
+    (0.5, 0.6)
+    """
+
+    def __init__(self, max_cost, tolerance=0.01, confidence=None):
+        super().__init__(tolerance, confidence)
+        self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
+
+    def max_rate_for(self, evidence):
+        costs = evidence.costs
+        if costs is None:
+            raise ValueError(
+                f"{self} needs costs. Expected: `costs=Costs(...)`. Received "
+                "none."
+            )
+        rate = (self.max_cost - costs.student) / costs.delegated
+        if rate < 0:
+            raise ValueError(
+                f"{self} cannot be met: the student alone costs "
+                f"{costs.student:.4g} {costs.unit} on every example. Ask for "
+                "more than that."
+            )
+        return min(rate, 1.0)
+
+    def promises(self):
+        if self.confidence is None:
+            return []
+        return [
+            {
+                "quantity": "amortized_cost",
+                "at_most": self.max_cost,
+                "confidence": self.confidence,
+            }
+        ]
+
+    def get_config(self):
+        return {"max_cost": self.max_cost, **super().get_config()}

@@ -1,0 +1,163 @@
+"""A floor for every group, as cheaply as possible."""
+
+import numpy as np
+
+from keras_cascade.calibration.exact_tests import least_needed
+from keras_cascade.calibration.fixed_sequence import certified_from_the_top
+from keras_cascade.calibration.min_accuracy import accuracy_refusal
+from keras_cascade.calibration.objective import Objective, check_number
+
+
+class MinGroupAccuracy(Objective):
+    """The least delegation at which no group falls below its floor.
+
+    With a confidence every floor is promised of new examples of its group, all
+    of them together: at each threshold every group must pass the exact
+    binomial test (an intersection-union test, which needs no correction for
+    the number of groups).
+
+    Args:
+        groups: `"class"`, for one group a class (by the right label); or an
+            array with the group of each calibration example, integers or
+            strings.
+        min_accuracy: float in [0, 1]; or a dict of group to floor, in which
+            groups that are not named have none.
+        confidence: float in (0, 1), or `None` (holds on the calibration
+            examples). Defaults to `None`.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> point = kc.calibration.fit_threshold(
+    ...     [0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1], [1, 1, 1, 1],
+    ...     kc.calibration.MinGroupAccuracy(["a", "a", "b", "b"], 0.5),
+    ... )
+    >>> point.delegation_rate
+    0.0
+    """
+
+    def __init__(self, groups, min_accuracy, confidence=None):
+        super().__init__(confidence)
+        self.groups = groups
+        if not isinstance(groups, str):
+            self.groups = np.asarray(groups).reshape(-1).tolist()
+        elif groups != "class":
+            raise ValueError(
+                "Expected `groups` to be 'class' or one group an example. "
+                f"Received: {groups!r}."
+            )
+        if isinstance(min_accuracy, dict):
+            self.min_accuracy = {
+                str(group): check_number("min_accuracy", floor, 0.0, 1.0)
+                for group, floor in min_accuracy.items()
+            }
+        else:
+            self.min_accuracy = check_number(
+                "min_accuracy", min_accuracy, 0.0, 1.0
+            )
+
+    def meets(self, evidence):
+        met = np.ones(len(evidence.curve.thresholds), dtype=bool)
+        for _, rows, floor in self._floors(evidence):
+            met &= self._group_meets(evidence, rows, floor)
+        return met if self.confidence is None else certified_from_the_top(met)
+
+    def refusal(self, evidence):
+        for group, rows, floor in self._floors(evidence):
+            met = self._group_meets(evidence, rows, floor)
+            if self.confidence is None and not met.any():
+                best = _weighted_accuracy(evidence, rows).max()
+                return (
+                    f"{self._short()} cannot be met: group {group} reaches at "
+                    f"most {best:.4f}, where {floor:.4f} is asked. Ask for "
+                    "less, or train a better teacher for this group."
+                )
+            if self.confidence is not None and not met[-1]:
+                counted = evidence.counted_among(rows)
+                return accuracy_refusal(
+                    f"{self._short()} cannot be promised for group {group}",
+                    int((counted & evidence.examples.teacher).sum()),
+                    int(counted.sum()),
+                    floor,
+                    self.error,
+                )
+        return (
+            f"{self._short()} cannot be met: each group reaches its floor at "
+            "some threshold, but no threshold serves all. Ask for less, or "
+            "train a better teacher."
+        )
+
+    def promises(self):
+        if self.confidence is None:
+            return []
+        return [
+            {
+                "quantity": "group_accuracy",
+                "at_least": self.min_accuracy,
+                "confidence": self.confidence,
+            }
+        ]
+
+    def get_config(self):
+        return {
+            "groups": self.groups,
+            "min_accuracy": self.min_accuracy,
+            **super().get_config(),
+        }
+
+    def __repr__(self):
+        return self._short()
+
+    def _short(self):
+        groups = (
+            repr(self.groups)
+            if isinstance(self.groups, str)
+            else f"[{len(set(self.groups))} groups]"
+        )
+        confidence = (
+            f", confidence={self.confidence}" if self.confidence else ""
+        )
+        return f"MinGroupAccuracy({groups}, {self.min_accuracy}{confidence})"
+
+    def _group_meets(self, evidence, rows, floor):
+        if self.confidence is None:
+            return _weighted_accuracy(evidence, rows) >= floor - 1e-12
+        rows = evidence.counted_among(rows)
+        needed = least_needed(int(rows.sum()), floor, self.error)
+        return evidence.correct_among(rows) >= needed
+
+    def _floors(self, evidence):
+        """Yields `(group, sorted rows, floor)`."""
+        groups = evidence.labels if self.groups == "class" else self.groups
+        if groups is None or len(groups) != len(evidence.examples):
+            raise ValueError(
+                f"{self._short()} needs the group of each of the "
+                f"{len(evidence.examples)} calibration examples. Received: "
+                + ("no labels." if groups is None else f"{len(groups)}.")
+            )
+        groups = np.asarray(groups).astype(str)[evidence.examples.order]
+        floors = self.min_accuracy
+        if not isinstance(floors, dict):
+            floors = dict.fromkeys(np.unique(groups).tolist(), floors)
+        for group, floor in floors.items():
+            rows = groups == group
+            if not _has_weight(evidence, rows):
+                raise ValueError(
+                    f"{self._short()} asks for group {group!r}, of which there "
+                    "is no calibration example with a weight."
+                )
+            yield group, rows, floor
+
+
+def _has_weight(evidence, rows):
+    weight = evidence.examples.weight
+    return bool(rows.any() if weight is None else weight[rows].any())
+
+
+def _weighted_accuracy(evidence, rows):
+    examples = evidence.examples
+    weight = rows if examples.weight is None else rows * examples.weight
+    right = examples.kept(weight * examples.student) + examples.delegated(
+        weight * examples.teacher
+    )
+    return right / weight.sum()

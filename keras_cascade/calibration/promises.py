@@ -1,0 +1,43 @@
+"""Promises in words, for model cards, reports and the console."""
+
+
+def promise_sentence(promise, unit="cost units"):
+    """One sentence on what is promised of new examples.
+
+    Args:
+        promise: dict, one of `OperatingPoint.promises`.
+        unit: str, of costs. Defaults to `"cost units"`.
+
+    Example:
+
+    >>> from keras_cascade.calibration.promises import promise_sentence
+    >>> promise_sentence(
+    ...     {"quantity": "accuracy_drop", "at_most": 0.01, "confidence": 0.95}
+    ... )
+    'at most 1.00 points less accurate than the teacher (confidence 95 %)'
+    """
+    confidence = f"(confidence {100 * promise['confidence']:g} %)"
+    quantity = promise["quantity"]
+    if quantity == "accuracy_drop":
+        what = (
+            f"at most {100 * promise['at_most']:.2f} points less accurate "
+            "than the teacher"
+        )
+    elif quantity == "delegation_rate":
+        what = f"at most {100 * promise['at_most']:.2f} % delegated"
+    elif quantity == "amortized_cost":
+        what = f"at most {promise['at_most']:.4g} {unit} per example"
+    elif quantity == "accuracy":
+        what = f"at least {100 * promise['at_least']:.2f} % accurate"
+    else:
+        what = _group_sentence(promise["at_least"])
+    return f"{what} {confidence}"
+
+
+def _group_sentence(floors):
+    if not isinstance(floors, dict):
+        return f"at least {100 * floors:.2f} % accurate in every group"
+    return "at least " + ", ".join(
+        f"{100 * floor:.2f} % accurate in group {group}"
+        for group, floor in floors.items()
+    )

@@ -1,0 +1,89 @@
+"""Bounds that hold at every threshold at once, for looking around."""
+
+import numpy as np
+
+from keras_cascade.calibration.evidence import Evidence
+from keras_cascade.calibration.exact_tests import most_allowed
+
+#: Shares that a bound can take: so many steps from 1e-4 to 1.
+STEPS = 60
+
+
+class SimultaneousBounds:
+    """What a cascade promises at whichever threshold one likes best.
+
+    An objective fixes what is asked before it looks at the data, and is
+    tighter. Here the question may be picked after looking: with the stated
+    confidence the bounds hold for all thresholds together.
+
+    Both shares, `P(delegated)` and `P(kept, student wrong, teacher right)`
+    (which bounds the accuracy drop), are monotone in the threshold. It is
+    therefore enough to bound them where they take one of 60 fixed values,
+    each by the exact binomial test with a 60th of the error (Bonferroni):
+    where a share exceeds such a value, the count is at least what it is at
+    that value.
+
+    Args:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`; examples are then
+            drawn by rejection, as `fit_threshold` does. Defaults to `None`.
+        confidence: float in (0, 1), of each of the two kinds of bounds.
+            Defaults to `0.95`.
+        seed: int, of the rejection. Defaults to `0`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_cascade as kc
+    >>> scores = np.arange(1000) / 1000
+    >>> right = np.ones(1000, dtype=bool)
+    >>> bounds = kc.calibration.SimultaneousBounds(scores, scores > 0.1, right)
+    >>> bool(bounds.accuracy_drop(0.05) < 0.1 < bounds.accuracy_drop(0.0))
+    True
+    """
+
+    def __init__(
+        self, scores, student_correct, teacher_correct, sample_weight=None,
+        confidence=0.95, seed=0,
+    ):  # fmt: skip
+        self.confidence = confidence
+        self._evidence = Evidence(
+            scores, student_correct, teacher_correct, sample_weight, seed=seed
+        )
+        error = (1 - confidence) / STEPS
+        self._shares = np.geomspace(1e-4, 1.0, STEPS)
+        self._most = np.array(
+            [
+                most_allowed(self._evidence.trials, share, error)
+                for share in self._shares
+            ]
+        )
+
+    @property
+    def examples(self):
+        """int, how many examples the bounds rest on."""
+        return self._evidence.trials
+
+    def accuracy_drop(self, thresholds):
+        """Upper bounds of the accuracy drop against the teacher.
+
+        Args:
+            thresholds: float, or float array.
+
+        Returns:
+            float64 array of the same shape.
+        """
+        return self._bound(self._evidence.harmed, thresholds)
+
+    def delegation_rate(self, thresholds):
+        """Upper bounds of the delegation rate; as `accuracy_drop`."""
+        return self._bound(self._evidence.delegated, thresholds)
+
+    def _bound(self, counts, thresholds):
+        examples = self._evidence.examples
+        found = counts[examples.candidate_of(thresholds)]
+        # The smallest share that so small a count speaks against.
+        place = np.searchsorted(self._most, found, side="left")
+        return self._shares[np.minimum(place, STEPS - 1)]

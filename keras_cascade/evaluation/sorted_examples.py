@@ -1,0 +1,137 @@
+"""Examples in the order of their scores: one sort behind every sweep."""
+
+import numpy as np
+
+
+class SortedExamples:
+    """Labelled examples sorted by score, and the thresholds between them.
+
+    Candidates are the midpoints between adjacent distinct scores, never
+    rounded, and the two ends: the type's lowest number delegates nothing, its
+    highest everything. Tied scores can only be delegated together.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer. Finite.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`: every example counts the same.
+
+    Attributes:
+        order: int array `(examples,)`, the place of each sorted example in
+            what was given.
+        student, teacher: bool arrays, sorted.
+        weight: float64 array, sorted, or `None`.
+        distinct: float array, the distinct scores, ascending.
+        thresholds: float array `(distinct + 1,)`, one a candidate.
+
+    Raises:
+        ValueError: shapes differ, nothing to sort, NaN.
+    """
+
+    def __init__(
+        self, scores, student_correct, teacher_correct, sample_weight=None
+    ):
+        scores, student, teacher, weight = _checked(
+            scores, student_correct, teacher_correct, sample_weight
+        )
+        self.order = np.argsort(scores, kind="stable")
+        scores = scores[self.order]
+        self.student, self.teacher = student[self.order], teacher[self.order]
+        self.weight = None if weight is None else weight[self.order]
+        # Ends of runs of equal scores: only whole runs can be delegated.
+        self._last_of_run = np.flatnonzero(
+            np.append(scores[1:] != scores[:-1], True)
+        )
+        self.distinct = scores[self._last_of_run]
+        self.thresholds = _candidates(self.distinct)
+
+    def __len__(self):
+        return len(self.order)
+
+    def delegated(self, values):
+        """Sum of `values` over the delegated, for each candidate.
+
+        Args:
+            values: sorted array `(examples,)`, booleans or numbers.
+
+        Returns:
+            Array `(candidates,)`, of integers for booleans.
+        """
+        values = np.asarray(values)
+        kind = np.int64 if values.dtype == bool else np.float64
+        sums = np.cumsum(values, dtype=kind)[self._last_of_run]
+        return np.concatenate([np.zeros(1, kind), sums])
+
+    def kept(self, values):
+        """Sum of `values` over the kept, for each candidate."""
+        sums = self.delegated(values)
+        return sums[-1] - sums
+
+    def candidate_of(self, thresholds):
+        """Which candidate makes the same decisions as each threshold."""
+        return np.searchsorted(self.distinct, thresholds, side="left")
+
+
+def _candidates(distinct):
+    """Midpoints t with `lower < t <= upper`, in the scores' own precision.
+
+    Where no number of that precision lies strictly between two neighbours,
+    the upper one itself separates them: it is kept, the lower delegated.
+    """
+    limits = np.finfo(distinct.dtype)
+    lower, upper = distinct[:-1], distinct[1:]
+    middle = lower / 2 + upper / 2  # cannot overflow
+    middle = np.where((middle > lower) & (middle <= upper), middle, upper)
+    return np.concatenate([[limits.min], middle, [limits.max]]).astype(
+        distinct.dtype
+    )
+
+
+def _checked(scores, student_correct, teacher_correct, sample_weight):
+    scores = np.asarray(scores)
+    if scores.dtype not in (np.float32, np.float64):
+        scores = scores.astype("float64")
+    student = np.asarray(student_correct)
+    teacher = np.asarray(teacher_correct)
+    weight = sample_weight
+    if weight is not None:
+        weight = np.asarray(weight, dtype="float64")
+    given = [a for a in (scores, student, teacher, weight) if a is not None]
+    if len({a.shape for a in given}) != 1 or scores.ndim != 1:
+        raise ValueError(
+            "Expected scores, student_correct, teacher_correct and "
+            "sample_weight to be one-dimensional and equally long. Received "
+            f"shapes: {', '.join(str(a.shape) for a in given)}."
+        )
+    if scores.size == 0:
+        raise ValueError("Expected at least one example. Received none.")
+    # The type's largest number stands for "delegate everything".
+    usable = np.abs(scores) < np.finfo(scores.dtype).max
+    if not usable.all():
+        raise ValueError(
+            "Expected finite scores. Received NaN or infinity in "
+            f"{int((~usable).sum())} of {scores.size} examples. "
+            "Look for NaN in the inputs or in the student's weights."
+        )
+    student = _booleans("student_correct", student)
+    teacher = _booleans("teacher_correct", teacher)
+    if weight is not None and not (
+        np.isfinite(weight).all() and weight.min() >= 0 < weight.sum()
+    ):
+        raise ValueError(
+            "Expected sample_weight to be non-negative, finite and not all "
+            "zero."
+        )
+    return scores, student, teacher, weight
+
+
+def _booleans(name, correct):
+    if correct.dtype == bool:
+        return correct
+    if not np.isin(correct, (0, 1)).all():
+        raise ValueError(
+            f"Expected {name} to hold booleans. Received values such as "
+            f"{correct.ravel()[:3].tolist()}."
+        )
+    return correct.astype(bool)

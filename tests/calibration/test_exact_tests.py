@@ -1,0 +1,145 @@
+"""Critical counts against SciPy's tests, MAPIE and full enumeration."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
+from scipy import stats
+
+from keras_cascade.calibration.exact_tests import (
+    drop_shown,
+    least_needed,
+    most_allowed,
+)
+
+trials = st.integers(1, 400)
+shares = st.floats(0.001, 0.999)
+errors = st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.3])
+
+
+@given(trials, shares, errors)
+@settings(max_examples=150, deadline=None)
+def test_most_allowed_is_where_scipys_binomial_test_rejects(n, limit, error):
+    most = most_allowed(n, limit, error)
+    rejected = [
+        k
+        for k in range(max(0, most - 2), min(n, most + 2) + 1)
+        if stats.binomtest(k, n, limit, alternative="less").pvalue <= error
+    ]
+    assert max(rejected, default=-1) == most
+
+
+@given(trials, shares, errors)
+@settings(max_examples=150, deadline=None)
+@example(1, 0.001, 0.001)
+def test_least_needed_is_where_scipys_binomial_test_rejects(n, floor, error):
+    least = least_needed(n, floor, error)
+    rejected = [
+        k
+        for k in range(max(0, least - 2), min(n, least + 2) + 1)
+        if stats.binomtest(k, n, floor, alternative="greater").pvalue <= error
+    ]
+    assert min(rejected, default=n + 1) == least
+
+
+def test_shares_that_are_certain():
+    assert most_allowed(10, 1.0, 0.05) == 10
+    assert least_needed(10, 0.0, 0.05) == 0
+    # 0.95^59 = 0.0485 <= 0.05 < 0.95^58 = 0.0510.
+    assert most_allowed(59, 0.05, 0.05) == 0
+    assert most_allowed(58, 0.05, 0.05) == -1
+    assert least_needed(58, 0.95, 0.05) == 59
+
+
+@pytest.mark.parametrize(("n", "limit"), [(500, 0.02), (5000, 0.01)])
+def test_the_same_as_mapies_p_value_for_zero_one_losses(n, limit):
+    counts = np.arange(n * limit)
+    p_values = compute_hoeffding_bentkus_p_value(
+        counts / n, n, limit, binary=True
+    )
+    rejected = counts[p_values[:, 0] <= 0.05]
+    assert rejected.max() == most_allowed(n, limit, 0.05)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(120, 0.2), (80, 0.3)])
+def test_error_probability_by_enumeration(n, limit):
+    # Every (harmed, helped) has its multinomial probability; the drop equals
+    # the limit, so whatever is shown is a false claim.
+    error = 0.1
+    pairs = np.array(
+        [
+            (harmed, helped)
+            for harmed, helped in itertools.product(range(n + 1), repeat=2)
+            if harmed + helped <= n
+        ]
+    )
+    shown = drop_shown(pairs[:, 0], pairs[:, 1], n, limit, error)
+    counts = np.column_stack([pairs, n - pairs.sum(axis=1)])
+    worst = 0.0
+    for p_help in np.linspace(0.0, (1 - limit) / 2, 41):
+        law = [p_help + limit, p_help, 1 - limit - 2 * p_help]
+        chance = stats.multinomial.pmf(counts, n, np.clip(law, 0, 1))
+        worst = max(worst, chance[shown].sum())
+    # Never above, and not safe by being useless.
+    assert 0.6 * error <= worst <= error
+
+
+@pytest.mark.parametrize("p_help", [0.0, 3e-4, 0.002, 0.0107, 0.05])
+def test_error_probability_on_5000_examples(p_help):
+    # G ~ Binomial(n, g) and, given G, H ~ Binomial(n - G, h / (1 - g)).
+    n, limit, error = 5000, 0.01, 0.05
+    helped = np.arange(600)
+    chance = stats.binom.pmf(helped, n, p_help)
+    helped, chance = helped[chance > 1e-12], chance[chance > 1e-12]
+    harmed = np.arange(800)
+    critical = np.array(
+        [
+            harmed[drop_shown(harmed, np.full(800, g), n, limit, error)].max()
+            for g in helped
+        ]
+    )
+    below = stats.binom.cdf(
+        critical, n - helped, (p_help + limit) / (1 - p_help)
+    )
+    # Never above, and not safe by being useless.
+    assert error / 2 <= chance @ below <= error
+
+
+def test_few_expected_events_ignore_the_helped():
+    # 700 · 0.01 = 7 < 8: the binomial test of the harmed alone.
+    harmed = np.arange(20)
+    helped = np.full(20, 15)
+    shown = drop_shown(harmed, helped, 700, 0.01, 0.05)
+    assert shown.tolist() == (harmed <= most_allowed(700, 0.01, 0.05)).tolist()
+
+
+def test_any_drop_is_at_most_everything():
+    assert drop_shown(np.array([50]), np.array([0]), 50, 1.0, 0.05).all()
+
+
+def test_helped_examples_make_room():
+    # 5000 · 0.01 = 50 expected. With 40 helped, more harmed are allowed than
+    # the test of the harmed alone allows, and fewer than 40 more.
+    alone = most_allowed(5000, 0.01, 0.05)
+    harmed = np.arange(200)
+    shown = drop_shown(harmed, np.full(200, 40), 5000, 0.01, 0.05)
+    assert alone < harmed[shown].max() < alone + 40
+
+
+@given(
+    st.integers(0, 300), st.integers(0, 300), st.integers(0, 50),
+    st.integers(0, 50),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_fewer_harmed_and_more_helped_stay_shown(harmed, helped, less, more):
+    one, other = drop_shown(
+        np.array([harmed, max(harmed - less, 0)]),
+        np.array([helped, helped + more]),
+        5000,
+        0.02,
+        0.05,
+    )
+    assert other or not one
