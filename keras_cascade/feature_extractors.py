@@ -36,16 +36,18 @@ class FeatureExtractors:
         key = (role, *layers)
         if key not in self._extractors:
             self._extractors[key] = _extractor(role, model, layers)
-        features = self._extractors[key](inputs, training=training)
-        return features.pop("logits"), features
+        outputs = self._extractors[key](inputs, training=training)
+        return outputs["logits"], outputs["features"]
 
 
 def _extractor(role, model, layers):
     if getattr(model, "inputs", None) is None:
         raise ValueError(
-            f"Feature distillation needs a {role} whose layers can be "
-            "reached: Sequential or Functional, with an `Input`. Received: "
-            f"{type(model).__name__}."
+            f"Looking at the {role}'s layers {list(layers)} needs a {role} "
+            "whose layers can be reached: Sequential or Functional, with an "
+            f"`Input`. Received: {type(model).__name__}."
         )
-    outputs = {name: model.get_layer(name).output for name in layers}
-    return keras.Model(model.inputs, {**outputs, "logits": model.output})
+    features = {name: model.get_layer(name).output for name in layers}
+    return keras.Model(
+        model.inputs, {"logits": model.output, "features": features}
+    )

@@ -12,6 +12,9 @@ from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.judged import JudgedColumns
 from keras_cascade.gates import StudentWithGate
 
+#: What a gate looks at, as `StudentWithGate(keep_outputs=True)` names it.
+KEPT = ("student_outputs", "features")
+
 
 class TwoStagePass:
     """Runs a cascade's two models over batches of NumPy arrays.
@@ -86,17 +89,23 @@ class TwoStagePass:
             `keras_cascade.evaluation.Judged`.
         """
         columns, examples = JudgedColumns(), Fingerprint()
+        run_student = self._run_keeping() if keep_outputs else self.run_student
         for x, y, weight in batches:
             examples.update(x)
-            outputs = self.run_student(x)
-            kept = {}
-            if keep_outputs:
-                kept["student_outputs"] = outputs["logits"]
+            outputs = run_student(x)
+            kept = {name: outputs[name] for name in KEPT if name in outputs}
             columns.add(
                 y, outputs["score"], outputs["probabilities"],
                 self.ask_teacher(x), weight, **kept,
             )  # fmt: skip
         return columns.judged(examples)
+
+    def _run_keeping(self):
+        """Like `run_student`, and returns what the gate looks at as well."""
+        _, student, gate, classes = self.parts
+        return inference(
+            StudentWithGate(student, gate, classes, keep_outputs=True)
+        )
 
 
 class _TeacherQueue:

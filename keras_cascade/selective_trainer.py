@@ -232,7 +232,9 @@ class SelectiveTrainer(keras.Model):
     def student_outputs(self, x, training):
         """`student_outputs` as the student has them, in one forward pass."""
         inputs, _ = split_cached(x)
-        layers = self._policy.student_layers
+        layers = dict.fromkeys(
+            (*self._policy.student_layers, *self.gate.student_layers)
+        )
         logits, features = self._features.student(inputs, layers, training)
         outputs = {"student_outputs": as_float(logits)}
         if layers:
@@ -245,7 +247,11 @@ class SelectiveTrainer(keras.Model):
         student = self.gate.class_logits(
             outputs["student_outputs"], teacher.shape[-1]
         )
-        score = self.gate(outputs["student_outputs"])
+        features = {
+            name: outputs["student_features"][name]
+            for name in self.gate.student_layers
+        }
+        score = self.gate(outputs["student_outputs"], features or None)
         delegated = self.gate.delegate(score)
         logits = ops.where(delegated[:, None], teacher, student)
         return {

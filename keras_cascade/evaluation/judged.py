@@ -67,7 +67,7 @@ class JudgedColumns:
             student_probabilities: float array `(batch, classes)`.
             teacher_probabilities: float array `(batch, classes)`.
             sample_weight: float array `(batch,)` or `None`.
-            **kept: more columns, by name.
+            **kept: more columns, by name: arrays, or dicts of arrays.
         """
         labels = np.asarray(labels).reshape(-1)
         columns = {"scores": scores, "labels": labels, **kept}
@@ -91,10 +91,17 @@ class JudgedColumns:
         """
         if not self._weights:
             raise ValueError("Expected at least one example. Received none.")
-        columns = {n: np.concatenate(p) for n, p in self._parts.items()}
+        columns = {n: _joined(p) for n, p in self._parts.items()}
         weighted = self._weights[0] is not None
         return Judged(
             **columns,
             sample_weight=np.concatenate(self._weights) if weighted else None,
             examples=examples,
         )
+
+
+def _joined(parts):
+    """One column out of its batches."""
+    if isinstance(parts[0], dict):
+        return {name: _joined([p[name] for p in parts]) for name in parts[0]}
+    return np.concatenate(parts)

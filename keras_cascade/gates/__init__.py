@@ -2,15 +2,22 @@
 
 from keras_cascade.gates.abstain_gate import AbstainGate
 from keras_cascade.gates.class_gate import ClassGate
+from keras_cascade.gates.energy_gate import EnergyGate
+from keras_cascade.gates.entropy_gate import EntropyGate
 from keras_cascade.gates.gate import Gate
+from keras_cascade.gates.learned_gate import LearnedGate
 from keras_cascade.gates.margin_gate import MarginGate
 from keras_cascade.gates.max_probability_gate import MaxProbabilityGate
 from keras_cascade.gates.student_with_gate import StudentWithGate
+from keras_cascade.gates.temperature_gate import TemperatureGate
 from keras_cascade.registry import resolve
 
 NAMES = {
     "abstain": AbstainGate,
     "class": ClassGate,
+    "energy": EnergyGate,
+    "entropy": EntropyGate,
+    "learned": LearnedGate,
     "margin": MarginGate,
     "max_probability": MaxProbabilityGate,
 }
@@ -36,9 +43,13 @@ def get(identifier, **defaults):
 __all__ = [
     "AbstainGate",
     "ClassGate",
+    "EnergyGate",
+    "EntropyGate",
     "Gate",
+    "LearnedGate",
     "MarginGate",
     "MaxProbabilityGate",
     "StudentWithGate",
+    "TemperatureGate",
     "get",
 ]

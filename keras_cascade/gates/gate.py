@@ -16,7 +16,8 @@ class Gate(keras.layers.Layer):
 
     A subclass implements `score(logits)`. Scores are computed in float32,
     whatever the student's precision, with operations that TFLite has built
-    in.
+    in. A gate that must be fitted to data first has a method `fit`, and
+    `check_ready` says whether that was done.
 
     Args:
         threshold: finite float. The starting threshold, until calibration
@@ -25,6 +26,8 @@ class Gate(keras.layers.Layer):
 
     Call arguments:
         logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
+        features: dict of student layer name to tensor, batch first, for a
+            gate that names `student_layers`. Defaults to `None`.
 
     Returns:
         Float tensor of shape `(batch,)`.
@@ -35,6 +38,10 @@ class Gate(keras.layers.Layer):
     #: Which of a policy's `gate_defaults()` become which constructor
     #: argument, for a gate made by name.
     takes_defaults = {}
+
+    #: Names of inner student layers whose outputs the gate looks at. A gate
+    #: that names some implements `score(logits, features)`.
+    student_layers = ()
 
     def __init__(self, threshold=None, **kwargs):
         kwargs.setdefault("dtype", "float32")
@@ -64,8 +71,13 @@ class Gate(keras.layers.Layer):
         """One float per example, higher = surer."""
         raise NotImplementedError(f"{type(self).__name__}.score")
 
-    def call(self, logits):
+    def call(self, logits, features=None):
+        if self.student_layers:
+            return self.score(as_float(logits), features)
         return self.score(as_float(logits))
+
+    def check_ready(self):
+        """Raises a `ValueError` where the gate must be fitted first."""
 
     def class_logits(self, logits, classes):
         """The student's outputs as logits over all classes.
@@ -88,7 +100,9 @@ class Gate(keras.layers.Layer):
     def delegate(self, score):
         """Boolean tensor: true where the teacher should answer."""
         keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))
-        return ops.logical_not(keep)
+        # Graph optimizers turn `not (a >= b)` into `a < b`, which would keep
+        # a score that is not a number.
+        return ops.less(ops.cast(keep, "float32"), 0.5)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0],)

@@ -2,12 +2,12 @@
 
 import keras
 
-from keras_cascade.gates.gate import Gate
+from keras_cascade.gates.temperature_gate import TemperatureGate
 from keras_cascade.tensor_ops import softmax_margin
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
-class MarginGate(Gate):
+class MarginGate(TemperatureGate):
     """Scores an example by its top-1 minus top-2 softmax probability.
 
     Source: arXiv 2110.10305, margin-based delegation.
@@ -37,17 +37,5 @@ class MarginGate(Gate):
     default_threshold = 0.5
     takes_defaults = {"margin": "threshold"}
 
-    def __init__(self, temperature=1.0, threshold=None, **kwargs):
-        super().__init__(threshold=threshold, **kwargs)
-        if not temperature > 0:
-            raise ValueError(
-                "`temperature` divides the logits. Expected: a number > 0. "
-                f"Received: {temperature!r}."
-            )
-        self.temperature = float(temperature)
-
     def score(self, logits):
-        return softmax_margin(logits / self.temperature)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
+        return softmax_margin(self.tempered(logits))

@@ -3,17 +3,19 @@
 import keras
 from keras import ops
 
-from keras_cascade.gates.gate import Gate
+from keras_cascade.gates.temperature_gate import TemperatureGate
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
-class MaxProbabilityGate(Gate):
+class MaxProbabilityGate(TemperatureGate):
     """Scores an example by its largest softmax probability.
 
     Source: Hendrycks and Gimpel, arXiv 1610.02136 (the maximum softmax
     probability baseline).
 
     Args:
+        temperature: float > 0. Divides the logits before the softmax.
+            Defaults to `1.0`.
         threshold: float. Defaults to `0.5`.
         **kwargs: of `keras.layers.Layer`.
 
@@ -35,4 +37,4 @@ class MaxProbabilityGate(Gate):
     default_threshold = 0.5
 
     def score(self, logits):
-        return ops.max(ops.softmax(logits, axis=-1), axis=-1)
+        return ops.max(ops.softmax(self.tempered(logits), axis=-1), axis=-1)

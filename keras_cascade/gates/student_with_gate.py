@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.tensor_ops import as_float
 
 
@@ -14,10 +15,15 @@ class StudentWithGate(keras.Model):
         gate: `Gate`.
         classes: int, number of classes. Defaults to `None`: one a student
             output.
+        keep_outputs: bool. Also returns what the gate looks at. Defaults to
+            `False`.
 
     Returns (of a call):
         Dict of `logits` and `probabilities`, float32 `(batch, classes)`;
-        `score`, float32 `(batch,)`; `delegate`, bool `(batch,)`.
+        `score`, float32 `(batch,)`; `delegate`, bool `(batch,)`. With
+        `keep_outputs` also `student_outputs`, float32 `(batch, outputs)`, and
+        `features`, a dict of layer name to output, where the gate names
+        layers.
 
     Example:
 
@@ -29,21 +35,33 @@ class StudentWithGate(keras.Model):
     ['delegate', 'logits', 'probabilities', 'score']
     """
 
-    def __init__(self, student, gate, classes=None, **kwargs):
+    def __init__(
+        self, student, gate, classes=None, keep_outputs=False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.student = student
         self.gate = gate
         self.classes = classes
+        self.keep_outputs = keep_outputs
+        self._features = FeatureExtractors(teacher=None, student=student)
 
     def call(self, inputs, training=False):
-        outputs = as_float(self.student(inputs, training=training))
-        score = self.gate(outputs)
+        outputs, features = self._features.student(
+            inputs, self.gate.student_layers, training
+        )
+        outputs = as_float(outputs)
+        score = self.gate(outputs, features=features or None)
         logits = self.gate.class_logits(
             outputs, self.classes or outputs.shape[-1]
         )
-        return {
+        answer = {
             "logits": logits,
             "probabilities": ops.softmax(logits, axis=-1),
             "score": score,
             "delegate": self.gate.delegate(score),
         }
+        if self.keep_outputs:
+            answer["student_outputs"] = outputs
+            if features:
+                answer["features"] = features
+        return answer
