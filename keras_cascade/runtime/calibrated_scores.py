@@ -1,0 +1,103 @@
+"""What a bundle's calibration says about the gate's scores."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+
+from keras_cascade.bundle import BundleError
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibratedScores:
+    """The part of a manifest that drift is measured against.
+
+    Attributes:
+        edges: list of increasing floats, of the score bins.
+        counts: list of int, calibration examples in each bin.
+        examples: int, the unweighted calibration sample.
+        delegated: int, how many of it lie below the threshold.
+        threshold: float. Delegate when `score < threshold`.
+        delegation_rate: float in [0, 1], as the operating point states it.
+        promised_rate: float or `None`, the promised cap on the rate.
+        fingerprint: str, of the student's file and all of the above.
+    """
+
+    edges: list
+    counts: list
+    examples: int
+    delegated: int
+    threshold: float
+    delegation_rate: float
+    promised_rate: float | None
+    fingerprint: str
+
+    @classmethod
+    def of(cls, bundle):
+        """Reads them from a `keras_cascade.bundle.Bundle`.
+
+        Raises:
+            BundleError: the bundle has no score bins, or they contradict
+                themselves.
+        """
+        bins = bundle.manifest["calibration"].get("score_bins")
+        if bins is None:
+            raise BundleError(
+                "Expected a bundle whose manifest has "
+                "`calibration.score_bins`, which drift is measured against. "
+                f"Received: '{bundle.path}', which has none. Export it again."
+            )
+        _check(bins, bundle.path)
+        point = bundle.operating_point()
+        caps = [
+            promise["at_most"]
+            for promise in point.get("promises", [])
+            if promise["quantity"] == "delegation_rate" and "at_most" in promise
+        ]
+        read = {
+            "edges": bins["edges"],
+            "counts": bins["counts"],
+            "examples": bins["examples"],
+            "delegated": bins["delegated"],
+            "threshold": point["threshold"],
+            "delegation_rate": point["delegation_rate"],
+            "promised_rate": min(caps, default=None),
+        }
+        all_of_it = json.dumps([bundle.manifest["student"]["sha256"], read])
+        fingerprint = hashlib.sha256(all_of_it.encode()).hexdigest()
+        return cls(**read, fingerprint=fingerprint)
+
+    def rate_between(self, error_rate):
+        """Where the true delegation rate of calibration's traffic lies.
+
+        From the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's
+        constant, which holds at all thresholds at once and so also at one
+        that was chosen from the same examples.
+
+        Args:
+            error_rate: float in (0, 1), the chance that it lies elsewhere.
+
+        Returns:
+            Two floats in [0, 1].
+        """
+        rate = self.delegated / self.examples
+        reach = math.sqrt(math.log(2 / error_rate) / (2 * self.examples))
+        return max(0.0, rate - reach), min(1.0, rate + reach)
+
+
+def _check(bins, where):
+    edges, counts = bins["edges"], bins["counts"]
+    increasing = all(low < high for low, high in itertools.pairwise(edges))
+    if not (
+        increasing
+        and all(math.isfinite(edge) for edge in edges)
+        and len(counts) == len(edges) + 1
+        and 0 < sum(counts) <= bins["examples"]
+        and bins["delegated"] <= bins["examples"]
+    ):
+        raise BundleError(
+            "Expected `calibration.score_bins` with increasing edges, one "
+            "count more than edges, and no more counted or delegated than "
+            f"examples. Received otherwise in '{where}'. Export it again."
+        )
