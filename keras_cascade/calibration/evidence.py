@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from keras_cascade.evaluation.deferral_curve import curve_of
+from keras_cascade.evaluation.sample_weights import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
@@ -57,9 +58,7 @@ class Evidence:
         self.effective_examples = float(len(self.examples))
         self._draw = None
         if weight is not None:
-            self.effective_examples = float(
-                weight.sum() ** 2 / (weight @ weight)
-            )
+            self.effective_examples = effective_examples(weight)
             draw = np.random.default_rng(seed).random(len(weight))
             self._draw = draw[self.examples.order]
         everyone = np.ones(len(self.examples), dtype=bool)

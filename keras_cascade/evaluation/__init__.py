@@ -1,10 +1,71 @@
 """Deferral curves, costs and reports: what a cascade is worth."""
 
+from keras_cascade.evaluation.bootstrap import bootstrap_curve
+from keras_cascade.evaluation.comparison import compare
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.deferral_curve import (
     DeferralCurve,
     deferral_curve,
 )
+from keras_cascade.evaluation.deferral_score import (
+    deferral_area,
+    deferral_score,
+    oracle_curve,
+    random_area,
+)
+from keras_cascade.evaluation.discrimination import (
+    auroc_delegating_helps,
+    auroc_student_right,
+)
 from keras_cascade.evaluation.judged import Judged
+from keras_cascade.evaluation.kept_set import KeptAccuracy, kept_accuracy
+from keras_cascade.evaluation.per_class import per_class, worst_class
+from keras_cascade.evaluation.reliability import (
+    Reliability,
+    expected_calibration_error,
+    reliability_diagram,
+)
+from keras_cascade.evaluation.sample_weights import effective_examples
+from keras_cascade.evaluation.selective_risk import augrc, aurc
+from keras_cascade.evaluation.summary import summarize
+from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.undefined_metric_error import UndefinedMetricError
 
-__all__ = ["Costs", "DeferralCurve", "Judged", "deferral_curve"]
+
+def __getattr__(name):
+    # Counting needs Keras, which the rest here does not load.
+    if name == "costs_from_flops":
+        from keras_cascade.evaluation.flops import costs_from_flops
+
+        return costs_from_flops
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+__all__ = [
+    "Costs",
+    "DeferralCurve",
+    "Judged",
+    "KeptAccuracy",
+    "Reliability",
+    "UndefinedMetricError",
+    "augrc",
+    "aurc",
+    "auroc_delegating_helps",
+    "auroc_student_right",
+    "bootstrap_curve",
+    "compare",
+    "costs_from_flops",
+    "deferral_area",
+    "deferral_curve",
+    "deferral_score",
+    "delegated_at",
+    "effective_examples",
+    "expected_calibration_error",
+    "kept_accuracy",
+    "oracle_curve",
+    "per_class",
+    "random_area",
+    "reliability_diagram",
+    "summarize",
+    "worst_class",
+]

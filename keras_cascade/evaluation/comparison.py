@@ -1,0 +1,229 @@
+"""Is one cascade better than another, or only on these examples?"""
+
+import numpy as np
+
+from keras_cascade.evaluation.bootstrap import check_rates, with_weight
+from keras_cascade.evaluation.deferral_curve import ROUNDING
+from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
+from keras_cascade.evaluation.resampled_curve import ResampledCurve
+from keras_cascade.evaluation.resampling import (
+    check_plan,
+    measure_resamples,
+    percentile_interval,
+)
+from keras_cascade.evaluation.undefined_metric_error import (
+    UndefinedMetricError,
+)
+
+#: Delegation rates at which accuracy is reported.
+BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
+_WORDS = {
+    "area": "area under the deferral curve",
+    "score": "deferral score",
+    "accuracy": "accuracy at the threshold",
+    "delegation_rate": "delegation rate at the threshold",
+}
+
+
+def compare(
+    one,
+    other,
+    thresholds=None,
+    budgets=BUDGETS,
+    confidence=0.95,
+    resamples=1000,
+    seed=0,
+    names=("one", "other"),
+):
+    """Compares two cascades that were judged on the same examples.
+
+    Paired percentile bootstrap: both cascades see the same resamples, so that
+    what makes an example hard for both cancels out. Every difference is `one`
+    minus `other`.
+
+    Each interval stands on its own: of many differences between equal
+    cascades, one in twenty is expected to exclude 0 at 95 %. Decide before
+    looking which one counts. The intervals are about these two models on
+    other examples of the same kind; to compare ways of training, repeat the
+    training too.
+
+    Args:
+        one: `Judged`.
+        other: `Judged`, of the same examples in the same order.
+        thresholds: optional pair of floats, each cascade's own. Defaults to
+            `None`.
+        budgets: delegation rates at which accuracies are compared, each
+            cascade at the highest rate that it attains up to the budget.
+            Defaults to `(0.05, 0.1, 0.2, 0.3, 0.5)`.
+        confidence: float in (0, 1). Defaults to `0.95`.
+        resamples: int. Defaults to `1000`.
+        seed: int. Defaults to `0`.
+        names: pair of str, what to call them in the verdict. Defaults to
+            `("one", "other")`.
+
+    Returns:
+        JSON-compatible dict: `differences`, a list of dicts with `quantity`,
+        `one`, `other`, `difference`, `low`, `high` and `differs` (the
+        interval excludes 0); `verdict`, in words; `undefined`, a dict of what
+        has no interval and why; `examples`, `confidence`, `resamples`,
+        `seed`.
+
+    Raises:
+        ValueError: the examples, their labels or their weights differ.
+
+    Example:
+
+    >>> import numpy as np, keras_cascade as kc
+    >>> right = np.arange(100) % 4 > 0
+    >>> knows = kc.evaluation.Judged(1.0 * right, right, np.ones(100, bool))
+    >>> guesses = kc.evaluation.Judged(
+    ...     np.arange(100) % 7 / 7, right, np.ones(100, bool)
+    ... )
+    >>> found = kc.evaluation.compare(knows, guesses, budgets=())
+    >>> [row["differs"] for row in found["differences"]]
+    [True, True]
+    >>> kc.evaluation.compare(knows, knows, budgets=())["verdict"]
+    'No difference shown: each of the 2 intervals (95 %) includes 0.'
+    """
+    check_plan(confidence, resamples)
+    check_same_examples(one, other)
+    budgets = check_rates(budgets) if len(budgets) else np.empty(0)
+    if thresholds is not None and len(thresholds) != 2:
+        raise ValueError(
+            "Expected two thresholds, one for each cascade. Received: "
+            f"{thresholds!r}."
+        )
+    curves = [
+        ResampledCurve(*columns, budgets, threshold)
+        for columns, threshold in zip(
+            map(_columns, (one, other)), thresholds or (None, None), strict=True
+        )
+    ]
+    measured = [
+        _named(values, budgets)
+        for values in measure_resamples(curves, resamples, seed)
+    ]
+    differences, undefined = [], {}
+    for name in measured[0]:
+        try:
+            differences.append(
+                _difference(name, *(m[name] for m in measured), confidence)
+            )
+        except UndefinedMetricError as error:
+            undefined[name] = str(error)
+    return {
+        "differences": differences,
+        "verdict": _verdict(differences, names, confidence),
+        "undefined": undefined,
+        "examples": curves[0].examples,
+        "confidence": float(confidence),
+        "resamples": int(resamples),
+        "seed": seed,
+    }
+
+
+def check_same_examples(one, other):
+    """Raises unless two `Judged` are about the same examples.
+
+    Labels are compared in order where both have them; fingerprints tell only
+    which examples there are.
+    """
+    if len(one) != len(other):
+        raise ValueError(
+            "Expected both cascades to be judged on the same examples. "
+            f"Received: {len(one)} and {len(other)} examples."
+        )
+    prints = [
+        None if judged.examples is None else judged.examples.hexdigest()
+        for judged in (one, other)
+    ]
+    if None not in prints and prints[0] != prints[1]:
+        raise ValueError(
+            "Expected both cascades to be judged on the same examples. "
+            f"Received sets with fingerprints {prints[0][:12]}... and "
+            f"{prints[1][:12]}...."
+        )
+    if not (
+        one.labels is None
+        or other.labels is None
+        or np.array_equal(one.labels, other.labels)
+    ):
+        raise ValueError(
+            "Expected both cascades to be judged on the same examples in the "
+            "same order. Received labels that differ. Judge both without "
+            "shuffling."
+        )
+    weights = [
+        np.ones(len(judged))
+        if judged.sample_weight is None
+        else np.asarray(judged.sample_weight)
+        for judged in (one, other)
+    ]
+    if not np.array_equal(*weights):
+        raise ValueError(
+            "Expected both cascades to be judged under the same traffic. "
+            "Received sample weights that differ."
+        )
+
+
+def _columns(judged):
+    return with_weight(
+        judged.scores,
+        judged.student_correct,
+        judged.teacher_correct,
+        judged.sample_weight,
+    )
+
+
+def _named(values, budgets):
+    """One array a quantity, in the order of the report."""
+    at = values.pop("accuracy_at").T
+    named = {name: values[name] for name in ("area", "score")}
+    for budget, column in zip(budgets, at, strict=True):
+        named[f"accuracy_at_{budget:g}"] = column
+    return {**named, **values}
+
+
+def _difference(name, one, other, confidence):
+    difference = one - other
+    # Rounding must not look like a difference that every resample confirms.
+    difference[np.abs(difference) < ROUNDING] = 0.0
+    value, low, high = percentile_interval(
+        difference, confidence, NO_BETTER_ORDER
+    )
+    return {
+        "quantity": name,
+        "one": float(one[0]),
+        "other": float(other[0]),
+        "difference": float(value),
+        "low": float(low),
+        "high": float(high),
+        "differs": bool(low > 0 or high < 0),
+    }
+
+
+def _verdict(differences, names, confidence):
+    level = f"{100 * confidence:g} %"
+    shown = [row for row in differences if row["differs"]]
+    if not shown:
+        return (
+            f"No difference shown: each of the {len(differences)} intervals "
+            f"({level}) includes 0."
+        )
+    parts = []
+    for row in shown:
+        higher, lower = names if row["difference"] > 0 else names[::-1]
+        quantity = row["quantity"]
+        words = _WORDS.get(
+            quantity,
+            "accuracy at delegation rate "
+            + quantity.removeprefix("accuracy_at_"),
+        )
+        parts.append(
+            f"{higher} is above {lower} in {words} by "
+            f"{abs(row['difference']):.4f}"
+        )
+    return (
+        f"{'; '.join(parts)}. {len(differences) - len(shown)} of "
+        f"{len(differences)} intervals ({level}, each on its own) include 0."
+    )

@@ -1,0 +1,135 @@
+"""One number for a whole deferral curve."""
+
+import numpy as np
+
+from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
+from keras_cascade.evaluation.sample_weights import check_column
+from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.evaluation.undefined_metric_error import (
+    UndefinedMetricError,
+)
+
+NO_BETTER_ORDER = (
+    "delegating changes every example in the same way, so that no order of "
+    "delegation is better than another"
+)
+
+
+def deferral_area(curve):
+    """Area under cascade accuracy against delegation rate, 0 to 1.
+
+    Straight lines join the candidates: tied examples count as delegated in
+    random order. It is the cascade's accuracy averaged over all delegation
+    rates.
+
+    Args:
+        curve: `DeferralCurve`.
+
+    Returns:
+        Float in [0, 1].
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> curve = kc.evaluation.deferral_curve(
+    ...     [0.1, 0.5, 0.9], [False, True, True], [True, True, True]
+    ... )
+    >>> round(kc.evaluation.deferral_area(curve), 4)  # (5/6 + 1 + 1) / 3
+    0.9444
+    """
+    from sklearn.metrics import auc
+
+    return auc(curve.delegation_rate, curve.accuracy)
+
+
+def oracle_curve(student_correct, teacher_correct, sample_weight=None):
+    """The curve of a gate that knows who is right: no gate does better.
+
+    It delegates first where only the teacher is right, then where it makes
+    no difference, last where only the student is right.
+
+    Args:
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        `DeferralCurve` with at most four candidates.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> curve = kc.evaluation.oracle_curve(
+    ...     [False, True, True, False], [True, True, False, False]
+    ... )
+    >>> curve.delegation_rate.tolist(), curve.accuracy.tolist()
+    ([0.0, 0.25, 0.75, 1.0], [0.5, 0.75, 0.75, 0.5])
+    """
+    rows = np.size(student_correct)
+    student = check_column("student_correct", student_correct, rows, "booleans")
+    teacher = check_column("teacher_correct", teacher_correct, rows, "booleans")
+    surer = student.astype("float64") - teacher
+    return deferral_curve(surer, student, teacher, sample_weight)
+
+
+def deferral_score(
+    scores, student_correct, teacher_correct, sample_weight=None
+):
+    """How much of the way from random to ideal delegation a score goes.
+
+    `(area - area of random) / (area of ideal - area of random)`: 0 for
+    delegating at random, 1 for a gate that knows who is right, negative for
+    a gate that is worse than random.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        Float in [-1, 1].
+
+    Raises:
+        UndefinedMetricError: delegating changes every example in the same
+            way, so that no order of delegation is better than another.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.evaluation.deferral_score(
+    ...     [0.1, 0.5, 0.9], [False, True, True], [True, True, True]
+    ... )
+    1.0
+    """
+    examples = SortedExamples(
+        scores, student_correct, teacher_correct, sample_weight
+    )
+    counts = slice(None) if examples.weight is None else examples.weight > 0
+    gain = examples.teacher.astype(int) - examples.student
+    if np.ptp(gain[counts]) == 0:
+        raise UndefinedMetricError(NO_BETTER_ORDER)
+    curve = curve_of(examples)
+    ideal = oracle_curve(examples.student, examples.teacher, examples.weight)
+    at_random = random_area(curve)
+    return (deferral_area(curve) - at_random) / (
+        deferral_area(ideal) - at_random
+    )
+
+
+def random_area(curve):
+    """Area under the straight line of delegating at random.
+
+    Args:
+        curve: `DeferralCurve`.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> curve = kc.evaluation.deferral_curve([0.1, 0.5], [0, 0], [1, 0])
+    >>> kc.evaluation.random_area(curve)
+    0.25
+    """
+    return (curve.student_accuracy + curve.teacher_accuracy) / 2

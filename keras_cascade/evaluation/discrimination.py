@@ -1,0 +1,100 @@
+"""How well a score tells the right answers from the wrong ones."""
+
+import numpy as np
+
+from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.evaluation.undefined_metric_error import (
+    UndefinedMetricError,
+)
+
+
+def auroc_student_right(scores, student_correct, sample_weight=None):
+    """Chance that a right answer of the student scores above a wrong one.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        Float in [0, 1]; 0.5 for a score that knows nothing. Ties count half.
+
+    Raises:
+        UndefinedMetricError: the student is always right, or always wrong.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.evaluation.auroc_student_right([0.9, 0.5, 0.1], [1, 0, 1])
+    0.5
+    """
+    examples = SortedExamples(
+        scores, student_correct, student_correct, sample_weight
+    )
+    return _auroc(
+        examples,
+        examples.student,
+        sign=1,
+        always="the student is right on every example",
+        never="the student is wrong on every example",
+    )
+
+
+def auroc_delegating_helps(
+    scores, student_correct, teacher_correct, sample_weight=None
+):
+    """Chance that an example that the teacher saves scores below another.
+
+    Delegating helps where the teacher is right and the student wrong. A
+    student can be unsure where the teacher is wrong too; delegating that
+    costs and does not help.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        Float in [0, 1]; 0.5 for a score that knows nothing. Ties count half.
+
+    Raises:
+        UndefinedMetricError: delegating helps nowhere, or everywhere.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.evaluation.auroc_delegating_helps(
+    ...     [0.9, 0.5, 0.1], [1, 0, 0], [1, 1, 0]
+    ... )
+    0.5
+    """
+    examples = SortedExamples(
+        scores, student_correct, teacher_correct, sample_weight
+    )
+    return _auroc(
+        examples,
+        examples.teacher & ~examples.student,
+        sign=-1,
+        always="delegating helps on every example",
+        never="delegating helps on no example",
+    )
+
+
+def _auroc(examples, positive, sign, always, never):
+    from sklearn.metrics import roc_auc_score
+
+    rows = len(examples)
+    weight = np.ones(rows) if examples.weight is None else examples.weight
+    counts = weight > 0
+    positive, weight = positive[counts], weight[counts]
+    if positive.all() or not positive.any():
+        raise UndefinedMetricError(always if positive.all() else never)
+    # Only the order matters, and differences of ranks cannot overflow.
+    ranks = np.repeat(
+        np.arange(len(examples.distinct)),
+        np.diff(examples.delegated(np.ones(rows, dtype=bool))),
+    )[counts]
+    return float(roc_auc_score(positive, sign * ranks, sample_weight=weight))

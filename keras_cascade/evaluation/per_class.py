@@ -1,0 +1,120 @@
+"""What student, teacher and cascade do on each class."""
+
+import numpy as np
+
+from keras_cascade.evaluation.sample_weights import check_column, check_weight
+from keras_cascade.evaluation.undefined_metric_error import (
+    UndefinedMetricError,
+)
+
+
+def per_class(
+    labels, student_correct, teacher_correct, delegated=None, sample_weight=None
+):
+    """One row a class.
+
+    Args:
+        labels: int array `(examples,)`, the right classes.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        delegated: optional bool array `(examples,)`. Defaults to `None`: what
+            the cascade does is left out.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        List of dicts, by ascending class: `class`, `examples` (a count),
+        `share` (of the weight), `student_accuracy`, `teacher_accuracy`,
+        `cascade_accuracy` and `delegation_rate`; `None` where `delegated` is
+        missing or a class has no weight.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> rows = kc.evaluation.per_class(
+    ...     labels=[0, 0, 1],
+    ...     student_correct=[True, False, False],
+    ...     teacher_correct=[True, True, False],
+    ...     delegated=[False, True, True],
+    ... )
+    >>> rows[0]["student_accuracy"], rows[0]["cascade_accuracy"]
+    (0.5, 1.0)
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(
+            "Expected labels to hold one class an example. Received an array "
+            f"of shape {labels.shape}."
+        )
+    rows = len(labels)
+    check_column("labels", labels, rows)
+    columns = {
+        "student_accuracy": check_column(
+            "student_correct", student_correct, rows, "booleans"
+        ),
+        "teacher_accuracy": check_column(
+            "teacher_correct", teacher_correct, rows, "booleans"
+        ),
+    }
+    if delegated is not None:
+        delegated = check_column("delegated", delegated, rows, "booleans")
+        columns["cascade_accuracy"] = np.where(
+            delegated, columns["teacher_accuracy"], columns["student_accuracy"]
+        )
+        columns["delegation_rate"] = delegated
+    weight = check_weight(sample_weight, rows)
+    classes, class_of, counts = np.unique(
+        labels, return_inverse=True, return_counts=True
+    )
+    total = np.bincount(class_of, weights=weight)
+    sums = {
+        name: np.bincount(class_of, weights=weight * values)
+        for name, values in columns.items()
+    }
+    names = (*columns, "cascade_accuracy", "delegation_rate")
+    return [
+        {
+            "class": classes[c].item(),
+            "examples": int(counts[c]),
+            "share": float(total[c] / weight.sum()),
+            **{
+                name: float(sums[name][c] / total[c])
+                if name in sums and total[c] > 0
+                else None
+                for name in names
+            },
+        }
+        for c in range(len(classes))
+    ]
+
+
+def worst_class(table, accuracy="student_accuracy"):
+    """The row of `per_class` with the lowest accuracy.
+
+    Args:
+        table: list of dicts, as `per_class` returns it.
+        accuracy: which accuracy: `"student_accuracy"`, `"teacher_accuracy"`
+            or `"cascade_accuracy"`. Defaults to `"student_accuracy"`.
+
+    Returns:
+        Dict of `class`, `examples` and `accuracy`. Of equals, the first.
+
+    Raises:
+        UndefinedMetricError: no class has that accuracy.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> table = kc.evaluation.per_class([0, 1, 1], [1, 0, 1], [1, 1, 1])
+    >>> kc.evaluation.worst_class(table)
+    {'class': 1, 'examples': 2, 'accuracy': 0.5}
+    """
+    known = [row for row in table if row[accuracy] is not None]
+    if not known:
+        raise UndefinedMetricError(f"no class has a {accuracy}")
+    worst = min(known, key=lambda row: row[accuracy])
+    return {
+        "class": worst["class"],
+        "examples": worst["examples"],
+        "accuracy": worst[accuracy],
+    }

@@ -1,0 +1,94 @@
+"""How often the student is wrong on what it keeps, over all coverages."""
+
+import numpy as np
+
+from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+
+def aurc(scores, student_correct, sample_weight=None):
+    """Area under the risk-coverage curve: lower is better.
+
+    The student's error rate on the k examples with the highest scores,
+    averaged over k = 1 ... n. Source: Geifman and El-Yaniv, arXiv 1705.08500
+    and 1805.08206.
+
+    Tied examples are kept in random order and the expectation is taken. With
+    weights, an example is a step in coverage as wide as its weight; examples
+    that tie share their weight and their errors equally.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        Float in [0, 1].
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> round(
+    ...     kc.evaluation.aurc([0.9, 0.5, 0.1], [True, False, True]), 4
+    ... )  # (0 + 1/2 + 1/3) / 3
+    0.2778
+    """
+    sizes, weight, wrong = _runs(scores, student_correct, sample_weight)
+    weight = np.repeat(weight / sizes, sizes)
+    wrong = np.repeat(wrong / sizes, sizes)
+    risk = np.cumsum(wrong) / np.cumsum(weight)
+    return float(np.average(risk, weights=weight))
+
+
+def augrc(scores, student_correct, sample_weight=None):
+    """Area under the generalized risk-coverage curve: lower is better.
+
+    The share of examples that are kept *and* wrong, averaged over coverages
+    from 0 to 1: the average risk of a silent failure. Unlike `aurc` it does
+    not weigh the first few kept examples most. Source: Traub et al., arXiv
+    2407.01032. Straight lines join the candidates, so that tied examples
+    count as kept in random order.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+
+    Returns:
+        Float in [0, 0.5].
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> round(
+    ...     kc.evaluation.augrc([0.9, 0.5, 0.1], [True, False, True]), 4
+    ... )  # (0 + 1/6 + 1/3) / 3
+    0.1667
+    """
+    from sklearn.metrics import auc
+
+    _, weight, wrong = _runs(scores, student_correct, sample_weight)
+    coverage = np.append(0.0, np.cumsum(weight))
+    return auc(
+        coverage / coverage[-1],
+        np.append(0.0, np.cumsum(wrong)) / coverage[-1],
+    )
+
+
+def _runs(scores, student_correct, sample_weight):
+    """Size, weight and weight of errors of each score, surest first.
+
+    Examples without weight are left out.
+    """
+    examples = SortedExamples(
+        scores, student_correct, student_correct, sample_weight
+    )
+    weight = examples.weight
+    if weight is None:
+        weight = np.ones(len(examples))
+    columns = np.stack([weight > 0, weight, weight * ~examples.student])
+    starts = examples.delegated(np.ones(len(examples), dtype=bool))[:-1]
+    sizes, weight, wrong = np.add.reduceat(columns, starts, axis=1)[:, ::-1]
+    counts = sizes > 0
+    return sizes[counts].astype(int), weight[counts], wrong[counts]
