@@ -18,6 +18,7 @@ from keras_cascade import (
     datasets,
     models,
 )
+from keras_cascade.cli.costs import set_costs
 from keras_cascade.cli.training import (
     batched,
     check_images,
@@ -69,17 +70,19 @@ def train(
     return {"cascade": str(output), **metrics}
 
 
-def calibrate(cascade_file, spec, objectives, confidence, seed):
-    """Calibrates a saved cascade in place. Returns the operating point."""
+def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
+    """Calibrates a saved cascade in place. Returns the cascade."""
     objectives = [parse_objective(text, confidence) for text in objectives]
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
-    point = cascade.calibrate(
+    if costs is not None:
+        set_costs(cascade, costs, data["calibration"])
+    cascade.calibrate(
         data["calibration"],
         objectives[0] if len(objectives) == 1 else objectives,
     )
     _save(cascade, cascade_file)
-    return point.to_dict()
+    return cascade
 
 
 def evaluate(cascade_file, spec, seed):

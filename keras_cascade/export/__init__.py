@@ -2,6 +2,12 @@
 
 from keras_cascade.export.bundle_export import export_bundle
 from keras_cascade.export.errors import ExportError
+from keras_cascade.export.latency_costs import costs_from_latency
 from keras_cascade.export.student_export import export_student
 
-__all__ = ["ExportError", "export_bundle", "export_student"]
+__all__ = [
+    "ExportError",
+    "costs_from_latency",
+    "export_bundle",
+    "export_student",
+]

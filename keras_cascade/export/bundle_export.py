@@ -29,6 +29,7 @@ from keras_cascade.datasets.example_checks import checked_batches
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT, Signature
 from keras_cascade.export.student_export import convert
+from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.export.verification import check_teacher, compare
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
@@ -119,12 +120,7 @@ def export_bundle(
             with _threshold_of(cascade, point.threshold):
                 file.write_bytes(convert(student_with_gate, signature))
                 comparison = compared(file)
-        signature.write_saved_model(
-            folder / TEACHER_FOLDER,
-            cascade.teacher,
-            _as_logits,
-            [cascade.teacher],
-        )
+        export_teacher(cascade, folder / TEACHER_FOLDER, signature)
         check_teacher(
             SavedModelTeacher(folder / TEACHER_FOLDER),
             ask_teacher,
@@ -191,11 +187,6 @@ def _checked_names(class_names, classes):
             f"{len(names)}."
         )
     return names
-
-
-def _as_logits(outputs):
-    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-    return {"logits": logits}
 
 
 def _operating_point(cascade, judged):

@@ -1,0 +1,109 @@
+"""What each model costs in milliseconds, timed as it will run."""
+
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_cascade.bundle import Bundle
+from keras_cascade.datasets.batches import take_rows
+from keras_cascade.evaluation.costs import Costs
+from keras_cascade.export.signature import Signature
+from keras_cascade.export.student_export import export_student
+from keras_cascade.export.teacher_export import export_teacher
+from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.student_interpreter import StudentInterpreter
+
+WARM_UP = 20
+
+
+def costs_from_latency(
+    cascade_or_bundle, inputs, network=0.0, runs=200, num_threads=1
+):
+    """`Costs` in milliseconds, timed on this machine.
+
+    The student runs with its gate in LiteRT, the teacher as a SavedModel in
+    TensorFlow, one example at a time, in turn, after a warm-up. Set them with
+    `cascade.costs = costs_from_latency(cascade, x)` before `calibrate`.
+
+    Args:
+        cascade_or_bundle: `Cascade`, which is converted for the purpose; or
+            `keras_cascade.bundle.Bundle`, or the path of one.
+        inputs: example inputs, batch first; the first is timed.
+        network: float >= 0, milliseconds that reaching the teacher adds.
+            Defaults to `0.0`.
+        runs: int >= 1, timed passes of each model. Defaults to `200`.
+        num_threads: int, of the student's interpreter. Defaults to `1`.
+
+    Returns:
+        `Costs` with the medians, and the 99th percentiles beside them.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import keras_cascade as kc
+    >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> cascade = kc.Cascade(teacher, student)
+    >>> x = np.ones((1, 4), "float32")
+    >>> costs = kc.export.costs_from_latency(cascade, x, network=20.0, runs=5)
+    >>> costs.unit, costs.network, costs.student_p99 >= costs.student
+    ('ms', 20.0, True)
+    """
+    if runs < 1:
+        raise ValueError(f"Expected `runs` of at least 1. Received: {runs!r}.")
+    one = take_rows(inputs, slice(0, 1))
+    if isinstance(cascade_or_bundle, (Bundle, str, os.PathLike)):
+        bundle = cascade_or_bundle
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.load(bundle)
+        return _timed(
+            bundle.student_file, bundle.teacher_folder, one, network, runs,
+            num_threads,
+        )  # fmt: skip
+    cascade_or_bundle.prepare(one)
+    with tempfile.TemporaryDirectory() as folder:
+        student, teacher = Path(folder, "student.tflite"), Path(folder, "1")
+        signature = export_student(cascade_or_bundle, student, one)
+        export_teacher(cascade_or_bundle, teacher, signature)
+        return _timed(student, teacher, one, network, runs, num_threads)
+
+
+def _timed(student_file, teacher_folder, one, network, runs, num_threads):
+    student = StudentInterpreter(student_file, num_threads)
+    teacher = SavedModelTeacher(teacher_folder)
+    named = Signature(one).named(one)
+    passes = {
+        "student": lambda: student.run(named),
+        "teacher": lambda: teacher.logits(named),
+    }
+    for _ in range(WARM_UP):
+        for run in passes.values():
+            run()
+    times = {name: np.empty(runs) for name in passes}
+    for number in range(runs):
+        for name, run in passes.items():
+            start = time.perf_counter()
+            run()
+            times[name][number] = 1000 * (time.perf_counter() - start)
+    p99 = {name: float(np.quantile(t, 0.99)) for name, t in times.items()}
+    median = {name: float(np.median(t)) for name, t in times.items()}
+    return Costs(
+        student=median["student"],
+        teacher=median["teacher"],
+        unit="ms",
+        how_measured=(
+            f"median of {runs} passes of one example after {WARM_UP} to warm "
+            f"up, on {platform.machine()} with {os.cpu_count()} cores: "
+            f"student in LiteRT ({num_threads} thread) "
+            f"{median['student']:.3f} ms, 99 % within {p99['student']:.3f}; "
+            f"teacher as SavedModel {median['teacher']:.3f} ms, 99 % within "
+            f"{p99['teacher']:.3f}; network {network:g} ms, as given"
+        ),
+        network=float(network),
+        student_p99=p99["student"],
+        teacher_p99=p99["teacher"],
+    )

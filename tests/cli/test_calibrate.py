@@ -1,0 +1,67 @@
+"""`keras-cascade calibrate`: objectives, confidence and costs."""
+
+import json
+
+import keras
+import pytest
+
+from tests.cli.test_cli import points, run, save_model  # noqa: F401
+
+
+@pytest.fixture
+def saved(run, points, tmp_path):  # noqa: F811
+    teacher = save_model(tmp_path / "teacher.keras")
+    student = save_model(tmp_path / "student.keras")
+    file = tmp_path / "c.keras"
+    run(
+        "train", "--data", points, "--teacher", teacher, "--student", student,
+        "--output", file, "--epochs", 1,
+    )  # fmt: skip
+    return file
+
+
+def test_promises_and_costs(run, points, saved):  # noqa: F811
+    asked = (
+        "calibrate", saved, "--data", points, "--confidence", 0.9,
+        "--objective", "max_accuracy_drop=0.2", "--objective", "max_cost=0.9",
+        "--costs", "0.1,0.5,0.3,EUR",
+    )  # fmt: skip
+    point = json.loads(run(*asked, "--json"))
+    assert point["promises"] == [
+        {"quantity": "accuracy_drop", "at_most": 0.2, "confidence": 0.9},
+        {"quantity": "amortized_cost", "at_most": 0.9, "confidence": 0.9},
+    ]
+    assert point["confidence"] == pytest.approx(0.8)
+    rate = point["delegation_rate"]
+    assert point["amortized_cost"] == pytest.approx(0.1 + rate * 0.8)
+    table = run(*asked)
+    assert "at most 20.00 points less accurate" in " ".join(table.split())
+    costs = keras.models.load_model(saved).costs
+    assert (costs.network, costs.unit) == (0.3, "EUR")
+
+
+def test_costs_that_are_timed_or_counted(run, points, saved):  # noqa: F811
+    for costs, unit in (("latency,20", "ms"), ("flops", "teacher passes")):
+        run(
+            "calibrate", saved, "--data", points, "--costs", costs,
+            "--objective", "max_delegation_rate=0.3",
+        )  # fmt: skip
+        assert keras.models.load_model(saved).costs.unit == unit
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--costs", "cheap"), "Expected --costs flops"),
+        (("--costs", "1,x,EUR"), "Expected --costs flops"),
+        (("--costs", "1,2,3,4,EUR"), "Expected --costs flops"),
+        (("--costs", "1,0,EUR"), "teacher cost > 0"),
+        (("--confidence", "2"), "Expected --objective"),
+        (("--objective", "max_cost=0.0001"), "the student alone costs"),
+    ],
+)
+def test_bad_options(run, points, saved, options, message):  # noqa: F811
+    before = saved.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        run("calibrate", saved, "--data", points, *options)
+    assert saved.read_bytes() == before
