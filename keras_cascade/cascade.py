@@ -5,27 +5,23 @@ import dataclasses
 
 import keras
 
-from keras_cascade import calibration, steps
+from keras_cascade import steps
 from keras_cascade.datasets import batches
-from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+from keras_cascade.datasets.example_checks import checked_batches
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.datasets.watched import Watcher, original_error
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.fitting import (
     FitArguments,
     check_cache,
     warn_of_selection,
     weighed,
 )
-from keras_cascade.model_checks import check_logits, check_same_classes
-from keras_cascade.prediction import TwoStagePass
-from keras_cascade.record import CascadeRecord
-from keras_cascade.selective_trainer import SelectiveTrainer
+from keras_cascade.gated_pair import GatedPair
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
-class Cascade(SelectiveTrainer):
+class Cascade(GatedPair):
     """A student that answers what it can, and a teacher for the rest.
 
     `fit` trains the student by selective distillation; the teacher is frozen
@@ -85,9 +81,6 @@ class Cascade(SelectiveTrainer):
     ):
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
-        self._record = CascadeRecord()
-        self._pass = None
-        self._prepared = False
 
     # What a user calls.
 
@@ -269,161 +262,6 @@ class Cascade(SelectiveTrainer):
         callbacks.on_predict_end()
         return answer
 
-    def judge(self, data, batch_size=None, traffic=None, keep_outputs=False):
-        """Scores labelled examples, and says which model gets them right.
-
-        Args:
-            data: `(x, y)` or `(x, y, sample_weight)` arrays, or batches of
-                those.
-            batch_size: int, with arrays. Defaults to `32`.
-            traffic: `TrafficMix`. Weighs the examples so that their classes
-                count as often as they come in deployment. Defaults to `None`.
-            keep_outputs: bool. Keeps what the gate looks at, for fitting a
-                gate. Defaults to `False`.
-
-        Returns:
-            `keras_cascade.evaluation.Judged`.
-        """
-        x, y, weight = batches.arrays_or_batches(data)
-        x = self.prepare(x)
-        judged = self.two_stage_pass().judge(
-            checked_batches(x, y, weight, batch_size, classes=self.classes),
-            keep_outputs,
-        )
-        return judged if traffic is None else traffic.applied_to(judged)
-
-    def two_stage_pass(self):
-        """`TwoStagePass` over the current student, gate and teacher."""
-        parts = (self.teacher, self.student, self.gate, self.classes)
-        if self._pass is None or self._pass.parts != parts:
-            self._pass = TwoStagePass(*parts)
-        return self._pass
-
-    def fit_gate(
-        self, data, batch_size=None, allow_training_data=False, traffic=None
-    ):
-        """Fits a gate that learns, such as `LearnedGate`.
-
-        Comes after `fit` and before `calibrate`, with examples of its own.
-        An earlier calibration no longer holds afterwards and is forgotten.
-
-        Args:
-            data: held-out labelled examples: `(x, y)` or
-                `(x, y, sample_weight)` arrays, or batches of those.
-            batch_size: int, with arrays. Defaults to `32`.
-            allow_training_data: bool. Accepts examples that the student was
-                trained on, where it is surer than elsewhere. Defaults to
-                `False`.
-            traffic: `TrafficMix`. Weighs the examples so that their classes
-                count as often as they come in deployment. Defaults to `None`.
-
-        Returns:
-            The gate.
-
-        Raises:
-            ValueError: the gate has nothing to fit, the examples were
-                trained on, or there is nothing to learn from them. The gate
-                is then left as it was.
-        """
-        self._check_gate_has("fit", "use gate='learned'")
-        judged = self._judged_for_gate(
-            data, batch_size, allow_training_data, traffic
-        )
-        self.gate.fit(judged)
-        return self._gate_was_fitted(judged)
-
-    def fit_temperature(
-        self, data, batch_size=None, allow_training_data=False, traffic=None
-    ):
-        """Fits the temperature of a gate that has one, such as `MarginGate`.
-
-        Comes after `fit` and before `calibrate`, with examples of its own;
-        takes and does what `fit_gate` does.
-
-        Returns:
-            The gate.
-        """
-        self._check_gate_has(
-            "fit_temperature",
-            "use gate='margin', 'max_probability', 'entropy' or 'energy'",
-        )
-        judged = self._judged_for_gate(
-            data, batch_size, allow_training_data, traffic
-        )
-        self.gate.fit_temperature(
-            judged.student_outputs, judged.labels, judged.sample_weight
-        )
-        return self._gate_was_fitted(judged)
-
-    def _check_gate_has(self, method, remedy):
-        if not hasattr(self.gate, method):
-            raise ValueError(
-                f"Expected a gate with a method `{method}`. Received: "
-                f"{type(self.gate).__name__}, which has none. Calibrate it as "
-                f"it is, or {remedy}."
-            )
-
-    def _judged_for_gate(self, data, batch_size, allow_training_data, traffic):
-        judged = self.judge(data, batch_size, traffic, keep_outputs=True)
-        if not allow_training_data:
-            self._record.refuse(judged.examples, "training")
-        return judged
-
-    def _gate_was_fitted(self, judged):
-        self._record.gate = judged.examples
-        self._record.forget_calibration()
-        return self.gate
-
-    def calibrate(
-        self,
-        data,
-        objective,
-        batch_size=None,
-        allow_training_data=False,
-        traffic=None,
-        seed=0,
-    ):
-        """Sets the gate's threshold so that an objective is met.
-
-        An objective with a confidence is a promise about new examples; one
-        without describes these examples only.
-
-        Args:
-            data: held-out labelled examples: `(x, y)` or
-                `(x, y, sample_weight)` arrays, or batches of those.
-            objective: such as `keras_cascade.MaxAccuracyDrop(0.01,
-                confidence=0.95)`; or a list of objectives, for the cheapest
-                threshold that meets all.
-            batch_size: int, with arrays. Defaults to `32`.
-            allow_training_data: bool. Accepts examples that the student was
-                trained on or the gate fitted on, and with them numbers that
-                are too good. Defaults to `False`.
-            traffic: `TrafficMix`. Numbers and promises are for this traffic;
-                a promise then rests on the examples that rejection to the mix
-                leaves (`OperatingPoint.effective_examples`). Defaults to
-                `None`.
-            seed: int, of the rejection. Defaults to `0`.
-
-        Returns:
-            `OperatingPoint`; `cascade.operating_point` keeps it.
-
-        Raises:
-            ValueError: the examples were used before, are all of one class,
-                or no threshold meets the objective. The threshold is then
-                left as it was.
-        """
-        objective = calibration.as_objective(objective)
-        self.gate.check_ready()
-        judged = self.judge(data, batch_size, traffic)
-        if not allow_training_data:
-            self._record.refuse(judged.examples, "training", "gate")
-        point = calibration.calibrate(
-            judged, objective, self.costs, traffic, seed
-        )
-        self.gate.threshold = point.threshold
-        self._record.calibrated(point, judged.examples, data, traffic, seed)
-        return point
-
     def export(self, filepath, format="bundle", **kwargs):
         """Writes what ships.
 
@@ -458,26 +296,6 @@ class Cascade(SelectiveTrainer):
             f"Received: {format!r}."
         )
 
-    @property
-    def threshold(self):
-        """Delegate when `score < threshold`."""
-        return self.gate.threshold
-
-    @threshold.setter
-    def threshold(self, value):
-        self._record.forget_calibration()
-        self.gate.threshold = value
-
-    @property
-    def operating_point(self):
-        """What `calibrate` found; `None` since a new threshold or `fit`."""
-        return self._record.operating_point
-
-    @property
-    def record(self):
-        """`CascadeRecord`: which data was trained and calibrated on."""
-        return self._record
-
     # Saving.
 
     def get_config(self):
@@ -505,32 +323,6 @@ class Cascade(SelectiveTrainer):
     def load_assets(self, dir_path):
         """Keras calls this: the inverse of `save_assets`."""
         self._record.load(dir_path)
-
-    # Helpers.
-
-    def prepare(self, x):
-        """Looks at the first examples once: builds, checks, counts costs."""
-        batches.check_not_empty(x)
-        if self._prepared:
-            return x
-        inputs, x = batches.first_rows(x)
-        check_inputs(inputs)
-        sizes = {}
-        for role, model in (
-            ("teacher", self.teacher),
-            ("student", self.student),
-        ):
-            logits = model(inputs, training=False)
-            if isinstance(model, Cascade):
-                logits = logits["logits"]
-            sizes[role] = check_logits(role, logits)
-        self.classes = check_same_classes(sizes, self.distillation)
-        self(inputs)
-        if self.costs is None:
-            self.costs = costs_from_flops(self.student, self.teacher, inputs)
-        self._record.example_inputs = inputs
-        self._prepared = True
-        return x
 
 
 def _serialized_model(model):

@@ -29,7 +29,7 @@ JAX_STATE = (
 
 
 class SelectiveTrainer(keras.Model):
-    """Trains a student by selective distillation; `Cascade`'s lower half.
+    """Trains a student by selective distillation; `Cascade`'s base.
 
     Args:
         teacher: `keras.Model` from inputs to logits `(batch, classes)`, or a

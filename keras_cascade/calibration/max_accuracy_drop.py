@@ -34,7 +34,7 @@ class MaxAccuracyDrop(Objective):
     MaxAccuracyDrop(0.01, confidence=0.95)
     """
 
-    def __init__(self, max_drop, confidence=None):
+    def __init__(self, max_drop, *, confidence=None):
         super().__init__(confidence)
         self.max_drop = check_number("max_drop", max_drop, -1.0, 1.0)
         if confidence is not None and max_drop <= 0:

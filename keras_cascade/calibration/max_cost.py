@@ -30,7 +30,7 @@ class MaxCost(Budget):
     (0.5, 0.6)
     """
 
-    def __init__(self, max_cost, tolerance=0.01, confidence=None):
+    def __init__(self, max_cost, *, tolerance=0.01, confidence=None):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
 

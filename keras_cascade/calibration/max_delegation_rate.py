@@ -27,7 +27,7 @@ class MaxDelegationRate(Budget):
     MaxDelegationRate(0.2)
     """
 
-    def __init__(self, max_rate, tolerance=0.01, confidence=None):
+    def __init__(self, max_rate, *, tolerance=0.01, confidence=None):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 

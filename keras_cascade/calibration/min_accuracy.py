@@ -34,7 +34,7 @@ class MinAccuracy(Objective):
     MinAccuracy(0.95)
     """
 
-    def __init__(self, min_accuracy, confidence=None):
+    def __init__(self, min_accuracy, *, confidence=None):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 

@@ -36,7 +36,7 @@ class MinGroupAccuracy(Objective):
     0.0
     """
 
-    def __init__(self, groups, min_accuracy, confidence=None):
+    def __init__(self, groups, min_accuracy, *, confidence=None):
         super().__init__(confidence)
         self.groups = groups
         if not isinstance(groups, str):

@@ -349,12 +349,24 @@ def test_no_rate_can_be_promised_to_be_nothing():
 @pytest.mark.parametrize(
     ("objective", "words"),
     [
-        (MaxAccuracyDrop(0.01, 0.95), "1.00 points less accurate than the"),
+        (
+            MaxAccuracyDrop(0.01, confidence=0.95),
+            "1.00 points less accurate than the",
+        ),
         (MaxDelegationRate(0.2, confidence=0.9), "20.00 % delegated (conf"),
         (MaxCost(2.5, confidence=0.95), "at most 2.5 EUR per example"),
-        (MinAccuracy(0.9, 0.99), "90.00 % accurate (confidence 99 %)"),
-        (MinGroupAccuracy("class", 0.8, 0.95), "accurate in every group"),
-        (MinGroupAccuracy(["a"], {"a": 0.8}, 0.95), "accurate in group a"),
+        (
+            MinAccuracy(0.9, confidence=0.99),
+            "90.00 % accurate (confidence 99 %)",
+        ),
+        (
+            MinGroupAccuracy("class", 0.8, confidence=0.95),
+            "accurate in every group",
+        ),
+        (
+            MinGroupAccuracy(["a"], {"a": 0.8}, confidence=0.95),
+            "accurate in group a",
+        ),
     ],
 )
 def test_promises_in_words(objective, words):

@@ -1,0 +1,267 @@
+"""Whether promises hold, and what they waste.
+
+    python -m benchmarks.guarantees --json [--quick]
+
+Draws fresh calibration sets again and again, lets each objective with a
+confidence of 0.95 choose a threshold, and looks up what that threshold really
+does. `broken_share`: how often the promise did not hold; at most 0.05 plus two
+standard errors is expected. `wasted_delegation`: by how many points of
+delegation the thresholds miss the true best, on average; a refusal counts as
+delegating everything (for budgets: nothing). `unavoidable`: what a normal test
+that knew every spread beforehand would waste on as many examples.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import keras_cascade as kc
+from benchmarks.harness import options, show
+from benchmarks.objectives_under_test import (
+    objectives_under_test,
+    what_to_ask,
+)
+from benchmarks.pools import judged_pool
+from benchmarks.populations import CLASSES, synthetic
+from keras_cascade.calibration import fit_threshold
+
+ERROR = 0.05
+SIZE = 5_000
+SYNTHETIC_SETS = 1_000
+RESPLITS = 200
+DISTINCT = 150
+UNREACHABLE = kc.MaxDelegationRate(0.9, confidence=0.95)
+#: 20 % of the classes make 80 % of the requests.
+FREQUENCIES = {c: 0.4 if c < 2 else 0.025 for c in range(CLASSES)}
+#: Data spec -> (training examples, epochs of teacher and student, size of a
+#: calibration set). What is left is judged, split, and checked on the rest.
+REAL = {
+    "fashion_mnist": (15_000, 5, 6, 5_000),
+    "digits": (400, 30, 60, 280),
+}
+MEASURE_SEARCH = """
+import json, os, time
+import numpy as np
+from keras_cascade.calibration import *
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core
+rng = np.random.default_rng(0)
+scores = rng.random(1_000_000)
+student = rng.random(1_000_000) < 1 - 0.62 * (1 - scores) ** 2
+teacher = rng.random(1_000_000) < 1 - 0.24 * (1 - scores) ** 2
+def megabytes(name):
+    status = open("/proc/self/status").read().split()
+    return int(status[status.index(name + ":") + 1]) / 1024
+open("/proc/self/clear_refs", "w").write("5")  # forgets the peak so far
+before, seconds = megabytes("VmRSS"), {}
+for name, objective in {
+    "MaxAccuracyDrop": MaxAccuracyDrop(0.02, confidence=0.95),
+    "MaxDelegationRate": MaxDelegationRate(0.3, confidence=0.95),
+    "MinAccuracy": MinAccuracy(0.9, confidence=0.95),
+}.items():
+    start = time.perf_counter()
+    fit_threshold(scores, student, teacher, objective)
+    seconds[name] = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "mb": megabytes("VmHWM") - before}))
+"""
+
+
+class Tally:
+    """Counts what became of one objective's promises."""
+
+    def __init__(self):
+        self.broken, self.refused, self.wasted = 0, 0, []
+
+    def add(self, judge, objective, case, **kwargs):
+        """Fits one threshold and looks up what it really does."""
+        try:
+            point = fit_threshold(*case, objective, **kwargs)
+        except ValueError:
+            self.refused += 1
+            self.wasted.append(judge.wasted_by_refusal())
+            return
+        self.broken += not judge.holds(point.threshold)
+        self.wasted.append(judge.wasted(point.threshold))
+
+    def result(self):
+        """JSON-compatible dict."""
+        sets = len(self.wasted)
+        limit = ERROR + 2 * (ERROR * (1 - ERROR) / sets) ** 0.5
+        return {
+            "sets": sets,
+            "broken_share": self.broken / sets,
+            "broken_limit": limit,
+            "holds": self.broken / sets <= limit,
+            "refused": self.refused / sets,
+            "wasted_delegation": 100 * float(np.mean(self.wasted)),
+        }
+
+
+class Tallies:
+    """One `Tally` an objective."""
+
+    def __init__(self):
+        self._of = {}
+
+    def add(self, judges, case, groups, labels, mix, seed):
+        """Lets every objective choose on one calibration set.
+
+        Args:
+            judges: dict of objective name to `Judge`.
+            case: `(scores, student_correct, teacher_correct)`.
+            groups: int array `(examples,)`.
+            labels: int array `(examples,)`.
+            mix: `TrafficMix`, or `None`.
+            seed: int.
+        """
+        weight = None if mix is None else mix.weights(labels)
+        for name, judge in judges.items():
+            self._of.setdefault(name, Tally()).add(
+                judge,
+                judge.objective(groups),
+                case,
+                sample_weight=weight,
+                costs=judge.costs,
+                seed=seed,
+            )
+
+    def result(self, judges, size):
+        """JSON-compatible dict; `judges` say what cannot be avoided."""
+        return {
+            name: {
+                **tally.result(),
+                "unavoidable": 100 * judges[name].unavoidable(size),
+            }
+            for name, tally in self._of.items()
+        }
+
+
+def on_synthetic(sets, mix=None, distinct=None, size=SIZE):
+    """Fresh calibration sets from a population with a known truth."""
+    population = synthetic(distinct)
+    labels, groups = population.labels, population.groups
+    weight = None if mix is None else mix.weights(labels)
+    judges = objectives_under_test(
+        population.scores,
+        population.student,
+        population.teacher,
+        groups,
+        what_to_ask(population.teacher, groups, weight),
+        weight,
+    )
+    rng = np.random.default_rng(1)
+    tallies, refused = Tallies(), 0
+    for seed in range(sets):
+        *case, rows = population.draw(rng, size)
+        tallies.add(judges, case, groups[rows], labels[rows], mix, seed)
+        if distinct is not None:
+            refused += _refuses(case, UNREACHABLE)
+    result = tallies.result(judges, size)
+    if distinct is not None:
+        result["unreachable_rate_refused"] = refused / sets
+    return result
+
+
+def on_resplits(judged, size, splits, mix=None):
+    """Random calibration sets of real examples, checked on the rest."""
+    labels = judged.labels
+    groups = (labels >= CLASSES // 2).astype(int)
+    columns = (judged.scores, judged.student_correct, judged.teacher_correct)
+    asked = what_to_ask(
+        judged.teacher_correct,
+        groups,
+        None if mix is None else mix.weights(labels),
+    )
+    rng = np.random.default_rng(2)
+    tallies = Tallies()
+    for seed in range(splits):
+        order = rng.permutation(len(labels))
+        inside, outside = order[:size], order[size:]
+        judges = objectives_under_test(
+            *(column[outside] for column in columns),
+            groups[outside],
+            asked,
+            None if mix is None else mix.weights(labels[outside]),
+        )
+        case = [column[inside] for column in columns]
+        tallies.add(judges, case, groups[inside], labels[inside], mix, seed)
+    # The judges of the last split: they differ little.
+    return tallies.result(judges, size)
+
+
+def _refuses(case, objective):
+    try:
+        fit_threshold(*case, objective)
+    except ValueError:
+        return True
+    return False
+
+
+def search():
+    """Seconds and megabytes of a search over a million scores."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE_SEARCH],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+def main():
+    """Measures and prints."""
+    arguments = options(__doc__)
+    start = time.perf_counter()
+    sets = 100 if arguments.quick else SYNTHETIC_SETS
+    splits = 40 if arguments.quick else RESPLITS
+    mix = kc.TrafficMix(FREQUENCIES)
+    scenarios = {
+        "synthetic": on_synthetic(sets),
+        "synthetic, 20/80 traffic": on_synthetic(sets, mix=mix),
+        "synthetic, 20/80 traffic, 20,000 examples": on_synthetic(
+            sets // 4, mix=mix, size=4 * SIZE
+        ),
+        "synthetic, 150 scores": on_synthetic(sets, distinct=DISTINCT),
+    }
+    for spec in ["digits"] if arguments.quick else REAL:
+        training, teacher_epochs, student_epochs, size = REAL[spec]
+        judged = judged_pool(spec, training, teacher_epochs, student_epochs)
+        scenarios[spec] = on_resplits(judged, size, splits)
+        scenarios[f"{spec}, 20/80 traffic"] = on_resplits(
+            judged, size, splits, mix
+        )
+    searched = search()
+    main_scenario = scenarios["synthetic"]
+    show(
+        {
+            "broken_share": {
+                name: one["broken_share"] for name, one in main_scenario.items()
+            },
+            "wasted_delegation": {
+                name: one["wasted_delegation"]
+                for name, one in main_scenario.items()
+            },
+            "search_seconds_1e6": max(searched["seconds"].values()),
+            "search_mb_1e6": searched["mb"],
+            "search": searched["seconds"],
+            "every_promise_holds": all(
+                one["holds"]
+                for scenario in scenarios.values()
+                for one in scenario.values()
+                if isinstance(one, dict)
+            ),
+            "scenarios": scenarios,
+            "calibration_examples": {
+                "synthetic": SIZE,
+                **{spec: size for spec, (*_, size) in REAL.items()},
+            },
+            "seconds": time.perf_counter() - start,
+        },
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
