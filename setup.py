@@ -64,7 +64,7 @@ setup(
     package_data={
         "keras_cascade.bundle": ["*.json"],
         "keras_cascade.export": ["*.jinja"],
-        "keras_cascade.evaluation": ["*.jinja"],
+        "keras_cascade.evaluation.report": ["*.css", "*.jinja", "*.js"],
     },
     install_requires=BASE,
     extras_require={

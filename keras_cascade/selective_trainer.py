@@ -102,10 +102,19 @@ class SelectiveTrainer(keras.Model):
             )
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
 
+    def get_compile_config(self):
+        """Keras calls this on saving."""
+        config = super().get_compile_config()
+        if config:
+            config["optimizer_built"] = self.optimizer.built
+        return config
+
     def compile_from_config(self, config):
         """Keras calls this on loading, so that `fit` goes on."""
+        # An optimizer that never made a step has no variables in the file.
+        made_steps = config.pop("optimizer_built", True)
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and made_steps:
             self.optimizer.build(self.trainable_variables)
 
     def compute_loss(

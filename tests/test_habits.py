@@ -236,3 +236,19 @@ def test_keras_tuner_minimises_the_cost(dense_model, blobs, tmp_path):
     scores = [trial.score for trial in tuner.oracle.trials.values()]
     assert len(scores) == 2
     assert best.score == min(scores)
+
+
+def test_saved_before_it_was_ever_fitted(dense_model, blobs, tmp_path):
+    # Keras warns of an optimizer without variables; warnings are errors here.
+    x, y = blobs(96)
+    cascade = compiled(dense_model)
+    cascade.calibrate((x, y), kc.MaxDelegationRate(0.5, tolerance=0.5))
+    cascade.save(tmp_path / "c.keras")
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    assert loaded.threshold == cascade.threshold
+    loaded.fit(x, y, verbose=0)
+    loaded.save(tmp_path / "c.keras")
+    again = keras.models.load_model(tmp_path / "c.keras")
+    steps = int(again.optimizer.iterations)
+    assert steps == int(loaded.optimizer.iterations) == 3
+    again.fit(x, y, verbose=0)

@@ -22,7 +22,8 @@ Seed = Annotated[int, typer.Option(help="of splits and weights")]
 def register(app):
     """Adds every command to the app."""
     for command in (
-        demo, train, calibrate, evaluate, export, predict, serve,
+        demo, train, calibrate, evaluate, report, export, verify, bench,
+        predict, serve,
     ):  # fmt: skip
         app.command()(command)
 
@@ -98,24 +99,48 @@ def calibrate(
     cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
     data: Data,
     objective: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="max_delegation_rate=R, min_accuracy=A or max_accuracy_drop=E"
+            help="max_accuracy_drop=E, max_delegation_rate=R, max_cost=C, "
+            "min_accuracy=A or min_class_accuracy=A; several are all met "
+            "[default: max_accuracy_drop=0.01]",
         ),
-    ] = "max_accuracy_drop=0.01",
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="such as 0.95: promises the objective of new inputs; "
+            "without, it holds on the calibration split",
+        ),
+    ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="flops, latency[,NETWORK_MS], or STUDENT,TEACHER[,NETWORK],"
+            "UNIT [default: as the cascade has them]",
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ):
     """Set the threshold on the calibration split; updates the saved file.
 
     Example: keras-cascade calibrate cascade.keras --data digits
-    --objective max_delegation_rate=0.2
+    --objective max_accuracy_drop=0.02 --confidence 0.95
     """
     from keras_cascade.cli import work
-    from keras_cascade.cli.console import show
+    from keras_cascade.cli.console import show_point
 
-    result = work.calibrate(cascade, data, objective, seed)
-    show(result, as_json, f"{cascade}, on the calibration split")
+    objectives = objective or ["max_accuracy_drop=0.01"]
+    calibrated = work.calibrate(
+        cascade, data, objectives, confidence, costs, seed
+    )
+    show_point(
+        calibrated.operating_point,
+        calibrated.costs,
+        as_json,
+        f"{cascade}, on the calibration split",
+    )
 
 
 def evaluate(
@@ -133,6 +158,27 @@ def evaluate(
 
     result = work.evaluate(cascade, data, seed)
     show(result, as_json, f"{cascade}, on the test split")
+
+
+def report(
+    cascade: Annotated[Path, typer.Argument(help="a calibrated cascade")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="folder for the report")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace an existing report")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Write one page that says what the cascade is worth on the test split.
+
+    Example: keras-cascade report cascade.keras --data digits --output report
+    """
+    from keras_cascade.cli import reporting
+    from keras_cascade.cli.console import show_report
+
+    result = reporting.report(cascade, data, output, overwrite, seed)
+    show_report(result, as_json)
 
 
 def export(
@@ -154,6 +200,51 @@ def export(
 
     result = work.export(cascade, data, output, overwrite, seed)
     show(result, as_json, f"bundle {output}")
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="test or calibration")] = "test",
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Check a bundle's files, graph, decisions and promises on data.
+
+    Example: keras-cascade verify bundle --data digits
+    """
+    from keras_cascade.cli.console import show_checks
+    from keras_cascade.cli.verifying import verify as run
+
+    result = run(bundle, data, split, seed)
+    show_checks(result, as_json, f"{bundle}, on the {split} split of {data}")
+    if not result["passed"]:
+        raise typer.Exit(1)
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    data: Data,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="rows [default: 1, 32]")
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="of the student's interpreter [default: 1]"),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="timed passes")] = 200,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Measure size, latency and memory of a bundle's parts on this machine.
+
+    Example: keras-cascade bench bundle --data digits --batch 1 --threads 2
+    """
+    from keras_cascade.cli.benching import bench as run
+    from keras_cascade.cli.console import show_bench
+
+    result = run(bundle, data, batch or [1, 32], threads or [1], runs, seed)
+    show_bench(result, as_json)
 
 
 def predict(

@@ -6,6 +6,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+#: Of a report, what is only for its page and its file.
+LONG = ("slider", "summary", "mistakes")
+
 
 def people():
     """A console on standard error, where it cannot mix with `--json`."""
@@ -24,25 +27,50 @@ def show(result, as_json, title):
     Console(highlight=False).print(table)
 
 
+def show_point(point, costs, as_json, title):
+    """Prints an operating point, its promises in words for people.
+
+    Args:
+        point: `OperatingPoint`.
+        costs: `Costs`.
+        as_json: bool.
+        title: str.
+    """
+    from keras_cascade.calibration import objective_from_description
+    from keras_cascade.calibration.promises import promise_sentence
+
+    if as_json:
+        show(point.to_dict(), as_json, title)
+        return
+    shown = {
+        "objective": repr(objective_from_description(point.objective)),
+        **{
+            name: getattr(point, name)
+            for name in (
+                "threshold", "delegation_rate", "accuracy",
+                "student_accuracy", "teacher_accuracy",
+            )
+        },
+        f"cost ({costs.unit})": point.amortized_cost,
+        "examples": point.examples,
+        "promised of new inputs": "\n".join(
+            promise_sentence(one, costs.unit) for one in point.promises
+        )
+        or "nothing: pass --confidence",
+    }  # fmt: skip
+    show(shown, as_json, title)
+
+
 def show_demo(report, output, as_json):
     """Prints the demo's table, and where its files are."""
     if as_json:
-        print(json.dumps(report, indent=2))
+        short = {n: v for n, v in report.items() if n not in LONG}
+        print(json.dumps(short, indent=2))
         return
-    unit = report["costs"]["unit"]
-    table = Table(title=f"{report['dataset']}, test split")
-    table.add_column("")
-    for column in ("accuracy", "delegation rate", f"cost ({unit})"):
-        table.add_column(column, justify="right")
-    for row in report["rows"]:
-        table.add_row(
-            row["name"],
-            f"{row['accuracy']:.2%}",
-            f"{row['delegation_rate']:.1%}",
-            f"{row['cost']:.3f}",
-        )
     console = Console(highlight=False)
-    console.print(table)
+    console.print(
+        _comparison(report["dataset"], report["rows"], report["costs"]["unit"])
+    )
     console.print(
         f"{report['rows_from_edge']:,} rows answered on the edge, "
         f"{report['rows_from_cloud']:,} by the teacher over "
@@ -51,6 +79,74 @@ def show_demo(report, output, as_json):
     )
     console.print(f"Report: {output / 'report.html'}")
     console.print(f"Bundle: {output / 'bundle'}")
+
+
+def show_report(result, as_json):
+    """Prints the main numbers of a report, and where it is."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(
+        _comparison(result["dataset"], result["rows"], result["unit"])
+    )
+    for sentence in result["promises"]:
+        console.print(f"Promised of new examples: {sentence}.", markup=False)
+    if not result["promises"]:
+        console.print("The threshold promises nothing about new examples.")
+    console.print(f"Report: {result['report']}", markup=False)
+
+
+def _comparison(dataset, rows, unit):
+    """A table of student, teacher and cascade."""
+    table = Table(title=f"{dataset}, test split")
+    table.add_column("")
+    for column in ("accuracy", "delegation rate", f"cost ({unit})"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['accuracy']:.2%}",
+            f"{row['delegation_rate']:.1%}",
+            f"{row['cost']:.3f}",
+        )
+    return table
+
+
+def show_checks(result, as_json, title):
+    """Prints what `verify` looked at, one line a check."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table(title=title, show_header=False)
+    for check in result["checks"]:
+        verdict = "passed" if check["passed"] else "FAILED"
+        table.add_row(check["name"], verdict, check["detail"])
+    Console(highlight=False).print(table)
+
+
+def show_bench(result, as_json):
+    """Prints one line a part, batch size and number of threads."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table(title=result["bundle"])
+    for column in ("part", "batch", "threads", "p50 ms", "p99 ms", "MB"):
+        table.add_column(column, justify="right")
+    for part in ("student", "teacher", "cascade"):
+        for line in result.get(part, {}).get("latency_ms", ()):
+            table.add_row(
+                part, str(line["batch"]), str(line.get("threads", "-")),
+                f"{line['p50']:.3f}", f"{line['p99']:.3f}",
+                f"{result[part]['resident_mb']:.0f}",
+            )  # fmt: skip
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"Student file {result['student_bytes']:,} bytes. MB: resident, in a "
+        "process of its own; student and cascade without TensorFlow, the "
+        "cascade's teacher served over HTTP."
+    )
 
 
 def show_prediction(prediction, as_json):

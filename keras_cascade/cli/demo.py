@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_cascade import MaxDelegationRate, datasets, models
+from keras_cascade.cli.reporting import judged_report, shown_inputs
 from keras_cascade.cli.training import (
     batched,
     check_images,
@@ -15,11 +16,10 @@ from keras_cascade.cli.training import (
     train_teacher,
 )
 from keras_cascade.datasets.batches import iterate_batches
-from keras_cascade.evaluation import deferral_curve
 from keras_cascade.evaluation.report import write_report
+from keras_cascade.evaluation.report.numbers import comparison_rows
 from keras_cascade.runtime import EdgeCascade
 from keras_cascade.serving import ServerProcess
-from keras_cascade.version import __version__
 
 EDGE_BATCH = 256
 
@@ -101,29 +101,22 @@ def run_demo(
         f"{verified['examples']:,} decisions differ from Keras."
     )
     clock.start("evaluate_keras")
-    in_keras = cascade.evaluate(data["test"], return_dict=True, verbose=0)
-    judged = cascade.judge(data["test"])
+    served_point = bundle.operating_point()
+    judged, shared = judged_report(cascade, splits, data, served_point, seed)
     clock.start("serve_and_predict")
     with ServerProcess(bundle.path, output / "server.log") as server:
         console.print(f"Teacher served at {server.url}.")
         measured = _run_bundle(bundle, server.url, data["test"])
     clock.stop()
     kept_in_keras = judged.scores >= np.float32(point.threshold)
-    served_point = bundle.operating_point()
     costs = cascade.costs
     report = {
+        **shared,
         "title": f"keras_cascade demo: {dataset}",
-        "dataset": dataset,
-        "splits": {**splits.sizes, "how": splits.how},
         "student_accuracy": measured["student_accuracy"],
-        "teacher_accuracy": in_keras["teacher_accuracy"],
         "cascade_accuracy": measured["cascade_accuracy"],
         "delegation_rate": measured["delegation_rate"],
         "amortized_cost": costs.amortized(measured["delegation_rate"]),
-        "costs": dataclasses.asdict(costs),
-        "threshold": served_point["threshold"],
-        "objective": served_point["objective"],
-        "calibration": point.to_dict(),
         "served_over": "http",
         "rows_from_edge": measured["rows_from_edge"],
         "rows_from_cloud": measured["rows_from_cloud"],
@@ -136,17 +129,12 @@ def run_demo(
         "student_bytes": bundle.manifest["student"]["bytes"],
         "teacher_parameters": teacher.count_params(),
         "student_parameters": student.count_params(),
-        "seed": seed,
         "seconds": clock.seconds,
         "bundle": "bundle",
-        "keras_cascade": __version__,
     }
-    report["rows"] = _rows(report, costs)
-    report["facts"] = _facts(report, bundle)
-    curve = deferral_curve(
-        judged.scores, judged.student_correct, judged.teacher_correct
-    )
-    write_report(output, report, curve)
+    report["rows"] = comparison_rows(report, costs)
+    report["facts"] = {**shared["facts"], **_facts(report, bundle)}
+    write_report(output, report, judged, shown_inputs(data["test"], report))
     return report
 
 
@@ -173,50 +161,16 @@ def _run_bundle(bundle, url, test):
     }
 
 
-def _rows(report, costs):
-    return [
-        {
-            "name": name,
-            "accuracy": report[f"{key}_accuracy"],
-            "delegation_rate": rate,
-            "cost": cost,
-        }
-        for name, key, rate, cost in (
-            ("student alone", "student", 0.0, costs.student),
-            ("teacher alone", "teacher", 1.0, costs.teacher),
-            (
-                "cascade",
-                "cascade",
-                report["delegation_rate"],
-                report["amortized_cost"],
-            ),
-        )
-    ]
-
-
 def _facts(report, bundle):
-    splits = report["splits"]
     return {
-        "Splits": f"{splits['train']:,} train, {splits['calibration']:,} "
-        f"calibration, {splits['test']:,} test: {splits['how']}",
-        "Threshold": f"{report['threshold']:.6g}, chosen on the calibration "
-        f"split by {_written(report['objective'])}; it promises nothing "
-        "about new data",
         "Who answered": f"{report['rows_from_edge']:,} rows on the edge "
         f"(LiteRT), {report['rows_from_cloud']:,} by the teacher over HTTP",
         "Decisions that differ from Keras": str(report["decision_flips"]),
-        "Costs": report["costs"]["how_measured"],
         "Student file": f"{report['student_bytes']:,} bytes, "
         f"{bundle.manifest['student']['quantization']}",
-        "Distillation": f"{_written(report['distillation'])}, "
-        f"{report['selected_fraction']:.1%} of the training examples selected",
+        "Selected": f"{report['selected_fraction']:.1%} of the training "
+        "examples learn from the teacher",
     }
-
-
-def _written(described):
-    """`Name(argument=value, ...)`."""
-    config = ", ".join(f"{k}={v}" for k, v in described["config"].items())
-    return f"{described['class_name']}({config})"
 
 
 class _Clock:

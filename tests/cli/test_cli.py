@@ -18,7 +18,10 @@ COMMANDS = (
     "train",
     "calibrate",
     "evaluate",
+    "report",
     "export",
+    "verify",
+    "bench",
     "predict",
     "serve",
 )

@@ -48,7 +48,15 @@ def test_everything_it_writes(tmp_path, monkeypatch, small):
     assert curve["accuracy"][nearest] == pytest.approx(
         written["cascade_accuracy"], abs=0.02
     )
+    # The page's slider starts at the threshold that is served.
+    slider = written["slider"]
+    assert slider["threshold"][slider["start"]] == written["threshold"]
+    assert slider["delegation_rate"][slider["start"]] == pytest.approx(
+        written["delegation_rate"]
+    )
+    assert written["fingerprints"][-1]["examples"] == 449
     page = (tmp_path / "report.html").read_text()
+    assert 'type="range"' in page and "data:image/png;base64," in page
     assert "http://" not in page and "https://" not in page
     assert f"{100 * report['cascade_accuracy']:.2f} %" in page
     assert (tmp_path / "deferral_curve.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,202 @@
+"""What report does, and the part of it that the demo shares."""
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+
+from keras_cascade import datasets
+from keras_cascade.calibration import (
+    SimultaneousBounds,
+    objective_from_description,
+)
+from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.cli.training import batched
+from keras_cascade.cli.work import load_cascade
+from keras_cascade.datasets.batches import iterate_batches, take_rows
+from keras_cascade.evaluation.report import FILES, write_report
+from keras_cascade.evaluation.report.mistakes import picture_or_text
+from keras_cascade.evaluation.report.numbers import report_numbers
+from keras_cascade.teacher_logits.teacher_logits_cache import weights_sha256
+from keras_cascade.version import __version__
+
+CONFIDENCE = 0.95
+#: How many classes of a traffic mix are named.
+MOST_CLASSES = 8
+VERSIONED = ("keras", "tensorflow", "numpy")
+#: What examples are used for, as in `keras_cascade.record.USES`.
+USED_TO = {
+    "training": "train the student",
+    "gate": "fit the gate",
+    "calibration": "choose the threshold",
+    "test": "report",
+}
+
+
+def report(cascade_file, spec, output, overwrite, seed):
+    """Writes the report of a saved cascade. Returns its main numbers."""
+    cascade = load_cascade(cascade_file)
+    if cascade.operating_point is None:
+        raise ValueError(
+            "Expected a calibrated cascade. Received: "
+            f"'{cascade_file}', which was never calibrated, or trained again "
+            "since. Run `keras-cascade calibrate` first."
+        )
+    output = Path(output)
+    there = [name for name in FILES if (output / name).exists()]
+    if there and not overwrite:
+        raise ValueError(
+            f"Expected a folder without a report. Received: '{output}', which "
+            f"has {there}. Choose another, or pass --overwrite."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    splits = datasets.load(spec, seed)
+    data = batched(splits)
+    judged, contents = judged_report(
+        cascade, splits, data, cascade.operating_point.to_dict(), seed
+    )
+    contents["title"] = f"{Path(cascade_file).stem} on {spec}"
+    page = write_report(
+        output, contents, judged, shown_inputs(data["test"], contents)
+    )
+    return {"report": str(page), **main_numbers(contents)}
+
+
+def judged_report(cascade, splits, data, point, seed):
+    """Judges calibration and test split, and puts the report together.
+
+    Args:
+        cascade: calibrated `Cascade`.
+        splits: `Splits`.
+        data: dict of split name to batches, in a fixed order.
+        point: dict of the `OperatingPoint` that the report is of.
+        seed: int.
+
+    Returns:
+        `Judged` of the test split, and the dict that `write_report` takes,
+        without a `title`.
+
+    Raises:
+        ValueError: examples were used before, or their traffic is not known.
+    """
+    record = cascade.record
+    mix = record.traffic
+    if mix is not None and mix.frequencies is None:
+        raise ValueError(
+            "Expected a cascade that was calibrated for its data's own traffic "
+            "or for class frequencies. Received: one for a weight an example, "
+            "which the test examples do not have. Calibrate it with "
+            "`TrafficMix(frequencies=...)`."
+        )
+    judged = cascade.judge(data["test"], traffic=mix)
+    record.refuse(judged.examples, "training", "gate", "calibration")
+    held_out = cascade.judge(data["calibration"], traffic=mix)
+    record.refuse(held_out.examples, "training", "gate")
+    costs = cascade.costs
+    promises = point["promises"]
+    bounds = SimultaneousBounds(
+        held_out.scores,
+        held_out.student_correct,
+        held_out.teacher_correct,
+        held_out.sample_weight,
+        confidence=max([p["confidence"] for p in promises] or [CONFIDENCE]),
+        seed=record.seed,
+    )
+    numbers = report_numbers(
+        judged, point, costs, splits.class_names, bounds, seed=seed
+    )
+    return judged, {
+        "dataset": splits.name,
+        "splits": {**splits.sizes, "how": splits.how},
+        **numbers,
+        "promises": [promise_sentence(p, costs.unit) for p in promises],
+        "traffic": mix and traffic_in_words(mix, splits.class_names),
+        "fingerprints": _fingerprints(record, judged.examples),
+        "weights": {
+            "teacher": weights_sha256(cascade.teacher),
+            "student": weights_sha256(cascade.student),
+        },
+        "versions": {
+            "keras-cascade": __version__,
+            **{name: importlib.metadata.version(name) for name in VERSIONED},
+        },
+        "facts": facts(cascade, splits, point),
+        "seed": seed,
+        "keras_cascade": __version__,
+    }
+
+
+def shown_inputs(test, contents):
+    """How to show the input of each mistake, in the mistakes' order."""
+    rows = [mistake["row"] for mistake in contents["mistakes"] or []]
+    found, first = {}, 0
+    for x, y, _ in iterate_batches(test):
+        for row in rows:
+            if first <= row < first + len(y):
+                found[row] = take_rows(x, row - first)
+        first += len(y)
+    return [picture_or_text(found[row]) for row in rows]
+
+
+def main_numbers(contents):
+    """The few numbers of a report that a command prints."""
+    summary = contents["summary"]
+    return {
+        "dataset": contents["dataset"],
+        "test_examples": summary["examples"],
+        **{
+            name: contents[name]
+            for name in (
+                "student_accuracy",
+                "teacher_accuracy",
+                "cascade_accuracy",
+                "delegation_rate",
+                "amortized_cost",
+                "threshold",
+                "promises",
+            )
+        },
+        "deferral_score": summary["deferral"]["score"],
+        "rows": contents["rows"],
+        "unit": contents["costs"]["unit"],
+    }
+
+
+def facts(cascade, splits, point):
+    """What else there is to know, as dict of name to text."""
+    policy = cascade.distillation
+    config = ", ".join(f"{k}={v}" for k, v in policy.get_config().items())
+    return {
+        "Splits": f"{splits.sizes['train']:,} train, "
+        f"{splits.sizes['calibration']:,} calibration, "
+        f"{splits.sizes['test']:,} test: {splits.how}",
+        "Threshold": f"{point['threshold']:.6g}, chosen on "
+        f"{point['examples']:,} calibration examples by "
+        f"{objective_from_description(point['objective'])}",
+        "Gate": type(cascade.gate).__name__,
+        "Distillation": f"{type(policy).__name__}({config})",
+    }
+
+
+def traffic_in_words(mix, class_names):
+    """The most frequent classes of a `TrafficMix`, and their shares."""
+    order = np.argsort(-mix.frequencies, kind="stable")
+    named = [
+        f"{class_names[c]} {100 * mix.frequencies[c]:.1f} %"
+        for c in order[:MOST_CLASSES]
+    ]
+    left = len(order) - len(named)
+    more = f" and {left} more classes" if left else ""
+    return ", ".join(named) + more
+
+
+def _fingerprints(record, test):
+    examples = {use: getattr(record, use) for use in USED_TO} | {"test": test}
+    return [
+        {
+            "what": USED_TO[use],
+            "examples": one.examples,
+            "sha256": one.hexdigest(),
+        }
+        for use, one in examples.items()
+    ]
