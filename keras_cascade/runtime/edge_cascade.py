@@ -50,7 +50,10 @@ class EdgeCascade:
         self._student.check(bundle.inputs, len(bundle.classes))
 
     @classmethod
-    def load(cls, path, teacher=None, on_failure="answer", timeout=10.0):
+    def load(
+        cls, path, teacher=None, on_failure="answer", timeout=10.0,
+        num_threads=1,
+    ):  # fmt: skip
         """Opens a bundle, after checking every file against its manifest.
 
         Args:
@@ -63,6 +66,8 @@ class EdgeCascade:
                 `"answer"`.
             timeout: float, seconds without progress before a request to a
                 URL fails. Defaults to `10.0`.
+            num_threads: int, threads inside one interpreter. Defaults to
+                `1`.
 
         Raises:
             BundleError: a file is missing or altered.
@@ -71,7 +76,7 @@ class EdgeCascade:
         bundle = Bundle.load(path)
         if isinstance(teacher, (str, os.PathLike)):
             teacher = _teacher_from(os.fspath(teacher), bundle, timeout)
-        return cls(bundle, teacher, on_failure)
+        return cls(bundle, teacher, on_failure, num_threads)
 
     def predict(self, x):
         """Answers one example or a batch.
