@@ -37,6 +37,8 @@ ONNX = ["onnxruntime>=1.31", "tf2onnx==1.17.0"]
 SCALE = ["ray[data]==2.60.0"]
 TEST = [
     *SERVE,
+    *OPTIMIZE,
+    *ONNX,
     "hypothesis>=6",
     "jax>=0.10.2,<0.11",
     "keras-tuner>=1.4",

@@ -148,7 +148,7 @@ def on_synthetic(sets, mix=None, distinct=None, size=SIZE):
         population.student,
         population.teacher,
         groups,
-        what_to_ask(population.teacher, groups, weight),
+        what_to_ask("synthetic", population.teacher, groups, weight),
         weight,
     )
     rng = np.random.default_rng(1)
@@ -170,6 +170,7 @@ def on_resplits(judged, size, splits, mix=None):
     groups = (labels >= CLASSES // 2).astype(int)
     columns = (judged.scores, judged.student_correct, judged.teacher_correct)
     asked = what_to_ask(
+        "real",
         judged.teacher_correct,
         groups,
         None if mix is None else mix.weights(labels),

@@ -11,7 +11,7 @@ NORMAL = 1.6449  # the normal law's 0.95 quantile
 MAX_RATE = 0.3
 MAX_DROP = 0.03
 ACCURACY_BELOW_TEACHER = 0.04
-GROUP_BELOW_TEACHER = 0.1
+GROUP_BELOW_TEACHER = {"synthetic": 0.1, "real": 0.05}
 COSTS = Costs(0.1, 1.0, "teacher passes", "given")
 
 
@@ -68,10 +68,11 @@ class Judge:
         return max(float(gap), 0.0)
 
 
-def what_to_ask(teacher, groups, weight=None):
+def what_to_ask(kind, teacher, groups, weight=None):
     """Accuracies that are out of reach for the student alone.
 
     Args:
+        kind: `"synthetic"` or `"real"`.
         teacher: array `(rows,)`, P(teacher right) or 0 and 1.
         groups: int array `(rows,)` of 0 and 1.
         weight: array `(rows,)`, or `None`.
@@ -85,7 +86,7 @@ def what_to_ask(teacher, groups, weight=None):
         return float(np.average(teacher[rows], weights=weight[rows]))
 
     floors = {
-        str(group): accuracy(groups == group) - GROUP_BELOW_TEACHER
+        str(group): accuracy(groups == group) - GROUP_BELOW_TEACHER[kind]
         for group in (0, 1)
     }
     return accuracy(slice(None)) - ACCURACY_BELOW_TEACHER, floors

@@ -267,12 +267,14 @@ class Cascade(GatedPair):
 
         Args:
             filepath: str or path. A folder for `"bundle"` and
-                `"tf_saved_model"`, a `.tflite` file for `"litert"`.
+                `"tf_saved_model"`, a `.tflite` file for `"litert"`, an
+                `.onnx` file for `"onnx"`.
             format: `"bundle"` (student with gate as TFLite, teacher as
                 SavedModel, manifest and model card; see
                 `keras_cascade.export.export_bundle`), `"litert"` (student
-                with gate alone) or `"tf_saved_model"` (the whole cascade in
-                one graph, both models on every row). Defaults to
+                with gate alone), `"onnx"` (the same, or with
+                `part="teacher"` the teacher) or `"tf_saved_model"` (the whole
+                cascade in one graph, both models on every row). Defaults to
                 `"bundle"`.
             **kwargs: of the format's own exporter. `"bundle"` takes
                 `calibration_data`, by default what `calibrate` was given.
@@ -285,6 +287,9 @@ class Cascade(GatedPair):
         if format == "litert":
             kwargs.setdefault("example_inputs", self._record.example_inputs)
             return export.export_student(self, filepath, **kwargs)
+        if format == "onnx":
+            kwargs.setdefault("example_inputs", self._record.example_inputs)
+            return export.export_onnx(self, filepath, **kwargs)
         if format == "tf_saved_model":
             self.gate.check_ready()
             inputs = self._record.example_inputs
@@ -292,7 +297,8 @@ class Cascade(GatedPair):
                 kwargs.setdefault("input_signature", [input_specs(inputs)])
             return super().export(filepath, format=format, **kwargs)
         raise ValueError(
-            "Expected format 'bundle', 'litert' or 'tf_saved_model'. "
+            "Expected format 'bundle', 'litert', 'onnx' or "
+            "'tf_saved_model'. "
             f"Received: {format!r}."
         )
 

@@ -14,12 +14,15 @@ class Signature:
     Args:
         inputs: example inputs with a batch axis: an array, or a dict of
             arrays.
+
+    Attributes:
+        is_dict: bool, whether the models take a dict of inputs.
     """
 
     def __init__(self, inputs):
-        self._is_dict = isinstance(inputs, dict)
+        self.is_dict = isinstance(inputs, dict)
         leaves = keras.tree.flatten(inputs)
-        if not self._is_dict and len(leaves) != 1:
+        if not self.is_dict and len(leaves) != 1:
             raise ValueError(
                 "Export needs one input, or a dictionary of named inputs. "
                 f"Received: {len(leaves)} unnamed inputs. Build the models "
@@ -37,7 +40,7 @@ class Signature:
 
     def named(self, inputs):
         """Dict of name to array, for inputs in the models' own structure."""
-        return dict(inputs) if self._is_dict else {SINGLE_INPUT: inputs}
+        return dict(inputs) if self.is_dict else {SINGLE_INPUT: inputs}
 
     def widen(self, inputs):
         """Takes more inputs into the value ranges."""
@@ -77,6 +80,6 @@ class Signature:
         archive.add_endpoint(
             ENDPOINT,
             lambda x: outputs(model(x, training=False)),
-            input_signature=[specs if self._is_dict else specs[SINGLE_INPUT]],
+            input_signature=[specs if self.is_dict else specs[SINGLE_INPUT]],
         )
         archive.write_out(str(folder), verbose=False)

@@ -11,10 +11,10 @@ def export_teacher(cascade, folder, signature):
         signature: `Signature` of the inputs.
     """
     signature.write_saved_model(
-        folder, cascade.teacher, _as_logits, [cascade.teacher]
+        folder, cascade.teacher, as_logits, [cascade.teacher]
     )
 
 
-def _as_logits(outputs):
+def as_logits(outputs):
     logits = outputs["logits"] if isinstance(outputs, dict) else outputs
     return {"logits": logits}

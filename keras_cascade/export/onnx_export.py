@@ -1,0 +1,191 @@
+"""Student with gate, or teacher, as ONNX; run before it is kept."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.signature import Signature
+from keras_cascade.export.teacher_export import as_logits
+from keras_cascade.gates import StudentWithGate
+from keras_cascade.runtime.student_interpreter import OUTPUTS
+
+OPSET = 17
+BATCH_SIZES = (1, 2, 7, 64)
+TOLERANCE = 1e-4
+
+
+def export_onnx(cascade, filepath, example_inputs=None, part="student"):
+    """Writes the student with its gate, or the teacher, as one ONNX file.
+
+    The file is opened in onnxruntime and compared with Keras at 1, 2, 7 and
+    64 rows before it is put in its place.
+
+    Args:
+        cascade: `Cascade` with built models.
+        filepath: path that ends in `.onnx`.
+        example_inputs: a batch of inputs; gives names, shapes and types.
+            Defaults to inputs that the cascade has seen in this process,
+            when the cascade calls this.
+        part: `"student"` (outputs `probabilities`, `score`, `delegate`) or
+            `"teacher"` (output `logits`). Defaults to `"student"`.
+
+    Returns:
+        `Signature` of the file.
+
+    Raises:
+        ExportError: the model cannot be converted, or answers otherwise.
+    """
+    filepath = Path(filepath)
+    if filepath.suffix != ".onnx" or part not in ("student", "teacher"):
+        raise ValueError(
+            "Expected a path that ends in '.onnx' and `part` 'student' or "
+            f"'teacher'. Received: '{filepath}' and {part!r}."
+        )
+    if example_inputs is None:
+        raise ValueError(
+            "Expected `example_inputs`, a batch of inputs: they give names, "
+            "shapes and types, and this cascade has seen none yet."
+        )
+    cascade.gate.check_ready()
+    if part == "student":
+        model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
+        named = NamedOutputs(
+            model, lambda outputs: {k: outputs[k] for k in OUTPUTS}
+        )
+    else:
+        named = NamedOutputs(cascade.teacher, as_logits)
+    signature = Signature(example_inputs)
+    named(example_inputs)
+    with tempfile.TemporaryDirectory(dir=filepath.parent) as folder:
+        file = Path(folder, filepath.name)
+        _convert(named, file, signature)
+        threshold = cascade.threshold if part == "student" else None
+        _compare(named, file, example_inputs, signature, threshold)
+        os.replace(file, filepath)
+    return signature
+
+
+class NamedOutputs(keras.Model):
+    """A model whose outputs are a dict of what ships."""
+
+    def __init__(self, model, outputs):
+        super().__init__()
+        self._model = model
+        self._outputs = outputs
+
+    def call(self, inputs):
+        return self._outputs(self._model(inputs, training=False))
+
+
+def _convert(model, file, signature):
+    _teach_erfc()
+    specs = {
+        spec["name"]: keras.InputSpec(
+            shape=spec["shape"], dtype=spec["dtype"], name=spec["name"]
+        )
+        for spec in signature.describe()
+    }
+    given = specs if signature.is_dict else next(iter(specs.values()))
+    try:
+        with warnings.catch_warnings():
+            # Of Keras's and tf2onnx's own old habits with NumPy.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # Of a function for each inner model that nobody calls.
+            warnings.filterwarnings("ignore", "The structure of `inputs`")
+            model.export(
+                file,
+                format="onnx",
+                opset_version=OPSET,
+                input_signature=[given],
+                verbose=False,
+            )
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"The model cannot be converted to ONNX: {text}"
+        ) from error
+
+
+def _compare(model, file, inputs, signature, threshold):
+    """Opens the file in onnxruntime; tf2onnx can write one that is invalid."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"The ONNX file that was written cannot be opened: {text}"
+        ) from error
+    names = [output.name for output in session.get_outputs()]
+    rows = len(keras.tree.flatten(inputs)[0])
+    for size in BATCH_SIZES:
+        picked = np.arange(size) % rows
+        part = keras.tree.map_structure(lambda a, p=picked: a[p], inputs)
+        expected = keras.tree.map_structure(
+            keras.ops.convert_to_numpy, model(part)
+        )
+        answers = session.run(names, signature.named(part))
+        found = dict(zip(names, answers, strict=True))
+        if set(found) != set(expected):
+            raise ExportError(
+                f"Expected the outputs {sorted(expected)} in the ONNX file. "
+                f"Received: {sorted(found)}."
+            )
+        if threshold is not None:
+            # Exactly as the file's own scores say: a score on the threshold
+            # may fall to the other side in Keras.
+            kept = found["score"] >= np.float32(threshold)
+            expected["delegate"] = ~kept
+        for name, values in expected.items():
+            _check_same(name, found[name], values, size)
+
+
+def _check_same(name, found, expected, size):
+    gap = "its shape"
+    if found.shape == expected.shape:
+        if np.allclose(found, expected, rtol=1e-3, atol=TOLERANCE):
+            return
+        gap = f"values by up to {float(np.abs(found - expected).max()):.2g}"
+    raise ExportError(
+        f"The ONNX file does not answer as Keras does: '{name}' at {size} "
+        f"rows has shape {found.shape}, where {expected.shape} is expected, "
+        f"and differs in {gap}. The file was not kept."
+    )
+
+
+def _teach_erfc():
+    """tf2onnx has no `Erfc`, which exact GELU needs: it is 1 - Erf."""
+    from tf2onnx.handler import tf_op
+
+    if getattr(_teach_erfc, "done", False):
+        return
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, context, node, **kwargs):
+            one = context.make_const(
+                f"{node.name}_one", np.array(1.0, dtype="float32")
+            )
+            shapes, dtypes = node.output_shapes, node.output_dtypes
+            given, output = node.input[0], node.output[0]
+            context.remove_node(node.name)
+            error = context.make_node("Erf", [given])
+            context.make_node(
+                "Sub",
+                [one.output[0], error.output[0]],
+                outputs=[output],
+                shapes=shapes,
+                dtypes=dtypes,
+            )
+
+    _teach_erfc.done = True
