@@ -151,7 +151,7 @@ class Cascade(GatedPair):
             check_cache(teacher_logits, self, inputs, verbose)
         if traffic is not None:
             ready.weigh(traffic)
-        ready.watch(remember=self._record.training)
+        ready.watch(self._record.training, self._record.validation)
         if teacher_logits is not None:
             ready.use_cache(teacher_logits)
         self._record.forget_calibration()

@@ -35,11 +35,12 @@ class FitArguments:
             traffic, a["x"], a["y"], a["sample_weight"]
         )
 
-    def watch(self, remember):
-        """Checks every example, and remembers those that are trained on.
+    def watch(self, remember, validation_examples):
+        """Checks every example, and remembers what it is used for.
 
         Args:
-            remember: `Fingerprint`.
+            remember: `Fingerprint` of what is trained on.
+            validation_examples: `Fingerprint` of what is validated on.
         """
         a, watcher = self.arguments, self._watcher
         x, y, validation = a["x"], a["y"], a["validation_data"]
@@ -47,13 +48,19 @@ class FitArguments:
             # Keras holds out the last share: those are not trained on.
             count = int(batches.rows_of(x) * (1.0 - a["validation_split"]))
             watcher.watch(*_cut(x, y, 0, count), remember=remember)
-            watcher.watch(*_cut(x, y, count, None))
+            watcher.watch(
+                *_cut(x, y, count, None), remember=validation_examples
+            )
         else:
             a["x"] = watcher.watch(x, y, remember=remember)
         if isinstance(validation, (list, tuple)):
-            watcher.watch(*batches.unpack(validation)[:2])
+            watcher.watch(
+                *batches.unpack(validation)[:2], remember=validation_examples
+            )
         elif validation is not None:
-            a["validation_data"] = watcher.watch(validation)
+            a["validation_data"] = watcher.watch(
+                validation, remember=validation_examples
+            )
         if a["steps_per_epoch"] is None:  # the first epoch draws them all
             self._add_callback(watcher.forget_after_first_epoch())
 
@@ -108,10 +115,7 @@ def weighed(traffic, x, y, sample_weight=None):
             "`class_weight`; to measure, use `Cascade.judge(batches, "
             "traffic=...)` with `keras_cascade.evaluation.summarize`."
         )
-    weights = traffic.weights(y)
-    if sample_weight is None:
-        return weights
-    return weights * np.asarray(sample_weight).reshape(-1)
+    return traffic.weights(y, sample_weight)
 
 
 def check_cache(cache, cascade, inputs, verbose):

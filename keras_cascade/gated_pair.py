@@ -6,7 +6,7 @@ from keras_cascade.datasets.example_checks import check_inputs, checked_batches
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.model_checks import check_logits, check_same_classes
 from keras_cascade.prediction import TwoStagePass
-from keras_cascade.record import CascadeRecord
+from keras_cascade.record import CascadeRecord, warn_of_repeats
 from keras_cascade.selective_trainer import SelectiveTrainer
 
 
@@ -132,8 +132,9 @@ class GatedPair(SelectiveTrainer):
                 threshold that meets all.
             batch_size: int, with arrays. Defaults to `32`.
             allow_training_data: bool. Accepts examples that the student was
-                trained on or the gate fitted on, and with them numbers that
-                are too good. Defaults to `False`.
+                trained on or the gate fitted on (or, with a confidence, that
+                `fit` validated on), and with them numbers that are too good.
+                Defaults to `False`.
             traffic: `TrafficMix`. Numbers and promises are for this traffic;
                 a promise then rests on the examples that rejection to the mix
                 leaves (`OperatingPoint.effective_examples`). Defaults to
@@ -152,7 +153,12 @@ class GatedPair(SelectiveTrainer):
         self.gate.check_ready()
         judged = self.judge(data, batch_size, traffic)
         if not allow_training_data:
-            self._record.refuse(judged.examples, "training", "gate")
+            # An epoch that was chosen on these examples breaks a promise; a
+            # number that promises nothing only flatters a little.
+            promised = ("validation",) if objective.promises() else ()
+            self._record.refuse(judged.examples, "training", *promised, "gate")
+        if objective.promises():
+            warn_of_repeats(judged.examples)
         point = calibration.calibrate(
             judged, objective, self.costs, traffic, seed
         )
@@ -173,7 +179,10 @@ class GatedPair(SelectiveTrainer):
     @property
     def operating_point(self):
         """What `calibrate` found; `None` since a new threshold or `fit`."""
-        return self._record.operating_point
+        point = self._record.operating_point
+        if point is None or point.threshold != self.gate.threshold:
+            return None
+        return point
 
     @property
     def record(self):

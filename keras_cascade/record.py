@@ -1,6 +1,7 @@
 """What a cascade remembers of its data, saved inside its .keras file."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.traffic_mix import TrafficMix
 
 ALLOWED_OVERLAP = 0.01
+MIN_DISTINCT = 0.95
 #: What examples are used for: what to call the set, and what was done to it.
 USES = {
     "training": ("training set", "were trained on"),
+    "validation": ("validation set", "were validated on while training"),
     "gate": ("gate-fitting set", "were used to fit the gate"),
     "calibration": ("calibration set", "were used to choose the threshold"),
     "test": ("test set", "were reported on"),
@@ -25,6 +28,8 @@ class CascadeRecord:
 
     Attributes:
         training: `Fingerprint` of the training examples.
+        validation: `Fingerprint` of the `validation_data` of `fit`, on which
+            an epoch may have been chosen.
         gate: `Fingerprint` of the examples that the gate was fitted on.
         calibration: `Fingerprint` of the calibration examples.
         test: `Fingerprint` of the examples that were last reported on.
@@ -66,8 +71,8 @@ class CascadeRecord:
 
         Args:
             examples: `Fingerprint`.
-            *uses: which earlier uses count: `"training"`, `"gate"`,
-                `"calibration"`.
+            *uses: which earlier uses count: `"training"`, `"validation"`,
+                `"gate"`, `"calibration"`.
         """
         for use in uses:
             share = examples.share_seen_in(getattr(self, use))
@@ -113,3 +118,21 @@ class CascadeRecord:
             self.operating_point = OperatingPoint.from_dict(
                 state["operating_point"]
             )
+
+
+def warn_of_repeats(examples):
+    """Warns where a promise would count the same example several times.
+
+    Args:
+        examples: `Fingerprint` of the calibration examples.
+    """
+    share = examples.distinct_share()
+    if share < MIN_DISTINCT:
+        warnings.warn(
+            f"Only {share:.0%} of the {examples.examples} calibration examples "
+            "are distinct. A promise takes them for independent: that is right "
+            "where the traffic repeats itself like this, and wrong where the "
+            "data set was repeated or oversampled. Then calibrate without the "
+            "repeats.",
+            stacklevel=3,
+        )

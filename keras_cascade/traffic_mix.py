@@ -40,73 +40,76 @@ class TrafficMix:
         if example_weights is not None:
             self.example_weights = _checked(example_weights, "example")
             return
+        values = frequencies
         if isinstance(frequencies, dict):
-            classes = 1 + max((int(c) for c in frequencies), default=-1)
-            values = np.zeros(classes)
-            for number, frequency in frequencies.items():
-                values[int(number)] = frequency
-        else:
-            values = frequencies
+            classes = [_class_number(number) for number in frequencies]
+            values = np.zeros(1 + max(classes, default=-1))
+            values[classes] = list(frequencies.values())
         values = _checked(values, "class")
         self.frequencies = values / values.sum()
 
-    def class_weights(self, labels):
+    def class_weights(self, labels, sample_weight=None):
         """Weight of each class, for data with these labels.
 
         Args:
             labels: integer array `(examples,)`.
+            sample_weight: float array `(examples,)`, the examples' own
+                weights, which these multiply. Defaults to `None`.
 
         Returns:
-            float64 array `(classes,)`.
+            float64 array `(classes,)`; 0 for a class that the mix leaves out.
 
         Raises:
-            ValueError: a class has traffic but no example, or the labels name
-                a class that the mix does not know.
+            ValueError: a class has traffic but no example.
         """
         if self.frequencies is None:
             raise ValueError(
                 "Expected a mix of class frequencies. Received: a mix of "
                 "example weights; use `weights`."
             )
-        labels = np.asarray(labels).reshape(-1).astype("int64")
-        classes = len(self.frequencies)
-        if labels.size == 0:
-            raise ValueError("Expected at least one label. Received none.")
-        counts = np.bincount(labels, minlength=classes)
-        if len(counts) > classes:
-            # A class without traffic may be left out at the end.
-            frequencies = np.pad(self.frequencies, (0, len(counts) - classes))
-        else:
-            frequencies = self.frequencies
+        labels = _checked_labels(labels)
+        known = len(self.frequencies)
+        counts = np.bincount(labels, weights=sample_weight, minlength=known)
+        frequencies = np.pad(self.frequencies, (0, len(counts) - known))
         missing = np.flatnonzero((frequencies > 0) & (counts == 0))
         if missing.size:
             raise ValueError(
                 "Expected examples of every class that has traffic. Received "
                 f"none of the classes {missing[:10].tolist()}."
             )
-        share = counts / labels.size
+        share = counts / counts.sum()
         return np.divide(
             frequencies, share, out=np.zeros(len(counts)), where=share > 0
         )
 
-    def weights(self, labels):
+    def weights(self, labels, sample_weight=None):
         """Weight of each example.
 
         Args:
             labels: integer array `(examples,)`.
+            sample_weight: float array `(examples,)`, the examples' own
+                weights, to be multiplied in: classes then come as the mix
+                says, and examples of one class as their weights say.
+                Defaults to `None`.
 
         Returns:
             float64 array `(examples,)`, with mean 1.
         """
-        labels = np.asarray(labels).reshape(-1).astype("int64")
+        labels = _checked_labels(labels)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, "float64").reshape(-1)
         if self.frequencies is not None:
-            return self.class_weights(labels)[labels]
-        if len(labels) != len(self.example_weights):
+            weights = self.class_weights(labels, sample_weight)[labels]
+        elif len(labels) == len(self.example_weights):
+            weights = self.example_weights
+        else:
             raise ValueError(
                 f"Expected the {len(self.example_weights)} examples that the "
                 f"mix has weights for. Received: {len(labels)}."
             )
-        return self.example_weights / self.example_weights.mean()
+        if sample_weight is not None:
+            weights = weights * sample_weight
+        return weights / weights.mean()
 
     def applied_to(self, judged):
         """Judged examples, weighed as this traffic has them.
@@ -117,10 +120,10 @@ class TrafficMix:
         Returns:
             `Judged`, with the mix multiplied into `sample_weight`.
         """
-        weight = self.weights(judged.labels)
-        if judged.sample_weight is not None:
-            weight = weight * judged.sample_weight
-        return dataclasses.replace(judged, sample_weight=weight)
+        return dataclasses.replace(
+            judged,
+            sample_weight=self.weights(judged.labels, judged.sample_weight),
+        )
 
     def get_config(self):
         """The constructor's arguments, as JSON-compatible values."""
@@ -129,6 +132,29 @@ class TrafficMix:
             "example_weights": self.example_weights,
         }
         return {k: v.tolist() for k, v in config.items() if v is not None}
+
+
+def _class_number(number):
+    try:
+        whole = int(number)
+    except (TypeError, ValueError):
+        whole = -1
+    if whole < 0 or whole != float(number):
+        raise ValueError(
+            "Expected classes as integers >= 0, as in the labels. Received: "
+            f"{number!r}."
+        )
+    return whole
+
+
+def _checked_labels(labels):
+    labels = np.asarray(labels).reshape(-1).astype("int64")
+    if labels.size == 0 or labels.min() < 0:
+        raise ValueError(
+            "Expected at least one label, all of them >= 0. Received: "
+            f"{labels[:5].tolist()}."
+        )
+    return labels
 
 
 def _checked(values, what):

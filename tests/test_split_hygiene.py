@@ -122,3 +122,35 @@ def test_calibration_data_of_one_class_only(fitted, blobs):
     x, y = blobs(200, seed=3)
     with pytest.raises(ValueError, match="of several classes"):
         fitted.calibrate((x[y == 1], y[y == 1]), kc.MaxAccuracyDrop(0.1))
+
+
+def test_what_was_validated_on_cannot_carry_a_promise(cascade, blobs):
+    held_out = blobs(200, seed=3)
+    cascade.fit(*blobs(200, seed=1), validation_data=held_out, verbose=0)
+    promise = kc.MaxAccuracyDrop(0.9, confidence=0.9)
+    with pytest.raises(ValueError, match="with the validation set"):
+        cascade.calibrate(held_out, promise)
+    cascade.calibrate(held_out, kc.MaxAccuracyDrop(0.9))
+    cascade.calibrate(held_out, promise, allow_training_data=True)
+    x, y = blobs(200, seed=5)
+    cascade.fit(x, y, validation_split=0.5, verbose=0)
+    with pytest.raises(ValueError, match="with the validation set"):
+        cascade.calibrate((x[100:], y[100:]), promise)
+
+
+def test_repeats_are_no_independent_examples(fitted, blobs):
+    x, y = blobs(100, seed=3)
+    x, y = np.tile(x, (4, 1)), np.tile(y, 4)
+    with pytest.raises(UserWarning, match="Only 25% of the 400"):
+        fitted.calibrate((x, y), kc.MaxAccuracyDrop(0.9, confidence=0.9))
+
+
+def test_a_threshold_set_on_the_gate_ends_the_calibration(fitted, blobs):
+    fitted.calibrate(
+        blobs(200, seed=3), kc.MaxDelegationRate(0.3, tolerance=0.3)
+    )
+    point = fitted.operating_point
+    fitted.gate.threshold = point.threshold + 0.01
+    assert fitted.operating_point is None
+    fitted.gate.threshold = point.threshold
+    assert fitted.operating_point == point

@@ -64,7 +64,7 @@ def test_traffic_in_training_is_a_sample_weight(dense_model, blobs):
     found = []
     for kwargs in (
         {"traffic": mix, "sample_weight": own},
-        {"sample_weight": mix.weights(y) * own},
+        {"sample_weight": mix.weights(y, own)},
     ):
         student.set_weights(first)
         cascade = kc.Cascade(teacher, student)
@@ -73,6 +73,22 @@ def test_traffic_in_training_is_a_sample_weight(dense_model, blobs):
         found.append(student.get_weights())
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_own_weights_count_within_a_class():
+    # Classes come as the mix says; in class 1 the second comes three times
+    # as often as the first.
+    mix = kc.TrafficMix({0: 0.5, 1: 0.5})
+    weights = mix.weights([0, 0, 1, 1], [1.0, 1.0, 2.0, 6.0])
+    np.testing.assert_allclose(weights, [1.0, 1.0, 0.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    "frequencies", [{-1: 0.5, 0: 0.5}, {0.7: 1.0}, {"cat": 1.0}]
+)
+def test_classes_are_whole_numbers(frequencies):
+    with pytest.raises(ValueError, match="integers >= 0"):
+        kc.TrafficMix(frequencies)
 
 
 def test_traffic_needs_labels_at_hand(cascade, blobs):

@@ -9,7 +9,8 @@ class AllOf(Objective):
     """The cheapest threshold that meets every one of several objectives.
 
     Each promise holds with its own confidence; all of them together with at
-    least `1 - Σ(1 - confidence)`.
+    least `1 - Σ(1 - confidence)`, which is this objective's `confidence`, or
+    `None` where that is nothing.
 
     Args:
         objectives: list of `Objective`s, at least one.
@@ -25,15 +26,16 @@ class AllOf(Objective):
 
     def __init__(self, objectives):
         super().__init__()
-        if not objectives or not all(
-            isinstance(one, Objective) for one in objectives
-        ):
+        given = objectives if isinstance(objectives, (list, tuple)) else ()
+        if not given or not all(isinstance(one, Objective) for one in given):
             raise ValueError(
                 "Expected a list of objectives, such as "
                 "`[MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)]`. "
                 f"Received: {objectives!r}."
             )
-        self.objectives = list(objectives)
+        self.objectives = []
+        for one in given:
+            self.objectives += getattr(one, "objectives", [one])
         errors = [o.error for o in self.objectives if o.confidence is not None]
         if errors and sum(errors) < 1:
             self.confidence = round(1 - sum(errors), 12)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy import stats
 
 from keras_cascade.calibration.exact_tests import most_allowed
 from keras_cascade.calibration.objective import Objective, check_number
@@ -56,11 +57,18 @@ class Budget(Objective):
             limit = self._most(evidence) / evidence.trials
         near = max(self.tolerance, 1.0 / evidence.trials)
         if limit - found > near + 1e-12:
+            around = [rates[index], rates[index + 1]]
+            what = "Attainable around it"
+            if self.confidence is not None:
+                what = "What can be promised around it"
+                around = [
+                    self._promisable(evidence, i) for i in (index, index + 1)
+                ]
             raise ValueError(
                 f"{self} cannot be met: too many examples share one score. "
                 f"Expected: a delegation rate within {near:.4f} below "
-                f"{limit:.4f}. Attainable around it: {rates[index]:.4f} and "
-                f"{rates[index + 1]:.4f}. Ask for one of these, or pass a "
+                f"{limit:.4f}. {what}: {around[0]:.4f} and "
+                f"{around[1]:.4f}. Ask for one of these, or pass a "
                 "larger `tolerance`."
             )
 
@@ -83,6 +91,17 @@ class Budget(Objective):
 
     def get_config(self):
         return {"tolerance": self.tolerance, **super().get_config()}
+
+    def _promisable(self, evidence, index):
+        """The lowest rate that the count of a candidate shows.
+
+        Clopper and Pearson's upper limit, rounded up to what is printed.
+        """
+        count, trials = int(evidence.delegated[index]), evidence.trials
+        if count == trials:
+            return 1.0
+        limit = stats.beta.ppf(1 - self.error, count + 1, trials - count)
+        return math.ceil(1e4 * limit) / 1e4
 
     def _most(self, evidence):
         limit = self.max_rate_for(evidence)

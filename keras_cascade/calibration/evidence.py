@@ -27,6 +27,8 @@ class Evidence:
         labels: optional int array `(examples,)`, the right classes. Defaults
             to `None`.
         seed: int, of the rejection. Defaults to `0`.
+        max_weight: float, the largest weight that deployment can have.
+            Defaults to `None`: the largest of `sample_weight`.
 
     Attributes:
         examples: `SortedExamples`.
@@ -38,7 +40,7 @@ class Evidence:
 
     def __init__(
         self, scores, student_correct, teacher_correct, sample_weight=None,
-        costs=None, labels=None, seed=0,
+        costs=None, labels=None, seed=0, max_weight=None,
     ):  # fmt: skip
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
@@ -57,6 +59,7 @@ class Evidence:
         weight = self.examples.weight
         self.effective_examples = float(len(self.examples))
         self._draw = None
+        self._max_weight = max_weight
         if weight is not None:
             self.effective_examples = effective_examples(weight)
             draw = np.random.default_rng(seed).random(len(weight))
@@ -77,7 +80,15 @@ class Evidence:
         if self._draw is None:
             return rows
         weight = self.examples.weight
-        return rows & (self._draw < weight / weight[rows].max())
+        largest = weight[rows].max()
+        if self._max_weight is not None:
+            if largest > self._max_weight:
+                raise ValueError(
+                    "Expected no weight above `max_weight`. Received: "
+                    f"{largest}, above {self._max_weight}."
+                )
+            largest = self._max_weight
+        return rows & (self._draw < weight / largest)
 
     @functools.cached_property
     def delegated(self):

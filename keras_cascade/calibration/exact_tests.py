@@ -69,7 +69,8 @@ def drop_shown(harmed, helped, trials, limit, error):
 
     Per example the drop is 1 where keeping harms (student wrong, teacher
     right), -1 where it helps (the reverse), else 0. With few expected events
-    (`trials * limit < 8`) the test ignores the helped and asks whether
+    (`trials * limit` below 8, or below 1.6 times the square of the normal
+    quantile of `error`) the test ignores the helped and asks whether
     `P(harmed) <= limit`, by the binomial law. With more it tests
     `P(harmed) - P(helped) <= limit` itself: shown where
 
@@ -79,7 +80,7 @@ def drop_shown(harmed, helped, trials, limit, error):
     the smallest c for which the exact multinomial probability of such counts
     is at most `error` whatever P(helped) is (an unconditional exact test for
     paired shares, in the manner of Barnard's). Which of the two is used
-    depends on `trials` and `limit` only, never on the counts.
+    depends on `trials`, `limit` and `error` only, never on the counts.
 
     Args:
         harmed: int array, events kept at each candidate.
@@ -91,7 +92,8 @@ def drop_shown(harmed, helped, trials, limit, error):
     Returns:
         Boolean array.
     """
-    if trials * limit < MIN_EXPECTED:
+    quantile = stats.norm.isf(error)
+    if trials * limit < max(MIN_EXPECTED, 1.6 * quantile**2):
         return harmed <= most_allowed(trials, limit, error)
     if limit >= 1:
         return np.ones(np.shape(harmed), dtype=bool)
@@ -145,9 +147,14 @@ def _false_claims(laws, trials, limit, width):
 
 def _laws(trials, limit, grid):
     """`(P(helped), counts, their chances)`, all but 1e-9 of the mass."""
-    shares = np.geomspace(0.25 / trials, (1 - limit) / 2, grid)
+    # Dense near both ends, where the counts are most uneven.
+    highest = (1 - limit) / 2
+    shares = np.union1d(
+        np.geomspace(0.25 / trials, highest, grid),
+        np.linspace(0.0, highest, 1 + grid // 4),
+    )
     laws = []
-    for share in (0.0, *shares.tolist()):
+    for share in shares.tolist():
         law = stats.binom(trials, share)
         counts = np.arange(law.ppf(5e-10), law.isf(5e-10) + 1)
         chance = law.pmf(counts)

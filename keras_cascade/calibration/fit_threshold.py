@@ -17,6 +17,7 @@ def fit_threshold(
     costs=None,
     labels=None,
     seed=0,
+    max_weight=None,
 ):
     """Finds the threshold that meets an objective on calibration examples.
 
@@ -31,12 +32,16 @@ def fit_threshold(
             meets all.
         sample_weight: optional float array `(examples,)`, non-negative: how
             often each example comes in deployment. A promise then rests on
-            examples drawn from them by rejection, fewer than there are.
-            Defaults to `None`.
+            examples drawn from them by rejection, fewer than there are, and
+            takes for granted that no weight in deployment is above
+            `max_weight`. Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
         labels: optional int array `(examples,)`, for
             `MinGroupAccuracy("class", ...)`. Defaults to `None`.
         seed: int, of the rejection. Defaults to `0`.
+        max_weight: float, the largest weight that can come. Rare examples
+            with large weights may be missing here: say so. Defaults to
+            `None`: the largest of `sample_weight`.
 
     Returns:
         `OperatingPoint`. Its threshold is exact in the scores' precision:
@@ -61,7 +66,7 @@ def fit_threshold(
     objective = as_objective(objective)
     evidence = Evidence(
         scores, student_correct, teacher_correct, sample_weight, costs,
-        labels, seed,
+        labels, seed, max_weight,
     )  # fmt: skip
     index = objective.choose(evidence)
     point = measure_threshold(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_cascade.calibration.operating_point import OperatingPoint
+from keras_cascade.evaluation.sorted_examples import checked_columns
 
 
 def measure_threshold(
@@ -42,9 +43,13 @@ def measure_threshold(
     >>> point.accuracy
     1.0
     """
-    scores = np.asarray(scores)
-    student = np.asarray(student_correct, dtype=bool)
-    teacher = np.asarray(teacher_correct, dtype=bool)
+    scores, student, teacher, sample_weight = checked_columns(
+        scores, student_correct, teacher_correct, sample_weight
+    )
+    if not np.isfinite(threshold):
+        raise ValueError(
+            f"Expected a finite threshold. Received: {threshold!r}."
+        )
     delegated = ~(scores >= np.asarray(threshold, dtype=scores.dtype))
 
     def share(values):

@@ -96,12 +96,30 @@ def accuracy_refusal(what, correct, trials, floor, error):
             f"{message}Expected: a teacher above {floor:.4f}. Ask for less, "
             "or train a better teacher."
         )
-    spread = stats.norm.isf(error) ** 2 * floor * (1 - floor)
-    needed = max(
-        math.ceil(spread / (found - floor) ** 2),
-        math.ceil(math.log(error) / math.log(floor)),
-    )
+    needed = _examples_needed(found, floor, error)
     return (
         f"{message}Expected: about {needed} examples, for a teacher this "
         "good. Collect more, or ask for less accuracy or confidence."
     )
+
+
+def _examples_needed(accuracy, floor, error):
+    """From how many examples on such an accuracy shows the floor."""
+
+    def shown(trials):
+        # Counts are whole: one fewer, so that a few more examples are enough
+        # as well.
+        right = math.floor(accuracy * trials) - 1
+        return right >= least_needed(trials, floor, error)
+
+    high = 1
+    while not shown(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if shown(middle):
+            high = middle
+        else:
+            low = middle
+    return high

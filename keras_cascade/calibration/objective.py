@@ -5,6 +5,9 @@ import numbers
 
 import numpy as np
 
+#: Rarer than one in a million cannot be told by any calibration set.
+MIN_ERROR = 1e-6
+
 
 class Objective:
     """What a threshold must achieve.
@@ -13,7 +16,10 @@ class Objective:
     calibration examples and promises nothing about new ones. With
     `confidence=0.95` it is a promise about new examples of the same kind:
     calibration draws for which the chosen threshold breaks it come with a
-    probability of at most 0.05, whatever the models and the data.
+    probability of at most 0.05, whatever the models. It takes for granted
+    that the examples were drawn independently, that nothing was chosen on
+    them before, and, with weights, that no weight in deployment is above the
+    largest one seen.
 
     A subclass implements `meets(evidence)` and `refusal(evidence)`.
 
@@ -27,10 +33,11 @@ class Objective:
     def __init__(self, confidence=None):
         if confidence is not None:
             confidence = check_number("confidence", confidence, 0.0, 1.0)
-            if not 0.0 < confidence < 1.0:
+            if not MIN_ERROR <= 1.0 - confidence < 1.0:
                 raise ValueError(
-                    "Expected `confidence` between 0 and 1, such as 0.95, or "
-                    f"None. Received: {confidence!r}."
+                    "Expected `confidence` above 0 and at most "
+                    f"{1 - MIN_ERROR}, such as 0.95, or None. Received: "
+                    f"{confidence!r}."
                 )
         self.confidence = confidence
 

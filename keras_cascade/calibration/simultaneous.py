@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_cascade.calibration.evidence import Evidence
 from keras_cascade.calibration.exact_tests import most_allowed
+from keras_cascade.calibration.objective import Objective
 
 #: Shares that a bound can take: so many steps from 1e-4 to 1.
 STEPS = 60
@@ -48,7 +49,8 @@ class SimultaneousBounds:
         self, scores, student_correct, teacher_correct, sample_weight=None,
         confidence=0.95, seed=0,
     ):  # fmt: skip
-        self.confidence = confidence
+        # An objective checks its confidence.
+        self.confidence = Objective(confidence).confidence
         self._evidence = Evidence(
             scores, student_correct, teacher_correct, sample_weight, seed=seed
         )

@@ -55,6 +55,16 @@ class Fingerprint:
             return 0.0
         return float(np.isin(mine, other.hashes).mean())
 
+    def distinct_share(self):
+        """Share of the examples that are no repeats, estimated, in (0, 1]."""
+        if not self.examples:
+            return 1.0
+        distinct = self.hashes.size
+        if distinct == SKETCH_SIZE:
+            # The k smallest of n uniform hashes end near k / n.
+            distinct = SKETCH_SIZE * (_END / (int(self.hashes[-1]) + 1))
+        return min(1.0, distinct / self.examples)
+
     def hexdigest(self):
         """SHA-256 of the sketch: equal for equal sets of examples."""
         return hashlib.sha256(self.hashes.tobytes()).hexdigest()

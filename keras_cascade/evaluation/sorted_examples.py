@@ -32,7 +32,7 @@ class SortedExamples:
     def __init__(
         self, scores, student_correct, teacher_correct, sample_weight=None
     ):
-        scores, student, teacher, weight = _checked(
+        scores, student, teacher, weight = checked_columns(
             scores, student_correct, teacher_correct, sample_weight
         )
         self.order = np.argsort(scores, kind="stable")
@@ -88,7 +88,21 @@ def _candidates(distinct):
     )
 
 
-def _checked(scores, student_correct, teacher_correct, sample_weight):
+def checked_columns(
+    scores, student_correct, teacher_correct, sample_weight=None
+):
+    """The columns as arrays, or one clear error.
+
+    Args:
+        scores: float array `(examples,)`; other numbers become float64, so
+            that a threshold between two of them exists.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: optional float array `(examples,)`. Defaults to `None`.
+
+    Returns:
+        Tuple of four arrays, the last `None` without weights.
+    """
     scores = np.asarray(scores)
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype("float64")
@@ -117,7 +131,7 @@ def _checked(scores, student_correct, teacher_correct, sample_weight):
     student = _booleans("student_correct", student)
     teacher = _booleans("teacher_correct", teacher)
     if weight is not None and not (
-        np.isfinite(weight).all() and weight.min() >= 0 < weight.sum()
+        np.isfinite(weight.sum()) and weight.min() >= 0 < weight.sum()
     ):
         raise ValueError(
             "Expected sample_weight to be non-negative, finite and not all "

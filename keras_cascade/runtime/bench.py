@@ -115,9 +115,7 @@ def main(import_seconds=None):
     with np.load(a.inputs, allow_pickle=False) as file:
         inputs = dict(file)
     bundle = Bundle.load(a.bundle)
-    found = measure(
-        a.part, bundle, inputs, a.batches, a.threads, a.runs, a.url
-    )
+    found = measure(a.part, bundle, inputs, a.batches, a.threads, a.runs, a.url)
     print(json.dumps({"import_seconds": import_seconds, **found}))
 
 

@@ -1,5 +1,7 @@
 """Promises against slow loops over every threshold with SciPy's own tests."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -155,8 +157,13 @@ def test_an_accuracy_that_cannot_be_promised_names_what_can():
         )
     lower = stats.binomtest(95, 100, alternative="greater").proportion_ci(0.95)
     assert f"at least {lower.low:.4f}" in str(caught.value)
-    needed = stats.norm.isf(0.05) ** 2 * 0.93 * 0.07 / 0.02**2
-    assert f"about {int(np.ceil(needed))} examples" in str(caught.value)
+    needed = int(re.search(r"about (\d+) examples", str(caught.value))[1])
+    for count in range(needed, needed + 60):
+        right = int(0.95 * count + 1e-9)
+        assert stats.binomtest(right, count, 0.93, "greater").pvalue <= ERROR
+    fewer = needed - needed // 5
+    right = int(0.95 * fewer)
+    assert stats.binomtest(right, fewer, 0.93, "greater").pvalue > ERROR
     with pytest.raises(ValueError, match=r"a teacher above 0\.9600"):
         fit_threshold(
             scores, teacher, teacher, MinAccuracy(0.96, confidence=0.95)
@@ -337,8 +344,58 @@ def test_tied_scores_refuse_a_promised_rate_that_does_not_exist():
     scores = np.repeat([0.1, 0.9], [300, 700])
     right = np.ones(1000, bool)
     objective = MaxDelegationRate(0.6, confidence=0.95)
-    with pytest.raises(ValueError, match=r"0\.3000 and 1\.0000"):
+    # Clopper and Pearson: 300 of 1000 show a rate of at most 0.3248.
+    upper = stats.binomtest(300, 1000, alternative="less").proportion_ci(0.95)
+    assert 0.3247 < upper.high <= 0.3248
+    with pytest.raises(ValueError, match=r"0\.3248 and 1\.0000"):
         fit_threshold(scores, right, right, objective)
+    point = fit_threshold(
+        scores, right, right, MaxDelegationRate(0.3248, confidence=0.95)
+    )
+    assert point.delegation_rate == 0.3
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.999, 0.9999])
+def test_enough_examples_stay_enough(confidence):
+    # From the number on that makes it possible, nothing harmed is promised.
+    needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-0.01)))
+    objective = MaxAccuracyDrop(0.01, confidence=confidence)
+    for n in (*range(needed, needed + 900, 50), 3000):
+        right = np.ones(n, bool)
+        point = fit_threshold(np.arange(float(n)), right, right, objective)
+        assert point.delegation_rate == 0.0
+
+
+def test_whole_numbers_and_half_precision_are_scores():
+    student, teacher = [0, 0, 1, 1], [1, 1, 1, 1]
+    for dtype in ("int64", "uint8", "int8", "float16"):
+        point = fit_threshold(
+            np.array([0, 1, 2, 3], dtype), student, teacher, MinAccuracy(0.75)
+        )
+        assert point.threshold == 0.5
+        assert (point.delegation_rate, point.accuracy) == (0.25, 0.75)
+
+
+def test_objectives_inside_objectives():
+    drop = MaxAccuracyDrop(0.1, confidence=0.5)
+    rate = MaxDelegationRate(0.9, confidence=0.6)
+    both = AllOf([AllOf([drop, rate]), MinAccuracy(0.5, confidence=0.95)])
+    assert len(both.objectives) == 3
+    assert both.confidence == pytest.approx(0.05)  # 1 - 0.5 - 0.4 - 0.05
+    assert AllOf([drop, MinAccuracy(0.5, confidence=0.5)]).confidence is None
+    with pytest.raises(ValueError, match="Expected a list of objectives"):
+        AllOf(drop)
+
+
+def test_the_largest_weight_that_can_come():
+    # No row with the weight 10 was drawn: a tenth of the others may be kept.
+    case = population(4000)
+    objective = MinAccuracy(0.7, confidence=0.95)
+    weight = np.ones(4000)
+    point = fit_threshold(*case, objective, weight, max_weight=10.0)
+    assert point.effective_examples == pytest.approx(400, abs=80)
+    with pytest.raises(ValueError, match="no weight above `max_weight`"):
+        fit_threshold(*case, objective, weight, max_weight=0.5)
 
 
 def test_no_rate_can_be_promised_to_be_nothing():

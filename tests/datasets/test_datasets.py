@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import keras_cascade as kc
-from keras_cascade.datasets import sources
+from keras_cascade.datasets import fingerprint, sources
 
 
 def arrays(part):
@@ -234,3 +234,14 @@ def test_bad_folders_and_csv(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         kc.datasets.load(f"dir:{tmp_path / 'images'}")
+
+
+def test_distinct_share_of_a_full_sketch(monkeypatch):
+    # 3000 examples, each twice, in a sketch of 1000 hashes: about a half,
+    # with a standard error of about 1 / sqrt(1000) = 3 % of it.
+    monkeypatch.setattr(fingerprint, "SKETCH_SIZE", 1000)
+    seen = fingerprint.Fingerprint()
+    x = np.random.default_rng(0).random((3000, 2))
+    seen.update(np.concatenate([x, x]))
+    assert seen.distinct_share() == pytest.approx(0.5, rel=0.1)
+    assert fingerprint.Fingerprint().distinct_share() == 1.0
