@@ -11,7 +11,7 @@ NORMAL = 1.6449  # the normal law's 0.95 quantile
 MAX_RATE = 0.3
 MAX_DROP = 0.03
 ACCURACY_BELOW_TEACHER = 0.04
-GROUP_BELOW_TEACHER = {"synthetic": 0.1, "real": 0.05}
+GROUP_BELOW_TEACHER = {"synthetic": 0.1, "real": 0.06}
 COSTS = Costs(0.1, 1.0, "teacher passes", "given")
 
 
