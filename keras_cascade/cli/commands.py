@@ -188,17 +188,25 @@ def export(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an existing bundle")
     ] = False,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="float16, dynamic or int8; or, trained on: qat, prune, "
+            "cluster, prune+qat or cluster+qat [default: float32]"
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ):
     """Write the bundle, verified in LiteRT on the calibration split.
 
     Example: keras-cascade export cascade.keras --data digits --output bundle
+    --quantization int8
     """
     from keras_cascade.cli import work
     from keras_cascade.cli.console import show
 
-    result = work.export(cascade, data, output, overwrite, seed)
+    result = work.export(cascade, data, output, overwrite, quantization, seed)
     show(result, as_json, f"bundle {output}")
 
 

@@ -25,6 +25,7 @@ from keras_cascade.cli.training import (
     train_cascade,
     train_teacher,
 )
+from keras_cascade.export.quantization import TRAINING, checked_quantization
 
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
@@ -92,15 +93,20 @@ def evaluate(cascade_file, spec, seed):
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
-def export(cascade_file, spec, output, overwrite, seed):
+def export(cascade_file, spec, output, overwrite, quantization, seed):
     """Exports a saved cascade. Returns what was verified."""
+    quantization = checked_quantization(quantization)
     cascade = load_cascade(cascade_file)
     splits = datasets.load(spec, seed)
+    data = batched(splits)
+    trains = quantization in TRAINING
     bundle = cascade.export(
         output,
-        calibration_data=batched(splits)["calibration"],
+        calibration_data=data["calibration"],
         class_names=splits.class_names,
         overwrite=overwrite,
+        quantization=quantization,
+        training_data=data["train"] if trains else None,
     )
     point = bundle.operating_point()
     return {

@@ -1,6 +1,5 @@
 """Writes a bundle: converts, runs, compares, measures, then moves it."""
 
-import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -18,21 +17,19 @@ from keras_cascade.bundle.manifest import (
     VERSION,
     write_manifest,
 )
-from keras_cascade.calibration import (
-    calibrate,
-    measure_threshold,
-    objective_from_description,
-)
 from keras_cascade.calibration.promises import promise_sentence
-from keras_cascade.datasets import batches as data_batches
-from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.export.artifact import read_twice, write_fitted
+from keras_cascade.export.quantization import (
+    FLOAT32,
+    checked_quantization,
+    described,
+)
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT, Signature
-from keras_cascade.export.student_export import convert
+from keras_cascade.export.student_export import convert_student
 from keras_cascade.export.teacher_export import export_teacher
-from keras_cascade.export.verification import check_teacher, compare
+from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.version import __version__
 
 STUDENT_FILE = "student.tflite"
@@ -51,14 +48,17 @@ def export_bundle(
     batch_size=256,
     overwrite=False,
     allow_training_data=False,
+    quantization=None,
+    training_data=None,
+    optimization=None,
 ):
     """Writes the bundle of a cascade, verified on the files that ship.
 
     The student and its gate become one TFLite file, which LiteRT runs over
     the calibration data before this returns. Its decisions are compared with
     Keras, and the cascade's objective is fitted again on the file's own
-    scores: where that changes a decision, the file is converted once more
-    with the new threshold. What the manifest states was measured on the file.
+    scores: where that changes a decision, the file gets the new threshold
+    and is run again. What the manifest states was measured on the file.
 
     Args:
         cascade: `Cascade`.
@@ -72,6 +72,15 @@ def export_bundle(
         allow_training_data: bool. Accepts examples that the student was
             trained on, and with them numbers that are too good. Defaults to
             `False`.
+        quantization: how the student is stored: `None` (float32),
+            `"float16"`, `"dynamic"` (weights of 8 bits) or `"int8"`
+            (activations too; their ranges are measured on the calibration
+            inputs); or one that trains the student on: `"qat"`, `"prune"`,
+            `"cluster"`, `"prune+qat"`, `"cluster+qat"`. Inputs, outputs and
+            the gate stay as they are. Defaults to `None`.
+        training_data: labelled examples, for a quantization that trains.
+        optimization: dict of options for
+            `keras_cascade.export.optimization.optimize_student`.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -82,6 +91,7 @@ def export_bundle(
             objective on the file that ships.
     """
     _check_backend()
+    quantization = checked_quantization(quantization)
     cascade.gate.check_ready()
     if calibration_data is None:
         raise ValueError(
@@ -89,41 +99,22 @@ def export_bundle(
             "returns. Expected: `calibration_data`, or a cascade that was "
             "calibrated in this process. Received neither."
         )
-    x, y, weight, first = _unpacked(calibration_data)
+    data, first = read_twice(calibration_data)
     cascade.prepare(first[0])
     class_names = _checked_names(class_names, cascade.classes)
     signature = Signature(first[0])
-    two_stages = cascade.two_stage_pass()
-    student_with_gate = two_stages.student_with_gate
-    ask_teacher = two_stages.ask_teacher
-
-    def compared(file):
-        return compare(
-            StudentInterpreter(file),
-            two_stages.run_student,
-            ask_teacher,
-            checked_batches(x, y, weight, batch_size, classes=cascade.classes),
-            signature,
-            cascade.record.traffic,
-        )
-
     with new_folder(filepath, overwrite) as folder:
-        file = folder / STUDENT_FILE
-        file.write_bytes(convert(student_with_gate, signature))
-        comparison = compared(file)
-        if not allow_training_data:
-            cascade.record.refuse(
-                comparison.judged.examples, "training", "gate"
-            )
-        point = _operating_point(cascade, comparison.judged)
-        if point.threshold != cascade.threshold:
-            with _threshold_of(cascade, point.threshold):
-                file.write_bytes(convert(student_with_gate, signature))
-                comparison = compared(file)
+        student_file = convert_student(
+            cascade, first[0], quantization, data, training_data, optimization
+        )
+        point, comparison = write_fitted(
+            cascade, student_file, folder / STUDENT_FILE, data, signature,
+            batch_size, quantization, allow_training_data,
+        )  # fmt: skip
         export_teacher(cascade, folder / TEACHER_FOLDER, signature)
         check_teacher(
             SavedModelTeacher(folder / TEACHER_FOLDER),
-            ask_teacher,
+            cascade.two_stage_pass().ask_teacher,
             first[0],
             signature,
         )
@@ -131,6 +122,12 @@ def export_bundle(
             Path(filepath).name, folder, cascade, class_names, signature,
             point, comparison,
         )  # fmt: skip
+        manifest["student"] |= described(student_file, quantization)
+        if quantization != FLOAT32:
+            whole = convert_student(cascade, first[0])
+            manifest["verification"]["size_over_float32"] = manifest["student"][
+                "bytes"
+            ] / len(whole.convert(point.threshold))
         card = folder / CARD_FILE
         card.write_text(model_card(manifest), encoding="utf-8")
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
@@ -164,19 +161,6 @@ def _check_backend():
         )
 
 
-def _unpacked(data):
-    x, y, weight = data_batches.arrays_or_batches(data)
-    if hasattr(x, "__next__"):
-        raise ValueError(
-            "Expected calibration data that can be read twice: arrays, a "
-            "`tf.data.Dataset` or a `PyDataset`. Received a generator."
-        )
-    first = next(data_batches.iterate_batches(x, y, weight), None)
-    if first is None:
-        raise ValueError("Expected at least one calibration example.")
-    return x, y, weight, first
-
-
 def _checked_names(class_names, classes):
     if class_names is None:
         return [str(number) for number in range(classes)]
@@ -187,47 +171,6 @@ def _checked_names(class_names, classes):
             f"{len(names)}."
         )
     return names
-
-
-def _operating_point(cascade, judged):
-    """The cascade's objective, met again on the file's own scores.
-
-    Where that decides as the cascade's threshold does, the threshold stays.
-    A threshold that was set by hand is measured only.
-    """
-    calibrated = cascade.operating_point
-    here = measure_threshold(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
-        cascade.threshold,
-        sample_weight=judged.sample_weight,
-        costs=cascade.costs,
-    )
-    if calibrated is None:
-        return here
-    fitted = calibrate(
-        judged,
-        objective_from_description(calibrated.objective),
-        cascade.costs,
-        cascade.record.traffic,
-        cascade.record.seed,
-    )
-    # Thresholds are nested: the same rate is the same set of examples.
-    if fitted.delegation_rate == here.delegation_rate:
-        return dataclasses.replace(fitted, threshold=here.threshold)
-    return fitted
-
-
-@contextlib.contextmanager
-def _threshold_of(cascade, threshold):
-    """Another threshold for the length of a block."""
-    before = cascade.gate.threshold
-    cascade.gate.threshold = threshold
-    try:
-        yield
-    finally:
-        cascade.gate.threshold = before
 
 
 def _manifest(name, folder, cascade, class_names, signature, point, comparison):
@@ -249,7 +192,6 @@ def _manifest(name, folder, cascade, class_names, signature, point, comparison):
             "file": STUDENT_FILE,
             "sha256": hash_file(student),
             "bytes": student.stat().st_size,
-            "quantization": "float32",
         },
         "teacher": {
             "path": TEACHER_FOLDER,
@@ -281,7 +223,7 @@ def _manifest(name, folder, cascade, class_names, signature, point, comparison):
                 comparison.judged.sample_weight,
             ),
         },
-        "verification": comparison.describe(),
+        "verification": comparison.describe(point.threshold),
         "costs": dataclasses.asdict(costs),
         "versions": {
             "keras-cascade": __version__,

@@ -32,8 +32,8 @@ class Signature:
             name: {
                 "name": name,
                 "shape": [None, *array.shape[1:]],
-                "dtype": str(array.dtype),
-                "range": [float(array.min()), float(array.max())],
+                "dtype": str(array.dtype) if _is_number(array) else "string",
+                "range": _range(array),
             }
             for name, array in self.named(inputs).items()
         }
@@ -45,11 +45,10 @@ class Signature:
     def widen(self, inputs):
         """Takes more inputs into the value ranges."""
         for name, array in self.named(inputs).items():
-            low, high = self._specs[name]["range"]
-            self._specs[name]["range"] = [
-                min(low, float(array.min())),
-                max(high, float(array.max())),
-            ]
+            if _is_number(array):
+                low, high = self._specs[name]["range"]
+                least, most = _range(array)
+                self._specs[name]["range"] = [min(low, least), max(high, most)]
 
     def describe(self):
         """List of names, shapes, types and ranges, as in the manifest."""
@@ -60,7 +59,8 @@ class Signature:
 
         Args:
             folder: path to write to.
-            model: built `keras.Model`.
+            model: built `keras.Model`, or another function of inputs and
+                `training`.
             outputs: function from what the model returns to a dict of named
                 outputs.
             tracked: list of the user's own models in it, whose lookup tables
@@ -83,3 +83,14 @@ class Signature:
             input_signature=[specs if self.is_dict else specs[SINGLE_INPUT]],
         )
         archive.write_out(str(folder), verbose=False)
+
+
+def _is_number(array):
+    return array.dtype.kind in "biuf"
+
+
+def _range(array):
+    """Least and greatest value; `None` of strings."""
+    if not _is_number(array):
+        return None
+    return [float(array.min()), float(array.max())]

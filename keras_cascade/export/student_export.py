@@ -1,78 +1,154 @@
 """Student and gate as one TFLite file with built-in operations only."""
 
-import re
+import os
 import tempfile
 from pathlib import Path
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.export.artifact import read_twice, write_fitted
+from keras_cascade.export.optimized_export import optimized_student
+from keras_cascade.export.quantization import (
+    FLOAT32,
+    TRAINING,
+    checked_quantization,
+    representative_inputs,
+)
 from keras_cascade.export.signature import Signature
-from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.export.student_file import StudentFile
 
 
-def export_student(cascade, filepath, example_inputs=None):
-    """Writes the student and its gate as one float32 TFLite file.
+def export_student(
+    cascade,
+    filepath,
+    example_inputs=None,
+    quantization=None,
+    calibration_data=None,
+    batch_size=256,
+    allow_training_data=False,
+    training_data=None,
+    optimization=None,
+):
+    """Writes the student and its gate as one TFLite file.
 
     The file has the signature `serving_default` with the outputs
-    `probabilities`, `score` and `delegate`, and takes any batch size.
+    `probabilities`, `score` and `delegate`, and takes any batch size. With
+    calibration data it is run before this returns, compared with Keras, and
+    its threshold fitted on its own scores.
 
     Args:
         cascade: `Cascade` with a built student.
-        filepath: path that ends in `.tflite`.
+        filepath: path that ends in `.tflite`. A file there is replaced.
         example_inputs: a batch of inputs; gives names, shapes and types.
             Defaults to inputs that the cascade has seen in this process,
-            when the cascade calls this.
+            when the cascade calls this, or the first of `calibration_data`.
+        quantization: `None` (float32), `"float16"`, `"dynamic"` (weights of
+            8 bits) or `"int8"` (activations too; inputs and outputs stay
+            float); or one that trains the student on: `"qat"`, `"prune"`,
+            `"cluster"`, `"prune+qat"`, `"cluster+qat"`. The gate computes in
+            float32. Defaults to `None`.
+        calibration_data: held-out labelled examples, as `Cascade.calibrate`
+            takes. Defaults, with a quantization, to what `calibrate` was
+            given in this process.
+        batch_size: int, with arrays. Defaults to `256`.
+        allow_training_data: bool. Accepts calibration data that the student
+            was trained on. Defaults to `False`.
+        training_data: labelled examples, for a quantization that trains.
+        optimization: dict of options for
+            `keras_cascade.export.optimization.optimize_student`.
 
     Returns:
         `Signature` of the file.
 
     Raises:
-        ExportError: the student needs operations that TFLite lacks.
+        ExportError: the student needs operations that TFLite lacks, or the
+            file does not answer as Keras does.
+        ValueError: a quantized student without the data to fit its threshold
+            on, or no threshold meets the objective on the file.
     """
+    quantization = checked_quantization(quantization)
     filepath = Path(filepath)
     if filepath.suffix != ".tflite":
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
     cascade.gate.check_ready()
+    if calibration_data is None and quantization != FLOAT32:
+        calibration_data = cascade.record.calibration_data
+    data = None
+    if calibration_data is not None:
+        data, first = read_twice(calibration_data)
+        cascade.prepare(first[0])
+        example_inputs = first[0] if example_inputs is None else example_inputs
+    _check_given(cascade, quantization, data)
     if example_inputs is None:
         raise ValueError(
             "Expected `example_inputs`, a batch of inputs: they give names, "
             "shapes and types, and this cascade has seen none yet."
         )
     signature = Signature(example_inputs)
-    model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
-    model(example_inputs)
-    filepath.write_bytes(convert(model, signature))
+    student_file = convert_student(
+        cascade, example_inputs, quantization, data, training_data,
+        optimization,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(
+        prefix=f".{filepath.name}-", dir=filepath.parent
+    ) as folder:
+        part = Path(folder, filepath.name)
+        if data is None:
+            part.write_bytes(student_file.convert(cascade.threshold))
+        else:
+            write_fitted(
+                cascade, student_file, part, data, signature, batch_size,
+                quantization, allow_training_data,
+            )  # fmt: skip
+        os.replace(part, filepath)
     return signature
 
 
-def convert(student_with_gate, signature):
-    """TFLite bytes of a `StudentWithGate`."""
-    import tensorflow as tf
+def convert_student(
+    cascade,
+    example_inputs,
+    quantization=FLOAT32,
+    data=None,
+    training_data=None,
+    optimization=None,
+):
+    """A cascade's student and gate, ready to be written.
 
-    def shipped(outputs):
-        return {name: outputs[name] for name in OUTPUTS}
+    Args:
+        cascade: prepared `Cascade`.
+        example_inputs: a batch of inputs.
+        quantization: str. Defaults to `"float32"`.
+        data: `(x, y, sample_weight)` that can be read twice. Only `"int8"`
+            looks at it, for the ranges of activations. Defaults to `None`.
+        training_data: of `export_student`.
+        optimization: of `export_student`.
 
-    with tempfile.TemporaryDirectory() as folder:
-        signature.write_saved_model(
-            folder, student_with_gate, shipped, [student_with_gate.student]
+    Returns:
+        `StudentFile`, or another with `convert(threshold)`.
+    """
+    if quantization in TRAINING:
+        return optimized_student(
+            cascade, example_inputs, quantization, training_data, optimization
         )
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        # The default lets in operations that no current interpreter runs.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            return converter.convert()
-        except Exception as error:
-            raise ExportError(_explained(error)) from error
+    return StudentFile(
+        cascade.two_stage_pass().student_with_gate,
+        example_inputs,
+        quantization,
+        representative_inputs(data) if quantization == "int8" else (),
+    )
 
 
-def _explained(error):
-    text = str(error)
-    names = set(re.findall(r"(?:Select ops|Custom ops): ([^\n]+)", text))
-    names |= set(re.findall(r"op: 'tf\.(\w+)'", text))
-    what = ", ".join(sorted(names)) or text.strip().splitlines()[-1][:300]
-    return (
-        "The student cannot be converted to TFLite's built-in operations. "
-        f"Not built in: {what}. Replace the layers that use them."
+def _check_given(cascade, quantization, data):
+    if data is not None or quantization == FLOAT32:
+        return
+    if quantization == "int8":
+        why = "the ranges of an int8 student's activations are measured on it"
+    elif cascade.operating_point is not None:
+        why = "a quantized student's threshold is fitted on its own scores"
+    else:
+        return
+    raise ValueError(
+        f"Expected `calibration_data` for quantization='{quantization}': "
+        f"{why}. Received none, and the cascade was not calibrated in this "
+        "process. Pass held-out labelled examples."
     )

@@ -49,19 +49,32 @@ class StudentWithGate(keras.Model):
         outputs, features = self._features.student(
             inputs, self.gate.student_layers, training
         )
+        answer = self.answer(outputs, features)
+        if self.keep_outputs:
+            answer["student_outputs"] = as_float(outputs)
+            if features:
+                answer["features"] = features
+        return answer
+
+    def answer(self, outputs, features=None):
+        """Everything that comes after the student.
+
+        Args:
+            outputs: float tensor `(batch, outputs)`, of the student.
+            features: dict of student layer name to output, where the gate
+                names layers. Defaults to `None`.
+
+        Returns:
+            Dict of `logits`, `probabilities`, `score` and `delegate`.
+        """
         outputs = as_float(outputs)
         score = self.gate(outputs, features=features or None)
         logits = self.gate.class_logits(
             outputs, self.classes or outputs.shape[-1]
         )
-        answer = {
+        return {
             "logits": logits,
             "probabilities": ops.softmax(logits, axis=-1),
             "score": score,
             "delegate": self.gate.delegate(score),
         }
-        if self.keep_outputs:
-            answer["student_outputs"] = outputs
-            if features:
-                answer["features"] = features
-        return answer

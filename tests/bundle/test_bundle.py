@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.bundle import Bundle, BundleError, new_folder
+from keras_cascade.bundle import Bundle, BundleError, new_folder, writing
+from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import check_manifest, write_manifest
 
 
@@ -212,6 +213,110 @@ def test_an_existing_bundle_is_kept_unless_told(copied):
         (work / "new").write_text("x")
     assert [p.name for p in copied.iterdir()] == ["new"]
     assert [p.name for p in copied.parent.iterdir()] == ["copy"]
+
+
+def bundle_like(folder, content):
+    """What may be replaced, and can be told from another."""
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text('{"format": "keras_cascade.bundle"}')
+    (folder / "content").write_text(content)
+
+
+def content_of(folder):
+    return (folder / "content").read_text()
+
+
+def test_exchange_swaps_what_two_paths_name(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    bundle_like(one, "1")
+    bundle_like(other, "2")
+    assert exchange(one, other)
+    assert (content_of(one), content_of(other)) == ("2", "1")
+    with pytest.raises(FileNotFoundError):
+        exchange(one, tmp_path / "nothing")
+    assert content_of(one) == "2"
+
+
+# A process that is killed at any system call: the calls that change what a
+# path names are stopped before and after each.
+STEPS = ("rename", "exchange")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_while_replacing_leaves_the_old_or_the_new(
+    tmp_path, step, moment
+):
+    bundle_like(tmp_path / "b", "old")
+    code = f"""
+import os, pathlib, signal
+from keras_cascade.bundle import new_folder, writing
+
+def dying(function):
+    def run(*args):
+        if {moment!r} == "after":
+            function(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run
+
+writing.exchange = dying(writing.exchange)
+pathlib.Path.rename = dying(pathlib.Path.rename)
+path = pathlib.Path({str(tmp_path / "b")!r})
+if {step!r} == "rename":
+    path = path.with_name("c")  # nothing is there yet
+with new_folder(path, overwrite=True) as work:
+    (work / "manifest.json").write_text('{{"format": "keras_cascade.bundle"}}')
+    (work / "content").write_text("new")
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -9
+    new = moment == "after"
+    if step == "exchange":
+        assert content_of(tmp_path / "b") == ("new" if new else "old")
+    else:
+        assert (tmp_path / "c").exists() == new
+        assert content_of(tmp_path / "b") == "old"
+
+
+def test_a_system_without_exchange(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "exchange", lambda *_: False)
+    target = tmp_path / "b"
+    bundle_like(target, "old")
+    with new_folder(target, overwrite=True) as work:
+        bundle_like(work, "new")
+    assert content_of(target) == "new"
+    assert list(tmp_path.iterdir()) == [target]
+    # Killed between its two renames, before and after the second.
+    target.rename(tmp_path / ".b.replaced")
+    with pytest.raises(BundleError, match="exists already"), new_folder(target):
+        pass
+    assert content_of(target) == "new"
+    bundle_like(tmp_path / ".b.replaced", "old")
+    with pytest.raises(BundleError, match="exists already"), new_folder(target):
+        pass
+    assert list(tmp_path.iterdir()) == [target]
+    assert content_of(target) == "new"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """And nothing else: not what is being written, nor the user's own."""
+    target = tmp_path / "b"
+    left, mine = tmp_path / ".b-12345678.unfinished", tmp_path / ".b-backup"
+    for folder in (left, mine):
+        bundle_like(folder, "x")
+        os.utime(folder, (0, 0))
+    fresh = tmp_path / ".b-87654321.unfinished"
+    fresh.mkdir()
+    with new_folder(target) as work:
+        bundle_like(work, "1")
+        assert not left.exists()
+        os.utime(work, (0, 0))
+        with new_folder(tmp_path / "b", overwrite=True) as other:
+            bundle_like(other, "2")
+        assert work.exists()
+        shutil.rmtree(target)
+    assert content_of(target) == "1"
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, mine, target])
 
 
 @pytest.mark.parametrize("content", [None, "{}", "[]", "{"])

@@ -65,3 +65,15 @@ def test_bad_options(run, points, saved, options, message):  # noqa: F811
     with pytest.raises(ValueError, match=message):
         run("calibrate", saved, "--data", points, *options)
     assert saved.read_bytes() == before
+
+
+def test_a_quantized_export(run, points, saved, tmp_path):  # noqa: F811
+    run("calibrate", saved, "--data", points, "--objective", "min_accuracy=0")
+    output = tmp_path / "bundle"
+    asked = ("export", saved, "--data", points, "--output", output)
+    with pytest.raises(ValueError, match="int4"):
+        run(*asked, "--quantization", "int4")
+    assert not output.exists()
+    run(*asked, "--quantization", "dynamic")
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["student"]["quantization"] == "dynamic"

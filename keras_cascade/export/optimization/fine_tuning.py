@@ -1,0 +1,156 @@
+"""In the child: trains a rebuilt student by its distillation policy."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_cascade.tensor_ops import weighted_mean
+
+
+@dataclasses.dataclass
+class Examples:
+    """Training examples with the teacher's logits.
+
+    Attributes:
+        inputs: list of arrays, one an input of the student.
+        labels: int32 array `(examples,)`.
+        teacher_logits: float32 array `(examples, classes)`.
+        sample_weight: float32 array `(examples,)`, or `None`.
+    """
+
+    inputs: list
+    labels: np.ndarray
+    teacher_logits: np.ndarray
+    sample_weight: np.ndarray | None
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batch(self, rows):
+        """`(inputs, labels, teacher logits, weights)` of some rows."""
+        import tensorflow as tf
+
+        tensors = [
+            tf.convert_to_tensor(array[rows])
+            for array in (*self.inputs, self.labels, self.teacher_logits)
+        ]
+        weight = self.sample_weight
+        weight = None if weight is None else tf.convert_to_tensor(weight[rows])
+        return tensors[:-2], tensors[-2], tensors[-1], weight
+
+
+class FineTuning:
+    """Fine-tunes models by one policy on the same examples.
+
+    Args:
+        policy: `DistillationPolicy`.
+        examples: `Examples`.
+        epochs: int.
+        batch_size: int.
+        learning_rate: float, of Adam.
+        seed: int, of the order of the examples.
+    """
+
+    def __init__(
+        self, policy, examples, epochs, batch_size, learning_rate, seed
+    ):
+        self.policy = policy
+        self.examples = examples
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    @property
+    def steps(self):
+        """Optimizer steps of one training."""
+        return self.epochs * -(-len(self.examples) // self.batch_size)
+
+    def loss(self, model, batch, training):
+        """`(loss, summed weight)` of a batch, as the cascade computes it."""
+        import tensorflow as tf
+
+        inputs, labels, teacher_logits, sample_weight = batch
+        outputs = model(inputs, training=training)
+        outputs = outputs[0] if isinstance(outputs, list) else outputs
+        args = (labels, teacher_logits, tf.cast(outputs, tf.float32))
+        weight = self.policy.example_weight(*args)
+        if weight is None:
+            weight = sample_weight
+        elif sample_weight is not None:
+            weight = weight * tf.cast(sample_weight, weight.dtype)
+        loss = weighted_mean(self.policy.example_loss(*args), weight)
+        for penalty in model.losses:
+            loss += tf.cast(tf.reduce_sum(penalty), loss.dtype)
+        rows = tf.cast(tf.shape(labels)[0], loss.dtype)
+        return loss, rows if weight is None else tf.reduce_sum(weight)
+
+    def evaluate(self, model):
+        """Mean loss over all examples, in inference."""
+        import tensorflow as tf
+
+        step = tf.function(
+            lambda *batch: self.loss(model, batch, training=False)
+        )
+        rows = np.arange(len(self.examples))
+        return _mean(step(*batch) for batch in self._batches(rows))
+
+    def train(self, model, callback=None, held=()):
+        """Trains a model.
+
+        Args:
+            model: `tf_keras.Model` from a list of inputs; its first output
+                is the student's.
+            callback: `tf_keras` callback that a loop of one's own may call.
+                Defaults to `None`.
+            held: variables that the optimizer must leave alone. Defaults to
+                `()`.
+
+        Returns:
+            List of mean losses, one an epoch.
+        """
+        import tensorflow as tf
+        import tf_keras
+
+        optimizer = tf_keras.optimizers.Adam(self.learning_rate)
+        held = {id(variable) for variable in held}
+        variables = [v for v in model.trainable_variables if id(v) not in held]
+        optimizer.build(variables)
+
+        @tf.function
+        def step(*batch):
+            with tf.GradientTape() as tape:
+                loss, weight = self.loss(model, batch, training=True)
+            gradients = tape.gradient(loss, variables)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return loss, weight
+
+        def batches(rows):
+            for batch in self._batches(rows):
+                if callback is not None:
+                    callback.on_train_batch_begin(-1)
+                yield batch
+
+        if callback is not None:
+            model.optimizer = optimizer
+            callback.set_model(model)
+            callback.on_train_begin()
+        order = np.random.default_rng(self.seed)
+        losses = []
+        for _ in range(self.epochs):
+            rows = order.permutation(len(self.examples))
+            losses.append(_mean(step(*batch) for batch in batches(rows)))
+            if callback is not None:
+                callback.on_epoch_end(-1)
+        return losses
+
+    def _batches(self, rows):
+        for start in range(0, len(rows), self.batch_size):
+            yield self.examples.batch(rows[start : start + self.batch_size])
+
+
+def _mean(losses):
+    """Batches' losses, averaged by what each was divided by."""
+    pairs = np.array([(float(a), float(b)) for a, b in losses])
+    total = pairs[:, 1].sum()
+    return float((pairs[:, 0] * pairs[:, 1]).sum() / total) if total else 0.0

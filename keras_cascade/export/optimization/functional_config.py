@@ -1,0 +1,117 @@
+"""Reads the layers of a model out of its own `get_config`."""
+
+import graphlib
+
+import keras
+
+from keras_cascade.export.errors import ExportError
+
+
+def has_graph(model):
+    """Whether it is Sequential or Functional, with known shapes."""
+    plain = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    return plain and getattr(model, "inputs", None) is not None
+
+
+def input_names(model):
+    """The names of a model's input layers, in the order of its inputs."""
+    if isinstance(model, keras.Sequential):
+        return [model.inputs[0].name]
+    return [
+        name
+        for name in keras.tree.flatten(model.get_config()["input_layers"])
+        if isinstance(name, str)
+    ]
+
+
+def nodes_of(model, config, operations):
+    """Dict of `(layer, call number)` to the call, of a functional model."""
+    if "layers" not in config:
+        raise refusal(model, "does not tell its layers in `get_config`")
+    return {
+        (entry["name"], number): node
+        for entry in config["layers"]
+        for number, node in enumerate(
+            entry["inbound_nodes"],
+            # A functional model's call 0 is its own graph.
+            start=int(_is_functional(operations[entry["name"]])),
+        )
+    }
+
+
+def _is_functional(layer):
+    plain = isinstance(layer, keras.Sequential)
+    return hasattr(layer, "operations") and not plain
+
+
+def _is_tensor(value):
+    return isinstance(value, dict) and value.get("class_name") == (
+        "__keras_tensor__"
+    )
+
+
+def history(value):
+    """`(layer, call number, output number)` of each tensor in arguments."""
+    if _is_tensor(value):
+        return [tuple(value["config"]["keras_history"])]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [one for part in value for one in history(part)]
+    return []
+
+
+def in_order(output, nodes, found):
+    """The calls that an output needs, each after those that it needs.
+
+    Masks are left out: a layer that Keras 2 makes hands on its own.
+    """
+    needed, waiting = {}, [output]
+    while waiting:
+        key = waiting.pop()
+        if key not in found and key not in needed:
+            needed[key] = {k[:2] for k in history(nodes[key]["args"])}
+            waiting += needed[key]
+    order = graphlib.TopologicalSorter(needed).static_order()
+    return [key for key in order if key not in found]
+
+
+def replaced(value, found):
+    """The arguments of a call, with names in the tensors' places."""
+    if _is_tensor(value):
+        return found[tuple(value["config"]["keras_history"][:2])]
+    if isinstance(value, (list, tuple)):
+        return [replaced(one, found) for one in value]
+    return value
+
+
+def only_output(model, config):
+    """`(layer, call number)` of a functional model's one output."""
+    outputs = config["output_layers"]
+    if outputs and isinstance(outputs, list) and isinstance(outputs[0], list):
+        outputs = outputs[0] if len(outputs) == 1 else None
+    if not isinstance(outputs, list) or outputs[2]:
+        raise refusal(model, "has several outputs")
+    return tuple(outputs[:2])
+
+
+def check_kwargs(layer, kwargs):
+    """Raises where a call is of another kind than `layer(inputs)`."""
+    odd = {
+        key: value
+        for key, value in kwargs.items()
+        if value is not None
+        and not (key == "training" and value is False)
+        and not (key == "mask" and _is_tensor(value))
+    }
+    if odd:
+        raise refusal(layer, f"is called with {sorted(odd)}")
+
+
+def refusal(layer, why):
+    """The error of a layer that cannot be rebuilt."""
+    return ExportError(
+        f"The student cannot be rebuilt for optimization: layer "
+        f"'{layer.name}' ({type(layer).__name__}) {why}. Export it with "
+        "another quantization, or replace the layer."
+    )

@@ -1,0 +1,209 @@
+"""Makes a student smaller by training it on, in a process of its own."""
+
+import importlib.util
+import numbers
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.optimization.batch_norm_folding import (
+    fold_batch_norms,
+)
+from keras_cascade.export.optimization.child_process import run_child
+from keras_cascade.export.optimization.job_folder import (
+    RESULTS_FILE,
+    STUDENT_FOLDER,
+    read_json,
+    write_examples,
+    write_job,
+)
+from keras_cascade.export.optimization.optimized_student import (
+    OptimizedStudent,
+)
+from keras_cascade.export.optimization.student_graph import StudentGraph
+
+MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
+#: Rows on which the rebuilt student is compared, layer by layer.
+COMPARED = 8
+TOLERANCE = 1e-5
+#: Of a student that computes in half precision; rebuilt, it is in float32.
+HALF_TOLERANCE = 3e-2
+
+
+def optimize_student(
+    cascade,
+    mode,
+    inputs,
+    labels,
+    teacher_logits,
+    signature,
+    epochs=5,
+    batch_size=32,
+    learning_rate=5e-4,
+    sparsity=0.7,
+    clusters=16,
+    seed=0,
+    sample_weight=None,
+):
+    """Fine-tunes a student with TensorFlow Model Optimization.
+
+    The student is rebuilt in Keras 2, in a child process, compared layer by
+    layer, and trained on by the cascade's own distillation policy, loss and
+    weights. The cascade and this process stay as they are.
+
+    Args:
+        cascade: `Cascade` with a built student: Sequential or Functional.
+        mode: `"qat"` (quantization-aware training, int8), `"prune"`,
+            `"cluster"` (float32 weights that compress well), `"prune+qat"`
+            or `"cluster+qat"`. Each stage of two trains for `epochs`.
+        inputs: array or dict of arrays, the training examples, as the
+            student takes them.
+        labels: integer array `(examples,)`.
+        teacher_logits: float array `(examples, classes)`, as
+            `TeacherLogitsCache.logits(inputs)` returns it.
+        signature: `keras_cascade.export.signature.Signature` of the file.
+        epochs: int >= 1. Defaults to `5`.
+        batch_size: int >= 1. Defaults to `32`.
+        learning_rate: float > 0, of Adam. Defaults to `5e-4`.
+        sparsity: float in (0, 1), share of zeros in every pruned kernel.
+            Defaults to `0.7`.
+        clusters: int >= 2, distinct weights of every clustered kernel.
+            Defaults to `16`.
+        seed: int. The same seed gives the same file on the same machine.
+            Defaults to `0`.
+        sample_weight: float array `(examples,)`. Defaults to `None`.
+
+    Returns:
+        `OptimizedStudent`.
+
+    Raises:
+        ExportError: a layer that cannot be rebuilt or a student that TFMOT
+            cannot take at all, by name; or what ended the child process.
+        ValueError: bad arguments.
+    """
+    numeric = {
+        "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "sparsity": sparsity,
+        "clusters": clusters, "seed": seed,
+    }  # fmt: skip
+    _check_arguments(mode, numeric)
+    _check_policy(cascade.distillation)
+    cascade.gate.check_ready()
+    labels, teacher_logits, weight = _checked_examples(
+        inputs, labels, teacher_logits, sample_weight
+    )
+    _check_installed()
+    graph = StudentGraph(
+        cascade.student,
+        take_rows(inputs, slice(0, COMPARED)),
+        cascade.gate.student_layers,
+    )
+    if mode.startswith("cluster"):
+        fold_batch_norms(graph)
+    job = {
+        **numeric,
+        "mode": mode,
+        "policy": keras.saving.serialize_keras_object(cascade.distillation),
+        "tolerance": _tolerance(cascade.student),
+        # Where a policy of the user's own is to be found.
+        "path": [path for path in sys.path if path],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_job(folder, job, graph)
+        write_examples(folder, graph, inputs, labels, teacher_logits, weight)
+        run_child(folder)
+        return OptimizedStudent(
+            graph,
+            _loaded(folder / STUDENT_FOLDER),
+            cascade,
+            teacher_logits.shape[1],
+            signature,
+            mode.endswith("qat"),
+            read_json(folder / RESULTS_FILE),
+        )
+
+
+def _loaded(folder):
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(folder))
+
+
+def _tolerance(student):
+    half = {"float16", "bfloat16"}
+    computed = {layer.compute_dtype for layer in student.layers}
+    return HALF_TOLERANCE if computed & half else TOLERANCE
+
+
+def _check_arguments(mode, numeric):
+    if mode not in MODES:
+        raise ValueError(
+            f"Expected `mode` to be one of {list(MODES)}. Received: {mode!r}."
+        )
+    whole = {"epochs": 1, "batch_size": 1, "clusters": 2, "seed": 0}
+    for name, least in whole.items():
+        value = numeric[name]
+        if not (isinstance(value, numbers.Integral) and value >= least):
+            raise ValueError(
+                f"Expected `{name}` to be an integer >= {least}. Received: "
+                f"{value!r}."
+            )
+        numeric[name] = int(value)
+    for name, most in (("learning_rate", np.inf), ("sparsity", 1.0)):
+        value = numeric[name]
+        if not (isinstance(value, numbers.Real) and 0.0 < value < most):
+            raise ValueError(
+                f"Expected `{name}` to be a number between 0 and {most}. "
+                f"Received: {value!r}."
+            )
+        numeric[name] = float(value)
+
+
+def _check_policy(policy):
+    if policy.teacher_layers or policy.student_layers:
+        raise ValueError(
+            "Optimization trains from cached logits. Expected: a distillation "
+            "policy of logits and labels. Received: one that compares the "
+            f"layers {[*policy.teacher_layers, *policy.student_layers]}. Set "
+            "`cascade.distillation` to another before exporting."
+        )
+
+
+def _checked_examples(inputs, labels, teacher_logits, sample_weight):
+    labels = np.asarray(labels).reshape(-1).astype("int32")
+    teacher_logits = np.asarray(teacher_logits, dtype="float32")
+    weight = sample_weight
+    if weight is not None:
+        weight = np.asarray(weight, dtype="float32").reshape(-1)
+    lengths = [rows_of(inputs), len(labels), len(teacher_logits)]
+    lengths += [] if weight is None else [len(weight)]
+    if len(set(lengths)) > 1 or not lengths[0] or teacher_logits.ndim != 2:
+        raise ValueError(
+            "Expected as many labels, rows of teacher logits `(examples, "
+            "classes)` and weights as training examples, and at least one. "
+            f"Received lengths: {lengths}; teacher logits of shape "
+            f"{teacher_logits.shape}."
+        )
+    classes = teacher_logits.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}. Received labels from "
+            f"{labels.min()} to {labels.max()}."
+        )
+    return labels, teacher_logits, weight
+
+
+def _check_installed():
+    packages = ("tensorflow_model_optimization", "tf_keras")
+    missing = [p for p in packages if importlib.util.find_spec(p) is None]
+    if missing:
+        raise ExportError(
+            f"This quantization needs {' and '.join(missing)}, not installed "
+            'here. Run `pip install "keras-cascade[optimize]"`.'
+        )

@@ -1,0 +1,250 @@
+"""A student as a list of plain layers that another Keras can rebuild."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.optimization.activation_names import activation_name
+from keras_cascade.export.optimization.functional_config import (
+    check_kwargs,
+    has_graph,
+    history,
+    in_order,
+    input_names,
+    nodes_of,
+    only_output,
+    refusal,
+    replaced,
+)
+from keras_cascade.export.optimization.operations import layer_of_operation
+
+#: Activations that stay inside the layer that has them.
+FUSED = ("linear", "relu")
+
+
+@dataclasses.dataclass
+class Step:
+    """One layer, called once, with one output that is called as it is.
+
+    Attributes:
+        name: str, unique in the graph.
+        class_name: str, as in `keras.layers`.
+        config: dict, JSON-compatible.
+        inputs: list of names of inputs or earlier steps.
+        source: str, what the user calls the layer.
+        weights: list of arrays.
+    """
+
+    name: str
+    class_name: str
+    config: dict
+    inputs: list
+    source: str
+    weights: list = dataclasses.field(default_factory=list)
+
+    def describe(self):
+        """Everything but the weights, for JSON."""
+        values = dict(vars(self))
+        del values["weights"]
+        return values
+
+
+class StudentGraph:
+    """The layers of a student in the order they run, nested models inlined.
+
+    Args:
+        student: Sequential or Functional `keras.Model`, built.
+        examples: some inputs, as the student takes them. They are run layer
+            by layer, for comparison with what is rebuilt.
+        features: names of layers whose outputs are wanted. Defaults to `()`.
+
+    Attributes:
+        steps: list of `Step`.
+        inputs: dict of input name to `{"shape", "dtype"}`, without batch.
+        output: name of the step that gives the student's outputs.
+        features: dict of layer name to name of a step.
+        values: dict of name to the array that `examples` give there.
+
+    Raises:
+        ExportError: a layer that cannot be rebuilt, by name.
+    """
+
+    def __init__(self, student, examples, features=()):
+        if not has_graph(student):
+            raise ExportError(
+                "Optimization rebuilds a student layer by layer. Expected: a "
+                "Sequential or Functional `keras.Model`. Received: "
+                f"{type(student).__name__}, whose layers cannot be seen."
+            )
+        self.inputs = {
+            name: {
+                "shape": list(tensor.shape[1:]),
+                "dtype": keras.backend.standardize_dtype(tensor.dtype),
+            }
+            for name, tensor in zip(
+                input_names(student), student.inputs, strict=True
+            )
+        }
+        self.steps = []
+        self.values = {
+            name: keras.ops.convert_to_tensor(array)
+            for name, array in self.arrays(examples).items()
+        }
+        self._called = set()
+        self._taken = set(self.inputs)
+        #: Name of a layer at the top to name of the step with its output.
+        self._outputs = {}
+        self.output = self._walk(student, list(self.inputs), top=True)
+        self.values = {
+            name: _plain(value) for name, value in self.values.items()
+        }
+        missing = [name for name in features if name not in self._outputs]
+        if missing:
+            raise ExportError(
+                f"The gate looks at the student's layers {missing}. Expected "
+                f"some of: {sorted(self._outputs)}."
+            )
+        self.features = {name: self._outputs[name] for name in features}
+
+    def arrays(self, inputs):
+        """Dict of input name to array, as the input layers take them."""
+        return {
+            name: self._standard(name, array)
+            for name, array in self.named(inputs).items()
+        }
+
+    def named(self, inputs):
+        """Dict of input name to what was given for it."""
+        if not isinstance(inputs, dict):
+            (name,) = self.inputs
+            return {name: inputs}
+        return {name: inputs[name] for name in self.inputs}
+
+    def _standard(self, name, array):
+        """Casts and adds a last axis of one, as a Keras model does."""
+        spec = self.inputs[name]
+        array = np.asarray(array).astype(spec["dtype"])
+        if array.ndim == len(spec["shape"]) and spec["shape"][-1] == 1:
+            array = array[..., None]
+        return array
+
+    def _walk(self, model, given, top=False, fixed=False):
+        """Adds a model's layers; `given` names its inputs' tensors.
+
+        With `fixed` it was called with `training=False`.
+        """
+        if isinstance(model, keras.Sequential):
+            name = given[0]
+            for layer in model.layers:
+                name = self._call(layer, (name,), {}, top, fixed)
+            return name
+        config = model.get_config()
+        operations = {one.name: one for one in model.operations}
+        nodes = nodes_of(model, config, operations)
+        inputs = input_names(model)
+        found = {
+            (name, 0): tensor
+            for name, tensor in zip(inputs, given, strict=True)
+        }
+        output = only_output(model, config)
+        for key in in_order(output, nodes, found):
+            layer, node = operations[key[0]], nodes[key]
+            if any(number for _, _, number in history(node["args"])):
+                raise refusal(layer, "takes one of several outputs of a layer")
+            args = replaced(node["args"], found)
+            found[key] = self._call(layer, args, node["kwargs"], top, fixed)
+        return found[output]
+
+    def _call(self, layer, args, kwargs, top, fixed):
+        """Adds one call, of a layer, a nested model or an operation."""
+        check_kwargs(layer, kwargs)
+        fixed = fixed or kwargs.get("training") is False
+        names = keras.tree.flatten(args)
+        if isinstance(layer, keras.Model):
+            if not has_graph(layer):
+                raise refusal(layer, "is a subclassed model")
+            output = self._walk(layer, names, fixed=fixed)
+        elif isinstance(layer, keras.layers.InputLayer):
+            output = names[0]
+        else:
+            output = self._add(layer, args, fixed)
+        if top:
+            self._outputs[layer.name] = output
+        return output
+
+    def _add(self, layer, args, fixed):
+        if not isinstance(layer, keras.layers.Layer):
+            class_name, config, inputs = layer_of_operation(layer, args)
+            return self._append(layer, class_name, config, inputs, layer, args)
+        if not type(layer).__module__.startswith("keras.src.layers"):
+            raise refusal(layer, "is no layer of Keras itself")
+        weights = layer.get_weights()
+        if id(layer) in self._called and weights:
+            raise refusal(layer, "is called more than once")
+        self._called.add(id(layer))
+        config = keras.saving.serialize_keras_object(layer)["config"]
+        class_name = type(layer).__name__
+        inputs = keras.tree.flatten(args)
+        if fixed and class_name == "BatchNormalization":
+            config["trainable"] = False
+        elif fixed and "Dropout" in class_name:
+            class_name, config = "Activation", {"activation": "linear"}
+        activation = "linear"
+        if "activation" in config:
+            activation = activation_name(layer, config["activation"])
+            config["activation"] = activation
+        fused = activation in FUSED or "recurrent_activation" in config
+        if fused or not weights:
+            return self._append(
+                layer, class_name, config, inputs, layer, args, weights
+            )
+        # What cannot be fused is a layer of its own: it can stay in float
+        # while the layer that has it is quantized.
+        config["activation"] = "linear"
+        before = self._append(
+            layer, class_name, config, inputs, None, None, weights
+        )
+        return self._append(
+            layer, "Activation", {"activation": activation}, [before], layer,
+            args,
+        )  # fmt: skip
+
+    def _append(
+        self, source, class_name, config, inputs, run, args, weights=()
+    ):
+        name = self._unique(source.name)
+        config = {**config, "name": name}
+        self.steps.append(
+            Step(name, class_name, config, inputs, source.name, list(weights))
+        )
+        if run is not None:
+            self.values[name] = run(
+                *keras.tree.map_structure(
+                    lambda a: self.values[a] if isinstance(a, str) else a, args
+                )
+            )
+            if not hasattr(self.values[name], "shape"):
+                raise refusal(source, "has several outputs")
+        return name
+
+    def _unique(self, name):
+        name = re.sub(r"[^A-Za-z0-9_.]", "_", name)
+        tried, number = name, 1
+        while tried in self._taken:
+            number += 1
+            tried = f"{name}_{number}"
+        self._taken.add(tried)
+        return tried
+
+
+def _plain(tensor):
+    """A NumPy array that any NumPy can read: no half precision."""
+    half = keras.backend.standardize_dtype(tensor.dtype) in (
+        "bfloat16",
+        "float16",
+    )
+    tensor = keras.ops.cast(tensor, "float32") if half else tensor
+    return np.asarray(keras.ops.convert_to_numpy(tensor))

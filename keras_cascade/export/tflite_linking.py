@@ -1,0 +1,107 @@
+"""Joins two TFLite files into one: a student, and the gate behind it."""
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.signature import ENDPOINT
+
+#: Weights must start at multiples of this in the file (the schema's
+#: `force_align`, which the generated Python code does not keep).
+ALIGNMENT = 16
+
+
+def link(first, second):
+    """One file whose `second` part runs on what the `first` part answers.
+
+    The operations and weights of both stay as they are. Inputs are those of
+    `first`, outputs those of `second`.
+
+    Args:
+        first: TFLite bytes with the signature `serving_default`.
+        second: the same, of one subgraph, without a loop or a branch; its
+            inputs have the names and types of outputs of `first`.
+
+    Returns:
+        TFLite bytes with the signature `serving_default`.
+    """
+    model, added = _read(first), _read(second)
+    signature, joining = _signature(model), _signature(added)
+    if len(added.subgraphs) != 1:
+        raise ExportError(
+            "The gate cannot be appended to the student's file. Expected: one "
+            f"subgraph. Received: {len(added.subgraphs)}. Write its `score` "
+            "without loops and conditions."
+        )
+    graph = model.subgraphs[signature.subgraphIndex]
+    appended = added.subgraphs[0]
+    place = _given(graph, signature, appended, joining)
+    place[-1] = -1  # an optional input that is left out
+    for number, tensor in enumerate(appended.tensors):
+        if number not in place:
+            place[number] = len(graph.tensors)
+            # Buffer 0 is empty in every file.
+            tensor.buffer += len(model.buffers) if tensor.buffer else 0
+            graph.tensors.append(tensor)
+    for operator in appended.operators:
+        operator.opcodeIndex += len(model.operatorCodes)
+        operator.inputs = [place[number] for number in operator.inputs]
+        operator.outputs = [place[number] for number in operator.outputs]
+        graph.operators.append(operator)
+    model.buffers += added.buffers
+    model.operatorCodes += added.operatorCodes
+    graph.outputs = [place[number] for number in appended.outputs]
+    for output in joining.outputs:
+        output.tensorIndex = place[output.tensorIndex]
+    signature.outputs = joining.outputs
+    return _write(model)
+
+
+def _read(content):
+    return schema.ModelT.InitFromPackedBuf(bytes(content), 0)
+
+
+def _write(model):
+    builder = _AlignedBuilder(len(model.buffers) * 1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _signature(model):
+    for signature in model.signatureDefs:
+        if signature.signatureKey == ENDPOINT.encode():
+            return signature
+    raise ExportError(
+        f"Expected a TFLite file with the signature '{ENDPOINT}'. Received: "
+        f"{[s.signatureKey for s in model.signatureDefs]}."
+    )
+
+
+def _given(graph, signature, appended, joining):
+    """Dict of the second part's input tensors to the first's outputs."""
+    outputs = {one.name: one.tensorIndex for one in signature.outputs}
+    place = {}
+    for one in joining.inputs:
+        if one.name not in outputs:
+            raise ExportError(
+                f"Expected the student's file to have an output {one.name!r}. "
+                f"Received: {sorted(outputs)}."
+            )
+        given = graph.tensors[outputs[one.name]]
+        expected = appended.tensors[one.tensorIndex]
+        if given.type != expected.type:
+            raise ExportError(
+                f"Expected the student's output {one.name!r} to have TFLite's "
+                f"tensor type {expected.type}. Received: {given.type}."
+            )
+        place[one.tensorIndex] = outputs[one.name]
+    return place
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """Starts every vector of bytes where an interpreter may map it."""
+
+    def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803
+        if elemSize == 1:
+            alignment = ALIGNMENT
+        return super().StartVector(elemSize, numElems, alignment)

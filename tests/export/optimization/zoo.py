@@ -1,0 +1,162 @@
+"""Small students of every layer that optimization is said to take."""
+
+import keras
+import numpy as np
+from keras import layers
+
+
+def convnet():
+    """Convolutions of every kind, BatchNormalization, pooling."""
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.Rescaling(1 / 127.5, offset=-1.0),
+            layers.Conv2D(8, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+            layers.BatchNormalization(epsilon=1e-2),
+            layers.ReLU(6.0),
+            layers.MaxPooling2D(),
+            layers.SeparableConv2D(6, 3, strides=2, padding="same"),
+            layers.BatchNormalization(scale=False),
+            layers.LeakyReLU(0.1),
+            layers.Dropout(0.3),
+            layers.AveragePooling2D(2, padding="same"),
+            layers.Flatten(),
+            layers.Dense(9, activation="tanh", kernel_regularizer="l2"),
+            layers.Dense(5),
+        ]
+    )
+
+
+def residual():
+    """Branches, merges, activations that Keras 2 has not or has otherwise."""
+    inputs = keras.Input((8, 8, 2))
+    x = layers.ZeroPadding2D(((0, 1), (1, 0)))(inputs)
+    x = layers.Conv2D(6, 3, activation="hard_silu")(x)
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    squeezed = layers.Conv2D(6, 1, activation="hard_sigmoid")(squeezed)
+    x = layers.Multiply()([x, squeezed])
+    other = layers.Conv2D(6, 1, activation="silu", name="wide")(x)
+    x = layers.Add()([x, other])
+    x = layers.Concatenate()([x, layers.Activation("relu6")(other)])
+    x = layers.ELU()(x)
+    x = layers.Reshape((-1, 12))(x)
+    x = layers.Conv1D(4, 3, activation="gelu")(x)
+    x = layers.GlobalMaxPooling1D()(x)
+    x = layers.Dense(8, activation="leaky_relu")(x)
+    return keras.Model(inputs, layers.Dense(5)(x))
+
+
+def text():
+    """Integers, an embedding, a mask."""
+    return keras.Sequential(
+        [
+            keras.Input((7,), dtype="int32"),
+            layers.Embedding(20, 6, mask_zero=True),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(8, activation="relu"),
+            layers.Dense(5),
+        ]
+    )
+
+
+def two_inputs():
+    """A dict of inputs, not made in alphabetical order."""
+    left = keras.Input((3,), name="b")
+    right = keras.Input((2,), name="a")
+    x = layers.Concatenate()([layers.Dense(4)(right), left])
+    return keras.Model({"b": left, "a": right}, layers.Dense(5)(x))
+
+
+def nested():
+    """Models as layers, and operators between tensors."""
+    block = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, activation="relu")], name="block"
+    )
+    inner = keras.Input((6,))
+    head = keras.Model(inner, layers.Dense(5)(block(inner)), name="head")
+    inputs = keras.Input((6,))
+    x = 1.0 - (inputs * 2.0 + 0.5) / 4.0
+    x = keras.ops.relu(x - 0.1) + inputs
+    x = layers.LayerNormalization()(x * inputs)
+    return keras.Model(inputs, head(x))
+
+
+def frozen_norm():
+    """What is called with `training=False` stays so; half a batch norm."""
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(4, 3)(inputs)
+    x = layers.BatchNormalization(center=False)(x, training=False)
+    x = layers.Dropout(0.5)(x, training=False)
+    base = keras.Sequential(
+        [keras.Input((2, 2, 4)), layers.BatchNormalization(name="norm")]
+    )
+    x = base(x, training=False)
+    x = layers.Flatten()(layers.PReLU()(x))
+    return keras.Model(inputs, layers.Dense(5)(x))
+
+
+def mobile_net_v2():
+    """A real architecture, with many names."""
+    return keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, weights=None, classes=5,
+        classifier_activation=None,
+    )  # fmt: skip
+
+
+def mobile_net_v3():
+    """Squeeze-and-excitation and operators, by Keras itself."""
+    return keras.applications.MobileNetV3Small(
+        (32, 32, 3), weights=None, classes=5, classifier_activation=None
+    )
+
+
+#: Name to the model and how to draw rows of its inputs.
+ZOO = {
+    "convnet": (
+        convnet, lambda rng, rows: rng.uniform(0, 255, (rows, 12, 12, 3)),
+    ),
+    "residual": (residual, lambda rng, rows: rng.normal(size=(rows, 8, 8, 2))),
+    "text": (text, lambda rng, rows: rng.integers(0, 20, (rows, 7))),
+    "two_inputs": (
+        two_inputs,
+        lambda rng, rows: {
+            "a": rng.normal(size=(rows, 2)), "b": rng.normal(size=(rows, 3)),
+        },
+    ),
+    "nested": (nested, lambda rng, rows: rng.normal(size=(rows, 6))),
+    "frozen_norm": (
+        frozen_norm, lambda rng, rows: rng.normal(size=(rows, 4, 4, 3)),
+    ),
+    "mobile_net_v2": (
+        mobile_net_v2, lambda rng, rows: rng.normal(size=(rows, 32, 32, 3)),
+    ),
+    "mobile_net_v3": (
+        mobile_net_v3,
+        lambda rng, rows: rng.uniform(0, 255, (rows, 32, 32, 3)),
+    ),
+}  # fmt: skip
+
+
+def make(name):
+    """A model of the zoo with no weight at its initial value, and inputs."""
+    make_model, draw = ZOO[name]
+    rng = np.random.default_rng(0)
+    model = make_model()
+    model.set_weights(
+        [
+            # Positive, for variances; near one, so that depth blows nothing
+            # up.
+            np.abs(array + rng.normal(scale=0.1, size=array.shape)) + 0.1
+            if array.ndim == 1
+            else array + 0.1 * rng.normal(size=array.shape) * array.std()
+            for array in model.get_weights()
+        ]
+    )
+    inputs = keras.tree.map_structure(
+        lambda a: a.astype("int32" if a.dtype.kind == "i" else "float32"),
+        draw(rng, 6),
+    )
+    return model, inputs
