@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_cascade.calibration.operating_point import OperatingPoint
 from keras_cascade.evaluation.sorted_examples import checked_columns
+from keras_cascade.evaluation.threshold_outcome import delegated_at
 
 
 def measure_threshold(
@@ -46,11 +47,7 @@ def measure_threshold(
     scores, student, teacher, sample_weight = checked_columns(
         scores, student_correct, teacher_correct, sample_weight
     )
-    if not np.isfinite(threshold):
-        raise ValueError(
-            f"Expected a finite threshold. Received: {threshold!r}."
-        )
-    delegated = ~(scores >= np.asarray(threshold, dtype=scores.dtype))
+    delegated = delegated_at(scores, threshold)
 
     def share(values):
         return float(np.average(values, weights=sample_weight))

@@ -39,7 +39,8 @@ def delegated_at(scores, threshold):
         scores = scores.astype("float64")
     limits = np.finfo(scores.dtype)
     threshold = np.clip(float(threshold), limits.min, limits.max)
-    return scores < threshold.astype(scores.dtype)
+    # What is not a number is delegated, as a gate does.
+    return ~(scores >= threshold.astype(scores.dtype))
 
 
 def share_among(values, among, weight, nothing):

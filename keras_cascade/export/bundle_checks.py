@@ -13,6 +13,7 @@ from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.judged import JudgedColumns
+from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.believed import believed_logits
@@ -181,8 +182,7 @@ def _promise_stands(promise, judged, point, bundle):
 
     They never prove it: that was done in calibration.
     """
-    threshold = np.asarray(point["threshold"], judged.scores.dtype)
-    delegated = ~(judged.scores >= threshold)
+    delegated = delegated_at(judged.scores, point["threshold"])
     right = np.where(delegated, judged.teacher_correct, judged.student_correct)
     quantity, n = promise["quantity"], len(judged)
     if judged.sample_weight is not None or point.get("traffic"):

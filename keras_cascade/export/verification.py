@@ -7,6 +7,7 @@ import numpy as np
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.judged import Judged, JudgedColumns
+from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.quantization import TRAINING
 from keras_cascade.numpy_softmax import numpy_softmax
@@ -186,11 +187,6 @@ def check_decisions(student, batches, signature, threshold, scores):
                 f"{wrong} of {len(expected)} decisions are not those of "
                 f"score < {threshold}. The file was not kept."
             )
-
-
-def delegated_at(scores, threshold):
-    """Bool array: which scores are delegated, as the graph compares them."""
-    return ~(scores >= np.asarray(threshold, dtype=scores.dtype))
 
 
 def check_teacher(teacher, ask_teacher, x, signature):
