@@ -274,8 +274,8 @@ class Cascade(GatedPair):
                 `keras_cascade.export.export_bundle`), `"litert"` (student
                 with gate alone), `"onnx"` (the same, or with
                 `part="teacher"` the teacher) or `"tf_saved_model"` (the whole
-                cascade in one graph, both models on every row). Defaults to
-                `"bundle"`.
+                cascade in one graph, the teacher on delegated rows only).
+                Defaults to `"bundle"`.
             **kwargs: of the format's own exporter. `"bundle"` takes
                 `calibration_data`, by default what `calibrate` was given.
         """
@@ -291,11 +291,8 @@ class Cascade(GatedPair):
             kwargs.setdefault("example_inputs", self._record.example_inputs)
             return export.export_onnx(self, filepath, **kwargs)
         if format == "tf_saved_model":
-            self.gate.check_ready()
-            inputs = self._record.example_inputs
-            if inputs is not None:
-                kwargs.setdefault("input_signature", [input_specs(inputs)])
-            return super().export(filepath, format=format, **kwargs)
+            kwargs.setdefault("example_inputs", self._record.example_inputs)
+            return export.export_fused(self, filepath, **kwargs)
         raise ValueError(
             "Expected format 'bundle', 'litert', 'onnx' or "
             "'tf_saved_model'. "
@@ -341,11 +338,3 @@ def _serialized_model(model):
     if optimizer is not None and not optimizer.built:
         config.pop("compile_config", None)
     return config
-
-
-def input_specs(inputs):
-    """`keras.InputSpec`s of any number of examples like these."""
-    return keras.tree.map_structure(
-        lambda a: keras.InputSpec(shape=(None, *a.shape[1:]), dtype=a.dtype),
-        inputs,
-    )

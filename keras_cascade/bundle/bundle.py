@@ -74,6 +74,21 @@ class Bundle:
         teacher = self.manifest.get("teacher")
         return None if teacher is None else self._inside(teacher["path"])
 
+    def onnx_file(self, part):
+        """Path of `"student"`'s or `"teacher"`'s ONNX file.
+
+        Raises:
+            BundleError: the bundle was exported without it.
+        """
+        files = self.manifest.get("onnx", {})
+        if part not in files:
+            raise BundleError(
+                f"Expected a bundle with a '{part}' in ONNX. '{self.path}' "
+                f"holds {sorted(files) or 'none'}. Export it again with "
+                "`onnx=True`."
+            )
+        return self._inside(files[part]["file"])
+
     @property
     def classes(self):
         """List of class names, in label order."""
@@ -97,8 +112,8 @@ class Bundle:
     def _listed(self):
         """Dict of every file's path in the bundle to its hash."""
         files = {}
-        for part in ("student", "card"):
-            entry = self.manifest.get(part)
+        entries = [self.manifest.get(part) for part in ("student", "card")]
+        for entry in [*entries, *self.manifest.get("onnx", {}).values()]:
             if entry is not None:
                 files[entry["file"]] = entry["sha256"]
         teacher = self.manifest.get("teacher") or {"files": {}}

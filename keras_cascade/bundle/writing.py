@@ -23,7 +23,7 @@ SECONDS_TO_LOCK = 60
 
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=False):
+def new_folder(path, overwrite=False, known_by=MANIFEST):
     """A temporary folder that becomes `path` when the block succeeds.
 
     It lies beside `path`, on the same file system, so that the last step is
@@ -34,15 +34,17 @@ def new_folder(path, overwrite=False):
 
     Args:
         path: str or path of the folder to make.
-        overwrite: bool. Replaces an existing bundle, or an empty folder; no
-            other. Defaults to `False`.
+        overwrite: bool. Replaces an existing folder of the same kind, or an
+            empty one; no other. Defaults to `False`.
+        known_by: str, the file by which the kind of folder is known. Defaults
+            to `"manifest.json"`, a bundle's.
 
     Yields:
         `Path` to write into.
 
     Raises:
-        BundleError: `path` exists and `overwrite` is `False`, or is no
-            bundle.
+        BundleError: `path` exists and `overwrite` is `False`, or is of
+            another kind.
     """
     target = Path(path).absolute()
     _bring_back(target)
@@ -51,10 +53,11 @@ def new_folder(path, overwrite=False):
             f"'{path}' exists already. Expected: a path that does not. "
             "Choose another, or pass `overwrite=True`."
         )
-    if target.exists() and not _may_be_replaced(target):
+    if target.exists() and not _may_be_replaced(target, known_by):
+        kind = "bundle" if known_by == MANIFEST else f"folder with {known_by}"
         raise BundleError(
-            f"'{path}' is not a bundle, so it is not replaced. Expected: a "
-            "bundle, an empty folder, or a path that does not exist."
+            f"'{path}' is not a {kind}, so it is not replaced. Expected: a "
+            f"{kind}, an empty folder, or a path that does not exist."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}-"
@@ -69,9 +72,11 @@ def new_folder(path, overwrite=False):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _may_be_replaced(target):
+def _may_be_replaced(target, known_by):
     if not target.is_dir():
         return False
+    if known_by != MANIFEST and (target / known_by).is_file():
+        return True
     try:
         manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
         return manifest["format"] == FORMAT

@@ -195,6 +195,9 @@ def export(
             "cluster, prune+qat or cluster+qat [default: float32]"
         ),
     ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="add student.onnx, teacher.onnx")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ):
@@ -206,7 +209,9 @@ def export(
     from keras_cascade.cli import work
     from keras_cascade.cli.console import show
 
-    result = work.export(cascade, data, output, overwrite, quantization, seed)
+    result = work.export(
+        cascade, data, output, overwrite, quantization, onnx, seed
+    )
     show(result, as_json, f"bundle {output}")
 
 

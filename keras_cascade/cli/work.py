@@ -93,7 +93,7 @@ def evaluate(cascade_file, spec, seed):
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
-def export(cascade_file, spec, output, overwrite, quantization, seed):
+def export(cascade_file, spec, output, overwrite, quantization, onnx, seed):
     """Exports a saved cascade. Returns what was verified."""
     quantization = checked_quantization(quantization)
     cascade = load_cascade(cascade_file)
@@ -107,6 +107,7 @@ def export(cascade_file, spec, output, overwrite, quantization, seed):
         overwrite=overwrite,
         quantization=quantization,
         training_data=data["train"] if trains else None,
+        onnx=onnx,
     )
     point = bundle.operating_point()
     return {

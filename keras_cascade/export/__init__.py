@@ -2,6 +2,7 @@
 
 from keras_cascade.export.bundle_export import export_bundle
 from keras_cascade.export.errors import ExportError
+from keras_cascade.export.fused_export import export_fused
 from keras_cascade.export.latency_costs import costs_from_latency
 from keras_cascade.export.onnx_export import export_onnx
 from keras_cascade.export.student_export import export_student
@@ -10,6 +11,7 @@ __all__ = [
     "ExportError",
     "costs_from_latency",
     "export_bundle",
+    "export_fused",
     "export_onnx",
     "export_student",
 ]

@@ -9,6 +9,7 @@ from keras_cascade.calibration import (
 )
 from keras_cascade.datasets import batches as data_batches
 from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.export.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 
@@ -36,7 +37,7 @@ def read_twice(data):
 
 def write_fitted(
     cascade, student_file, path, data, signature, batch_size,
-    quantization, allow_training_data,
+    quantization, allow_training_data, open_file=None,
 ):  # fmt: skip
     """Writes a student's file with the threshold that is right for it.
 
@@ -55,6 +56,8 @@ def write_fitted(
         batch_size: int, with arrays.
         quantization: str, for errors and tolerances.
         allow_training_data: bool.
+        open_file: function from a path to what runs it. Defaults to
+            `StudentInterpreter`.
 
     Returns:
         `(OperatingPoint, Comparison)`.
@@ -64,13 +67,14 @@ def write_fitted(
         ValueError: no threshold meets the objective on the file.
     """
     two_stages = cascade.two_stage_pass()
+    open_file = open_file or _opened
 
     def batches():
         return checked_batches(*data, batch_size, classes=cascade.classes)
 
     path.write_bytes(student_file.convert(cascade.threshold))
     comparison = compare(
-        StudentInterpreter(path),
+        open_file(path),
         two_stages.run_student,
         two_stages.ask_teacher,
         batches(),
@@ -80,11 +84,11 @@ def write_fitted(
     )
     if not allow_training_data:
         cascade.record.refuse(comparison.judged.examples, "training", "gate")
-    point = _operating_point(cascade, comparison.judged, quantization)
+    point = _operating_point(cascade, comparison.judged, path, quantization)
     if point.threshold != cascade.threshold:
         path.write_bytes(student_file.convert(point.threshold))
     check_decisions(
-        StudentInterpreter(path),
+        open_file(path),
         batches(),
         signature,
         point.threshold,
@@ -93,7 +97,21 @@ def write_fitted(
     return point, comparison
 
 
-def _operating_point(cascade, judged, quantization):
+def _opened(path):
+    try:
+        return StudentInterpreter(path)
+    except RuntimeError as error:
+        # Such as scales that its kernels cannot compute with, of a student
+        # whose outputs hardly vary.
+        text = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"LiteRT cannot open the exported student: {text}. The file was "
+            "not kept. Train the student first, or export it without "
+            "quantization."
+        ) from error
+
+
+def _operating_point(cascade, judged, path, quantization):
     """The cascade's objective, met again on the file's own scores.
 
     Where that decides as the cascade's threshold does, the threshold stays.
@@ -120,7 +138,7 @@ def _operating_point(cascade, judged, quantization):
         )
     except ValueError as error:
         raise ValueError(
-            "No threshold of the file that would ship (student in "
+            f"No threshold of the file that would ship ({path.name} in "
             f"{quantization}) meets what the cascade was calibrated for, so "
             f"nothing was written. {error}"
         ) from error

@@ -12,8 +12,10 @@ from keras_cascade.calibration import measure_threshold
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.evaluation.judged import JudgedColumns
 from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.export.file_run import FileRun
+from keras_cascade.export.onnx_student import OnnxStudent, open_session
+from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.believed import believed_logits
@@ -21,8 +23,6 @@ from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 
-BATCH_SIZES = (1, 2, 7, 64)
-TOLERANCE = 1e-4
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
 ERROR = 0.01
@@ -79,22 +79,65 @@ def check_bundle(path, batches):
             else f"not built in: {', '.join(others)}",
         )
     )
-    judged, wrong_decisions, gap = _run(bundle, student, batches)
-    point = bundle.operating_point()
-    checks += [
+    runs = [
+        FileRun(
+            bundle.student_file.name,
+            student,
+            bundle.operating_point(),
+            bundle.manifest["verification"],
+        )
+    ]
+    onnx = bundle.manifest.get("onnx", {})
+    if "student" in onnx:
+        file = bundle.onnx_file("student")
+        entry = onnx["student"]
+        runs.append(
+            FileRun(
+                file.name,
+                OnnxStudent(file),
+                entry["operating_point"],
+                entry["verification"],
+            )
+        )
+    examples, teacher_gap = _run(bundle, runs, batches)
+    if teacher_gap is not None:
+        checks.append(
+            Check(
+                "teacher.onnx",
+                teacher_gap <= TOLERANCE,
+                "its probabilities differ from the SavedModel's by up to "
+                f"{teacher_gap:.1e}",
+            )
+        )
+    measured = {}
+    for number, run in enumerate(runs):
+        found, of_file = _check_file(bundle, run, run.judged(examples))
+        prefix = f"{run.name}: " if number else ""
+        checks += [
+            dataclasses.replace(check, name=prefix + check.name)
+            for check in found
+        ]
+        measured = measured or of_file
+    return checks, measured
+
+
+def _check_file(bundle, run, judged):
+    """`(checks, measured)` of one file's answers."""
+    point, measured = run.point, _measured(bundle, judged, run.point)
+    checks = [
         Check(
             "batch sizes",
-            gap <= TOLERANCE,
-            f"answers at {list(BATCH_SIZES)} rows differ by up to {gap:.1e}",
+            run.gap <= 1,
+            f"answers at {list(BATCH_SIZES)} rows differ by up to "
+            f"{run.gap:.1%} of what is accepted",
         ),
         Check(
             "decisions",
-            wrong_decisions == 0,
-            f"{wrong_decisions} of {len(judged)} decisions are not those of "
+            run.wrong == 0,
+            f"{run.wrong} of {len(judged)} decisions are not those of "
             f"score < {point['threshold']}",
         ),
     ]
-    measured = _measured(bundle, judged, point)
     same = bundle.manifest["calibration"]["sha256"] == (
         judged.examples.hexdigest()
     )
@@ -112,43 +155,32 @@ def _signature(bundle):
     return f"inputs {inputs}; {len(bundle.classes)} classes"
 
 
-def _run(bundle, student, batches):
-    """Judges every example by the files; compares a few batch sizes."""
+def _run(bundle, runs, batches):
+    """Runs every file over the examples.
+
+    Returns:
+        `(examples, teacher_gap)`: their `Fingerprint`, and how far the
+        teacher's ONNX file is from its SavedModel, `None` without one.
+    """
     teacher = SavedModelTeacher(bundle.teacher_folder)
-    threshold = np.float32(bundle.operating_point()["threshold"])
-    columns, examples = JudgedColumns(), Fingerprint()
-    wrong, gap = 0, None
+    session = None
+    if "teacher" in bundle.manifest.get("onnx", {}):
+        session = open_session(bundle.onnx_file("teacher"))
+    examples, gap = Fingerprint(), None
     for x, y, weight in batches:
         examples.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
-        outputs = student.run(inputs)
-        if gap is None:
-            gap = _batch_gap(student, inputs, outputs)
-        wrong += int(
-            (outputs["delegate"] == (outputs["score"] >= threshold)).sum()
-        )
         logits = believed_logits(
             teacher.logits(inputs), rows_of(x), len(bundle.classes)
         )
-        columns.add(
-            y, outputs["score"], outputs["probabilities"],
-            numpy_softmax(logits), weight,
-        )  # fmt: skip
-    return columns.judged(examples), wrong, gap
-
-
-def _batch_gap(student, inputs, expected):
-    rows = min(len(expected["score"]), max(BATCH_SIZES))
-    gap = 0.0
-    for size in BATCH_SIZES:
-        for start in range(0, rows, size):
-            cut = slice(start, min(start + size, rows))
-            part = student.run({k: v[cut] for k, v in inputs.items()})
-            for name in ("probabilities", "score"):
-                gap = max(
-                    gap, float(np.abs(part[name] - expected[name][cut]).max())
-                )
-    return gap
+        probabilities = numpy_softmax(logits)
+        for run in runs:
+            run.add(inputs, y, probabilities, weight)
+        if session is not None:
+            found = numpy_softmax(session.run(["logits"], inputs)[0])
+            difference = np.abs(found - probabilities).max()
+            gap = max(gap or 0.0, float(difference))
+    return examples, gap
 
 
 def _measured(bundle, judged, point):

@@ -1,8 +1,5 @@
 """Writes a bundle: converts, runs, compares, measures, then moves it."""
 
-import dataclasses
-import datetime
-import importlib.metadata
 import importlib.resources
 from pathlib import Path
 
@@ -11,33 +8,28 @@ import keras
 
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
-from keras_cascade.bundle.manifest import (
-    FORMAT,
-    MANIFEST,
-    VERSION,
-    write_manifest,
-)
+from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.calibration.promises import promise_sentence
 from keras_cascade.export.artifact import read_twice, write_fitted
+from keras_cascade.export.manifest_content import (
+    STUDENT_FILE,
+    TEACHER_FOLDER,
+    described_onnx,
+    manifest_of,
+)
+from keras_cascade.export.onnx_bundle import checked_parts, write_onnx
 from keras_cascade.export.quantization import (
     FLOAT32,
     checked_quantization,
     described,
 )
-from keras_cascade.export.score_bins import score_bins
-from keras_cascade.export.signature import ENDPOINT, Signature
+from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import convert_student
 from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
-from keras_cascade.version import __version__
 
-STUDENT_FILE = "student.tflite"
 CARD_FILE = "README.md"
-TEACHER_FOLDER = "teacher/1"
-#: Longer lists (the group of each example) are not for the manifest.
-LONGEST_LIST = 1_000
-VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
 
 def export_bundle(
@@ -51,6 +43,7 @@ def export_bundle(
     quantization=None,
     training_data=None,
     optimization=None,
+    onnx=False,
 ):
     """Writes the bundle of a cascade, verified on the files that ship.
 
@@ -81,6 +74,10 @@ def export_bundle(
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
+        onnx: bool, or `"student"` or `"teacher"`. Adds `student.onnx` (the
+            Keras student with its gate, in float32 whatever `quantization`
+            says, with a threshold fitted on its own scores) and
+            `teacher.onnx`, run in onnxruntime. Defaults to `False`.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -92,6 +89,7 @@ def export_bundle(
     """
     _check_backend()
     quantization = checked_quantization(quantization)
+    onnx_parts = checked_parts(onnx)
     cascade.gate.check_ready()
     if calibration_data is None:
         raise ValueError(
@@ -118,7 +116,11 @@ def export_bundle(
             first[0],
             signature,
         )
-        manifest = _manifest(
+        onnx_files = write_onnx(
+            cascade, folder, onnx_parts, data, first[0], signature,
+            batch_size, allow_training_data,
+        )  # fmt: skip
+        manifest = manifest_of(
             Path(filepath).name, folder, cascade, class_names, signature,
             point, comparison,
         )  # fmt: skip
@@ -128,6 +130,8 @@ def export_bundle(
             manifest["verification"]["size_over_float32"] = manifest["student"][
                 "bytes"
             ] / len(whole.convert(point.threshold))
+        if onnx_files:
+            manifest["onnx"] = described_onnx(onnx_files)
         card = folder / CARD_FILE
         card.write_text(model_card(manifest), encoding="utf-8")
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
@@ -171,85 +175,3 @@ def _checked_names(class_names, classes):
             f"{len(names)}."
         )
     return names
-
-
-def _manifest(name, folder, cascade, class_names, signature, point, comparison):
-    student = folder / STUDENT_FILE
-    teacher = folder / TEACHER_FOLDER
-    gate_config = cascade.gate.get_config()
-    gate_config["threshold"] = point.threshold
-    costs = cascade.costs
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": name,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(
-            timespec="seconds"
-        ),
-        "classes": class_names,
-        "input": signature.describe(),
-        "student": {
-            "file": STUDENT_FILE,
-            "sha256": hash_file(student),
-            "bytes": student.stat().st_size,
-        },
-        "teacher": {
-            "path": TEACHER_FOLDER,
-            "files": {
-                file.relative_to(teacher).as_posix(): hash_file(file)
-                for file in sorted(teacher.rglob("*"))
-                if file.is_file()
-            },
-            "signature": ENDPOINT,
-            "output": "logits",
-            "url": None,
-        },
-        "gate": {
-            "class": type(cascade.gate).__name__,
-            "config": {
-                key: value
-                for key, value in gate_config.items()
-                if key not in ("name", "trainable", "dtype")
-            },
-        },
-        "operating_points": [_described(point)],
-        "calibration": {
-            "examples": comparison.judged.examples.examples,
-            "sha256": comparison.judged.examples.hexdigest(),
-            "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
-            "score_bins": score_bins(
-                comparison.judged.scores,
-                point.threshold,
-                comparison.judged.sample_weight,
-            ),
-        },
-        "verification": comparison.describe(point.threshold),
-        "costs": dataclasses.asdict(costs),
-        "versions": {
-            "keras-cascade": __version__,
-            **{
-                package: importlib.metadata.version(package)
-                for package in VERSIONED
-            },
-        },
-    }
-
-
-def _described(point):
-    """An operating point for the manifest, long lists by their length."""
-
-    def shortened(value):
-        if isinstance(value, dict):
-            return {key: shortened(one) for key, one in value.items()}
-        if not isinstance(value, list):
-            return value
-        if len(value) > LONGEST_LIST:
-            return f"{len(value)} values"
-        return [shortened(one) for one in value]
-
-    values = point.to_dict()
-    return {
-        **values,
-        "objective": shortened(values["objective"]),
-        "traffic": shortened(values["traffic"]),
-    }

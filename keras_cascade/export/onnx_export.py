@@ -9,14 +9,14 @@ import keras
 import numpy as np
 
 from keras_cascade.export.errors import ExportError
+from keras_cascade.export.onnx_student import open_session
+from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.teacher_export import as_logits
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 OPSET = 17
-BATCH_SIZES = (1, 2, 7, 64)
-TOLERANCE = 1e-4
 
 
 def export_onnx(cascade, filepath, example_inputs=None, part="student"):
@@ -52,22 +52,46 @@ def export_onnx(cascade, filepath, example_inputs=None, part="student"):
             "shapes and types, and this cascade has seen none yet."
         )
     cascade.gate.check_ready()
-    if part == "student":
-        model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
-        named = NamedOutputs(
-            model, lambda outputs: {k: outputs[k] for k in OUTPUTS}
-        )
-    else:
-        named = NamedOutputs(cascade.teacher, as_logits)
+    model, wanted = _part(cascade, part)
     signature = Signature(example_inputs)
-    named(example_inputs)
     with tempfile.TemporaryDirectory(dir=filepath.parent) as folder:
         file = Path(folder, filepath.name)
-        _convert(named, file, signature)
+        named = convert_to_onnx(model, file, example_inputs, signature, wanted)
         threshold = cascade.threshold if part == "student" else None
         _compare(named, file, example_inputs, signature, threshold)
         os.replace(file, filepath)
     return signature
+
+
+def convert_to_onnx(model, file, example_inputs, signature, outputs=None):
+    """Writes a model's ONNX file, which nothing has run yet.
+
+    Args:
+        model: `keras.Model`.
+        file: path to write.
+        example_inputs: a batch of inputs.
+        signature: `Signature` of them.
+        outputs: function from what the model returns to a dict of named
+            outputs. Defaults to those of a `StudentWithGate`.
+
+    Returns:
+        `NamedOutputs`, the model as it was converted.
+    """
+    named = NamedOutputs(model, outputs or _as_student)
+    named(example_inputs)
+    _convert(named, file, signature)
+    return named
+
+
+def _part(cascade, part):
+    if part == "teacher":
+        return cascade.teacher, as_logits
+    model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
+    return model, _as_student
+
+
+def _as_student(answer):
+    return {name: answer[name] for name in OUTPUTS}
 
 
 class NamedOutputs(keras.Model):
@@ -114,17 +138,7 @@ def _convert(model, file, signature):
 
 def _compare(model, file, inputs, signature, threshold):
     """Opens the file in onnxruntime; tf2onnx can write one that is invalid."""
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(
-            str(file), providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise ExportError(
-            f"The ONNX file that was written cannot be opened: {text}"
-        ) from error
+    session = open_session(file)
     names = [output.name for output in session.get_outputs()]
     rows = len(keras.tree.flatten(inputs)[0])
     for size in BATCH_SIZES:
@@ -146,20 +160,7 @@ def _compare(model, file, inputs, signature, threshold):
             kept = found["score"] >= np.float32(threshold)
             expected["delegate"] = ~kept
         for name, values in expected.items():
-            _check_same(name, found[name], values, size)
-
-
-def _check_same(name, found, expected, size):
-    gap = "its shape"
-    if found.shape == expected.shape:
-        if np.allclose(found, expected, rtol=1e-3, atol=TOLERANCE):
-            return
-        gap = f"values by up to {float(np.abs(found - expected).max()):.2g}"
-    raise ExportError(
-        f"The ONNX file does not answer as Keras does: '{name}' at {size} "
-        f"rows has shape {found.shape}, where {expected.shape} is expected, "
-        f"and differs in {gap}. The file was not kept."
-    )
+            check_same("ONNX file", name, found[name], values)
 
 
 def _teach_erfc():

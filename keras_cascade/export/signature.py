@@ -63,6 +63,21 @@ class Signature:
                 `training`.
             outputs: function from what the model returns to a dict of named
                 outputs.
+            tracked: of `write_endpoints`.
+        """
+        self.write_endpoints(
+            folder,
+            {ENDPOINT: lambda x: outputs(model(x, training=False))},
+            tracked,
+        )
+
+    def write_endpoints(self, folder, endpoints, tracked):
+        """Writes a SavedModel with a signature for each function.
+
+        Args:
+            folder: path to write to.
+            endpoints: dict of a signature's name to a function from inputs to
+                a dict of named outputs.
             tracked: list of the user's own models in it, whose lookup tables
                 must come along.
         """
@@ -73,15 +88,18 @@ class Signature:
             for name, spec in self._specs.items()
         }
         # Only an export archive carries a Keras 3 model's weights over, and
-        # an endpoint called "serve" would hide this one from the converter.
+        # an endpoint called "serve" would hide the others from the converter.
         archive = keras.export.ExportArchive()
         for resource in tracked:
             archive.track(resource)
-        archive.add_endpoint(
-            ENDPOINT,
-            lambda x: outputs(model(x, training=False)),
-            input_signature=[specs if self.is_dict else specs[SINGLE_INPUT]],
-        )
+        for name, function in endpoints.items():
+            archive.add_endpoint(
+                name,
+                function,
+                input_signature=[
+                    specs if self.is_dict else specs[SINGLE_INPUT]
+                ],
+            )
         archive.write_out(str(folder), verbose=False)
 
 

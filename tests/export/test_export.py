@@ -226,21 +226,6 @@ def test_training_data_is_refused(cascade, blobs, tmp_path):
     )
 
 
-def test_the_fused_cascade(cascade, blobs, tmp_path):
-    import tensorflow as tf
-
-    x, _ = blobs(20)
-    cascade.prepare(x)
-    cascade.export(tmp_path / "fused", format="tf_saved_model", verbose=False)
-    fused = tf.saved_model.load(tmp_path / "fused")
-    found = fused.serve(x)
-    np.testing.assert_allclose(
-        found["probabilities"],
-        cascade.predict(x, verbose=0)["probabilities"],
-        atol=1e-5,
-    )
-
-
 def test_a_file_that_answers_otherwise_is_not_kept(
     cascade, blobs, tmp_path, monkeypatch
 ):

@@ -85,7 +85,7 @@ def test_a_promise_that_the_file_cannot_keep_is_no_file(stepped, tmp_path):
         (tmp_path / "student.tflite", {"format": "litert"}),
     ):
         with pytest.raises(
-            ValueError, match=r"student in int8\) meets.*nothing was written"
+            ValueError, match=r"in int8\) meets.*nothing was written"
         ) as error:
             stepped.export(path, quantization="int8", **arguments)
         assert "MaxDelegationRate(0.45) by delegation rates" in str(error.value)

@@ -1,0 +1,172 @@
+"""The whole cascade as one SavedModel, for a server that holds both models."""
+
+import types
+
+import keras
+import numpy as np
+
+from keras_cascade.bundle import new_folder
+from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.export.same_answers import BATCH_SIZES, check_same
+from keras_cascade.export.signature import ENDPOINT, Signature
+from keras_cascade.export.teacher_export import as_logits
+from keras_cascade.export.verification import check_teacher
+from keras_cascade.gates import StudentWithGate
+from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.tensor_ops import as_float
+
+SAVED_MODEL = "saved_model.pb"
+
+
+def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
+    """Writes student, gate and teacher as one SavedModel.
+
+    The student runs on every row, the teacher on the gathered delegated rows
+    only, and not at all where nothing is delegated. Every signature is run and
+    compared with Keras at 1, 2, 7 and 64 rows before the folder is put in its
+    place.
+
+    Signatures:
+
+    - `serving_default`: `probabilities` `(batch, classes)` of whoever
+      answers, `score` `(batch,)`, `delegate` `(batch,)`.
+    - `student`: the same outputs, of the student alone.
+    - `teacher`: `logits` `(batch, classes)`, for rows that a device
+      delegated.
+
+    Args:
+        cascade: `Cascade`; its teacher may be a cascade too.
+        filepath: folder to write.
+        example_inputs: a batch of inputs; gives names, shapes and types.
+            Defaults to inputs that the cascade has seen in this process,
+            when the cascade calls this.
+        overwrite: bool. Replaces an existing SavedModel. Defaults to `False`.
+
+    Returns:
+        `Signature` of the inputs.
+
+    Raises:
+        BundleError: `filepath` exists and may not be replaced.
+        ExportError: a signature does not answer as Keras does.
+    """
+    if example_inputs is None:
+        raise ValueError(
+            "Expected `example_inputs`, a batch of inputs: they give names, "
+            "shapes and types, and this cascade has seen none yet."
+        )
+    cascade.gate.check_ready()
+    cascade.prepare(example_inputs)
+    signature = Signature(example_inputs)
+    student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
+    student(example_inputs)
+    with new_folder(filepath, overwrite, known_by=SAVED_MODEL) as folder:
+        signature.write_endpoints(
+            folder,
+            {
+                ENDPOINT: lambda x: fused(cascade, student, x),
+                "student": lambda x: _named(student(x, training=False)),
+                "teacher": lambda x: as_logits(
+                    cascade.teacher(x, training=False)
+                ),
+            },
+            [cascade.student, cascade.gate, cascade.teacher],
+        )
+        _check(folder, cascade, example_inputs, signature)
+    return signature
+
+
+def fused(cascade, student_with_gate, inputs):
+    """A cascade's answer as one graph, where the teacher sees few rows.
+
+    Args:
+        cascade: `Cascade`.
+        student_with_gate: its `StudentWithGate`.
+        inputs: tensors, batch first.
+
+    Returns:
+        Dict of `probabilities`, `score` and `delegate`.
+    """
+    import tensorflow as tf
+
+    answer = _named(student_with_gate(inputs, training=False))
+    kept = answer["probabilities"]
+    rows = tf.where(answer["delegate"])
+
+    def asked():
+        delegated = keras.tree.map_structure(
+            lambda tensor: tf.gather_nd(tensor, rows), inputs
+        )
+        return tf.tensor_scatter_nd_update(
+            kept, rows, _probabilities(cascade.teacher, delegated)
+        )
+
+    # Not every model takes a batch of no rows.
+    answer["probabilities"] = tf.cond(
+        tf.size(rows) > 0, asked, lambda: tf.identity(kept)
+    )
+    return answer
+
+
+def _probabilities(teacher, inputs):
+    if hasattr(teacher, "two_stage_pass"):
+        student = StudentWithGate(
+            teacher.student, teacher.gate, teacher.classes
+        )
+        return fused(teacher, student, inputs)["probabilities"]
+    return keras.ops.softmax(as_float(teacher(inputs, training=False)))
+
+
+def _named(answer):
+    return {name: answer[name] for name in OUTPUTS}
+
+
+def _check(folder, cascade, inputs, signature):
+    """Every signature against Keras, at every batch size."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(folder))
+
+    def run(name, part):
+        named = {
+            key: tf.constant(values)
+            for key, values in signature.named(part).items()
+        }
+        answer = loaded.signatures[name](**named)
+        return {key: value.numpy() for key, value in answer.items()}
+
+    two_stages = cascade.two_stage_pass()
+    check_teacher(
+        types.SimpleNamespace(
+            logits=lambda named: loaded.signatures["teacher"](
+                **{key: tf.constant(values) for key, values in named.items()}
+            )["logits"].numpy()
+        ),
+        two_stages.ask_teacher,
+        inputs,
+        signature,
+    )
+    rows = np.arange(max(BATCH_SIZES)) % rows_of(inputs)
+    for size in BATCH_SIZES:
+        part = take_rows(inputs, rows[:size])
+        student = two_stages.run_student(part)
+        teacher = two_stages.ask_teacher(part)
+        for name in ("student", ENDPOINT):
+            found = run(name, part)
+            delegate = delegated_at(found["score"], cascade.threshold)
+            expected = {
+                "score": student["score"],
+                "delegate": delegate,
+                "probabilities": student["probabilities"],
+            }
+            if name == ENDPOINT:
+                expected["probabilities"] = np.where(
+                    delegate[:, None], teacher, student["probabilities"]
+                )
+            for output, values in expected.items():
+                check_same(
+                    f"SavedModel's signature '{name}'",
+                    output,
+                    found[output],
+                    values,
+                )

@@ -1,0 +1,129 @@
+"""What a bundle's manifest states, from what was measured on its files."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+
+from keras_cascade.bundle.bundle import hash_file
+from keras_cascade.bundle.manifest import FORMAT, VERSION
+from keras_cascade.export.score_bins import score_bins
+from keras_cascade.export.signature import ENDPOINT
+from keras_cascade.version import __version__
+
+STUDENT_FILE = "student.tflite"
+TEACHER_FOLDER = "teacher/1"
+#: Longer lists (the group of each example) are not for the manifest.
+LONGEST_LIST = 1_000
+VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
+
+
+def manifest_of(
+    name, folder, cascade, class_names, signature, point, comparison
+):
+    """The manifest of files that are written and verified.
+
+    Args:
+        name: str.
+        folder: `Path` that they are in.
+        cascade: `Cascade`.
+        class_names: list of str.
+        signature: `Signature` of the inputs.
+        point: `OperatingPoint` of the student's file.
+        comparison: `Comparison` of it.
+    """
+    teacher = folder / TEACHER_FOLDER
+    gate_config = cascade.gate.get_config()
+    gate_config["threshold"] = point.threshold
+    costs = cascade.costs
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(
+            timespec="seconds"
+        ),
+        "classes": class_names,
+        "input": signature.describe(),
+        "student": described(folder / STUDENT_FILE),
+        "teacher": {
+            "path": TEACHER_FOLDER,
+            "files": {
+                file.relative_to(teacher).as_posix(): hash_file(file)
+                for file in sorted(teacher.rglob("*"))
+                if file.is_file()
+            },
+            "signature": ENDPOINT,
+            "output": "logits",
+            "url": None,
+        },
+        "gate": {
+            "class": type(cascade.gate).__name__,
+            "config": {
+                key: value
+                for key, value in gate_config.items()
+                if key not in ("name", "trainable", "dtype")
+            },
+        },
+        "operating_points": [_described(point)],
+        "calibration": {
+            "examples": comparison.judged.examples.examples,
+            "sha256": comparison.judged.examples.hexdigest(),
+            "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
+            "score_bins": score_bins(
+                comparison.judged.scores,
+                point.threshold,
+                comparison.judged.sample_weight,
+            ),
+        },
+        "verification": comparison.describe(point.threshold),
+        "costs": dataclasses.asdict(costs),
+        "versions": {
+            "keras-cascade": __version__,
+            **{
+                package: importlib.metadata.version(package)
+                for package in VERSIONED
+            },
+        },
+    }
+
+
+def described(path):
+    """A file for the manifest."""
+    return {
+        "file": path.name,
+        "sha256": hash_file(path),
+        "bytes": path.stat().st_size,
+    }
+
+
+def described_onnx(files):
+    """The manifest's `onnx` entry, of what `write_onnx` wrote."""
+    entries = {}
+    for part, (path, point, comparison) in files.items():
+        entries[part] = described(path)
+        if point is not None:
+            entries[part] |= {
+                "operating_point": _described(point),
+                "verification": comparison.describe(point.threshold),
+            }
+    return entries
+
+
+def _described(point):
+    """An operating point for the manifest, long lists by their length."""
+
+    def shortened(value):
+        if isinstance(value, dict):
+            return {key: shortened(one) for key, one in value.items()}
+        if not isinstance(value, list):
+            return value
+        if len(value) > LONGEST_LIST:
+            return f"{len(value)} values"
+        return [shortened(one) for one in value]
+
+    values = point.to_dict()
+    return {
+        **values,
+        "objective": shortened(values["objective"]),
+        "traffic": shortened(values["traffic"]),
+    }

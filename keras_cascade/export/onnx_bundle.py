@@ -1,0 +1,100 @@
+"""The ONNX files of a bundle, with a threshold fitted on the student's own."""
+
+import tempfile
+from pathlib import Path
+
+from keras_cascade.export.artifact import write_fitted
+from keras_cascade.export.onnx_export import convert_to_onnx, export_onnx
+from keras_cascade.export.onnx_student import OnnxStudent
+from keras_cascade.export.quantization import FLOAT32
+from keras_cascade.gates import StudentWithGate
+
+PARTS = ("student", "teacher")
+
+
+def checked_parts(onnx):
+    """Tuple of the models to write, from `True`, `False` or names."""
+    if isinstance(onnx, bool) or onnx is None:
+        return PARTS if onnx else ()
+    parts = (onnx,) if isinstance(onnx, str) else tuple(onnx)
+    if set(parts) - set(PARTS):
+        raise ValueError(
+            "Expected `onnx` to be True, False, or names out of "
+            f"{list(PARTS)}. Received: {onnx!r}."
+        )
+    return parts
+
+
+def write_onnx(
+    cascade, folder, parts, data, example_inputs, signature, batch_size,
+    allow_training_data,
+):  # fmt: skip
+    """Writes `student.onnx` and `teacher.onnx`, as far as asked.
+
+    The student's file computes in float32, whatever the TFLite file does, so
+    it has a threshold of its own, fitted on its own scores.
+
+    Args:
+        cascade: `Cascade`.
+        folder: `Path` of the bundle.
+        parts: tuple out of `"student"` and `"teacher"`.
+        data: `(x, y, sample_weight)` that can be read twice.
+        example_inputs: a batch of inputs.
+        signature: `Signature` of them.
+        batch_size: int, with arrays.
+        allow_training_data: bool.
+
+    Returns:
+        Dict of part to `(path, OperatingPoint, Comparison)`, the last two
+        `None` for the teacher.
+    """
+    written = {}
+    for part in parts:
+        path = folder / f"{part}.onnx"
+        if part == "teacher":
+            export_onnx(cascade, path, example_inputs, part)
+            written[part] = (path, None, None)
+        else:
+            fitted = write_fitted(
+                cascade, OnnxStudentFile(cascade, example_inputs, signature),
+                path, data, signature, batch_size, FLOAT32,
+                allow_training_data, OnnxStudent,
+            )  # fmt: skip
+            written[part] = (path, *fitted)
+    return written
+
+
+class OnnxStudentFile:
+    """Converts a cascade's student and gate for any threshold.
+
+    Args:
+        cascade: `Cascade`.
+        example_inputs: a batch of inputs.
+        signature: `Signature` of them.
+    """
+
+    def __init__(self, cascade, example_inputs, signature):
+        self._gate = cascade.gate
+        self._parts = (cascade.student, cascade.gate, cascade.classes)
+        self._example_inputs = example_inputs
+        self._signature = signature
+
+    def convert(self, threshold):
+        """ONNX bytes of the student and its gate.
+
+        Args:
+            threshold: float, for the file. The gate keeps its own.
+        """
+        before, self._gate.threshold = self._gate.threshold, threshold
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, "student.onnx")
+                convert_to_onnx(
+                    StudentWithGate(*self._parts),
+                    file,
+                    self._example_inputs,
+                    self._signature,
+                )
+                return file.read_bytes()
+        finally:
+            self._gate.threshold = before

@@ -1,0 +1,88 @@
+"""A bundle's ONNX files: run, fitted, listed, checked."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import keras_cascade as kc
+from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.export.bundle_checks import check_bundle
+
+
+def answers(file, **inputs):
+    session = onnxruntime.InferenceSession(str(file))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+@pytest.fixture
+def calibrated(cascade, blobs):
+    cascade.fit(*blobs(300, seed=5), verbose=0)
+    cascade.calibrate(blobs(400, seed=6), kc.MaxDelegationRate(0.3))
+    return cascade
+
+
+def test_an_int8_bundle_with_onnx_files(calibrated, blobs, tmp_path):
+    bundle = calibrated.export(
+        tmp_path / "bundle", quantization="int8", onnx=True
+    )
+    entry = bundle.manifest["onnx"]["student"]
+    point = entry["operating_point"]
+    x, y = blobs(400, seed=6)
+    found = answers(bundle.onnx_file("student"), input=x)
+    threshold = np.float32(point["threshold"])
+    np.testing.assert_array_equal(found["delegate"], found["score"] < threshold)
+    # In float32, whatever the TFLite file computes in.
+    np.testing.assert_allclose(
+        found["score"], calibrated.predict(x, verbose=0)["score"], atol=1e-5
+    )
+    teacher = answers(bundle.onnx_file("teacher"), input=x)["logits"]
+    np.testing.assert_allclose(
+        teacher, calibrated.teacher.predict(x, verbose=0), atol=1e-4
+    )
+    delegated = found["delegate"]
+    right = np.where(
+        delegated, teacher.argmax(1) == y, found["probabilities"].argmax(1) == y
+    )
+    assert point["delegation_rate"] == pytest.approx(delegated.mean())
+    assert point["accuracy"] == pytest.approx(right.mean())
+    assert entry["verification"]["decision_flips"] == 0
+    assert {1, 2, 7, 64} <= set(entry["verification"]["batch_sizes"])
+    card = (bundle.path / "README.md").read_text()
+    assert "student.onnx" in card
+    assert str(point["threshold"]) in card
+
+    batches = [(x, y, None)]
+    checks, _ = check_bundle(bundle.path, batches)
+    assert all(check.passed for check in checks)
+    names = {check.name for check in checks}
+    assert {"teacher.onnx", "student.onnx: decisions"} <= names
+    assert {"student.onnx: numbers", "numbers"} <= names
+
+    entry["operating_point"]["threshold"] += 0.05
+    (bundle.path / "manifest.json").write_text(json.dumps(bundle.manifest))
+    checks, _ = check_bundle(bundle.path, batches)
+    assert "student.onnx: decisions" in {c.name for c in checks if not c.passed}
+
+
+def test_one_part(calibrated, tmp_path):
+    bundle = calibrated.export(tmp_path / "bundle", onnx="teacher")
+    assert (bundle.path / "teacher.onnx").exists()
+    with pytest.raises(BundleError, match="with a 'student' in ONNX"):
+        bundle.onnx_file("student")
+    with pytest.raises(ValueError, match="`onnx` to be True"):
+        calibrated.export(tmp_path / "other", onnx="gate")
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_altered_file_is_noticed(calibrated, tmp_path):
+    bundle = calibrated.export(tmp_path / "bundle", onnx="student")
+    with open(bundle.path / "student.onnx", "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=r"'student\.onnx' in the bundle"):
+        Bundle.load(bundle.path)
+    (bundle.path / "student.onnx").unlink()
+    with pytest.raises(BundleError, match=r"lacks 'student\.onnx'"):
+        Bundle.load(bundle.path)
