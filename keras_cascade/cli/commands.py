@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.serving_command import serve
+
 Data = Annotated[
     str,
     typer.Option(
@@ -195,6 +197,14 @@ def export(
             "cluster, prune+qat or cluster+qat [default: float32]"
         ),
     ] = None,
+    operating_point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:OBJECTIVE",
+            help="a further threshold to switch to on the device, such as "
+            "saver:max_delegation_rate=0.1",
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="add student.onnx, teacher.onnx")
     ] = False,
@@ -210,8 +220,9 @@ def export(
     from keras_cascade.cli.console import show
 
     result = work.export(
-        cascade, data, output, overwrite, quantization, onnx, seed
-    )
+        cascade, data, output, overwrite, quantization, operating_point or [],
+        onnx, seed,
+    )  # fmt: skip
     show(result, as_json, f"bundle {output}")
 
 
@@ -284,29 +295,3 @@ def predict(
 
     prediction = predict_file(bundle, input, teacher, on_failure)
     show_prediction(prediction, as_json)
-
-
-def serve(
-    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
-    host: Annotated[
-        str, typer.Option(help="address to listen on")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="0: any free one")
-    ] = 8501,
-    exit_with_stdin: Annotated[
-        bool,
-        typer.Option("--exit-with-stdin", help="stop when standard input ends"),
-    ] = False,
-    ready_file: Annotated[
-        Path | None,
-        typer.Option(help="write the teacher's URL here once it answers"),
-    ] = None,
-):
-    """Serve a bundle's teacher over HTTP until Ctrl-C.
-
-    Example: keras-cascade serve bundle --port 8501
-    """
-    from keras_cascade.serving.server import serve as run
-
-    run(bundle, host, port, exit_with_stdin, ready_file)

@@ -93,8 +93,11 @@ def evaluate(cascade_file, spec, seed):
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
-def export(cascade_file, spec, output, overwrite, quantization, onnx, seed):
+def export(
+    cascade_file, spec, output, overwrite, quantization, points, onnx, seed
+):
     """Exports a saved cascade. Returns what was verified."""
+    points = dict(map(parse_operating_point, points))
     quantization = checked_quantization(quantization)
     cascade = load_cascade(cascade_file)
     splits = datasets.load(spec, seed)
@@ -108,6 +111,7 @@ def export(cascade_file, spec, output, overwrite, quantization, onnx, seed):
         quantization=quantization,
         training_data=data["train"] if trains else None,
         onnx=onnx,
+        operating_points=points,
     )
     point = bundle.operating_point()
     return {
@@ -118,6 +122,24 @@ def export(cascade_file, spec, output, overwrite, quantization, onnx, seed):
         "accuracy": point["accuracy"],
         **bundle.manifest["verification"],
     }
+
+
+def parse_operating_point(text):
+    """`(name, objective)` from `NAME:OBJECTIVE=NUMBER[@CONFIDENCE]`."""
+    name, found, objective = text.partition(":")
+    objective, _, confidence = objective.partition("@")
+    try:
+        confidence = float(confidence) if confidence else None
+    except ValueError:
+        found = ""
+    if not found:
+        raise ValueError(
+            "Expected --operating-point NAME:OBJECTIVE=NUMBER, or with "
+            "@CONFIDENCE behind it, such as "
+            "'exact:max_accuracy_drop=0.01@0.95'. Received: "
+            f"'{text}'."
+        )
+    return name, parse_objective(objective, confidence)
 
 
 def parse_objective(text, confidence=None):

@@ -83,7 +83,11 @@ def write_fitted(
         cascade.record.traffic,
     )
     if not allow_training_data:
-        cascade.record.refuse(comparison.judged.examples, "training", "gate")
+        calibrated = cascade.operating_point
+        promised = ("validation",) if calibrated and calibrated.promises else ()
+        cascade.record.refuse(
+            comparison.judged.examples, "training", *promised, "gate"
+        )
     point = _operating_point(cascade, comparison.judged, path, quantization)
     if point.threshold != cascade.threshold:
         path.write_bytes(student_file.convert(point.threshold))

@@ -118,6 +118,17 @@ def check_bundle(path, batches):
             for check in found
         ]
         measured = measured or of_file
+    judged = runs[0].judged(examples)
+    for point in bundle.manifest["operating_points"]:
+        if point["name"] == bundle.operating_point()["name"]:
+            continue
+        found = _check_point(
+            bundle, point, judged, _measured(bundle, judged, point)
+        )
+        checks += [
+            dataclasses.replace(check, name=f"{point['name']}: {check.name}")
+            for check in found
+        ]
     return checks, measured
 
 
@@ -138,6 +149,13 @@ def _check_file(bundle, run, judged):
             f"score < {point['threshold']}",
         ),
     ]
+    checks += _check_point(bundle, point, judged, measured)
+    return checks, measured
+
+
+def _check_point(bundle, point, judged, measured):
+    """One operating point's numbers, on the same data, and its promises."""
+    checks = []
     same = bundle.manifest["calibration"]["sha256"] == (
         judged.examples.hexdigest()
     )
@@ -145,7 +163,7 @@ def _check_file(bundle, run, judged):
         checks.append(_same_numbers(point, measured))
     for promise in point.get("promises", []):
         checks.append(_promise_stands(promise, judged, point, bundle))
-    return checks, measured
+    return checks
 
 
 def _signature(bundle):

@@ -17,6 +17,7 @@ from keras_cascade.export.manifest_content import (
     described_onnx,
     manifest_of,
 )
+from keras_cascade.export.named_points import checked_objectives, named_points
 from keras_cascade.export.onnx_bundle import checked_parts, write_onnx
 from keras_cascade.export.quantization import (
     FLOAT32,
@@ -44,6 +45,7 @@ def export_bundle(
     training_data=None,
     optimization=None,
     onnx=False,
+    operating_points=None,
 ):
     """Writes the bundle of a cascade, verified on the files that ship.
 
@@ -78,6 +80,10 @@ def export_bundle(
             Keras student with its gate, in float32 whatever `quantization`
             says, with a threshold fitted on its own scores) and
             `teacher.onnx`, run in onnxruntime. Defaults to `False`.
+        operating_points: dict of name to objective, or list of objectives:
+            further thresholds, fitted on the file's own scores, which a
+            device can switch to. Defaults to `None`: only what `calibrate`
+            found.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -90,6 +96,7 @@ def export_bundle(
     _check_backend()
     quantization = checked_quantization(quantization)
     onnx_parts = checked_parts(onnx)
+    objectives = checked_objectives(operating_points)
     cascade.gate.check_ready()
     if calibration_data is None:
         raise ValueError(
@@ -109,6 +116,12 @@ def export_bundle(
             cascade, student_file, folder / STUDENT_FILE, data, signature,
             batch_size, quantization, allow_training_data,
         )  # fmt: skip
+        points = [
+            point,
+            *named_points(
+                cascade, comparison.judged, objectives, allow_training_data
+            ),
+        ]
         export_teacher(cascade, folder / TEACHER_FOLDER, signature)
         check_teacher(
             SavedModelTeacher(folder / TEACHER_FOLDER),
@@ -122,7 +135,7 @@ def export_bundle(
         )  # fmt: skip
         manifest = manifest_of(
             Path(filepath).name, folder, cascade, class_names, signature,
-            point, comparison,
+            points, comparison,
         )  # fmt: skip
         manifest["student"] |= described(student_file, quantization)
         if quantization != FLOAT32:

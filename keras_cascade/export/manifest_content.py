@@ -18,7 +18,7 @@ VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
 
 def manifest_of(
-    name, folder, cascade, class_names, signature, point, comparison
+    name, folder, cascade, class_names, signature, points, comparison
 ):
     """The manifest of files that are written and verified.
 
@@ -28,12 +28,13 @@ def manifest_of(
         cascade: `Cascade`.
         class_names: list of str.
         signature: `Signature` of the inputs.
-        point: `OperatingPoint` of the student's file.
+        points: list of `OperatingPoint` of the student's file; the first is
+            the file's own.
         comparison: `Comparison` of it.
     """
     teacher = folder / TEACHER_FOLDER
     gate_config = cascade.gate.get_config()
-    gate_config["threshold"] = point.threshold
+    gate_config["threshold"] = points[0].threshold
     costs = cascade.costs
     return {
         "format": FORMAT,
@@ -64,18 +65,18 @@ def manifest_of(
                 if key not in ("name", "trainable", "dtype")
             },
         },
-        "operating_points": [_described(point)],
+        "operating_points": [_described(point) for point in points],
         "calibration": {
             "examples": comparison.judged.examples.examples,
             "sha256": comparison.judged.examples.hexdigest(),
             "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
             "score_bins": score_bins(
                 comparison.judged.scores,
-                point.threshold,
+                points[0].threshold,
                 comparison.judged.sample_weight,
             ),
         },
-        "verification": comparison.describe(point.threshold),
+        "verification": comparison.describe(points[0].threshold),
         "costs": dataclasses.asdict(costs),
         "versions": {
             "keras-cascade": __version__,

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_cascade.cli.main import run as run_command
+from keras_cascade.cli.work import parse_operating_point
 
 COMMANDS = (
     "demo",
@@ -102,9 +103,27 @@ def test_the_line_step_by_step(run, points, tmp_path):
     assert point["delegation_rate"] == pytest.approx(0.3, abs=0.01)
     measured = json.loads(run("evaluate", cascade, "--data", points, "--json"))
     exported = json.loads(
-        run("export", cascade, "--data", points, "--output", bundle, "--json")
+        run(
+            "export",
+            cascade,
+            "--data",
+            points,
+            "--output",
+            bundle,
+            "--onnx",
+            "--operating-point",
+            "half:max_delegation_rate=0.6@0.9",
+            "--json",
+        )
     )
     assert exported["decision_flips"] == 0
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert set(manifest["onnx"]) == {"student", "teacher"}
+    (_, half) = manifest["operating_points"]
+    assert half["name"] == "half"
+    assert half["confidence"] == 0.9
+    with pytest.raises(ValueError, match="--operating-point NAME:OBJECTIVE"):
+        parse_operating_point("half=0.5")
     assert exported["threshold"] == point["threshold"]
     assert exported["delegation_rate"] == point["delegation_rate"]
     assert measured["delegation_rate"] == pytest.approx(0.3, abs=0.15)
