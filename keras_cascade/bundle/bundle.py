@@ -15,7 +15,8 @@ __all__ = ["Bundle", "BundleError", "hash_file"]
 class Bundle:
     """A bundle on disk, checked against its manifest.
 
-    Use `Bundle.load(path)`.
+    Use `Bundle.load(path)`. A device's copy may lack the teacher, as a whole,
+    and the ONNX files; everything else must be there.
 
     Attributes:
         path: `Path` of the bundle's folder.
@@ -49,13 +50,18 @@ class Bundle:
     def verify(self):
         """Compares every listed file with its hash."""
         listed = self._listed()
-        for name, sha256 in listed.items():
-            self._check_file(name, sha256)
         present = {
             f.relative_to(self.path).as_posix()
             for f in self.path.rglob("*")
             if not f.is_dir() or f.is_symlink()
         }
+        for name in listed:
+            self._inside(name)
+        for part in self._optional_parts():
+            if not part & present:
+                listed = {k: v for k, v in listed.items() if k not in part}
+        for name, sha256 in listed.items():
+            self._check_file(name, sha256)
         extra = sorted(present - set(listed) - {MANIFEST})
         if extra:
             raise BundleError(
@@ -70,24 +76,23 @@ class Bundle:
 
     @property
     def teacher_folder(self):
-        """Path of the SavedModel, or `None` where the bundle has none."""
+        """Path of the SavedModel, or `None` where this copy has none."""
         teacher = self.manifest.get("teacher")
-        return None if teacher is None else self._inside(teacher["path"])
+        if teacher is None:
+            return None
+        folder = self._inside(teacher["path"])
+        return (
+            folder if (folder / next(iter(teacher["files"]))).exists() else None
+        )
 
-    def onnx_file(self, part):
-        """Path of `"student"`'s or `"teacher"`'s ONNX file.
-
-        Raises:
-            BundleError: the bundle was exported without it.
-        """
-        files = self.manifest.get("onnx", {})
-        if part not in files:
-            raise BundleError(
-                f"Expected a bundle with a '{part}' in ONNX. '{self.path}' "
-                f"holds {sorted(files) or 'none'}. Export it again with "
-                "`onnx=True`."
-            )
-        return self._inside(files[part]["file"])
+    @property
+    def onnx_files(self):
+        """Dict of `"student"` and `"teacher"` to the ONNX files here."""
+        found = {
+            part: self._inside(entry["file"])
+            for part, entry in self.manifest.get("onnx", {}).items()
+        }
+        return {part: file for part, file in found.items() if file.is_file()}
 
     @property
     def classes(self):
@@ -120,6 +125,14 @@ class Bundle:
         for name, sha256 in teacher["files"].items():
             files[f"{teacher['path']}/{name}"] = sha256
         return files
+
+    def _optional_parts(self):
+        """Sets of files that a device's copy may lack, each as a whole."""
+        teacher = self.manifest.get("teacher") or {"files": {}}
+        parts = [{f"{teacher['path']}/{name}" for name in teacher["files"]}]
+        for entry in self.manifest.get("onnx", {}).values():
+            parts.append({entry["file"]})
+        return [part for part in parts if part]
 
     def _check_file(self, name, sha256):
         file = self._inside(name)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from keras_cascade.bundle import Bundle
+from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST
 from keras_cascade.calibration import measure_threshold
@@ -58,6 +58,12 @@ def check_bundle(path, batches):
         BundleError: a file is missing or altered, or the manifest not valid.
     """
     bundle = Bundle.load(path)
+    if bundle.teacher_folder is None:
+        raise BundleError(
+            f"The bundle '{bundle.path}' lacks its teacher, without which no "
+            "decision can be judged. Expected: the whole bundle, as it was "
+            "exported."
+        )
     checks = [
         Check(
             "files",
@@ -87,10 +93,9 @@ def check_bundle(path, batches):
             bundle.manifest["verification"],
         )
     ]
-    onnx = bundle.manifest.get("onnx", {})
-    if "student" in onnx:
-        file = bundle.onnx_file("student")
-        entry = onnx["student"]
+    if "student" in bundle.onnx_files:
+        file = bundle.onnx_files["student"]
+        entry = bundle.manifest["onnx"]["student"]
         runs.append(
             FileRun(
                 file.name,
@@ -181,9 +186,8 @@ def _run(bundle, runs, batches):
         teacher's ONNX file is from its SavedModel, `None` without one.
     """
     teacher = SavedModelTeacher(bundle.teacher_folder)
-    session = None
-    if "teacher" in bundle.manifest.get("onnx", {}):
-        session = open_session(bundle.onnx_file("teacher"))
+    file = bundle.onnx_files.get("teacher")
+    session = file and open_session(file)
     examples, gap = Fingerprint(), None
     for x, y, weight in batches:
         examples.update(x)

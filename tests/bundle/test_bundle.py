@@ -44,6 +44,28 @@ def test_a_good_bundle(bundle_path):
         bundle.operating_point("night")
 
 
+def test_a_devices_copy_may_lack_the_teacher(copied, tmp_path):
+    shutil.rmtree(copied / "teacher")
+    bundle = Bundle.load(copied)
+    assert bundle.teacher_folder is None
+    assert bundle.student_file.is_file()
+    # Not a way past the other checks.
+    (copied / "teacher" / "1").mkdir(parents=True)
+    assert Bundle.load(copied).teacher_folder is None
+    (copied / "teacher" / "1" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"was altered|lacks"):
+        Bundle.load(copied)
+    shutil.rmtree(copied / "teacher")
+    (tmp_path / "1").mkdir()
+    (copied / "teacher").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="without links"):
+        Bundle.load(copied)
+    (copied / "teacher").unlink()
+    change(copied, lambda m: m["teacher"].update(path="../elsewhere"))
+    with pytest.raises(BundleError, match="inside the bundle"):
+        Bundle.load(copied)
+
+
 def test_it_can_be_moved(copied):
     assert Bundle.load(copied).path == copied
 

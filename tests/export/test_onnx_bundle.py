@@ -31,14 +31,14 @@ def test_an_int8_bundle_with_onnx_files(calibrated, blobs, tmp_path):
     entry = bundle.manifest["onnx"]["student"]
     point = entry["operating_point"]
     x, y = blobs(400, seed=6)
-    found = answers(bundle.onnx_file("student"), input=x)
+    found = answers(bundle.onnx_files["student"], input=x)
     threshold = np.float32(point["threshold"])
     np.testing.assert_array_equal(found["delegate"], found["score"] < threshold)
     # In float32, whatever the TFLite file computes in.
     np.testing.assert_allclose(
         found["score"], calibrated.predict(x, verbose=0)["score"], atol=1e-5
     )
-    teacher = answers(bundle.onnx_file("teacher"), input=x)["logits"]
+    teacher = answers(bundle.onnx_files["teacher"], input=x)["logits"]
     np.testing.assert_allclose(
         teacher, calibrated.teacher.predict(x, verbose=0), atol=1e-4
     )
@@ -70,8 +70,7 @@ def test_an_int8_bundle_with_onnx_files(calibrated, blobs, tmp_path):
 def test_one_part(calibrated, tmp_path):
     bundle = calibrated.export(tmp_path / "bundle", onnx="teacher")
     assert (bundle.path / "teacher.onnx").exists()
-    with pytest.raises(BundleError, match="with a 'student' in ONNX"):
-        bundle.onnx_file("student")
+    assert list(bundle.onnx_files) == ["teacher"]
     with pytest.raises(ValueError, match="`onnx` to be True"):
         calibrated.export(tmp_path / "other", onnx="gate")
     assert not (tmp_path / "other").exists()
@@ -83,6 +82,9 @@ def test_an_altered_file_is_noticed(calibrated, tmp_path):
         file.write(b"\0")
     with pytest.raises(BundleError, match=r"'student\.onnx' in the bundle"):
         Bundle.load(bundle.path)
+
+
+def test_a_devices_copy_needs_none(calibrated, tmp_path):
+    bundle = calibrated.export(tmp_path / "bundle", onnx=True)
     (bundle.path / "student.onnx").unlink()
-    with pytest.raises(BundleError, match=r"lacks 'student\.onnx'"):
-        Bundle.load(bundle.path)
+    assert list(Bundle.load(bundle.path).onnx_files) == ["teacher"]

@@ -1,0 +1,82 @@
+"""The edge runtime against a real Triton.
+
+Deselected by default, because Triton is installed for it; run with
+`pytest -m triton tests/foreign`.
+"""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_cascade as kc
+from tests.foreign.triton_server import TritonServer, make_environment
+
+pytestmark = pytest.mark.triton
+
+
+@pytest.fixture(scope="module")
+def cascade_and_bundle(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    teacher, student = (
+        keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(units, activation="tanh"),
+                keras.layers.Dense(4),
+            ]
+        )
+        for units in (32, 4)
+    )
+    cascade = kc.Cascade(teacher, student)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)).astype("float32")
+    cascade.compile()
+    cascade.calibrate((x, np.arange(400) % 4), kc.MaxDelegationRate(0.5))
+    path = tmp_path_factory.mktemp("bundles") / "bundle"
+    return cascade, cascade.export(path, onnx="teacher")
+
+
+@pytest.fixture(scope="module")
+def triton(cascade_and_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("triton")
+    given = os.environ.get("KERAS_CASCADE_TRITON_ENVIRONMENT")
+    environment = Path(given) if given else make_environment(folder / "venv")
+    with TritonServer(environment, cascade_and_bundle[1], folder) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "url", ["http://{0.http}/v2/models/teacher", "grpc://{0.grpc}/teacher"]
+)
+@pytest.mark.parametrize("rows", [1, 64, 300])
+def test_it_answers_as_the_cascade(cascade_and_bundle, triton, url, rows):
+    cascade, bundle = cascade_and_bundle
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(rows, 6)).astype("float32")
+    expected = cascade.predict(x, verbose=0)
+    with kc.runtime.EdgeCascade.load(
+        bundle.path, teacher=url.format(triton), on_failure="raise",
+        max_rows=64,
+    ) as edge:  # fmt: skip
+        found = edge.predict(x)
+    np.testing.assert_array_equal(
+        found.source == "cloud", expected["delegated"]
+    )
+    np.testing.assert_allclose(
+        found.probabilities, expected["probabilities"], atol=1e-4
+    )
+
+
+def test_what_it_refuses_is_an_error(cascade_and_bundle, triton):
+    _, bundle = cascade_and_bundle
+    edge = kc.runtime.EdgeCascade.load(
+        bundle.path,
+        teacher=f"http://{triton.http}/v2/models/other",
+        on_failure="raise",
+    )
+    x = np.random.default_rng(2).normal(size=(50, 6)).astype("float32")
+    with edge, pytest.raises(kc.runtime.TeacherError, match="404"):
+        edge.predict(x)
