@@ -12,7 +12,8 @@ exec((HERE / "keras_cascade" / "version.py").read_text(), VERSION)
 # optional packages pull TensorFlow itself.
 BASE = [
     "ai-edge-litert==2.3.0",
-    "httpx>=0.27",
+    "circuitbreaker>=2.1",
+    "httpcore>=1.0",
     "importlib_resources",  # tensorflow-datasets needs it, undeclared
     "jinja2>=3.1",
     "jsonschema>=4.20",
@@ -22,11 +23,19 @@ BASE = [
     "rich>=13",
     "scikit-learn>=1.7",
     "scipy>=1.11",
+    "tenacity>=9.0",
     "tensorflow>=2.21,<2.22",
     "tensorflow-datasets>=4.9.10",
     "typer>=0.12",
 ]
-SERVE = ["kserve==0.21.0"]
+GRPC = ["grpcio>=1.70", "protobuf>=6.31"]
+SERVE = [
+    "fastapi>=0.115",
+    *GRPC,
+    "orjson>=3.10",
+    "prometheus-client>=0.20",
+    "uvicorn>=0.34",
+]
 TEXT = ["keras-nlp==0.32.*"]
 OPTIMIZE = [
     "ai-edge-quantizer==0.10.0",
@@ -37,17 +46,22 @@ ONNX = ["onnxruntime>=1.31", "tf2onnx==1.17.0"]
 SCALE = ["ray[data]==2.60.0"]
 TEST = [
     *SERVE,
+    *TEXT,
     *OPTIMIZE,
     *ONNX,
+    "httpx>=0.27",
     "hypothesis>=6",
     "jax>=0.10.2,<0.11",
     "keras-tuner>=1.4",
+    "kserve==0.21.0",
     "mapie>=1.6,<2",
     "playwright>=1.49",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "tensorboard>=2.20",
+    "tritonclient[grpc,http]>=2.50",
+    "trustme>=1.2",
 ]
 
 setup(
@@ -70,6 +84,7 @@ setup(
     },
     install_requires=BASE,
     extras_require={
+        "grpc": GRPC,
         "serve": SERVE,
         "text": TEXT,
         "optimize": OPTIMIZE,

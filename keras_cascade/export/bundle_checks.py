@@ -18,10 +18,10 @@ from keras_cascade.export.onnx_student import OnnxStudent, open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.numpy_softmax import numpy_softmax
-from keras_cascade.runtime.believed import believed_logits
 from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.teachers.believed import believed_logits
+from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6

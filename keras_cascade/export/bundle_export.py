@@ -28,7 +28,7 @@ from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import convert_student
 from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.export.verification import check_teacher
-from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 
 CARD_FILE = "README.md"
 

@@ -14,8 +14,8 @@ from keras_cascade.evaluation.costs import Costs
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import export_student
 from keras_cascade.export.teacher_export import export_teacher
-from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 
 WARM_UP = 20
 

@@ -1,21 +1,55 @@
 """The device side: LiteRT student, remote teacher. No TensorFlow, no Keras."""
 
-from keras_cascade.runtime.drift_monitor import DriftMonitor
-from keras_cascade.runtime.drift_status import DriftStatus
+import importlib
+
+from keras_cascade.runtime.drift.drift_monitor import DriftMonitor
+from keras_cascade.runtime.drift.drift_status import DriftStatus
 from keras_cascade.runtime.edge_cascade import EdgeCascade
 from keras_cascade.runtime.edge_prediction import EdgePrediction
-from keras_cascade.runtime.rest_teacher import RestTeacher
-from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.latency import Latency
+from keras_cascade.runtime.queueing.queue_error import QueueError
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
-from keras_cascade.runtime.teacher_error import TeacherError
+from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.runtime.teachers.teacher_from import teacher_at
+
+# Loaded when they are first used: a device that only answers for itself needs
+# no HTTP, no SQLite and no event loop.
+_LATER = {
+    "AsyncEdgeCascade": "async_edge_cascade",
+    "GrpcTeacher": "teachers.grpc_teacher",
+    "RemoteTeacher": "teachers.remote_teacher",
+    "RestTeacher": "teachers.rest_teacher",
+    "TeacherLog": "queueing.teacher_log",
+    "TeacherQueue": "queueing.teacher_queue",
+    "V2HttpTeacher": "teachers.v2_http_teacher",
+}
 
 __all__ = [
+    "AsyncEdgeCascade",
     "DriftMonitor",
     "DriftStatus",
     "EdgeCascade",
     "EdgePrediction",
+    "GrpcTeacher",
+    "Latency",
+    "QueueError",
+    "RemoteTeacher",
     "RestTeacher",
     "SavedModelTeacher",
     "StudentInterpreter",
     "TeacherError",
+    "TeacherLog",
+    "TeacherQueue",
+    "V2HttpTeacher",
+    "teacher_at",
 ]
+
+
+def __getattr__(name):
+    if name not in _LATER:
+        raise AttributeError(
+            f"module 'keras_cascade.runtime' has no attribute '{name}'"
+        )
+    module = importlib.import_module(f"keras_cascade.runtime.{_LATER[name]}")
+    return getattr(module, name)

@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.runtime.edge_cascade import EdgeCascade
-from keras_cascade.runtime.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 
 WARM_UP = 10
 

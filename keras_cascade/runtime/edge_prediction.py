@@ -4,22 +4,30 @@ import dataclasses
 
 import numpy as np
 
+from keras_cascade.runtime.latency import Latency
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EdgePrediction:
     """One row an example, in the order of the inputs.
 
     Attributes:
-        labels: int array `(rows,)`; -1 where the runtime abstained.
+        labels: int array `(rows,)`; -1 where nobody answered.
         probabilities: float32 array `(rows, classes)`, from whoever answered;
-            the student's where the runtime abstained.
+            the student's where nobody did.
         score: float32 array `(rows,)`, the gate's; higher = surer.
         source: str array `(rows,)`: `"edge"` (kept), `"cloud"` (answered by
             the teacher), `"edge_fallback"` (delegated, but the student
-            answered because the teacher could not) or `"abstained"`.
+            answered because the teacher could not), `"abstained"`,
+            `"queued"` (kept on disk for the teacher) or `"refused"` (a queued
+            row that the teacher does not take).
         classes: list of str, the class names in label order.
         teacher_error: str or `None`. Why delegated rows were not answered by
             the teacher.
+        operating_point: str, the name of the operating point that decided.
+        latency: `Latency` or `None`.
+        ids: list with a str for each queued row and `None` for every other,
+            or `None` where no row was queued.
     """
 
     labels: np.ndarray
@@ -28,13 +36,16 @@ class EdgePrediction:
     source: np.ndarray
     classes: list
     teacher_error: str | None = None
+    operating_point: str = "default"
+    latency: Latency | None = None
+    ids: list | None = None
 
     def __len__(self):
         return len(self.labels)
 
     @property
     def names(self):
-        """List of class names, one a row; `None` where abstained."""
+        """List of class names, one a row; `None` where nobody answered."""
         return [None if i < 0 else self.classes[i] for i in self.labels]
 
     @property

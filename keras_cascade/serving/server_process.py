@@ -21,18 +21,23 @@ class ServerProcess:
         log_file: path for the server's own output.
         host: str. Defaults to `"127.0.0.1"`.
         port: int, or 0 for any free one. Defaults to `0`.
+        options: list of str, further options of `keras-cascade serve`.
+            Defaults to `()`.
 
     Attributes:
         url: str, the teacher's address, once the block has begun:
             `http://HOST:PORT/v1/models/teacher`.
+        grpc_url: str, its address for gRPC: `grpc://HOST:PORT/teacher`.
     """
 
-    def __init__(self, bundle, log_file, host="127.0.0.1", port=0):
+    def __init__(self, bundle, log_file, host="127.0.0.1", port=0, options=()):
         self.bundle = str(bundle)
         self.log_file = Path(log_file)
         self.host = host
         self.port = port
+        self.options = list(options)
         self.url = None
+        self.grpc_url = None
         self._process = None
 
     @property
@@ -63,8 +68,9 @@ class ServerProcess:
     def _start(self, ready_file):
         command = [
             sys.executable, "-m", "keras_cascade.cli", "serve", self.bundle,
-            "--host", self.host, "--port", str(self.port),
+            "--host", self.host, "--port", str(self.port), "--grpc-port", "0",
             "--exit-with-stdin", "--ready-file", str(ready_file),
+            *self.options,
         ]  # fmt: skip
         with open(self.log_file, "wb") as log:
             self._process = subprocess.Popen(
@@ -90,7 +96,7 @@ class ServerProcess:
                     f"s. Its last words: {self._last_words()}"
                 )
             time.sleep(0.05)
-        self.url = ready_file.read_text(encoding="utf-8")
+        self.url, self.grpc_url = ready_file.read_text().splitlines()
         self.port = int(self.url.split("/")[2].rpartition(":")[2])
 
     def _last_words(self):

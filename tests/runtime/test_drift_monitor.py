@@ -17,15 +17,15 @@ from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.manifest import check_manifest
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.runtime import DriftMonitor, EdgeCascade
-from keras_cascade.runtime.calibrated_scores import CalibratedScores
-from keras_cascade.runtime.conformal_p_values import ConformalPValues
-from keras_cascade.runtime.drift_bets import (
+from keras_cascade.runtime.drift.calibrated_scores import CalibratedScores
+from keras_cascade.runtime.drift.conformal_p_values import ConformalPValues
+from keras_cascade.runtime.drift.drift_bets import (
     CUTS,
     rate_bets,
     score_bets,
     score_outcomes,
 )
-from keras_cascade.runtime.jumper_martingale import JumperMartingale
+from keras_cascade.runtime.drift.jumper_martingale import JumperMartingale
 
 
 def bundle_of(bins, threshold=0.5, promises=None, student="0"):

@@ -81,6 +81,29 @@ def test_nothing_is_asked_when_everything_is_kept(edge, blobs, bundle_path):
     assert (edge(teacher=BrokenTeacher()).predict(kept).source == "edge").all()
 
 
+def test_an_answer_says_how_long_it_took(edge, blobs, bundle_path):
+    x, _ = blobs(80)
+    delegate = student_alone(bundle_path, x)["delegate"]
+    for part, asked in ((x[~delegate], False), (x, True)):
+        latency = edge(teacher=FixedTeacher()).predict(part).latency
+        assert 0 < latency.student < latency.total
+        assert (latency.teacher > 0) == asked
+        assert latency.student + latency.teacher <= latency.total
+
+
+def test_the_callers_array_stays_as_it_is(edge, blobs):
+    x, _ = blobs(80)
+    before = x.copy()
+    cascade = edge(teacher=FixedTeacher())
+    first = cascade.predict(x)
+    copies = first.labels.copy(), first.probabilities.copy()
+    cascade.predict(x[::-1].copy())
+    np.testing.assert_array_equal(x, before)
+    # Nor does a later call write into an earlier answer.
+    np.testing.assert_array_equal(first.labels, copies[0])
+    np.testing.assert_array_equal(first.probabilities, copies[1])
+
+
 def test_one_example(edge, blobs):
     x, _ = blobs(4)
     cascade = edge(teacher="local")

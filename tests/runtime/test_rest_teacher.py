@@ -1,13 +1,12 @@
 """TensorFlow Serving's REST form, and answers that cannot be believed."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
+from tests.runtime.servers import http_server
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 
@@ -16,39 +15,17 @@ X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 def server():
     """A server that answers whatever `reply` says and keeps what it got."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.server.requests.append((self.path, json.loads(body)))
-            self._answer()
+    def answer(method, path, headers, body):
+        got = json.loads(body) if body else None
+        asked.append((path, got))
+        status, content = running.reply
+        return status, content(got) if callable(content) else content
 
-        def do_GET(self):
-            self.server.requests.append((self.path, None))
-            self._answer()
-
-        def _answer(self):
-            status, body = self.server.reply
-            if callable(body):
-                body = body(self.server.requests[-1][1])
-            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_):
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.requests, running.reply = [], (200, {})
-    host, port = running.server_address
-    running.url = f"http://{host}:{port}/v1/models/teacher"
-    thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-    thread.start()
-    yield running
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with http_server(answer) as running:
+        running.reply, running.asked = (200, {}), []
+        asked = running.asked
+        running.url += "/v1/models/teacher"
+        yield running
 
 
 @pytest.fixture
@@ -68,7 +45,7 @@ def test_the_conversation(server, teacher):
     found = teacher.logits(X)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, [[1.0, 2.0], [3.0, 4.5]])
-    path, body = server.requests[0]
+    path, body = server.asked[0]
     assert path == "/v1/models/teacher:predict"
     assert body == {"instances": X["input"].tolist()}
 
@@ -82,7 +59,7 @@ def test_named_outputs_and_inputs(server, teacher):
         {"a": np.array([[1.0], [2.0]]), "b": np.array([[3], [4]])}
     )
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
-    assert server.requests[0][1] == {
+    assert server.asked[0][1] == {
         "instances": [{"a": [1.0], "b": [3]}, {"a": [2.0], "b": [4]}]
     }
 
@@ -92,7 +69,7 @@ def test_many_rows_are_sent_in_several_requests(server, teacher):
     x = np.arange(8.0, dtype="float32").reshape(8, 1)
     found = teacher.logits({"input": x})
     np.testing.assert_array_equal(found[:, 0], np.arange(8.0))
-    assert [len(b["instances"]) for _, b in server.requests] == [3, 3, 2]
+    assert [len(b["instances"]) for _, b in server.asked] == [3, 3, 2]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +123,52 @@ def test_an_edge_cascade_marks_what_the_server_could_not_answer(
 ):
     server.reply = (503, {"error": "overloaded"})
     x, _ = blobs(40)
-    with EdgeCascade.load(bundle_path, teacher=server.url) as edge:
+    with EdgeCascade.load(bundle_path, teacher=server.url, retries=0) as edge:
         found = edge.predict(x)
     assert set(found.source) == {"edge", "edge_fallback"}
     assert "status 503" in found.teacher_error
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://127.0.0.1/v1/models/teacher", "http://", "http://a b/",
+        "http://h:port/", "http://user:secret@h/", "http://h/?a=b", "http://h\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_url(url):
+    with pytest.raises(ValueError, match="Expected a URL such as"):
+        RestTeacher(url, 2)
+
+
+def test_a_long_request_is_cut(server):
+    """`{"instances":[[1.0],[1.0]]}` is 27 bytes; each row takes 6."""
+    server.reply = (200, sums)
+    ones = {"input": np.ones((5, 1), "float32")}
+    small = RestTeacher(server.url, 2, max_request_bytes=27)
+    np.testing.assert_array_equal(small.logits(ones)[:, 0], np.ones(5))
+    assert [len(b["instances"]) for _, b in server.asked] == [2, 1, 2]
+    small.close()
+    # One row is {"instances":[[1.0]]}, 21 bytes.
+    too_small = RestTeacher(server.url, 2, max_request_bytes=20)
+    with pytest.raises(TeacherError, match="takes 21 bytes") as caught:
+        too_small.logits(ones)
+    assert caught.value.about_input
+    too_small.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 0}, {"max_rows": 0}, {"max_request_bytes": -1},
+        {"max_response_bytes": 0}, {"token": "two\nlines"}, {"token": "ü"},
+    ],
+)  # fmt: skip
+def test_bad_options(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        RestTeacher("http://127.0.0.1:9/v1/models/teacher", 2, **options)
+
+
+def test_a_token_in_the_open_warns():
+    with pytest.warns(UserWarning, match="without encryption"):
+        RestTeacher("http://teacher.invalid/v1/models/t", 2, token="secret")

@@ -10,20 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
-from keras_cascade.runtime import EdgeCascade, SavedModelTeacher
+from keras_cascade.runtime import EdgeCascade
 from keras_cascade.serving import ServerProcess
-
-
-@pytest.fixture(scope="module")
-def server(bundle_path, tmp_path_factory):
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with ServerProcess(bundle_path, log) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def expected(bundle_path):
-    return SavedModelTeacher(bundle_path / "teacher" / "1").logits
 
 
 def post(server, body, path="/v1/models/teacher:predict"):
@@ -127,7 +115,7 @@ def test_bad_open_inference_requests(server, body):
 def test_the_model_stays_whatever_is_asked(server, blobs):
     base = f"http://127.0.0.1:{server.port}/v2/repository/models/teacher"
     for verb in ("unload", "load"):
-        assert httpx.post(f"{base}/{verb}").status_code == 400
+        assert httpx.post(f"{base}/{verb}").status_code == 404
     x, _ = blobs(1)
     assert post(server, {"instances": x.tolist()}).status_code == 200
 

@@ -1,0 +1,1 @@
+"""What the edge runtime does while everything around it breaks."""

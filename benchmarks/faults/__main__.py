@@ -1,0 +1,266 @@
+"""Requests while the teacher is killed, slowed, and made to lie.
+
+    python -m benchmarks.faults --json [--quick]
+
+Edge cascades, one for each protocol and each failure policy, ask a real
+`keras-cascade serve` through a proxy, from several threads. Between healthy
+stretches the server is killed and started again, slowed to ten times the time
+out, reset, cut in half, replaced by noise, by nobody, or by a server whose
+every answer is wrong. Every row of every answer is compared with what student
+and teacher really say: `lost` requests have no answer and no error of their
+policy, `mislabelled` rows name the wrong source or carry the wrong answer,
+`duplicated` queued rows are answered more than once. `recovery_over_interval`:
+the longest time from a fault's end until a client's teacher answers again, in
+intervals of the circuit breaker; `threads_left` and `descriptors_left`: what
+the clients leave behind when they are closed, more than the first ones left.
+"""
+
+import collections
+import contextlib
+import gc
+import os
+import signal
+import tempfile
+import time
+from concurrent import futures
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+
+import keras_cascade as kc
+from benchmarks.faults import lying_grpc, lying_http
+from benchmarks.faults.clients import Client, Load, Truth
+from benchmarks.faults.proxy import TamperingProxy
+from benchmarks.harness import options, show
+from keras_cascade.runtime import EdgeCascade
+from keras_cascade.serving import ServerProcess
+
+REQUESTS, QUICK = 20_000, 1_500
+CLASSES, FEATURES, EXAMPLES = 5, 12, 512
+TIMEOUT, INTERVAL = 0.25, 2.0
+THREADS = 6
+POLICIES = ("answer", "abstain", "raise", "queue")
+URLS = {
+    "v1": "http://127.0.0.1:{http}/v1/models/teacher",
+    "v2": "http://127.0.0.1:{http}/v2/models/teacher",
+    "grpc": "grpc://127.0.0.1:{grpc}/teacher",
+}
+TAMPERED = ("slow", "reset", "half", "garbage", "refuse")
+PATIENCE = 30.0  # seconds, for a recovery that does not come
+
+
+def exported(folder):
+    """`(bundle, x, teacher's probabilities)` of a small cascade."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(EXAMPLES, FEATURES)).astype("float32")
+
+    def model(units):
+        layers = keras.layers
+        return keras.Sequential(
+            [
+                keras.Input((FEATURES,)),
+                layers.Dense(units, activation="tanh"),
+                layers.Dense(CLASSES),
+            ]
+        )
+
+    cascade = kc.Cascade(model(64), model(4))
+    cascade.compile()
+    labels = rng.integers(0, CLASSES, EXAMPLES)
+    cascade.calibrate((x, labels), kc.MaxDelegationRate(0.4))
+    bundle = cascade.export(folder / "bundle")
+    logits = cascade.teacher.predict(x, verbose=0)
+    return bundle.path, x, keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+
+class Fleet:
+    """The server, what stands before it, and the clients."""
+
+    def __init__(self, folder, stack):
+        self._folder, self._stack = folder, stack
+        self._generation = 0
+        self.bundle, x, probabilities = exported(folder)
+        self.truth = Truth(self.bundle, x, probabilities)
+        enter = stack.enter_context
+        self.http = enter(TamperingProxy(10 * TIMEOUT))
+        self.grpc = enter(TamperingProxy(10 * TIMEOUT))
+        self.http_liar = enter(lying_http.LyingHttpServer(CLASSES))
+        self.grpc_liar = enter(lying_grpc.LyingGrpcServer(CLASSES))
+        self.start()
+        self.heal()
+
+    def start(self):
+        """Starts the server, again where there was one."""
+        self.server = ServerProcess(self.bundle, self._folder / "server.log")
+        self._stack.enter_context(self.server)
+
+    def stop(self, how):
+        """Ends the server by a signal."""
+        os.kill(self.server.pid, how)
+
+    def heal(self):
+        """Both proxies go to the real server."""
+        self.http.switch(_port(self.server.url))
+        self.grpc.switch(_port(self.server.grpc_url))
+
+    def tamper(self, mode):
+        """Both proxies spoil what the real server answers."""
+        self.http.switch(_port(self.server.url), mode)
+        self.grpc.switch(_port(self.server.grpc_url), mode)
+
+    def lie(self, over_http, over_grpc):
+        """Both proxies go to servers that lie."""
+        self.http_liar.lie, self.grpc_liar.lie = over_http, over_grpc
+        self.http.switch(self.http_liar.port)
+        self.grpc.switch(self.grpc_liar.port)
+
+    def clients(self):
+        """One for each protocol and policy."""
+        made = []
+        self._generation += 1
+        for protocol, url in URLS.items():
+            for policy in POLICIES:
+                name = f"{protocol}-{policy}"
+                queue = {
+                    "path": self._folder / f"{name}-{self._generation}.sqlite",
+                    "max_rows": 1_000_000,
+                }
+                edge = EdgeCascade.load(
+                    self.bundle,
+                    teacher=url.format(
+                        http=self.http.port, grpc=self.grpc.port
+                    ),
+                    on_failure=policy,
+                    timeout=TIMEOUT,
+                    seconds_open=INTERVAL,
+                    queue=queue if policy == "queue" else None,
+                )
+                made.append(Client(name, edge, self.truth))
+        return made
+
+
+def _port(url):
+    return int(url.split("/")[2].rpartition(":")[2])
+
+
+def faults(fleet):
+    """`(name, break, mend)` of everything that goes wrong."""
+
+    def killed(how):
+        def mend():
+            fleet.start()
+            fleet.heal()
+
+        return lambda: fleet.stop(how), mend
+
+    for name, how in (("killed", signal.SIGKILL), ("stopped", signal.SIGTERM)):
+        yield name, *killed(how)
+    for mode in TAMPERED:
+        yield mode, lambda mode=mode: fleet.tamper(mode), fleet.heal
+    pairs = max(len(lying_http.LIES), len(lying_grpc.LIES))
+    for number in range(pairs):
+        lies = [
+            kinds[number % len(kinds)]
+            for kinds in (lying_http.LIES, lying_grpc.LIES)
+        ]
+        yield (
+            " / ".join(lies),
+            lambda lies=lies: fleet.lie(*lies),
+            fleet.heal,
+        )
+
+
+def recovery(clients, truth):
+    """Seconds until every client's teacher answers again."""
+    rows = np.flatnonzero(truth.delegated)[:1]
+    started = time.monotonic()
+
+    def wait(client):
+        while not client.ask(rows):
+            if time.monotonic() - started > PATIENCE:
+                raise RuntimeError(f"{client.name}: no recovery.")
+            time.sleep(0.01)
+        return time.monotonic() - started
+
+    with futures.ThreadPoolExecutor(len(clients)) as pool:
+        return max(pool.map(wait, clients))
+
+
+def held(process):
+    """Threads and descriptors in use, without what waits to be collected."""
+    gc.collect()
+    return process.num_threads(), process.num_fds()
+
+
+def survive(fleet, requests):
+    """Everything once, with new clients; closes them."""
+    clients = fleet.clients()
+    load = Load(clients, EXAMPLES, THREADS)
+    load.run(len(clients) * 4)
+    plan = list(faults(fleet))
+    share = requests // (2 * len(plan))
+    times = {}
+    for fault, break_it, mend in plan:
+        break_it()
+        load.run(share)
+        mend()
+        times[fault] = recovery(clients, fleet.truth)
+        load.run(share)
+    late = collections.Counter()
+    waiting = 0
+    for client in clients:
+        if client.edge.queue is not None:
+            client.edge.send_queued()
+            late.update(client.take_queued())
+            waiting += len(client.edge.queue)
+        client.edge.close()
+    for client in clients:
+        client.lose_unanswered(late)
+    fleet.heal()
+    return clients, times, late, waiting
+
+
+def run(requests):
+    """Everything; a dict of what was found."""
+    process = psutil.Process()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        fleet = Fleet(Path(name), stack)
+        survive(fleet, QUICK)
+        before = held(process)
+        clients, times, late, waiting = survive(fleet, requests)
+        for client in clients:
+            client.edge = None
+        after = held(process)
+    counts = sum((client.counts for client in clients), collections.Counter())
+    sources = ("edge", "cloud", "edge_fallback", "abstained", "queued")
+    return {
+        "requests": counts["requests"],
+        "lost": counts["lost"] + waiting,
+        "duplicated": counts["duplicated"]
+        + sum(times > 1 for times in late.values()),
+        "mislabelled": counts["mislabelled"],
+        "crashes": counts["crashes"],
+        "crashed_with": [c for client in clients for c in client.crashes][:10],
+        "rows": {source: counts[source] for source in sources},
+        "refused_by_policy": counts["refused"],
+        "queued_rows_answered_later": len(late),
+        "recovery_over_interval": max(times.values()) / INTERVAL,
+        "recovery_seconds": times,
+        "interval_seconds": INTERVAL,
+        "timeout_seconds": TIMEOUT,
+        "threads_left": after[0] - before[0],
+        "descriptors_left": after[1] - before[1],
+    }
+
+
+def main():
+    """Runs the benchmark."""
+    chosen = options(__doc__)
+    show(run(QUICK if chosen.quick else REQUESTS), chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A gRPC teacher whose every answer is wrong in one way."""
+
+from concurrent import futures
+
+import grpc
+import kserve.protocol.grpc.grpc_predict_v2_pb2 as messages
+import kserve.protocol.grpc.grpc_predict_v2_pb2_grpc as services
+import numpy as np
+
+#: Answers that a client must not believe.
+LIES = (
+    "INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "nan", "infinite",
+    "fewer_rows", "more_classes", "no_output", "text", "truncated",
+)  # fmt: skip
+
+
+class LyingGrpcServer(services.GRPCInferenceServiceServicer):
+    """Answers Open Inference Protocol v2; a context manager.
+
+    Args:
+        classes: int.
+
+    Attributes:
+        lie: str, out of `LIES`; may be set at any time.
+        port: int.
+    """
+
+    def __init__(self, classes):
+        self.lie = LIES[0]
+        self._classes = classes
+        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        services.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+
+    def __enter__(self):
+        self._server.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.stop(0).wait()
+
+    def ModelInfer(self, request, context):  # noqa: N802
+        """Lies."""
+        lie = self.lie
+        if lie.isupper():
+            context.abort(getattr(grpc.StatusCode, lie), "a lie")
+        rows = request.inputs[0].shape[0]
+        logits = np.zeros((rows, self._classes), "<f4")
+        if lie == "fewer_rows":
+            logits = np.zeros((rows + 1, self._classes), "<f4")[:-2]
+        elif lie == "more_classes":
+            logits = np.zeros((rows, self._classes + 1), "<f4")
+        elif lie == "nan":
+            logits[-1, 0] = np.nan
+        elif lie == "infinite":
+            logits[-1, 0] = np.inf
+        answer = messages.ModelInferResponse(model_name="teacher")
+        if lie != "no_output":
+            answer.outputs.add(
+                name="logits",
+                datatype="BYTES" if lie == "text" else "FP32",
+                shape=list(logits.shape),
+            )
+        raw = logits.tobytes()
+        answer.raw_output_contents.append(
+            raw[:-3] if lie == "truncated" else raw
+        )
+        return answer

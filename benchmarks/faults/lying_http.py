@@ -1,0 +1,121 @@
+"""An HTTP teacher whose every answer is wrong in one way."""
+
+import http.server
+import json
+import threading
+
+import numpy as np
+
+#: Answers that a client must not believe.
+LIES = (
+    "status_500", "status_429", "nan", "infinite", "fewer_rows",
+    "more_classes", "no_output", "not_json", "text", "deep_json", "half_body",
+)  # fmt: skip
+
+
+class LyingHttpServer:
+    """Answers both HTTP protocols; a context manager.
+
+    Args:
+        classes: int.
+
+    Attributes:
+        lie: str, out of `LIES`; may be set at any time.
+        port: int.
+    """
+
+    def __init__(self, classes):
+        self.lie = LIES[0]
+        liar = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                about = {"name": "liar", "extensions": ["binary_tensor_data"]}
+                self._send(200, json.dumps(about).encode())
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = self.headers.get("Inference-Header-Content-Length")
+                asked = json.loads(body[: int(length)] if length else body)
+                v1 = "instances" in asked
+                rows = (
+                    len(asked["instances"])
+                    if v1
+                    else asked["inputs"][0]["shape"][0]
+                )
+                status, content = _lie(liar.lie, v1, rows, classes)
+                self._send(status, content, liar.lie == "half_body")
+
+            def _send(self, status, content, half=False):
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if half:
+                    content = content[: len(content) // 2]
+                    self.close_connection = True
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                pass  # a client that hangs up
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _lie(lie, v1, rows, classes):
+    """`(status, body)`."""
+    if lie == "status_500":
+        return 500, b'{"error": "out of memory"}'
+    if lie == "status_429":
+        return 429, b'{"error": "too many requests"}'
+    if lie == "not_json":
+        return 200, b"<html>Welcome to the hotel's network</html>"
+    if lie == "deep_json":
+        return 200, b"[" * 100_000
+    logits = np.random.default_rng(0).normal(size=(rows, classes))
+    if lie == "fewer_rows":
+        logits = np.zeros((rows + 1, classes))[:-2]
+    elif lie == "more_classes":
+        logits = np.zeros((rows, classes + 1))
+    elif lie == "nan":
+        logits[-1, 0] = np.nan
+    elif lie == "infinite":
+        logits[-1, 0] = np.inf
+    data = logits.tolist()
+    if lie == "text":
+        data = [["yes"] * classes] * rows
+    name = "other" if lie == "no_output" else "logits"
+    if v1:
+        answer = {"predictions": [{name: row} for row in data]}
+    else:
+        answer = {
+            "model_name": "teacher",
+            "outputs": [
+                {
+                    "name": name,
+                    "datatype": "FP32",
+                    "shape": list(logits.shape),
+                    "data": data,
+                }
+            ],
+        }
+    return 200, json.dumps(answer).encode()

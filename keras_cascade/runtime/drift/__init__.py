@@ -1,0 +1,1 @@
+"""Whether live scores are still those of the calibration examples."""

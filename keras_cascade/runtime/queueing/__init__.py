@@ -1,0 +1,1 @@
+"""Delegated rows on disk: those that wait, and those that were answered."""

@@ -1,0 +1,113 @@
+"""Sends what waits in the queue."""
+
+import logging
+import threading
+
+import numpy as np
+
+from keras_cascade.runtime.teachers.teacher_error import TeacherError
+
+BATCH = 64
+TRIES = 5  # unbelievable answers to one row alone, before it is given up
+
+_logger = logging.getLogger(__name__)
+
+
+class QueueSender:
+    """Asks the teacher about queued rows and stores its answers.
+
+    A row whose inputs the teacher does not take is marked as refused and
+    handed out as such. Rows of a batch whose answer cannot be believed (NaN,
+    say) are asked about again, each alone, after all others.
+
+    Args:
+        queue: `TeacherQueue`.
+        caller: `TeacherCaller`.
+    """
+
+    def __init__(self, queue, caller):
+        self._queue = queue
+        self._caller = caller
+        self._sending = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = None
+
+    def send(self):
+        """Asks about every waiting row once.
+
+        Returns:
+            int, how many rows were answered.
+
+        Raises:
+            TeacherError: the teacher does not answer; what it has answered is
+                stored, the rest waits.
+        """
+        with self._sending:
+            ids = self._queue.waiting()
+            return sum(
+                self._send(group)
+                for start in range(0, len(ids), BATCH)
+                for group in _alike(
+                    self._queue.read(ids[start : start + BATCH])
+                )
+            )
+
+    def start(self, every):
+        """Sends in a thread of its own, again and again, until `close`.
+
+        Args:
+            every: float, seconds between two rounds.
+        """
+        if not every > 0:
+            raise ValueError(f"Expected seconds above 0. Received: {every}.")
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, args=(every,), name="queue", daemon=True
+            )
+            self._thread.start()
+
+    def close(self):
+        """Stops the thread, after the round that it is in."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, every):
+        while not self._stop.wait(every):
+            try:
+                self.send()
+            except TeacherError as error:
+                _logger.warning("Queued rows wait on: %s", error)
+
+    def _send(self, rows):
+        inputs = {
+            name: np.stack([row.inputs[name] for row in rows])
+            for name in rows[0].inputs
+        }
+        ids = [row.id for row in rows]
+        try:
+            logits = self._caller.logits(inputs)
+        except TeacherError as error:
+            if error.about_input and len(rows) > 1:
+                half = len(rows) // 2
+                return self._send(rows[:half]) + self._send(rows[half:])
+            alone_too_often = len(rows) == 1 and rows[0].tries >= TRIES
+            if error.about_input or (error.unbelievable and alone_too_often):
+                self._queue.refuse(ids[0], str(error))
+                return 0
+            if error.unbelievable:
+                self._queue.postpone(ids)
+                return 0
+            raise
+        return self._queue.store(ids, logits)
+
+
+def _alike(rows):
+    """Groups of rows that make one batch: sizes may differ, tried ones may
+    spoil it for others."""
+    groups = {}
+    for row in rows:
+        alone = row.id if row.tries else None
+        sizes = tuple(array.shape for array in row.inputs.values())
+        groups.setdefault((alone, sizes), []).append(row)
+    return groups.values()

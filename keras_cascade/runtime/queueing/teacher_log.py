@@ -1,0 +1,182 @@
+"""What was delegated, with the teacher's answers: the next training data."""
+
+import json
+import logging
+import os
+
+import numpy as np
+
+from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.queueing.queue_error import QueueError
+from keras_cascade.runtime.queueing.queued_row import packed, unpacked
+from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
+
+MEBIBYTE = 1024 * 1024
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS rows (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        bytes INTEGER NOT NULL,
+        inputs BLOB NOT NULL,
+        logits BLOB NOT NULL
+    )""",
+    "CREATE INDEX IF NOT EXISTS sizes ON rows (seq, bytes)",
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class TeacherLog:
+    """An SQLite file of delegated inputs and the teacher's logits.
+
+    Kept only where a user asks for it: `EdgeCascade.load(..., log=path)`. It
+    is bounded: the oldest rows make room for new ones. A row that cannot be
+    written is reported as a warning of this module's logger, and the
+    prediction goes on. `keras_cascade.teacher_logits.cache_teacher_log`
+    reads it where the student is trained.
+
+    Args:
+        path: path of the file; made where there is none.
+        inputs: list of `{"name", "shape", "dtype"}`, as in the manifest.
+            Defaults to `None`: those of the file that is there.
+        classes: list of str. Defaults to `None`: those of the file.
+        max_rows: int. Defaults to `10_000`.
+        max_bytes: int, of inputs; a longer row is not kept. Defaults to
+            256 MiB.
+        redact: function or `None`. Gets a dict of input name to array, one
+            example without a batch axis, and returns what may be kept in the
+            same form, or `None` to keep nothing of it. Defaults to `None`:
+            inputs are kept as they are.
+    """
+
+    def __init__(
+        self,
+        path,
+        inputs=None,
+        classes=None,
+        max_rows=10_000,
+        max_bytes=256 * MEBIBYTE,
+        redact=None,
+    ):
+        if max_rows < 1 or max_bytes < 1:
+            raise ValueError(
+                "Expected `max_rows` and `max_bytes` of 1 or more. Received: "
+                f"{max_rows} and {max_bytes}."
+            )
+        self.path = os.fspath(path)
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._redact = redact
+        self._specs = inputs
+        made_for = None if inputs is None else fits(inputs, classes)
+        self._file = SqliteFile(path, "log", _TABLES, made_for)
+        about = json.loads(self._file.made_for)
+        self._names = [name for name, _ in about["inputs"]]
+        self.classes = about["classes"]
+
+    def __len__(self):
+        with self._file.transaction() as db:
+            return db.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
+
+    def add(self, inputs, logits):
+        """Keeps rows.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+            logits: float32 array `(rows, classes)`, the teacher's.
+
+        Raises:
+            ValueError: `redact` returned what does not fit the manifest.
+        """
+        rows = []
+        for number, answer in enumerate(logits):
+            row = {name: inputs[name][number] for name in self._names}
+            if self._redact is not None:
+                row = self._redacted(row)
+            if row is not None:
+                blob = packed(row[name] for name in self._names)
+                rows.append((blob, len(blob), packed([answer])))
+        kept = [row for row in rows if row[1] <= self._max_bytes]
+        if len(kept) < len(rows):
+            _logger.warning(
+                "%d rows are longer than the whole log '%s' may be.",
+                len(rows) - len(kept),
+                self.path,
+            )
+        try:
+            self._write(kept)
+        except QueueError as error:
+            _logger.warning("%d rows were not logged: %s", len(kept), error)
+
+    def read(self):
+        """All rows, the oldest first.
+
+        Returns:
+            `(inputs, logits)`: dict of input name to array, batch first, and
+            float32 array `(rows, classes)`.
+
+        Raises:
+            ValueError: rows of different sizes.
+        """
+        with self._file.transaction() as db:
+            found = db.execute(
+                "SELECT inputs, logits FROM rows ORDER BY seq"
+            ).fetchall()
+        if not found:
+            raise ValueError(
+                f"Expected rows in the log '{self.path}'. There are none."
+            )
+        columns = zip(
+            *(unpacked(raw, len(self._names)) for raw, _ in found), strict=True
+        )
+        logits = np.stack([unpacked(raw, 1)[0] for _, raw in found])
+        inputs = {
+            name: _stacked(name, column)
+            for name, column in zip(self._names, columns, strict=True)
+        }
+        return inputs, logits
+
+    def clear(self):
+        """Forgets all rows."""
+        with self._file.transaction() as db:
+            db.execute("DELETE FROM rows")
+
+    def close(self):
+        """Closes the file, so that another process may open it."""
+        self._file.close()
+
+    def _redacted(self, row):
+        row = self._redact({name: np.copy(v) for name, v in row.items()})
+        if row is None:
+            return None
+        batch = {name: np.asarray(value)[None] for name, value in row.items()}
+        checked = prepare_inputs(batch, self._specs, allow_single=False)
+        return {name: value[0] for name, value in checked.items()}
+
+    def _write(self, rows):
+        with self._file.transaction() as db:
+            db.executemany(
+                "INSERT INTO rows (inputs, bytes, logits) VALUES (?, ?, ?)",
+                rows,
+            )
+            # From the newest back: what is beyond a limit is dropped.
+            db.execute(
+                "DELETE FROM rows WHERE seq <= (SELECT seq FROM rows "
+                "ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (self._max_rows,),
+            )
+            db.execute(
+                "DELETE FROM rows WHERE seq <= (SELECT MAX(seq) FROM (SELECT "
+                "seq, SUM(bytes) OVER (ORDER BY seq DESC) AS held FROM rows) "
+                "WHERE held > ?)",
+                (self._max_bytes,),
+            )
+
+
+def _stacked(name, values):
+    try:
+        return np.stack(values)
+    except ValueError:
+        raise ValueError(
+            f"Expected rows of one size in input '{name}'. Received: "
+            f"{sorted({value.shape for value in values})[:5]}."
+        ) from None

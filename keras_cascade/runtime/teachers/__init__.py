@@ -1,0 +1,1 @@
+"""Teachers: what answers the rows that a device delegates."""

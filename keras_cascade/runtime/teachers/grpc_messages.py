@@ -1,0 +1,132 @@
+"""The messages of Open Inference Protocol v2 over gRPC that we exchange.
+
+Described here, after the protocol's public description, in a descriptor pool
+of our own: KServe and Triton's client each register theirs under the same
+names in the common pool, and a process that loads a second one fails.
+"""
+
+import functools
+from types import SimpleNamespace
+
+SERVICE = "inference.GRPCInferenceService"
+
+# name: {field: (number, type)}; [type] is repeated, capitals are messages.
+_MESSAGES = {
+    "ServerLiveRequest": {},
+    "ServerLiveResponse": {"live": (1, "bool")},
+    "ServerReadyRequest": {},
+    "ServerReadyResponse": {"ready": (1, "bool")},
+    "ServerMetadataRequest": {},
+    "ServerMetadataResponse": {
+        "name": (1, "string"),
+        "version": (2, "string"),
+        "extensions": (3, ["string"]),
+    },
+    "ModelMetadataRequest": {"name": (1, "string"), "version": (2, "string")},
+    "TensorMetadata": {
+        "name": (1, "string"),
+        "datatype": (2, "string"),
+        "shape": (3, ["int64"]),
+    },
+    "ModelMetadataResponse": {
+        "name": (1, "string"),
+        "versions": (2, ["string"]),
+        "platform": (3, "string"),
+        "inputs": (4, ["TensorMetadata"]),
+        "outputs": (5, ["TensorMetadata"]),
+    },
+    "ModelReadyRequest": {"name": (1, "string"), "version": (2, "string")},
+    "ModelReadyResponse": {"ready": (1, "bool")},
+    "Contents": {
+        "bool_contents": (1, ["bool"]),
+        "int_contents": (2, ["int32"]),
+        "int64_contents": (3, ["int64"]),
+        "uint_contents": (4, ["uint32"]),
+        "uint64_contents": (5, ["uint64"]),
+        "fp32_contents": (6, ["float"]),
+        "fp64_contents": (7, ["double"]),
+    },
+    "Tensor": {
+        "name": (1, "string"),
+        "datatype": (2, "string"),
+        "shape": (3, ["int64"]),
+        "contents": (5, "Contents"),
+    },
+    "RequestedOutput": {"name": (1, "string")},
+    "ModelInferRequest": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "inputs": (5, ["Tensor"]),
+        "outputs": (6, ["RequestedOutput"]),
+        "raw_input_contents": (7, ["bytes"]),
+    },
+    "ModelInferResponse": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "id": (3, "string"),
+        "outputs": (5, ["Tensor"]),
+        "raw_output_contents": (6, ["bytes"]),
+    },
+}
+
+#: Which field of `Contents` holds a datatype's values.
+CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+
+
+@functools.cache
+def messages():
+    """The message classes, by name.
+
+    Raises:
+        ImportError: protobuf is not installed.
+    """
+    from google.protobuf import (
+        descriptor_pb2,
+        descriptor_pool,
+        message_factory,
+    )
+
+    field_type = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="keras_cascade_v2.proto", package="inference", syntax="proto3"
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field_name, (number, kind) in fields.items():
+            repeated = isinstance(kind, list)
+            kind = kind[0] if repeated else kind
+            field = message.field.add(
+                name=field_name,
+                number=number,
+                label=field_type.LABEL_REPEATED
+                if repeated
+                else field_type.LABEL_OPTIONAL,
+            )
+            if kind in _MESSAGES:
+                field.type = field_type.TYPE_MESSAGE
+                field.type_name = f".inference.{kind}"
+            else:
+                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return SimpleNamespace(
+        **{
+            name: message_factory.GetMessageClass(
+                pool.FindMessageTypeByName(f"inference.{name}")
+            )
+            for name in _MESSAGES
+        }
+    )

@@ -1,0 +1,206 @@
+"""A teacher behind Open Inference Protocol v2 over gRPC."""
+
+import urllib.parse
+import uuid
+
+import numpy as np
+
+from keras_cascade.runtime.teachers.believed import believed_logits
+from keras_cascade.runtime.teachers.grpc_messages import (
+    CONTENTS,
+    SERVICE,
+    messages,
+)
+from keras_cascade.runtime.teachers.http_client import is_this_machine
+from keras_cascade.runtime.teachers.remote_teacher import RemoteTeacher
+from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.runtime.teachers.v2_types import (
+    NUMPY_TYPES,
+    V2_TYPES,
+    from_bytes,
+    to_bytes,
+)
+
+RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+ABOUT_INPUT = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
+REFUSED = (
+    "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "UNIMPLEMENTED",
+    "FAILED_PRECONDITION",
+)  # fmt: skip
+ADVICE = {
+    "UNAUTHENTICATED": " Pass the right `token=`.",
+    "PERMISSION_DENIED": " Pass a `token=` that may ask this teacher.",
+    "NOT_FOUND": " Is the model's name in the URL right?",
+    "DEADLINE_EXCEEDED": " Is it overloaded? Pass a longer `timeout`.",
+    "UNAVAILABLE": " Is it running? Start it with `keras-cascade serve "
+    "BUNDLE`.",
+}
+
+
+class GrpcTeacher(RemoteTeacher):
+    """Asks a teacher over gRPC. Needs the `grpcio` and `protobuf` packages.
+
+    Works against Triton, KServe and `keras-cascade serve`. Arguments as in
+    `RemoteTeacher`; the URL is such as `"grpc://127.0.0.1:8081/teacher"`,
+    the model's name last, or `"grpcs://..."` for TLS.
+    """
+
+    def __init__(self, url, classes, *args, **kwargs):
+        super().__init__(url, classes, *args, **kwargs)
+        host, target, self._model = _parts(url)
+        encrypted = url.startswith("grpcs:")
+        here = is_this_machine(host)
+        self._warn_of_open_token(encrypted, here)
+        try:
+            import grpc
+
+            self._messages = messages()
+        except ImportError as error:
+            raise TeacherError(
+                "A teacher at a grpc:// URL needs gRPC: install `grpcio` and "
+                "`protobuf`, or pass its http:// URL."
+            ) from error
+        self._grpc = grpc
+        self._metadata = (
+            [("authorization", f"Bearer {self._token}")] if self._token else []
+        )
+        options = [
+            ("grpc.max_send_message_length", self._max_request_bytes),
+            ("grpc.max_receive_message_length", self._max_response_bytes),
+            # A server that is back is found within a second, not two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.enable_http_proxy", 0 if here else 1),
+        ]
+        if encrypted:
+            credentials = grpc.ssl_channel_credentials(_roots(self._ca_file))
+            self._channel = grpc.secure_channel(target, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(target, options)
+        self._infer = self._method("ModelInfer")
+        self._ready = self._method("ModelReady")
+
+    def check(self):
+        """Raises a `TeacherError` unless the model says that it is ready."""
+        request = self._messages.ModelReadyRequest(name=self._model)
+        if not self._call(self._ready, request).ready:
+            raise TeacherError(
+                f"The teacher at {self.url} says that it is not ready.",
+                retryable=True,
+            )
+
+    def close(self):
+        """Closes the connection."""
+        self._channel.close()
+
+    def _encoded(self, inputs):
+        m = self._messages
+        request = m.ModelInferRequest(
+            model_name=self._model,
+            id=uuid.uuid4().hex,
+            inputs=[
+                m.Tensor(
+                    name=name,
+                    datatype=V2_TYPES[array.dtype.name],
+                    shape=array.shape,
+                )
+                for name, array in inputs.items()
+            ],
+            outputs=[m.RequestedOutput(name=self._output)],
+            raw_input_contents=[to_bytes(a) for a in inputs.values()],
+        )
+        return request, request.ByteSize()
+
+    def _answered(self, request, rows):
+        answer = self._call(self._infer, request)
+        try:
+            logits = self._tensor(answer)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise TeacherError(
+                f"The teacher's answer has no usable output '{self._output}' "
+                f"({type(error).__name__}: {str(error)[:200]}).",
+                unbelievable=True,
+            ) from error
+        return believed_logits(logits, rows, self._classes)
+
+    def _tensor(self, answer):
+        for number, tensor in enumerate(answer.outputs):
+            if tensor.name != self._output:
+                continue
+            shape = list(tensor.shape)
+            if answer.raw_output_contents:
+                raw = answer.raw_output_contents[number]
+                return from_bytes(raw, tensor.datatype, shape)
+            values = getattr(tensor.contents, CONTENTS[tensor.datatype])
+            dtype = NUMPY_TYPES[tensor.datatype]
+            return np.array(values, dtype).reshape(shape)
+        raise KeyError(self._output)
+
+    def _method(self, name):
+        return self._channel.unary_unary(
+            f"/{SERVICE}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=getattr(
+                self._messages, f"{name}Response"
+            ).FromString,
+        )
+
+    def _call(self, method, request):
+        try:
+            return method(
+                request, timeout=self.timeout, metadata=self._metadata
+            )
+        except self._grpc.RpcError as error:
+            raise self._failure(error) from error
+        except ValueError as error:  # the channel was closed
+            raise TeacherError(
+                f"The connection to {self.url} cannot be used: {error}"
+            ) from error
+
+    def _failure(self, error):
+        code, details = error.code().name, error.details() or ""
+        # The same code as for an overloaded server, but it will not pass.
+        too_large = "larger than max" in details
+        advice = (
+            " Pass smaller batches or a larger `max_response_bytes`."
+            if too_large
+            else ADVICE.get(code, "")
+        )
+        return TeacherError(
+            f"The teacher does not answer at {self.url} ({code}: "
+            f"{details[:300]}).{advice}",
+            retryable=code in RETRIED and not too_large,
+            refused=code in REFUSED or too_large,
+            about_input=code in ABOUT_INPUT,
+        )
+
+
+def _parts(url):
+    """Host, `host:port` and model of a gRPC URL."""
+    try:
+        parsed = urllib.parse.urlsplit(url)
+        port, model = parsed.port, parsed.path.strip("/")
+    except ValueError:
+        port = model = None
+    if not port or not model or "/" in model or not parsed.hostname:
+        raise ValueError(
+            "Expected a URL such as 'grpc://127.0.0.1:8081/teacher', with a "
+            f"port and the model's name. Received: '{url}'."
+        )
+    host = parsed.hostname
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host, target, model
+
+
+def _roots(ca_file):
+    if ca_file is None:
+        return None
+    try:
+        with open(ca_file, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(
+            "Expected `ca_file` to be a file of PEM certificates. Received: "
+            f"'{ca_file}' ({error.strerror})."
+        ) from None

@@ -1,0 +1,138 @@
+"""A teacher behind Open Inference Protocol v2 over HTTP."""
+
+import json
+import math
+import uuid
+
+import numpy as np
+
+from keras_cascade.runtime.teachers.believed import believed_logits
+from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
+from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.runtime.teachers.v2_types import (
+    V2_TYPES,
+    from_bytes,
+    to_bytes,
+)
+
+LENGTH = "Inference-Header-Content-Length"
+EXTENSION = "binary_tensor_data"
+
+
+class V2HttpTeacher(HttpTeacher):
+    """Asks a teacher over HTTP: `POST URL/infer`.
+
+    Works against Triton, KServe and `keras-cascade serve`.
+
+    Args:
+        url: str, such as `"http://127.0.0.1:8501/v2/models/teacher"`.
+        classes: int, how many logits a row must have.
+        binary: bool or `None`. Sends and asks for tensors as bytes behind a
+            JSON header, or as JSON numbers; `None` asks the server once
+            whether it offers the former. Defaults to `None`.
+
+    Further arguments as in `RemoteTeacher`.
+    """
+
+    def __init__(self, url, classes, *args, binary=None, **kwargs):
+        super().__init__(url, classes, *args, **kwargs)
+        self._binary = binary
+
+    def check(self):
+        """Raises a `TeacherError` unless the model says that it is ready."""
+        self._client.request("GET", f"{self.url}/ready")
+
+    def _encoded(self, inputs):
+        if self._binary is None:
+            self._binary = self._offers_binary()
+        tensors, raw = [], []
+        for name, array in inputs.items():
+            tensor = {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": V2_TYPES[array.dtype.name],
+            }
+            if self._binary:
+                raw.append(to_bytes(array))
+                tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+            else:
+                tensor["data"] = array.ravel().tolist()
+            tensors.append(tensor)
+        header = json.dumps(
+            {
+                "id": uuid.uuid4().hex,
+                "inputs": tensors,
+                "outputs": [
+                    {
+                        "name": self._output,
+                        "parameters": {"binary_data": self._binary},
+                    }
+                ],
+            },
+            separators=(",", ":"),
+        ).encode("ascii")
+        body = b"".join([header, *raw])
+        headers = {"Content-Type": "application/json"}
+        if self._binary:
+            headers = {
+                "Content-Type": "application/octet-stream",
+                LENGTH: str(len(header)),
+            }
+        return (headers, body), len(body)
+
+    def _answered(self, request, rows):
+        headers, body = request
+        found, content = self._client.request(
+            "POST", f"{self.url}/infer", body, headers
+        )
+        try:
+            logits = self._tensor(found.get(LENGTH.lower()), content)
+        except (
+            AttributeError, IndexError, KeyError, OverflowError, TypeError,
+            ValueError,
+        ) as error:  # fmt: skip
+            raise TeacherError(
+                f"The teacher's answer has no usable output '{self._output}' "
+                f"({type(error).__name__}: {str(error)[:200]}).",
+                unbelievable=True,
+            ) from error
+        return believed_logits(logits, rows, self._classes)
+
+    def _tensor(self, header_length, content):
+        """The output's array, out of JSON or out of the bytes behind it."""
+        end = len(content) if header_length is None else int(header_length)
+        if not 0 <= end <= len(content):
+            raise ValueError(f"a header of {end} of {len(content)} bytes")
+        start = end
+        for output in self._json(content[:end])["outputs"]:
+            size = (output.get("parameters") or {}).get("binary_data_size")
+            raw = content[start : start + (size or 0)]
+            start += len(raw)
+            if output["name"] != self._output:
+                continue
+            shape = output["shape"]
+            if size is None:
+                return _from_json(output["data"], shape)
+            if len(raw) != size:
+                raise ValueError(f"{len(raw)} bytes of {size}")
+            return from_bytes(raw, output["datatype"], shape)
+        raise KeyError(self._output)
+
+    def _offers_binary(self):
+        server = self.url.partition("/v2/")[0] + "/v2"
+        answer = self._json(self._client.request("GET", server)[1])
+        try:
+            return EXTENSION in answer["extensions"]
+        except (KeyError, TypeError) as error:
+            raise TeacherError(
+                f"The server at {server} does not say which 'extensions' of "
+                "Open Inference Protocol v2 it has. Pass `binary=False`."
+            ) from error
+
+
+def _from_json(data, shape):
+    """JSON numbers, flat or nested, in the shape that goes with them."""
+    values = np.asarray(data)
+    if values.size != math.prod(shape):
+        raise ValueError(f"{values.size} values for the shape {shape}")
+    return values.reshape(shape)

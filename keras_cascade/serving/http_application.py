@@ -1,0 +1,204 @@
+"""The teacher over HTTP: TensorFlow Serving's REST form and the v2 protocol.
+
+KServe's `ModelServer` is not used: it answers some malformed requests with
+status 500, logs a traceback for each that is refused, turns every tensor
+into a Python list, and its gRPC listens on every address, without TLS.
+`GET /openapi.json` describes the routes.
+"""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from keras_cascade.serving import rest_v1, rest_v2
+from keras_cascade.serving.http_body import read_body
+from keras_cascade.serving.http_guard import HttpGuard, failure, refusal
+from keras_cascade.serving.open_api import INFER_BODY, PREDICT_BODY
+from keras_cascade.serving.request_error import RequestError
+from keras_cascade.version import __version__
+
+
+def http_application(service):
+    """Makes the ASGI application.
+
+    Args:
+        service: `TeacherService`.
+
+    Returns:
+        ASGI application.
+    """
+    app = FastAPI(
+        title="keras-cascade teacher",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_predict_routes(app, service)
+    _add_model_routes(app, service)
+    _add_server_routes(app, service)
+    app.add_exception_handler(RequestError, _refused)
+    app.add_exception_handler(HTTPException, _no_such_route)
+    app.add_exception_handler(Exception, _failed)
+    return HttpGuard(app, service)
+
+
+def _add_predict_routes(app, service):
+    model_name = _model_name(service)
+
+    async def predict(model: model_name, request: Request):
+        record = request.state.record
+        body = await read_body(request, service, record)
+        teacher = _find(service, model, request)
+        inputs, as_instances = rest_v1.read_request(body)
+        logits = await service.answer(teacher, inputs, record)
+        return Response(
+            rest_v1.write_response(logits, as_instances),
+            media_type="application/json",
+        )
+
+    async def infer(model: model_name, request: Request):
+        record = request.state.record
+        body = await read_body(request, service, record)
+        teacher = _find(service, model, request)
+        asked = rest_v2.read_request(
+            body,
+            request.headers.get(rest_v2.JSON_LENGTH),
+            teacher.inputs,
+            teacher.output,
+        )
+        logits = await service.answer(teacher, asked.inputs, record)
+        content, json_length = rest_v2.write_response(
+            logits, asked, service.name, teacher.version, teacher.output
+        )
+        if json_length is None:
+            return Response(content, media_type="application/json")
+        return Response(
+            content,
+            media_type="application/octet-stream",
+            headers={rest_v2.JSON_LENGTH: str(json_length)},
+        )
+
+    for versions in ("", "/versions/{version}"):
+        _post(
+            app,
+            f"/v1/models/{{model}}{versions}:predict",
+            predict,
+            PREDICT_BODY,
+        )
+        _post(app, f"/v2/models/{{model}}{versions}/infer", infer, INFER_BODY)
+
+
+def _add_model_routes(app, service):
+    model_name = _model_name(service)
+
+    async def v1_status(model: model_name, request: Request):
+        teacher = _find(service, model, request)
+        return JSONResponse(
+            {
+                "name": service.name,
+                "ready": service.ready,
+                "model_version_status": [
+                    {
+                        "version": teacher.version,
+                        "state": "AVAILABLE",
+                        "status": {"error_code": "OK", "error_message": ""},
+                    }
+                ],
+            }
+        )
+
+    async def metadata(model: model_name, request: Request):
+        _find(service, model, request)
+        return JSONResponse(service.metadata())
+
+    async def model_ready(model: model_name, request: Request):
+        _find(service, model, request)
+        return JSONResponse({"name": service.name, "ready": service.ready})
+
+    for versions in ("", "/versions/{version}"):
+        v1, v2 = (f"/v{n}/models/{{model}}{versions}" for n in (1, 2))
+        _get(app, v1, v1_status)
+        _get(app, v2, metadata)
+        _get(app, f"{v2}/ready", model_ready)
+
+
+def _add_server_routes(app, service):
+    async def live():
+        return JSONResponse({"live": True})
+
+    async def ready():
+        if not service.ready:
+            return JSONResponse({"ready": False}, 503)
+        return JSONResponse({"ready": True})
+
+    async def server_metadata():
+        return JSONResponse(
+            {
+                "name": "keras-cascade",
+                "version": __version__,
+                "extensions": ["binary_tensor_data"],
+            }
+        )
+
+    async def models():
+        return JSONResponse({"models": [service.name]})
+
+    async def metrics():
+        return Response(
+            service.metrics.text(), media_type="text/plain; version=0.0.4"
+        )
+
+    _get(app, "/", live)
+    _get(app, "/v2/health/live", live)
+    _get(app, "/v2/health/ready", ready)
+    _get(app, "/v2", server_metadata)
+    _get(app, "/v1/models", models)
+    _get(app, "/metrics", metrics)
+
+
+def _find(service, model, request):
+    return service.find(model, request.path_params.get("version"))
+
+
+def _model_name(service):
+    """The type of the path's model: anything, but described as the one."""
+    return Annotated[str, Path(json_schema_extra={"enum": [service.name]})]
+
+
+def _get(app, path, function):
+    app.add_api_route(
+        path,
+        function,
+        methods=["GET"],
+        response_model=None,
+        include_in_schema="{version}" not in path,
+    )
+
+
+def _post(app, path, function, body):
+    app.add_api_route(
+        path,
+        function,
+        methods=["POST"],
+        response_model=None,
+        include_in_schema="{version}" not in path,
+        openapi_extra={"requestBody": body},
+    )
+
+
+async def _refused(request, error):
+    return refusal(error, close=error.status in (408, 413))
+
+
+async def _failed(request, error):
+    return failure(request.state.record)
+
+
+async def _no_such_route(request, error):
+    return JSONResponse(
+        {"error": f"{error.detail}. See GET /openapi.json for what there is."},
+        error.status_code,
+        error.headers,
+    )

@@ -1,0 +1,62 @@
+"""A server that is not ours: every protocol against KServe's own."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_cascade.runtime import teacher_at
+from tests.runtime.conftest import sums
+
+SERVER = Path(__file__).with_name("kserve_server.py")
+X = {"input": np.arange(18, dtype="float32").reshape(3, 6)}
+
+
+def free_ports():
+    with contextlib.ExitStack() as stack:
+        return [
+            stack.enter_context(
+                socket.create_server(("127.0.0.1", 0))
+            ).getsockname()[1]
+            for _ in range(2)
+        ]
+
+
+@pytest.fixture(scope="module", params=["json", "binary"])
+def ports(request, tmp_path_factory):
+    ports = free_ports()
+    log = tmp_path_factory.mktemp("kserve") / "log"
+    with open(log, "wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(SERVER), *map(str, ports), request.param],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    ready = process.stdout.readline()
+    assert ready == "ready\n", log.read_text()
+    yield ports
+    process.terminate()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://127.0.0.1:{}/v1/models/teacher", {}),
+        ("http://127.0.0.1:{}/v2/models/teacher", {}),
+        ("http://127.0.0.1:{}/v2/models/teacher", {"binary": True}),
+        ("http://127.0.0.1:{}", {}),
+        ("grpc://127.0.0.1:{}/teacher", {}),
+    ],
+)
+def test_every_protocol(ports, url, options):
+    port = ports[url.startswith("grpc")]
+    teacher = teacher_at(url.format(port), 4, max_rows=2, **options)
+    teacher.check()
+    np.testing.assert_array_equal(teacher.logits(X), sums(X))
+    teacher.close()

@@ -1,0 +1,559 @@
+"""The HTTP application, in this process: good requests, and all the others."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keras_cascade.serving.http_application import http_application
+from keras_cascade.serving.tokens import Tokens
+from tests.serving.conftest import linear_teacher
+
+PREDICT = "/v1/models/teacher:predict"
+INFER = "/v2/models/teacher/infer"
+LENGTH = "inference-header-content-length"
+X = np.random.default_rng(1).normal(size=(3, 6)).astype("float32")
+LOGITS = linear_teacher({"input": X})
+
+
+AS_BYTES = {"name": "logits", "parameters": {"binary_data": True}}
+
+
+def tensor(**changes):
+    """A v2 tensor of one row of ones."""
+    made = {
+        "name": "input", "shape": [1, 6], "datatype": "FP32",
+        "data": [1.0] * 6, **changes,
+    }  # fmt: skip
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def v2(**changes):
+    return {"inputs": [tensor(**changes)]}
+
+
+def binary(raw, head=None, length=None, **changes):
+    """Headers and body of a binary v2 request."""
+    size = changes.pop("binary_data_size", len(raw))
+    head = head or {
+        "inputs": [
+            tensor(data=None, parameters={"binary_data_size": size}, **changes)
+        ]
+    }
+    text = json.dumps(head).encode()
+    length = str(len(text)) if length is None else length
+    return {"headers": [(LENGTH, length)], "body": text + raw}
+
+
+@pytest.mark.parametrize("versions", ["", "/versions/1"])
+def test_v1(asked, versions):
+    ask = asked()
+    path = f"/v1/models/teacher{versions}:predict"
+    for body, key in (
+        ({"instances": X.tolist()}, "predictions"),
+        ({"instances": [{"input": row.tolist()} for row in X]}, "predictions"),
+        ({"inputs": X.tolist()}, "outputs"),
+        ({"inputs": {"input": X.tolist()}}, "outputs"),
+    ):
+        body["signature_name"] = "serving_default"
+        answer = ask("POST", path, body)
+        assert answer.status == 200
+        # Not only close: float32 survives its way through JSON.
+        found = np.array(answer.json()[key], "float32")
+        np.testing.assert_array_equal(found, LOGITS)
+
+
+@pytest.mark.parametrize("data", [X.ravel().tolist(), X.tolist()])
+def test_v2_json(asked, data):
+    body = {"id": "one", **v2(shape=[3, 6], data=data)}
+    answer = asked()("POST", INFER, body)
+    found = answer.json()
+    assert (answer.status, found["id"]) == (200, "one")
+    assert (found["model_name"], found["model_version"]) == ("teacher", "1")
+    (output,) = found["outputs"]
+    assert (output["name"], output["datatype"]) == ("logits", "FP32")
+    np.testing.assert_array_equal(
+        np.array(output["data"], "float32").reshape(output["shape"]), LOGITS
+    )
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [AS_BYTES]},
+        {
+            "parameters": {"binary_data_output": False},
+            "outputs": [AS_BYTES],
+        },
+    ],
+)
+def test_v2_binary_in_and_out(asked, wanted):
+    part = tensor(
+        shape=[3, 6], data=None, parameters={"binary_data_size": X.nbytes}
+    )
+    head = {"inputs": [part], **wanted}
+    answer = asked()("POST", INFER, **binary(X.tobytes(), head))
+    assert answer.status == 200
+    length = int(answer.headers[LENGTH])
+    (output,) = json.loads(answer.body[:length])["outputs"]
+    assert output["parameters"]["binary_data_size"] == LOGITS.nbytes
+    assert "data" not in output
+    assert answer.body[length:] == LOGITS.tobytes()
+
+
+def test_metadata_health_and_description(asked):
+    ask = asked()
+    for path in ("/", "/v2/health/live", "/v2/health/ready"):
+        assert ask("GET", path).status == 200
+    assert ask("GET", "/v1/models/teacher").json()["ready"] is True
+    assert ask("GET", "/v2/models/teacher/versions/1").json() == {
+        "name": "teacher",
+        "versions": ["1"],
+        "platform": "tensorflow_savedmodel",
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 6]}],
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}],
+    }
+    assert ask("GET", "/v2/models/teacher/ready").json()["ready"] is True
+    described = ask("GET", "/openapi.json").json()["paths"]
+    assert "/v2/models/{model}/infer" in described
+
+
+BAD_V1 = [
+    (b"", "JSON"),
+    (b"{", "JSON"),
+    (b"[]", "object"),
+    (b"null", "object"),
+    (b"\xff\xfe", "JSON"),
+    (b"[" * 100_000, "JSON"),
+    (b'{"a":' * 100_000, "JSON"),
+    (b'{"instances":' + b"[" * 500 + b"]" * 500 + b"}", "'input'"),
+    (b'{"instances": [[NaN, 1, 1, 1, 1, 1]]}', "JSON"),
+    (b'{"instances": [[1e999, 1, 1, 1, 1, 1]]}', "JSON"),
+    ({}, "'instances'"),
+    ({"instance": [[1.0] * 6]}, "'instances'"),
+    ({"instances": []}, "'instances'"),
+    ({"instances": 3}, "'instances'"),
+    ({"instances": [[]]}, "'input'"),
+    ({"instances": [[1.0, 2.0]]}, "'input'"),
+    ({"instances": [1.0] * 6}, "'input'"),
+    ({"instances": [[[1.0] * 6]]}, "'input'"),
+    ({"instances": [["1.0"] * 6]}, "'input'"),
+    ({"instances": [["1.0", *[1.0] * 5]]}, "'input'"),
+    ({"instances": [[None] * 6]}, "'input'"),
+    ({"instances": [[{}, 1, 1, 1, 1, 1]]}, "'input'"),
+    ({"instances": [[1e300, 1, 1, 1, 1, 1]]}, "'input'"),
+    ({"instances": [[{"b64": "AA=="}] * 6]}, "'input'"),
+    ({"instances": [[1.0] * 6, [1.0]]}, "'input'"),
+    ({"instances": [{"other": [1.0] * 6}]}, "'input'"),
+    ({"instances": [{"input": [1.0] * 6}, [1.0] * 6]}, "'instances'"),
+    ({"instances": [[1.0] * 6], "inputs": [[1.0] * 6]}, "'instances'"),
+    ({"instances": [[1.0] * 6], "signature_name": "x"}, "'signature_name'"),
+    ({"inputs": {"other": [[1.0] * 6]}}, "'input'"),
+    ({"inputs": {}}, "'input'"),
+    ({"inputs": None}, "'input'"),
+    ({"inputs": "text"}, "'input'"),
+]
+
+
+@pytest.mark.parametrize("body, names", BAD_V1)
+def test_bad_v1_requests_name_the_field(asked, server_log, body, names):
+    answer = asked()("POST", PREDICT, body)
+    assert answer.status == 400
+    assert names in answer.json()["error"]
+    assert "raceback" not in "".join(server_log)
+
+
+BAD_V2 = [
+    ({}, "'inputs'"),
+    ({"inputs": []}, "'inputs'"),
+    ({"inputs": {}}, "'inputs'"),
+    ({"inputs": [3]}, "inputs[0]"),
+    ({"inputs": [{}]}, "inputs[0]"),
+    ({"id": 3, **v2()}, "'id'"),
+    (v2(name="other"), "'input'"),
+    (v2(name=["input"]), "'input'"),
+    (v2(shape=[1, 7]), "'input'"),
+    (v2(shape=[0, 6], data=[]), "row"),
+    (v2(shape=[-1, 6]), "'shape'"),
+    (v2(shape=[2**40, 6]), "'input'"),
+    (v2(shape=[2**70, 6]), "'input'"),
+    (v2(shape=[True, 6]), "'shape'"),
+    (v2(shape=[1.0, 6]), "'shape'"),
+    (v2(shape=6), "'shape'"),
+    (v2(shape=[6]), "'shape'"),
+    (v2(shape=[1] * 65, data=[1.0]), "'shape'"),
+    (v2(data=[1.0] * 5), "'input'"),
+    (v2(data=[]), "'input'"),
+    (v2(data=["1.0"] * 6), "'input'"),
+    (v2(data=[None] * 6), "'input'"),
+    (v2(data=[[1.0], [1.0, 2.0]]), "'input'"),
+    (v2(data=[[1.0, 1.0]] * 3), "'input'"),
+    (v2(data={"a": 1}), "'input'"),
+    (v2(data=None), "inputs[0]"),
+    (v2(data=[1e300] * 6), "'input'"),
+    (v2(datatype="FP99"), "'input'"),
+    (v2(datatype="FP64"), "'input'"),
+    (v2(datatype=7), "'input'"),
+    (v2(parameters=[]), "'parameters'"),
+    (v2(parameters={"binary_data_size": 24}), "'binary_data_size'"),
+    (v2(data=None, parameters={"binary_data_size": 24}), LENGTH),
+    (v2(parameters={"shared_memory_region": "r"}), "shared memory"),
+    ({"inputs": v2()["inputs"] * 2}, "'input'"),
+    ({**v2(), "parameters": 3}, "'parameters'"),
+    ({**v2(), "parameters": {"binary_data_output": 1}}, "'binary_data_output'"),
+    ({**v2(), "outputs": 3}, "'outputs'"),
+    ({**v2(), "outputs": ["logits"]}, "'outputs'"),
+    ({**v2(), "outputs": [{"name": "other"}]}, "'logits'"),
+    ({**v2(), "outputs": [{"name": "logits"}] * 2}, "'outputs'"),
+    (
+        {
+            **v2(),
+            "outputs": [{**AS_BYTES, "parameters": {"classification": 2}}],
+        },
+        "'classification'",
+    ),
+]
+
+
+@pytest.mark.parametrize("body, names", BAD_V2)
+def test_bad_v2_requests_name_the_field(asked, server_log, body, names):
+    answer = asked()("POST", INFER, body)
+    assert answer.status == 400
+    assert names in answer.json()["error"]
+    assert "raceback" not in "".join(server_log)
+
+
+ROW = np.ones((1, 6), "float32").tobytes()
+BAD_BINARY = [
+    (binary(ROW[:-1]), "bytes"),
+    (binary(ROW[:-1], binary_data_size=24), "'binary_data_size'"),
+    (binary(ROW + b"x", binary_data_size=24), "more bytes"),
+    (binary(ROW, binary_data_size=-1), "'binary_data_size'"),
+    (binary(ROW, binary_data_size="24"), "'binary_data_size'"),
+    (binary(ROW, binary_data_size=2**70), "'binary_data_size'"),
+    (binary(ROW, length="99999"), LENGTH),
+    (binary(ROW, length="-1"), LENGTH),
+    (binary(ROW, length="12x"), LENGTH),
+    (binary(ROW, length="9" * 4000), LENGTH),
+    (binary(ROW, length="\u00b2"), LENGTH),
+    (binary(ROW, length="0"), "JSON"),
+    (binary(ROW, length="5"), "JSON"),
+    (binary(np.full((1, 6), np.nan, "float32").tobytes()), "'input'"),
+    (binary(np.full((1, 6), np.inf, "float32").tobytes()), "'input'"),
+    (binary(b"", shape=[0, 6]), "row"),
+]
+
+
+@pytest.mark.parametrize("request_, names", BAD_BINARY)
+def test_bad_binary_requests_name_the_field(asked, request_, names):
+    answer = asked()("POST", INFER, **request_)
+    assert answer.status == 400
+    assert names in answer.json()["error"]
+
+
+def test_wrong_addresses(asked):
+    ask = asked()
+    assert ask("POST", "/v1/models/other:predict", v2()).status == 404
+    other = "/v2/models/teacher/versions/2/infer"
+    assert ask("POST", other, v2()).status == 404
+    assert ask("GET", "/v2/models/teacher/versions/x").status == 404
+    assert ask("GET", "/nowhere").status == 404
+    assert ask("GET", INFER).status == 405
+    assert all(
+        "error" in ask("GET", path).json() for path in ("/nowhere", INFER)
+    )
+
+
+def test_values_with_no_finite_answer_are_the_clients_affair(asked):
+    """Near the largest float32, products with weights overflow."""
+
+    def steep(inputs):
+        with np.errstate(over="ignore"):
+            return inputs["input"] @ np.full((6, 4), 1e9, "float32")
+
+    good, bad = asked(steep).together(
+        [
+            (("POST", PREDICT, {"instances": [[value] * 6]}), {})
+            for value in (1.0, 3e38)
+        ]
+    )
+    assert (good.status, bad.status) == (200, 400)
+    assert "number 0" in bad.json()["error"]
+
+
+def test_a_wrong_request_never_spoils_its_neighbours(asked):
+    """32 requests at once, every other one wrong in some way."""
+    bodies = [body for body, _ in BAD_V1[10:26]]
+    requests = []
+    for row, body in zip(np.eye(16, 6), bodies, strict=True):
+        requests.append((("POST", PREDICT, {"instances": [row.tolist()]}), {}))
+        requests.append((("POST", PREDICT, body), {}))
+    answers = asked().together(requests)
+    assert [one.status for one in answers] == [200, 400] * 16
+    np.testing.assert_allclose(
+        [one.json()["predictions"][0] for one in answers[::2]],
+        linear_teacher({"input": np.eye(16, 6, dtype="float32")}),
+        rtol=1e-6,
+    )
+
+
+def test_the_servers_own_failure_is_a_500_that_says_nothing(asked, server_log):
+    def broken(inputs):
+        raise ZeroDivisionError("secret")
+
+    answer = asked(broken)("POST", PREDICT, {"instances": X.tolist()})
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert answer.headers["x-request-id"] in answer.json()["error"]
+    (line,) = server_log
+    assert "ZeroDivisionError: secret" in json.loads(line)["traceback"]
+
+
+def test_too_many_rows(asked):
+    ask = asked(max_batch=2)
+    answer = ask("POST", PREDICT, {"instances": X.tolist()})
+    assert answer.status == 413
+    assert "at most 2 rows" in answer.json()["error"]
+
+
+def test_bodies_that_are_too_long(asked):
+    ask = asked(max_request_bytes=200)
+    told = ask("POST", PREDICT, b" " * 201)
+    chunk = {"type": "http.request", "body": b" " * 150, "more_body": True}
+    streamed = ask("POST", PREDICT, parts=[chunk, chunk, chunk])
+    for answer in (told, streamed):
+        assert answer.status == 413
+        assert "200 bytes" in answer.json()["error"]
+        assert answer.headers["connection"] == "close"
+
+
+def test_all_bodies_together(asked):
+    ask = asked(max_bytes_in_flight=1000)
+    answer = ask("POST", PREDICT, b" " * 1001)
+    assert answer.status == 429
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_content_lengths_that_lie(asked):
+    """Longer than the body: the client goes away, or waits for ever."""
+    ask = asked(body_seconds=0.01)
+    part = {"type": "http.request", "body": b"{}", "more_body": True}
+    headers = [("content-length", "1000")]
+    gone = ask("POST", PREDICT, headers=headers, parts=[part])
+    assert gone.status == 400
+    assert "'content-length'" in gone.json()["error"]
+    headers = [("content-length", "x")]
+    wrong = ask("POST", PREDICT, headers=headers, parts=[part])
+    assert wrong.status == 400
+
+
+def test_compressed_bodies_are_refused_by_name(asked):
+    answer = asked()(
+        "POST", PREDICT, b"..", headers=[("content-encoding", "gzip")]
+    )
+    assert answer.status == 415
+    assert "'content-encoding'" in answer.json()["error"]
+
+
+def bearer(token):
+    return [("authorization", f"Bearer {token}")]
+
+
+def test_tokens(asked):
+    old, new = "an-old-token-of-some-length", "a-new-token-of-some-length"
+    ask = asked(tokens=Tokens([old, new]))
+    body = {"instances": X.tolist()}
+    for headers in (
+        [],
+        bearer("wrong"),
+        bearer(""),
+        bearer(old + "x"),
+        bearer("\u00e9" * 30),
+        [("authorization", old)],
+        [("authorization", f"Basic {old}")],
+    ):
+        for method, path in (
+            ("POST", PREDICT), ("POST", INFER), ("GET", "/metrics"),
+            ("GET", "/v2/models/teacher"), ("GET", "/openapi.json"),
+            ("GET", "/nowhere"),
+        ):  # fmt: skip
+            answer = ask(method, path, body, headers=headers)
+            assert answer.status == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+    for token in (old, new):
+        assert ask("POST", PREDICT, body, headers=bearer(token)).status == 200
+    for path in ("/", "/v2/health/live", "/v2/health/ready"):
+        assert ask("GET", path).status == 200
+
+
+def test_token_files(tmp_path):
+    file = tmp_path / "tokens"
+    for text in ("", "short\n", "a-token-of-some-length\nshort"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="at least 16 characters"):
+            Tokens.from_file(file)
+    file.write_text("\n a-token-of-some-length \n")
+    Tokens.from_file(file).check("bearer a-token-of-some-length")
+    assert not Tokens.from_file(None)
+
+
+def test_draining(asked):
+    ask = asked(draining=True)
+    answer = ask("POST", PREDICT, {"instances": X.tolist()})
+    assert answer.status == 503
+    assert (answer.headers["retry-after"], answer.headers["connection"]) == (
+        "1", "close",
+    )  # fmt: skip
+    assert ask("GET", "/v2/health/ready").status == 503
+    assert ask("GET", "/v2/health/live").status == 200
+    assert ask("GET", "/metrics").status == 200
+
+
+def test_a_body_that_never_ends_is_cut_off_at_the_end(asked):
+    """What Uvicorn does when draining has taken too long."""
+
+    async def run():
+        reading, found = asyncio.Event(), []
+
+        async def receive():
+            reading.set()
+            await asyncio.Event().wait()
+
+        async def send(message):
+            found.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": PREDICT,
+                 "headers": [], "query_string": b""}  # fmt: skip
+        app = http_application(asked().make())
+        task = asyncio.create_task(app(scope, receive, send))
+        await reading.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        return found
+
+    start, body = asyncio.run(run())
+    assert start["status"] == 503
+    assert "stopped" in json.loads(body["body"])["error"]
+
+
+def counted(service):
+    """Every sample of the metrics, by its name and labels."""
+    return {
+        (sample.name.removeprefix("keras_cascade_"), *sample.labels.values()):
+            sample.value
+        for family in service.metrics.registry.collect()
+        for sample in family.samples
+    }  # fmt: skip
+
+
+def test_metrics(asked):
+    ask = asked()
+    good = ("POST", PREDICT, {"instances": X.tolist()})
+    ask.together(
+        [
+            (good, {}),
+            (good, {"headers": [("x-cascade-rows", "10")]}),
+            (("POST", PREDICT, {}), {"headers": [("x-cascade-rows", "7")]}),
+            (("POST", INFER, v2()), {}),
+            (("GET", "/metrics"), {}),
+        ]
+    )
+    found = counted(ask.service)
+    assert found["requests_total", "v1", "200"] == 2
+    assert found["requests_total", "v1", "400"] == 1
+    assert found["requests_total", "v2_http", "200"] == 1
+    assert found["requests_total", "other", "200"] == 1
+    assert found["rows_total", "v1"] == 6
+    assert found["rows_total", "v2_http"] == 1
+    assert found["request_seconds_count", "v1"] == 3
+    assert found["batch_rows_sum",] == 7
+    assert found["queue_seconds_count",] == 3
+    assert found["queued_rows",] == 0
+    # Of 10 rows that an edge saw, it sent 3; the rest said nothing.
+    assert found["reported_rows_total",] == 3
+    assert found["reported_edge_rows_total",] == 10
+
+
+@pytest.mark.parametrize("value", ["x", "-3", "2", "1e3", "9" * 12])
+def test_a_client_that_counts_wrongly_is_told(asked, value):
+    answer = asked()(
+        "POST",
+        PREDICT,
+        {"instances": X.tolist()},
+        headers=[("x-cascade-rows", value)],
+    )
+    assert answer.status == 400
+    assert "'x-cascade-rows'" in answer.json()["error"]
+
+
+def test_the_log_holds_no_payload_and_no_token(asked, server_log):
+    token = "a-token-of-some-length"
+    ask = asked(tokens=Tokens([token]))
+    headers = [*bearer(token), ("x-request-id", "mine-1")]
+    answer = ask(
+        "POST", PREDICT, {"instances": [[31415.0] * 6]}, headers=headers
+    )
+    assert answer.headers["x-request-id"] == "mine-1"
+    ask("POST", PREDICT, {"instances": [["31415"] * 6]}, headers=headers)
+    ask("POST", "/31415", {}, headers=[*bearer(token), ("x-request-id", "{}")])
+    ok, bad, nowhere = (json.loads(line) for line in server_log)
+    assert {**ok, "time": 0, "seconds": 0} == {
+        "time": 0, "level": "info", "event": "request", "id": "mine-1",
+        "protocol": "v1", "status": 200, "rows": 1, "seconds": 0,
+    }  # fmt: skip
+    assert (bad["status"], bad["rows"]) == (400, 0)
+    assert len(nowhere["id"]) == 32  # its own was not plain
+    assert "31415" not in "".join(server_log)
+    assert token not in "".join(server_log)
+
+
+SEEDS = [
+    (PREDICT, json.dumps({"instances": [[0.5] * 6]}).encode(), None),
+    (PREDICT, json.dumps({"inputs": {"input": [[1] * 6]}}).encode(), None),
+    (INFER, json.dumps({"id": "1", **v2()}).encode(), None),
+    (
+        INFER,
+        binary(ROW)["body"],
+        binary(ROW)["headers"][0][1],
+    ),
+]
+
+
+@st.composite
+def mutated(draw):
+    """A valid request with some bytes replaced, removed, doubled or added."""
+    path, body, length = draw(st.sampled_from(SEEDS))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(body)))
+        end = min(len(body), at + draw(st.integers(0, 8)))
+        new = draw(st.binary(max_size=6) | st.just(body[at:end] * 2))
+        body = body[:at] + new + body[end:]
+    if length is not None and draw(st.booleans()):
+        length = draw(st.text(st.characters(max_codepoint=255), max_size=6))
+    return path, body, [] if length is None else [(LENGTH, length)]
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(mutated(), min_size=8, max_size=8))
+def test_mutated_requests_are_answered_or_refused(asked, requests):
+    """800 of them, eight at a time beside one that must not suffer."""
+    good = (("POST", PREDICT, {"instances": X.tolist()}), {})
+    *answers, last = asked().together(
+        [
+            *(((("POST", p, b), {"headers": h})) for p, b, h in requests),
+            good,
+        ]
+    )
+    assert {one.status for one in answers} <= {200, 400}
+    for one in answers:
+        if one.status == 400:
+            assert one.json()["error"]
+    np.testing.assert_allclose(last.json()["predictions"], LOGITS, rtol=1e-5)

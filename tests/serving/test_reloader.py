@@ -1,0 +1,181 @@
+"""A bundle that replaces the served one takes over, or is refused."""
+
+import asyncio
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from keras_cascade.bundle import Bundle
+from keras_cascade.bundle.exchanging import exchange
+from keras_cascade.serving.limits import Limits
+from keras_cascade.serving.reloader import Reloader
+from keras_cascade.serving.served_teacher import ServedTeacher
+from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.teacher_service import TeacherService
+
+X = np.ones((1, 6), "float32")
+
+
+@pytest.fixture
+def path(bundle_path, tmp_path):
+    shutil.copytree(bundle_path, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def replace(path, edit=lambda manifest, folder: None):
+    """Exchanges the bundle for a copy with `teacher/2`, edited."""
+    new = path.with_name("new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(path, new)
+    manifest = json.loads((new / "manifest.json").read_text())
+    old_folder = new / manifest["teacher"]["path"]
+    manifest["teacher"]["path"] = "teacher/2"
+    if old_folder.name != "2":
+        old_folder.rename(new / "teacher" / "2")
+    edit(manifest, new)
+    (new / "manifest.json").write_text(json.dumps(manifest))
+    assert exchange(new, path)
+
+
+class Serving:
+    """A service and its reloader, with teachers that the test makes up."""
+
+    def __init__(self, path, run=None):
+        self.limits, self.metrics = Limits(), ServerMetrics()
+        self.runs = [run or (lambda inputs: inputs["input"][:, :4])]
+        self.path = path
+        self.service = TeacherService(
+            self.load(), self.limits, metrics=self.metrics
+        )
+        self.reloader = Reloader(path, self.load, self.service)
+
+    def load(self):
+        """The last of `runs`, on a bundle that is checked as always."""
+        bundle = Bundle.load(self.path)
+        return ServedTeacher(bundle, self.runs[-1], self.limits, self.metrics)
+
+    def reloads(self, outcome):
+        return self.metrics.registry.get_sample_value(
+            "keras_cascade_reloads_total", {"outcome": outcome}
+        )
+
+
+def test_requests_in_flight_end_on_the_old_teacher(path):
+    go, began = threading.Event(), threading.Event()
+
+    def old(inputs):
+        began.set()
+        if not go.wait(30):
+            raise RuntimeError("never let go")
+        return np.full((len(inputs["input"]), 4), 1.0, "float32")
+
+    def new(inputs):
+        return np.full((len(inputs["input"]), 4), 2.0, "float32")
+
+    async def run():
+        serving = Serving(path, old)
+        before = serving.service.teacher
+        tasks = [asyncio.create_task(before.logits({"input": X}))]
+        await asyncio.to_thread(began.wait, 30)
+        tasks += [asyncio.create_task(before.logits({"input": X}))]  # queued
+        serving.runs.append(new)
+        replace(path)
+        check = asyncio.create_task(serving.reloader.check())
+        while serving.service.teacher is before:
+            await asyncio.sleep(0)
+        after = await serving.service.teacher.logits({"input": X})
+        assert not any(task.done() for task in tasks)
+        go.set()
+        assert await check is True
+        assert await serving.reloader.check() is None
+        return after, await asyncio.gather(*tasks), serving
+
+    after, before, serving = asyncio.run(run())
+    assert after[0, 0] == 2.0
+    assert [one[0, 0] for one in before] == [1.0, 1.0]
+    assert serving.service.teacher.version == "2"
+    assert serving.reloads("taken over") == 1
+
+
+def broken_file(manifest, folder):
+    (folder / "teacher" / "2" / "saved_model.pb").write_bytes(b"altered")
+
+
+def folder_beside(manifest, folder):
+    shutil.copytree(folder / "teacher" / "2", folder / "teacher" / "3")
+
+
+def other_classes(manifest, folder):
+    manifest["classes"] = manifest["classes"][::-1]
+
+
+def other_inputs(manifest, folder):
+    manifest["input"][0]["name"] = "other"
+
+
+def no_manifest(manifest, folder):
+    manifest.clear()
+
+
+@pytest.mark.parametrize(
+    "edit, why",
+    [
+        (broken_file, "was altered"),
+        (folder_beside, "does not list"),
+        (other_classes, "classes or inputs differ"),
+        (other_inputs, "classes or inputs differ"),
+        (no_manifest, "not a valid manifest"),
+    ],
+)
+def test_what_cannot_take_over_is_refused(path, server_log, edit, why):
+    async def run():
+        serving = Serving(path)
+        old = serving.service.teacher
+        replace(path, edit)
+        assert await serving.reloader.check() is False
+        assert await serving.reloader.check() is False  # tried again
+        assert serving.service.teacher is old
+        await old.logits({"input": X})
+        return serving
+
+    serving = asyncio.run(run())
+    (line,) = map(json.loads, server_log)  # said once
+    assert (line["level"], line["event"]) == ("error", "reload_refused")
+    assert why in line["why"]
+    assert serving.reloads("refused") == 1
+
+
+def test_a_bundle_that_is_gone_stays_in_memory_and_may_come_back(path):
+    async def run():
+        serving = Serving(path)
+        aside = path.rename(path.with_name("aside"))
+        assert await serving.reloader.check() is False
+        await serving.service.teacher.logits({"input": X})
+        aside.rename(path)
+        assert await serving.reloader.check() is None  # the same one
+
+    asyncio.run(run())
+
+
+def test_what_is_replaced_while_it_is_loaded_is_not_served(path):
+    async def run():
+        serving = Serving(path)
+        old = serving.service.teacher
+        load = serving.load
+
+        def slow_load():
+            teacher = load()
+            replace(path)
+            return teacher
+
+        replace(path)
+        serving.reloader._load = slow_load
+        assert await serving.reloader.check() is False
+        assert serving.service.teacher is old
+        serving.reloader._load = load
+        assert await serving.reloader.check() is True
+
+    asyncio.run(run())
