@@ -278,12 +278,27 @@ def predict(
     ],
     teacher: Annotated[
         str | None,
-        typer.Option(help="URL of a served teacher, or 'local'"),
+        typer.Option(
+            help="'local', a path, or a URL: http(s)://HOST/v1/models/NAME, "
+            "http(s)://HOST/v2/models/NAME, grpc(s)://HOST:PORT/NAME, or "
+            "http(s)://HOST:PORT, which is asked what it speaks",
+        ),
     ] = None,
     on_failure: Annotated[
         str,
         typer.Option(help="answer, abstain or raise without the teacher"),
     ] = "raise",
+    operating_point: Annotated[
+        str | None,
+        typer.Option(help="one of the bundle's [default: its first]"),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="a token for the teacher at a URL")
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="certificates to trust for the URL, PEM"),
+    ] = None,
     as_json: Json = False,
 ):
     """Answer inputs with an exported bundle.
@@ -293,5 +308,8 @@ def predict(
     from keras_cascade.cli.console import show_prediction
     from keras_cascade.cli.predicting import predict_file
 
-    prediction = predict_file(bundle, input, teacher, on_failure)
+    prediction = predict_file(
+        bundle, input, teacher, on_failure, operating_point, token_file,
+        ca_file,
+    )  # fmt: skip
     show_prediction(prediction, as_json)

@@ -1,24 +1,88 @@
-"""What predict does: no TensorFlow unless the teacher is local."""
+"""What predict does: no TensorFlow unless a local teacher is asked."""
 
 from pathlib import Path
 
 import numpy as np
 
+from keras_cascade.bundle import Bundle
 from keras_cascade.datasets.numpy_files import read_numpy
-from keras_cascade.runtime import EdgeCascade, RestTeacher
+from keras_cascade.runtime import (
+    EdgeCascade,
+    RemoteTeacher,
+    SavedModelTeacher,
+    TeacherError,
+)
+
+LOCAL = "local"
 
 
-def predict_file(bundle, file, teacher, on_failure):
+def predict_file(
+    bundle,
+    file,
+    teacher,
+    on_failure,
+    operating_point=None,
+    token_file=None,
+    ca_file=None,
+):
     """Answers an image or a .npy file with a bundle.
 
     Returns:
         `EdgePrediction`.
     """
-    with EdgeCascade.load(bundle, teacher, on_failure) as edge:
+    options = {} if ca_file is None else {"ca_file": ca_file}
+    if token_file is not None:
+        options["token"] = _read_token(token_file)
+    with _loaded(
+        bundle, teacher, on_failure, operating_point, options
+    ) as edge:  # fmt: skip
         x = read_input(Path(file), edge.bundle.inputs)
-        if isinstance(edge.teacher, RestTeacher) and on_failure == "raise":
+        if isinstance(edge.teacher, RemoteTeacher) and on_failure == "raise":
             edge.teacher.check()
         return edge.predict(x)
+
+
+def _loaded(path, teacher, on_failure, operating_point, options):
+    if teacher == LOCAL and not options:
+        bundle = Bundle.load(path)
+        return EdgeCascade(
+            bundle,
+            _LocalTeacher(bundle),
+            on_failure,
+            operating_point=operating_point,
+        )
+    return EdgeCascade.load(
+        path, teacher, on_failure, operating_point=operating_point, **options
+    )
+
+
+def _read_token(file):
+    """The first line of a file, which a server's `--token-file` may share."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"Expected --token-file to be a readable text file. Received: "
+            f"'{file}' ({type(error).__name__})."
+        ) from None
+    if not lines:
+        raise ValueError(f"Expected a token in '{file}'. It is empty.")
+    return lines[0]
+
+
+class _LocalTeacher:
+    """A bundle's own teacher, loaded once a row is delegated.
+
+    TensorFlow takes seconds to load, and most rows are kept.
+    """
+
+    def __init__(self, bundle):
+        if bundle.teacher_folder is None:
+            raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
+        self._folder = bundle.teacher_folder
+
+    def logits(self, inputs):
+        return SavedModelTeacher(self._folder).logits(inputs)
 
 
 def read_input(file, specs):

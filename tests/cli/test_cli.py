@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_cascade.bundle import BundleError
 from keras_cascade.cli.main import run as run_command
 from keras_cascade.cli.work import parse_operating_point
 
@@ -374,3 +375,18 @@ def test_from_outside_success_writes_json_and_nothing_else(
     assert found.returncode == 0
     assert found.stderr == ""
     assert len(json.loads(found.stdout)["rows"]) == 2
+
+
+def test_predict_with_another_operating_point_and_a_token(
+    run, bundle_path, tmp_path
+):
+    np.save(tmp_path / "x.npy", np.ones((1, 6), "float32"))
+    asked = ["predict", bundle_path, "--input", tmp_path / "x.npy"]
+    with pytest.raises(BundleError, match=r"out of \['default'\]"):
+        run(*asked, "--operating-point", "night")
+    (tmp_path / "token").write_text("secret\n")
+    with pytest.raises(ValueError, match="URL to go with"):
+        run(*asked, "--teacher", "local", "--token-file", tmp_path / "token")
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(ValueError, match="It is empty"):
+        run(*asked, "--token-file", tmp_path / "token")
