@@ -1,151 +1,186 @@
-"""What quantization does to a bundle's size, decisions and accuracy.
+"""What quantization does to a student's size, decisions and accuracy.
 
     python -m benchmarks.export --json [--quick]
 
 A Fashion-MNIST student of about 200,000 parameters is exported in every mode
 with the same calibration split and the same objective, and the files are run
-over the test split. `size_over_float32`: of the student's file, gate included.
-`accuracy_change`: points of cascade accuracy against the float32 file, each
-with the threshold that was fitted on its own scores, mean over seeds;
-`worst_accuracy_change` is the lowest. `flips`: share of the test split that
-the file and the float32 file decide differently; `flips_at_float_threshold`:
-the same, had the file kept the float32 threshold.
+over the test split. The modes that train on see the student's own training
+data. One teacher is trained and shared; a seed makes a student.
+
+Over seeds, of each mode against the float32 file of the same student:
+`size_over_float32` and `gzipped_over_float32` (gzipped file over float32 file
+as it is): the largest. `accuracy_change`: points of cascade accuracy, each
+file with the threshold that was fitted on its own scores, mean;
+`worst_accuracy_change`: the lowest. `accuracy_change_at_equal_rate`: the same
+where both delegate the float32 file's share of the test split. `flips`: share
+of the test split that is decided differently; `flips_at_float_threshold`: the
+same, had the file kept the float32 threshold.
+
+`qat_over_int8`: what quantization-aware training gains over int8 of the same
+student, in points; `accuracy_at` a delegation rate, of the cascade. It also
+trains for longer: `qat_over_int8_trained_on` is against int8 of the same
+student after as many more epochs in float.
 """
 
-import gzip
+import functools
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
 
 import keras_cascade as kc
+from benchmarks.export_findings import GAINS, LARGEST, paired, targets
+from benchmarks.export_students import (
+    against_float32,
+    arrays,
+    convnet_student,
+    measured,
+    trained_cascade,
+    trained_teacher,
+)
 from benchmarks.harness import options, show
-from keras_cascade.export.quantization import FLOAT32, POST_TRAINING
-from keras_cascade.runtime import StudentInterpreter
+from keras_cascade.export.quantization import FLOAT32, POST_TRAINING, TRAINING
 
-SEEDS = 3
-RATE = 0.2
+#: Higher, and every cascade is as accurate as its teacher.
+RATE = 0.1
 CALIBRATION = 5_000
-#: (training examples, epochs of the teacher, epochs of the student)
-FULL, QUICK = (40_000, 6, 6), (4_000, 2, 2)
-BATCH = 250
-MEANS = ("accuracy_change", "flips", "flips_at_float_threshold")
+#: Training examples, epochs of the teacher, epochs of the student, options of
+#: the modes that train on.
+FULL, QUICK = (30_000, 8, 10, {}), (4_000, 2, 2, {"epochs": 1})
+#: Seeds; and seeds of the modes that train on, but for `qat`.
+SEEDS, COSTLY_SEEDS = 5, 3
+#: int8 of a student that was trained on in float, as long as `qat` is.
+TRAINED_ON = "int8_trained_on"
+TRAINED_ON_EPOCHS, TRAINED_ON_RATE, TRAINED_ON_BATCH = 5, 5e-4, 32
+MEANS = (*GAINS, "flips", "flips_at_float_threshold")
 
 
-def convnet_student():
-    """Two strided convolutions and a hidden layer: 195,058 parameters."""
-    inputs = keras.Input((28, 28, 1))
-    x = inputs
-    for channels in (32, 64):
-        x = layers.Conv2D(
-            channels, 3, strides=2, padding="same", activation="relu"
-        )(x)
-    x = layers.Dense(56, activation="relu")(layers.Flatten()(x))
-    return keras.Model(inputs, layers.Dense(10)(x))
-
-
-def arrays(part):
-    """`(x, y)` of one split."""
-    batches = list(part.batch(4096).as_numpy_iterator())
-    return tuple(
-        np.concatenate(column) for column in zip(*batches, strict=True)
+def one_seed(setting, seed, modes):
+    """Trains a student and exports it in every mode; dict of mode to dict."""
+    x, y = setting["training"]
+    _, _, epochs, optimization = setting["sizes"]
+    cascade = trained_cascade(
+        setting["teacher"], setting["cache"], x, y, epochs, seed
     )
-
-
-def trained(x, y, epochs, seed):
-    """A cascade whose models saw `x`."""
-    keras.utils.set_random_seed(seed)
-    _, teacher_epochs, student_epochs = epochs
-    teacher = kc.models.image_teacher((28, 28, 1), 10, 16)
-    teacher.compile(
-        optimizer=keras.optimizers.Adam(2e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    teacher.fit(x, y, batch_size=64, epochs=teacher_epochs, verbose=0)
-    cascade = kc.Cascade(teacher, convnet_student())
-    cascade.compile(optimizer=keras.optimizers.Adam(1e-3))
-    cascade.fit(x, y, batch_size=64, epochs=student_epochs, verbose=0)
-    return cascade
-
-
-def answers(file, x):
-    """What a student's file answers, batch by batch."""
-    student = StudentInterpreter(file)
-    parts = [
-        student.run({"input": x[start : start + BATCH]})
-        for start in range(0, len(x), BATCH)
-    ]
-    return {
-        name: np.concatenate([part[name] for part in parts])
-        for name in parts[0]
-    }
-
-
-def measured(cascade, calibration, test, folder):
-    """Exports in every mode; returns dict of mode to numbers."""
-    cascade.calibrate(calibration, kc.MaxDelegationRate(RATE), BATCH)
-    x, y = test
-    teacher = cascade.teacher.predict(x, verbose=0).argmax(axis=1) == y
-    found, floats = {}, None
-    for mode in (FLOAT32, *POST_TRAINING):
+    cascade.calibrate(setting["calibration"], kc.MaxDelegationRate(RATE))
+    threshold = cascade.threshold
+    floats, found = None, {}
+    for mode in modes:
+        given = {"calibration_data": setting["calibration"]}
+        if mode in TRAINING:
+            given |= {"training_data": (x, y), "optimization": optimization}
+        if mode == TRAINED_ON:
+            _train_on(cascade, setting, optimization)
         start = time.perf_counter()
-        bundle = cascade.export(folder / mode, quantization=mode)
-        seconds = time.perf_counter() - start
-        out = answers(bundle.student_file, x)
-        right = out["probabilities"].argmax(axis=1) == y
-        content = bundle.student_file.read_bytes()
-        one = {
-            "bytes": len(content),
-            "gzipped_bytes": len(gzip.compress(content)),
-            "delegation_rate": float(out["delegate"].mean()),
-            "student_accuracy": float(right.mean()),
-            "accuracy": float(np.where(out["delegate"], teacher, right).mean()),
-            "seconds": seconds,
-        }
-        floats = floats or {**one, **out}
-        threshold = np.float32(cascade.threshold)
-        one["accuracy_change"] = 100 * (one["accuracy"] - floats["accuracy"])
-        one["flips"] = float((out["delegate"] != floats["delegate"]).mean())
-        one["flips_at_float_threshold"] = float(
-            ((out["score"] < threshold) != floats["delegate"]).mean()
+        one, out = measured(
+            cascade,
+            "int8" if mode == TRAINED_ON else mode,
+            setting["folder"] / "student.tflite",
+            setting["test"],
+            setting["teacher_right"],
+            **given,
         )
-        one["size_over_float32"] = one["bytes"] / floats["bytes"]
-        one["gzipped_over_float32"] = one["gzipped_bytes"] / floats["bytes"]
-        found[mode] = one
+        spent = time.perf_counter() - start
+        floats = floats or (one, out)
+        found[mode] = {
+            **one,
+            **against_float32(
+                one, out, *floats, threshold, setting["teacher_right"]
+            ),
+            "seconds": spent,
+        }
+        print(seed, mode, found[mode], file=sys.stderr, flush=True)
     return found
+
+
+def _train_on(cascade, setting, optimization):
+    """Trains a student on in float, as `FineTuning` does for `qat`."""
+    x, y = setting["training"]
+    epochs = optimization.get("epochs", TRAINED_ON_EPOCHS)
+    decay = keras.optimizers.schedules.CosineDecay(
+        TRAINED_ON_RATE, epochs * -(-len(x) // TRAINED_ON_BATCH)
+    )
+    cascade.compile(optimizer=keras.optimizers.Adam(decay))
+    cascade.fit(
+        x, y, batch_size=TRAINED_ON_BATCH, epochs=epochs, verbose=0,
+        teacher_logits=setting["cache"],
+    )  # fmt: skip
+    cascade.calibrate(setting["calibration"], kc.MaxDelegationRate(RATE))
+
+
+def prepared(sizes, folder):
+    """Data and teacher, dict of what every seed shares."""
+    splits = kc.datasets.load("fashion_mnist")
+    training = arrays(splits.train, sizes[0])
+    teacher = trained_teacher(*training, sizes[1])
+    x, y = test = arrays(splits.test)
+    right = teacher.predict(x, batch_size=500, verbose=0).argmax(axis=1) == y
+    return {
+        "sizes": sizes,
+        "folder": folder,
+        "training": training,
+        "calibration": arrays(splits.calibration, CALIBRATION),
+        "test": test,
+        "teacher": teacher,
+        "teacher_right": right,
+        "cache": kc.cache_teacher_logits(training, teacher, folder / "logits"),
+    }
 
 
 def main():
     """Measures and prints."""
     chosen = options(__doc__)
-    epochs = QUICK if chosen.quick else FULL
-    splits = kc.datasets.load("fashion_mnist")
-    x, y = arrays(splits.train)
-    calibration = tuple(a[:CALIBRATION] for a in arrays(splits.calibration))
-    test = arrays(splits.test)
-    runs = []
-    for seed in range(1 if chosen.quick else SEEDS):
-        cascade = trained(x[: epochs[0]], y[: epochs[0]], epochs, seed)
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append(measured(cascade, calibration, test, Path(folder)))
+    seeds = 1 if chosen.quick else SEEDS
+    all_modes = (*POST_TRAINING, *TRAINING)
+    cheap = (*POST_TRAINING, "qat")
+    with tempfile.TemporaryDirectory() as folder:
+        setting = prepared(QUICK if chosen.quick else FULL, Path(folder))
+        runs = [
+            one_seed(
+                setting,
+                seed,
+                (
+                    FLOAT32,
+                    *(all_modes if seed < COSTLY_SEEDS else cheap),
+                    TRAINED_ON,
+                ),
+            )
+            for seed in range(seeds)
+        ]
 
     def over_seeds(name, summary=np.mean):
         return {
-            mode: float(summary([run[mode][name] for run in runs]))
-            for mode in POST_TRAINING
+            mode: float(
+                summary([run[mode][name] for run in runs if mode in run])
+            )
+            for mode in all_modes
         }
 
+    largest = functools.partial(over_seeds, summary=max)
+    result = {
+        **{name: largest(name) for name in LARGEST},
+        **{name: over_seeds(name) for name in MEANS},
+        "worst_accuracy_change": over_seeds("accuracy_change", min),
+    }
     show(
         {
-            "size_over_float32": over_seeds("size_over_float32", max),
-            "gzipped_over_float32": over_seeds("gzipped_over_float32", max),
-            **{name: over_seeds(name) for name in MEANS},
-            "worst_accuracy_change": over_seeds("accuracy_change", min),
+            **result,
+            "targets": targets(result),
+            "qat_over_int8": paired(runs, "qat", "int8"),
+            "qat_over_int8_trained_on": paired(runs, "qat", TRAINED_ON),
+            "seeds": {
+                mode: sum(mode in run for run in runs) for mode in all_modes
+            },
             "parameters": convnet_student().count_params(),
-            "test_examples": len(test[1]),
+            "training_examples": len(setting["training"][1]),
+            "test_examples": len(setting["test"][1]),
+            "teacher": "one, shared by all seeds",
+            "teacher_accuracy": float(setting["teacher_right"].mean()),
+            "command": "python -m benchmarks.export --json"
+            + (" --quick" if chosen.quick else ""),
             "runs": runs,
         },
         chosen.json,

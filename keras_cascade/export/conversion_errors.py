@@ -26,9 +26,8 @@ def explained(error, model):
         if located:
             operation, path = located.groups()
             found.setdefault(operation, set()).add(_layer_of(path, layers))
-    for names in _UNSUPPORTED.findall(text):
-        for name in names.split(","):
-            found.setdefault(name.strip(), set()).add(None)
+    for name in not_built_in(error):
+        found.setdefault(name, set()).add(None)
     what = [
         f"{operation}{_in_layers(found[operation] - {None})}"
         for operation in sorted(found)
@@ -38,6 +37,22 @@ def explained(error, model):
         f"Not built in: {', '.join(what)[:500]}. Replace the layers that use "
         "them."
     )
+
+
+def not_built_in(error):
+    """Names of the operations that a conversion failed for.
+
+    Args:
+        error: the converter's exception.
+
+    Returns:
+        Set of str.
+    """
+    return {
+        name.strip()
+        for names in _UNSUPPORTED.findall(str(error))
+        for name in names.split(",")
+    }
 
 
 def _layers_by_name(model):

@@ -11,7 +11,8 @@ import numpy as np
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.onnx_student import open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
-from keras_cascade.export.signature import Signature
+from keras_cascade.export.saved_model_functions import allow_inlining
+from keras_cascade.export.signature import ENDPOINT, Signature
 from keras_cascade.export.teacher_export import as_logits
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import OUTPUTS
@@ -107,33 +108,45 @@ class NamedOutputs(keras.Model):
 
 
 def _convert(model, file, signature):
+    """Writes the file by way of a SavedModel.
+
+    Keras's own export hands tf2onnx a function in which constants that a
+    layer holds look like inputs, and convolutions of several groups are calls
+    that ONNX has not.
+    """
+    import tensorflow as tf
+    from tf2onnx import optimizer, tf_loader, tfonnx
+
     _teach_erfc()
-    specs = {
-        spec["name"]: keras.InputSpec(
-            shape=spec["shape"], dtype=spec["dtype"], name=spec["name"]
-        )
-        for spec in signature.describe()
-    }
-    given = specs if signature.is_dict else next(iter(specs.values()))
     try:
-        with warnings.catch_warnings():
-            # Of Keras's and tf2onnx's own old habits with NumPy.
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            # Of tf2onnx's own old habits with NumPy.
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             # Of a function for each inner model that nobody calls.
             warnings.filterwarnings("ignore", "The structure of `inputs`")
-            model.export(
-                file,
-                format="onnx",
-                opset_version=OPSET,
-                input_signature=[given],
-                verbose=False,
+            signature.write_saved_model(
+                folder, model, lambda outputs: outputs, [model]
             )
+            allow_inlining(folder)
+            frozen, inputs, outputs, tables, names = tf_loader.from_saved_model(
+                folder, None, None, "serve", [ENDPOINT],
+                return_initialized_tables=True, return_tensors_to_rename=True,
+            )  # fmt: skip
+            with tf.Graph().as_default() as graph:
+                tf.import_graph_def(frozen, name="")
+                made = tfonnx.process_tf_graph(
+                    graph, opset=OPSET, input_names=inputs,
+                    output_names=outputs, tensors_to_rename=names,
+                    initialized_tables=tables,
+                )  # fmt: skip
+            made = optimizer.optimize_graph(made).make_model("keras_cascade")
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ExportError(
             f"The model cannot be converted to ONNX: {text}"
         ) from error
+    file.write_bytes(made.SerializeToString())
 
 
 def _compare(model, file, inputs, signature, threshold):

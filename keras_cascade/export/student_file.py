@@ -1,20 +1,17 @@
 """A student's TFLite file, which a new threshold does not change otherwise."""
 
 import tempfile
-import warnings
 
 import keras
 
-from keras_cascade.export.conversion_errors import explained
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.quantization import FLOAT32, quantize
 from keras_cascade.export.signature import Signature
+from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_linking import link
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 STUDENT_OUTPUTS = "student_outputs"
-_MOVED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 
 
 class StudentFile:
@@ -106,17 +103,6 @@ class StudentFile:
         return self._model.answer(shown[STUDENT_OUTPUTS], features)
 
     def _converted(self, signature, model, outputs, tracked, settings):
-        import tensorflow as tf
-
         with tempfile.TemporaryDirectory() as folder:
             signature.write_saved_model(folder, model, outputs, tracked)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            settings(converter)
-            try:
-                with warnings.catch_warnings():
-                    # The converter measures activations with an interpreter
-                    # that is about to leave TensorFlow.
-                    warnings.filterwarnings("ignore", _MOVED)
-                    return converter.convert()
-            except Exception as error:
-                raise ExportError(explained(error, self._model)) from error
+            return convert_to_tflite(folder, settings, self._model)

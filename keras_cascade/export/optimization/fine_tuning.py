@@ -47,7 +47,8 @@ class FineTuning:
         examples: `Examples`.
         epochs: int.
         batch_size: int.
-        learning_rate: float, of Adam.
+        learning_rate: float, of Adam at the start. It falls to zero along a
+            cosine, so that what ships is not one point of a noisy walk.
         seed: int, of the order of the examples.
     """
 
@@ -112,7 +113,11 @@ class FineTuning:
         import tensorflow as tf
         import tf_keras
 
-        optimizer = tf_keras.optimizers.Adam(self.learning_rate)
+        optimizer = tf_keras.optimizers.Adam(
+            tf_keras.optimizers.schedules.CosineDecay(
+                self.learning_rate, self.steps
+            )
+        )
         held = {id(variable) for variable in held}
         variables = [v for v in model.trainable_variables if id(v) not in held]
         optimizer.build(variables)

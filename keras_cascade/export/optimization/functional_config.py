@@ -13,29 +13,35 @@ def has_graph(model):
     return plain and getattr(model, "inputs", None) is not None
 
 
+def functional_config(model):
+    """The config of a functional model that tells its layers and calls.
+
+    A subclass, such as those of KerasHub, has a config of its own: then it is
+    that of a plain model between the same tensors.
+    """
+    config = model.get_config()
+    if "layers" not in config:
+        config = keras.Model(model.input, model.output).get_config()
+    return config
+
+
 def input_names(model):
     """The names of a model's input layers, in the order of its inputs."""
     if isinstance(model, keras.Sequential):
         return [model.inputs[0].name]
     return [
         name
-        for name in keras.tree.flatten(model.get_config()["input_layers"])
+        for name in keras.tree.flatten(functional_config(model)["input_layers"])
         if isinstance(name, str)
     ]
 
 
-def nodes_of(model, config, operations):
+def nodes_of(config):
     """Dict of `(layer, call number)` to the call, of a functional model."""
-    if "layers" not in config:
-        raise refusal(model, "does not tell its layers in `get_config`")
     return {
         (entry["name"], number): node
         for entry in config["layers"]
-        for number, node in enumerate(
-            entry["inbound_nodes"],
-            # A functional model's call 0 is its own graph.
-            start=int(_is_functional(operations[entry["name"]])),
-        )
+        for number, node in enumerate(entry["inbound_nodes"])
     }
 
 
@@ -48,6 +54,15 @@ def _is_tensor(value):
     return isinstance(value, dict) and value.get("class_name") == (
         "__keras_tensor__"
     )
+
+
+def _is_mask(value):
+    """Whether it holds tensors, or nothing: Keras adds it to a call itself."""
+    if isinstance(value, dict) and not _is_tensor(value):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_is_mask(one) for one in value)
+    return value is None or _is_tensor(value)
 
 
 def history(value):
@@ -80,19 +95,26 @@ def replaced(value, found):
     """The arguments of a call, with names in the tensors' places."""
     if _is_tensor(value):
         return found[tuple(value["config"]["keras_history"][:2])]
+    if isinstance(value, dict):
+        return {key: replaced(one, found) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [replaced(one, found) for one in value]
     return value
 
 
-def only_output(model, config):
-    """`(layer, call number)` of a functional model's one output."""
+def only_output(model, config, operations):
+    """`(layer, call number)` of a functional model's one output.
+
+    Among outputs, and nowhere else, Keras counts the calls of a model that is
+    functional itself from one.
+    """
     outputs = config["output_layers"]
     if outputs and isinstance(outputs, list) and isinstance(outputs[0], list):
         outputs = outputs[0] if len(outputs) == 1 else None
     if not isinstance(outputs, list) or outputs[2]:
         raise refusal(model, "has several outputs")
-    return tuple(outputs[:2])
+    name, number = outputs[:2]
+    return name, number - int(_is_functional(operations[name]))
 
 
 def check_kwargs(layer, kwargs):
@@ -102,7 +124,7 @@ def check_kwargs(layer, kwargs):
         for key, value in kwargs.items()
         if value is not None
         and not (key == "training" and value is False)
-        and not (key == "mask" and _is_tensor(value))
+        and not (key == "mask" and _is_mask(value))
     }
     if odd:
         raise refusal(layer, f"is called with {sorted(odd)}")

@@ -32,6 +32,9 @@ def layer_of_operation(operation, args):
     tensors = [arg for arg in args if isinstance(arg, str)]
     if kind in ACTIVATIONS and len(args) == 1:
         return "Activation", {"activation": ACTIVATIONS[kind]}, tensors
+    if kind == "Mean" and _over_pixels(operation):
+        config = {"keepdims": operation.keepdims}
+        return "GlobalAveragePooling2D", config, tensors
     if kind in MERGES and len(tensors) == 2:
         return kind, {}, tensors
     scaled = len(tensors) == 1 and len(args) == 2 and _rescaling(kind, args)
@@ -43,6 +46,13 @@ def layer_of_operation(operation, args):
         )
     scale, offset = scaled
     return "Rescaling", {"scale": scale, "offset": offset}, tensors
+
+
+def _over_pixels(mean):
+    """Whether it is over height and width, the channels last."""
+    axis = mean.axis if isinstance(mean.axis, (list, tuple)) else [mean.axis]
+    rank = len(mean.input.shape)
+    return rank == 4 and sorted(axis) == [1, 2]
 
 
 def _rescaling(kind, args):

@@ -30,7 +30,8 @@ from keras_cascade.export.optimization.student_graph import StudentGraph
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Rows on which the rebuilt student is compared, layer by layer.
 COMPARED = 8
-TOLERANCE = 1e-5
+#: Rounding adds up: 28 layers of a MobileNet were 1.1e-5 apart.
+TOLERANCE = 1e-4
 #: Of a student that computes in half precision; rebuilt, it is in float32.
 HALF_TOLERANCE = 3e-2
 
@@ -69,7 +70,8 @@ def optimize_student(
         signature: `keras_cascade.export.signature.Signature` of the file.
         epochs: int >= 1. Defaults to `5`.
         batch_size: int >= 1. Defaults to `32`.
-        learning_rate: float > 0, of Adam. Defaults to `5e-4`.
+        learning_rate: float > 0, of Adam at the start of each stage; it falls
+            to zero along a cosine. Defaults to `5e-4`.
         sparsity: float in (0, 1), share of zeros in every pruned kernel.
             Defaults to `0.7`.
         clusters: int >= 2, distinct weights of every clustered kernel.

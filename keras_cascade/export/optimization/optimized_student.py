@@ -5,9 +5,8 @@ import tempfile
 import numpy as np
 from keras import ops
 
-from keras_cascade.export.conversion_errors import explained
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.signature import Signature
+from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_linking import link
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 from keras_cascade.tensor_ops import as_float
@@ -121,23 +120,21 @@ class OptimizedStudent:
         }
 
     def _converted(self, signature, model, tracked, quantized):
-        import tensorflow as tf
+        def settings(converter):
+            import tensorflow as tf
 
-        with tempfile.TemporaryDirectory() as folder:
-            signature.write_saved_model(
-                folder, model, lambda outputs: outputs, tracked
-            )
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS
             ]
             if quantized:
                 # The ranges are in the graph; what has none stays in float.
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            try:
-                return converter.convert()
-            except Exception as error:
-                raise ExportError(explained(error, self._student)) from error
+
+        with tempfile.TemporaryDirectory() as folder:
+            signature.write_saved_model(
+                folder, model, lambda outputs: outputs, tracked
+            )
+            return convert_to_tflite(folder, settings, self._student)
 
 
 def _copied(gate):

@@ -8,8 +8,10 @@ import numpy as np
 
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.optimization.activation_names import activation_name
+from keras_cascade.export.optimization.composed_layers import as_model
 from keras_cascade.export.optimization.functional_config import (
     check_kwargs,
+    functional_config,
     has_graph,
     history,
     in_order,
@@ -20,6 +22,7 @@ from keras_cascade.export.optimization.functional_config import (
     replaced,
 )
 from keras_cascade.export.optimization.operations import layer_of_operation
+from keras_cascade.export.optimization.stand_ins import stand_in
 
 #: Activations that stay inside the layer that has them.
 FUSED = ("linear", "relu")
@@ -98,6 +101,7 @@ class StudentGraph:
         #: Name of a layer at the top to name of the step with its output.
         self._outputs = {}
         self.output = self._walk(student, list(self.inputs), top=True)
+        self._check_whole(student, examples)
         self.values = {
             name: _plain(value) for name, value in self.values.items()
         }
@@ -108,6 +112,15 @@ class StudentGraph:
                 f"some of: {sorted(self._outputs)}."
             )
         self.features = {name: self._outputs[name] for name in features}
+
+    def _check_whole(self, student, examples):
+        """A subclass may do other things in `call` than its graph says."""
+        expected = student(examples, training=False)
+        found = self.values[self.output]
+        if found.shape != expected.shape or not np.allclose(
+            _plain(found), _plain(expected), rtol=1e-3, atol=1e-3
+        ):
+            raise refusal(student, "answers otherwise than its layers do")
 
     def arrays(self, inputs):
         """Dict of input name to array, as the input layers take them."""
@@ -141,15 +154,15 @@ class StudentGraph:
             for layer in model.layers:
                 name = self._call(layer, (name,), {}, top, fixed)
             return name
-        config = model.get_config()
+        config = functional_config(model)
         operations = {one.name: one for one in model.operations}
-        nodes = nodes_of(model, config, operations)
+        nodes = nodes_of(config)
         inputs = input_names(model)
         found = {
             (name, 0): tensor
             for name, tensor in zip(inputs, given, strict=True)
         }
-        output = only_output(model, config)
+        output = only_output(model, config, operations)
         for key in in_order(output, nodes, found):
             layer, node = operations[key[0]], nodes[key]
             if any(number for _, _, number in history(node["args"])):
@@ -179,15 +192,19 @@ class StudentGraph:
         if not isinstance(layer, keras.layers.Layer):
             class_name, config, inputs = layer_of_operation(layer, args)
             return self._append(layer, class_name, config, inputs, layer, args)
-        if not type(layer).__module__.startswith("keras.src.layers"):
-            raise refusal(layer, "is no layer of Keras itself")
         weights = layer.get_weights()
         if id(layer) in self._called and weights:
             raise refusal(layer, "is called more than once")
         self._called.add(id(layer))
-        config = keras.saving.serialize_keras_object(layer)["config"]
-        class_name = type(layer).__name__
         inputs = keras.tree.flatten(args)
+        found = stand_in(layer, [self.values[name] for name in inputs])
+        if found:
+            class_name, config, weights = found
+        elif type(layer).__module__.startswith("keras.src.layers"):
+            class_name = type(layer).__name__
+            config = keras.saving.serialize_keras_object(layer)["config"]
+        else:
+            return self._add_composed(layer, inputs, fixed)
         if fixed and class_name == "BatchNormalization":
             config["trainable"] = False
         elif fixed and "Dropout" in class_name:
@@ -211,6 +228,13 @@ class StudentGraph:
             layer, "Activation", {"activation": activation}, [before], layer,
             args,
         )  # fmt: skip
+
+    def _add_composed(self, layer, inputs, fixed):
+        """Adds the layers of which another is made."""
+        model = as_model(layer, [self.values[name] for name in inputs])
+        if model is None:
+            raise refusal(layer, "is no layer of Keras, nor made of such alone")
+        return self._walk(model, inputs, fixed=fixed)
 
     def _append(
         self, source, class_name, config, inputs, run, args, weights=()

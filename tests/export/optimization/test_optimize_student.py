@@ -356,14 +356,17 @@ def test_layers_that_cannot_be_rebuilt_are_named():
     x = np.ones((2, 6), "float32")
 
     @keras.saving.register_keras_serializable("tests")
-    class Doubled(layers.Layer):
+    class Scaled(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=())
+
         def call(self, inputs):
-            return inputs * 2
+            return inputs * self.scale
 
     own = keras.Sequential(
-        [keras.Input((6,)), Doubled(name="mine"), layers.Dense(4)]
+        [keras.Input((6,)), Scaled(name="mine"), layers.Dense(4)]
     )
-    assert "layer 'mine' (Doubled) is no layer of Keras" in refusal(own, x)
+    assert "layer 'mine' (Scaled) is no layer of Keras" in refusal(own, x)
 
     inputs = keras.Input((6,))
     shared = layers.Dense(6, name="again")

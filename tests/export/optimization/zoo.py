@@ -98,6 +98,59 @@ def frozen_norm():
     return keras.Model(inputs, layers.Dense(5)(x))
 
 
+class Excited(layers.Layer):
+    """A block of layers and operations, as KerasHub has them."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(filters, 3, padding="same")
+        self.norm = layers.BatchNormalization()
+        self.squeeze = layers.Conv2D(filters, 1, activation="sigmoid")
+
+    def build(self, shape):
+        for layer in (self.conv, self.norm, self.squeeze):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, x, training=None):
+        y = self.norm(self.conv(x), training=training)
+        y = keras.ops.relu(y)
+        return x + y * self.squeeze(
+            keras.ops.mean(y, axis=(1, 2), keepdims=True)
+        )
+
+
+class Backbone(keras.Model):
+    """A functional model with a config of its own."""
+
+    def __init__(self, filters, **kwargs):
+        inputs = keras.Input((6, 6, filters))
+        super().__init__(inputs, Excited(filters)(inputs), **kwargs)
+        self.filters = filters
+
+    def get_config(self):
+        return {"filters": self.filters}
+
+
+def composed():
+    """A backbone of composed layers, between other layers."""
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 1)(inputs)
+    x = layers.Flatten()(Backbone(4)(x))
+    return keras.Model(inputs, layers.Dense(5)(x))
+
+
+def conv_next():
+    """Factors a channel, dropped paths, dense layers over pixels."""
+    from keras.src.applications.convnext import ConvNeXt
+
+    return ConvNeXt(
+        depths=[1, 1, 1, 1], projection_dims=[4, 4, 6, 6],
+        drop_path_rate=0.3, input_shape=(32, 32, 3), weights=None, classes=5,
+        classifier_activation=None, name="convnext",
+    )  # fmt: skip
+
+
 def mobile_net_v2():
     """A real architecture, with many names."""
     return keras.applications.MobileNetV2(
@@ -129,6 +182,10 @@ ZOO = {
     "nested": (nested, lambda rng, rows: rng.normal(size=(rows, 6))),
     "frozen_norm": (
         frozen_norm, lambda rng, rows: rng.normal(size=(rows, 4, 4, 3)),
+    ),
+    "composed": (composed, lambda rng, rows: rng.normal(size=(rows, 6, 6, 3))),
+    "conv_next": (
+        conv_next, lambda rng, rows: rng.uniform(0, 255, (rows, 32, 32, 3)),
     ),
     "mobile_net_v2": (
         mobile_net_v2, lambda rng, rows: rng.normal(size=(rows, 32, 32, 3)),

@@ -1,0 +1,1 @@
+"""Which models export to what: a zoo, each artifact run and compared."""
