@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_cascade.export.errors import ExportError
+
 ENDPOINT = "serving_default"
 SINGLE_INPUT = "input"
 
@@ -80,6 +82,9 @@ class Signature:
                 a dict of named outputs.
             tracked: list of the user's own models in it, whose lookup tables
                 must come along.
+
+        Raises:
+            ExportError: the disk is full, or may not be written to.
         """
         import tensorflow as tf
 
@@ -100,7 +105,14 @@ class Signature:
                     specs if self.is_dict else specs[SINGLE_INPUT]
                 ],
             )
-        archive.write_out(str(folder), verbose=False)
+        try:
+            archive.write_out(str(folder), verbose=False)
+        except (OSError, tf.errors.OpError) as error:
+            text = " ".join(str(error).split())[-300:]
+            raise ExportError(
+                f"The model cannot be written to '{folder}': {text}. Is there "
+                "room on the disk? Nothing was kept."
+            ) from error
 
 
 def _is_number(array):
