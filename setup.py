@@ -38,7 +38,6 @@ SERVE = [
 ]
 TEXT = ["keras-nlp==0.32.*"]
 OPTIMIZE = [
-    "ai-edge-quantizer==0.10.0",
     "tensorflow-model-optimization==0.8.1",
     "tf-keras>=2.21,<2.22",
 ]
