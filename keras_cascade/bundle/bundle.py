@@ -43,7 +43,8 @@ class Bundle:
             raise BundleError(
                 f"Expected a bundle's folder. There is none at '{path}'."
             )
-        bundle = cls(root.resolve(), read_manifest(root / MANIFEST))
+        bundle = cls(root.resolve(), None)
+        bundle.manifest = read_manifest(bundle._inside(MANIFEST))
         bundle.verify()
         return bundle
 
@@ -77,13 +78,10 @@ class Bundle:
     @property
     def teacher_folder(self):
         """Path of the SavedModel, or `None` where this copy has none."""
-        teacher = self.manifest.get("teacher")
-        if teacher is None:
+        first = next(iter(self._teacher_files()), None)
+        if first is None or not self._inside(first).exists():
             return None
-        folder = self._inside(teacher["path"])
-        return (
-            folder if (folder / next(iter(teacher["files"]))).exists() else None
-        )
+        return self._inside(self.manifest["teacher"]["path"])
 
     @property
     def onnx_files(self):
@@ -121,18 +119,20 @@ class Bundle:
         for entry in [*entries, *self.manifest.get("onnx", {}).values()]:
             if entry is not None:
                 files[entry["file"]] = entry["sha256"]
+        return files | self._teacher_files()
+
+    def _teacher_files(self):
+        """Dict of every file of the SavedModel to its hash."""
         teacher = self.manifest.get("teacher") or {"files": {}}
-        for name, sha256 in teacher["files"].items():
-            files[f"{teacher['path']}/{name}"] = sha256
-        return files
+        return {
+            f"{teacher['path']}/{name}": sha256
+            for name, sha256 in teacher["files"].items()
+        }
 
     def _optional_parts(self):
         """Sets of files that a device's copy may lack, each as a whole."""
-        teacher = self.manifest.get("teacher") or {"files": {}}
-        parts = [{f"{teacher['path']}/{name}" for name in teacher["files"]}]
-        for entry in self.manifest.get("onnx", {}).values():
-            parts.append({entry["file"]})
-        return [part for part in parts if part]
+        onnx = self.manifest.get("onnx", {}).values()
+        return [set(self._teacher_files()), *({one["file"]} for one in onnx)]
 
     def _check_file(self, name, sha256):
         file = self._inside(name)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_cascade.evaluation.judged import JudgedColumns
+from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 
 COMPARED = ("probabilities", "score")
@@ -29,7 +30,6 @@ class FileRun:
         self.gap = None
         self.wrong = 0
         self._student = student
-        self._threshold = np.float32(point["threshold"])
         # Rounding to few bits may turn the last bit of a sum into a step.
         self._accepted = {
             "probabilities": verification["max_probability_difference"],
@@ -49,8 +49,8 @@ class FileRun:
         outputs = self._student.run(inputs)
         if self.gap is None:
             self.gap = self._batch_gap(inputs, outputs)
-        kept = outputs["score"] >= self._threshold
-        self.wrong += int((outputs["delegate"] == kept).sum())
+        delegated = delegated_at(outputs["score"], self.point["threshold"])
+        self.wrong += int((outputs["delegate"] != delegated).sum())
         self._columns.add(
             y, outputs["score"], outputs["probabilities"],
             teacher_probabilities, weight,

@@ -9,11 +9,10 @@ from keras_cascade.bundle import new_folder
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
-from keras_cascade.export.signature import ENDPOINT, Signature
+from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
 from keras_cascade.export.teacher_export import as_logits
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.student_interpreter import OUTPUTS
 from keras_cascade.tensor_ops import as_float
 
 SAVED_MODEL = "saved_model.pb"
@@ -65,7 +64,7 @@ def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
             folder,
             {
                 ENDPOINT: lambda x: fused(cascade, student, x),
-                "student": lambda x: _named(student(x, training=False)),
+                "student": lambda x: as_answer(student(x, training=False)),
                 "teacher": lambda x: as_logits(
                     cascade.teacher(x, training=False)
                 ),
@@ -89,7 +88,7 @@ def fused(cascade, student_with_gate, inputs):
     """
     import tensorflow as tf
 
-    answer = _named(student_with_gate(inputs, training=False))
+    answer = as_answer(student_with_gate(inputs, training=False))
     kept = answer["probabilities"]
     rows = tf.where(answer["delegate"])
 
@@ -117,30 +116,21 @@ def _probabilities(teacher, inputs):
     return keras.ops.softmax(as_float(teacher(inputs, training=False)))
 
 
-def _named(answer):
-    return {name: answer[name] for name in OUTPUTS}
-
-
 def _check(folder, cascade, inputs, signature):
     """Every signature against Keras, at every batch size."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder))
 
-    def run(name, part):
-        named = {
-            key: tf.constant(values)
-            for key, values in signature.named(part).items()
-        }
-        answer = loaded.signatures[name](**named)
+    def run(name, named):
+        tensors = {key: tf.constant(values) for key, values in named.items()}
+        answer = loaded.signatures[name](**tensors)
         return {key: value.numpy() for key, value in answer.items()}
 
     two_stages = cascade.two_stage_pass()
     check_teacher(
         types.SimpleNamespace(
-            logits=lambda named: loaded.signatures["teacher"](
-                **{key: tf.constant(values) for key, values in named.items()}
-            )["logits"].numpy()
+            logits=lambda named: run("teacher", named)["logits"]
         ),
         two_stages.ask_teacher,
         inputs,
@@ -152,7 +142,7 @@ def _check(folder, cascade, inputs, signature):
         student = two_stages.run_student(part)
         teacher = two_stages.ask_teacher(part)
         for name in ("student", ENDPOINT):
-            found = run(name, part)
+            found = run(name, signature.named(part))
             delegate = delegated_at(found["score"], cascade.threshold)
             expected = {
                 "score": student["score"],

@@ -4,8 +4,8 @@ import dataclasses
 import re
 
 from keras_cascade.calibration import as_objective, calibrate
+from keras_cascade.runtime.operating_points import DEFAULT
 
-DEFAULT = "default"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 

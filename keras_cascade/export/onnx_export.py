@@ -8,14 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.onnx_student import open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.saved_model_functions import allow_inlining
-from keras_cascade.export.signature import ENDPOINT, Signature
+from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
 from keras_cascade.export.teacher_export import as_logits
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 OPSET = 17
 
@@ -78,7 +78,7 @@ def convert_to_onnx(model, file, example_inputs, signature, outputs=None):
     Returns:
         `NamedOutputs`, the model as it was converted.
     """
-    named = NamedOutputs(model, outputs or _as_student)
+    named = NamedOutputs(model, outputs or as_answer)
     named(example_inputs)
     _convert(named, file, signature)
     return named
@@ -88,11 +88,7 @@ def _part(cascade, part):
     if part == "teacher":
         return cascade.teacher, as_logits
     model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
-    return model, _as_student
-
-
-def _as_student(answer):
-    return {name: answer[name] for name in OUTPUTS}
+    return model, as_answer
 
 
 class NamedOutputs(keras.Model):
@@ -170,8 +166,7 @@ def _compare(model, file, inputs, signature, threshold):
         if threshold is not None:
             # Exactly as the file's own scores say: a score on the threshold
             # may fall to the other side in Keras.
-            kept = found["score"] >= np.float32(threshold)
-            expected["delegate"] = ~kept
+            expected["delegate"] = delegated_at(found["score"], threshold)
         for name, values in expected.items():
             check_same("ONNX file", name, found[name], values)
 

@@ -3,6 +3,7 @@
 import keras
 
 from keras_cascade.export.errors import ExportError
+from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 ENDPOINT = "serving_default"
 SINGLE_INPUT = "input"
@@ -113,6 +114,11 @@ class Signature:
                 f"The model cannot be written to '{folder}': {text}. Is there "
                 "room on the disk? Nothing was kept."
             ) from error
+
+
+def as_answer(outputs):
+    """Of what a `StudentWithGate` returns, what ships: a dict by name."""
+    return {name: outputs[name] for name in OUTPUTS}
 
 
 def _is_number(array):

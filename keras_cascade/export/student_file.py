@@ -5,11 +5,10 @@ import tempfile
 import keras
 
 from keras_cascade.export.quantization import FLOAT32, quantize
-from keras_cascade.export.signature import Signature
+from keras_cascade.export.signature import Signature, as_answer
 from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_linking import link
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 STUDENT_OUTPUTS = "student_outputs"
 
@@ -77,7 +76,7 @@ class StudentFile:
             added = self._converted(
                 self._between,
                 self._answer,
-                lambda outputs: {name: outputs[name] for name in OUTPUTS},
+                as_answer,
                 [gate],  # a student's lookup tables would come along
                 lambda converter: quantize(converter, FLOAT32, (), None),
             )

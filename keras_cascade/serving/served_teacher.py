@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.bundle import BundleError
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_types import V2_TYPES
@@ -13,7 +13,7 @@ from keras_cascade.serving.request_error import RequestError
 class ServedTeacher:
     """Answers checked rows with logits.
 
-    Use `ServedTeacher.load(path, limits, metrics)`.
+    Use `ServedTeacher.load(bundle, limits, metrics)`.
 
     Args:
         bundle: `keras_cascade.bundle.Bundle` with a teacher.
@@ -37,27 +37,28 @@ class ServedTeacher:
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
-    def load(cls, path, limits, metrics):
-        """Checks a bundle's files, loads its teacher and runs it.
+    def load(cls, bundle, limits, metrics):
+        """Loads a bundle's teacher and runs it.
 
         Args:
-            path: folder of the bundle.
+            bundle: `keras_cascade.bundle.Bundle`.
             limits: `Limits`.
             metrics: `ServerMetrics`.
 
         Raises:
-            BundleError: the bundle cannot be used, or not be served.
+            BundleError: the bundle cannot be served.
             TeacherError: its SavedModel cannot be loaded.
         """
-        bundle = Bundle.load(path)
         if bundle.teacher_folder is None:
-            raise BundleError(f"The bundle '{path}' holds no teacher to serve.")
+            raise BundleError(
+                f"The bundle '{bundle.path}' holds no teacher to serve."
+            )
         for spec in bundle.inputs:
             if spec["dtype"] not in V2_TYPES:
                 raise BundleError(
                     f"Expected inputs of a type out of {list(V2_TYPES)}. "
                     f"Received: '{spec['name']}' of {spec['dtype']} in the "
-                    f"bundle '{path}', which cannot be served."
+                    f"bundle '{bundle.path}', which cannot be served."
                 )
         teacher = SavedModelTeacher(
             bundle.teacher_folder, bundle.manifest["teacher"]["output"]

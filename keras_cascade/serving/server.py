@@ -104,13 +104,13 @@ def serve(
         )
     metrics = ServerMetrics()
 
-    def load():
-        return ServedTeacher.load(path, limits, metrics)
+    def served(bundle):
+        return ServedTeacher.load(bundle, limits, metrics)
 
-    service = TeacherService(load(), limits, tokens, metrics)
+    service = TeacherService(served(bundle), limits, tokens, metrics)
     if exit_with_stdin:
         threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
-    reloader = Reloader(path, load, service)
+    reloader = Reloader(path, lambda: served(Bundle.load(path)), service)
     server = TeacherServer(service, reloader, sockets, address, ready_file)
     asyncio.run(server.run())
 
