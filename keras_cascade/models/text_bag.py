@@ -1,0 +1,96 @@
+"""A bag of words and hashed word pairs: the smallest text student."""
+
+import keras
+from keras import layers, ops
+
+#: The largest prime whose square fits into an int32: products of remainders
+#: never overflow, so that every runtime computes the same buckets.
+PRIME = 46_337
+FIRST, SECOND = 31_847, 17_033
+
+
+def text_bag(
+    vocabulary_size,
+    classes,
+    length=None,
+    width=32,
+    buckets=8192,
+    units=None,
+    dropout=0.0,
+):
+    """The mean embedding of words and word pairs, and a dense layer.
+
+    Every token has an embedding of its own; every pair of neighbours has one
+    of `buckets`, by a hash that the graph computes from the token ids:
+    `(31847·first mod p + 17033·second mod p) mod p mod buckets`, p = 46337.
+    The form of model is that of fastText (Joulin et al., arXiv 1607.01759).
+
+    Padding changes nothing: neither how much of it follows, nor its
+    embedding. A row of padding only has the embedding 0.
+
+    Args:
+        vocabulary_size: int, number of token ids, with padding.
+        classes: int >= 2, number of logits.
+        length: int, number of token ids in a row. Defaults to `None`: any.
+        width: int, numbers in an embedding. Defaults to `32`.
+        buckets: int from 0 to 46337, embeddings that word pairs share; `0`
+            leaves pairs out. Defaults to `8192`.
+        units: int. Adds a hidden layer of so many units. Defaults to `None`.
+        dropout: float in [0, 1), before the last layer. Defaults to `0.0`.
+
+    Returns:
+        Functional `keras.Model` named `"student"`, from int32 token ids
+        `(batch, length)`, 0 for padding, to logits.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.models.text_bag(4000, classes=77).output_shape
+    (None, 77)
+    """
+    if not 0 <= buckets <= PRIME:
+        raise ValueError(
+            f"Expected `buckets` from 0 to {PRIME}. Received: {buckets!r}."
+        )
+    inputs = keras.Input((length,), dtype="int32", name="token_ids")
+    rows = inputs
+    if buckets:
+        pairs = _pairs(inputs, vocabulary_size, buckets)
+        rows = ops.concatenate([inputs, pairs], axis=1)
+    embedded = layers.Embedding(vocabulary_size + buckets, width)(rows)
+    x = masked_mean(embedded, rows)
+    if units is not None:
+        x = layers.Dense(units, activation="relu")(x)
+    if dropout:
+        x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(classes, name="logits")(x)
+    return keras.Model(inputs, outputs, name="student")
+
+
+def masked_mean(x, token_ids):
+    """The mean over what is no padding; 0 where all is.
+
+    Args:
+        x: float tensor `(batch, length, width)`.
+        token_ids: int tensor `(batch, length)`, 0 for padding.
+
+    Returns:
+        Float tensor `(batch, width)`.
+    """
+    real = ops.cast(ops.not_equal(token_ids, 0), x.dtype)
+    count = ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0)
+    # Divided twice by the root: in 8 bits a sum over many tokens would be
+    # coarse, and a small count beside a large one would round to 0.
+    root = ops.sqrt(count)
+    return ops.sum(x * ops.expand_dims(real / root, -1), axis=1) / root
+
+
+def _pairs(token_ids, vocabulary_size, buckets):
+    """Embedding rows of neighbouring tokens; 0 where one is padding."""
+    first, second = token_ids[:, :-1], token_ids[:, 1:]
+    mixed = ops.mod(ops.mod(first, PRIME) * FIRST, PRIME) + ops.mod(
+        ops.mod(second, PRIME) * SECOND, PRIME
+    )
+    bucket = ops.mod(ops.mod(mixed, PRIME), buckets)
+    real = ops.minimum(ops.minimum(first, second), 1)
+    return (bucket + vocabulary_size) * real

@@ -1,0 +1,51 @@
+"""A convolution over token embeddings: sees phrases, not only words."""
+
+import keras
+from keras import layers, ops
+
+
+def text_cnn(
+    vocabulary_size,
+    classes,
+    length=None,
+    width=48,
+    filters=128,
+    kernel_size=3,
+    dropout=0.0,
+):
+    """One convolution, the maximum over time, and a dense layer.
+
+    The form of model is that of Kim, arXiv 1408.5882. Padding changes
+    nothing: its embedding is set to 0, as the convolution's own edges are,
+    and after the ReLU it cannot be the maximum.
+
+    Args:
+        vocabulary_size: int, number of token ids, with padding.
+        classes: int >= 2, number of logits.
+        length: int, number of token ids in a row. Defaults to `None`: any.
+        width: int, numbers in an embedding. Defaults to `48`.
+        filters: int, channels of the convolution. Defaults to `128`.
+        kernel_size: int, tokens that it sees at once. Defaults to `3`.
+        dropout: float in [0, 1), before the last layer. Defaults to `0.0`.
+
+    Returns:
+        Functional `keras.Model` named `"student"`, from int32 token ids
+        `(batch, length)`, 0 for padding, to logits.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.models.text_cnn(4000, classes=77).output_shape
+    (None, 77)
+    """
+    inputs = keras.Input((length,), dtype="int32", name="token_ids")
+    real = ops.cast(ops.not_equal(ops.expand_dims(inputs, -1), 0), "float32")
+    x = layers.Embedding(vocabulary_size, width)(inputs) * real
+    x = layers.Conv1D(filters, kernel_size, padding="same", activation="relu")(
+        x
+    )
+    x = layers.GlobalMaxPooling1D()(x * real)
+    if dropout:
+        x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(classes, name="logits")(x)
+    return keras.Model(inputs, outputs, name="student")
