@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import iterate_batches
+from keras_cascade.runtime.text_inputs import text_array
 
 
 def check_examples(x, y, classes):
@@ -44,12 +45,14 @@ def check_examples(x, y, classes):
 
 
 def check_inputs(x):
-    """Raises a `ValueError` where floating-point inputs hold NaN or inf."""
+    """Raises a `ValueError` at NaN, infinity, or where text should be."""
     for path, array in keras.tree.flatten_with_path(x):
         array = np.asarray(array)
+        name = ".".join(map(str, path)) or "x"
+        if array.dtype.kind in "OSUT":
+            text_array(array, name)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-            name = ".".join(map(str, path)) or "x"
             raise ValueError(
                 f"Expected finite inputs. Received NaN or infinity in {name}, "
                 f"in {int(bad.sum())} of {len(array)} examples (the first is "

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.text_inputs import TEXT
 
 
 class InputForm:
@@ -20,7 +21,7 @@ class InputForm:
     def __init__(self, specs):
         self._specs = specs
         self._row = None
-        if len(specs) == 1 and None not in specs[0]["shape"][1:]:
+        if _is_of_one_size(specs):
             self._name = specs[0]["name"]
             self._dtype = np.dtype(specs[0]["dtype"])
             self._row = tuple(specs[0]["shape"][1:])
@@ -30,7 +31,8 @@ class InputForm:
         """Inputs as the models take them.
 
         Args:
-            x: array, or dict of input name to array; one example or a batch.
+            x: array, string, list of strings, or dict of input name to one of
+                these; one example or a batch.
 
         Returns:
             Dict of input name to array, each with a batch axis.
@@ -52,6 +54,13 @@ class InputForm:
             ):
                 return {self._name: batch}
         return prepare_inputs(x, self._specs)
+
+
+def _is_of_one_size(specs):
+    """Whether rows are one array of numbers, and all of one shape."""
+    first, *others = specs
+    numbers = first["dtype"] != TEXT
+    return not others and numbers and None not in first["shape"][1:]
 
 
 def _all_finite(array):

@@ -2,19 +2,23 @@
 
 import numpy as np
 
+from keras_cascade.runtime.text_inputs import TEXT, text_array
+
 
 def prepare_inputs(x, specs, allow_single=True):
     """Brings inputs into the form that the models take.
 
     Args:
         x: array, or dict of input name to array; one example or a batch.
+            Inputs of text take a string, or a list or array of strings.
         specs: list of `{"name", "shape", "dtype"}` with the batch first, as
             in the manifest.
         allow_single: bool. Takes one example without a batch axis as a batch
             of one. Defaults to `True`.
 
     Returns:
-        Dict of input name to array, each with a batch axis.
+        Dict of input name to array, each with a batch axis. Text is an array
+        of dtype `object` that holds `str`.
 
     Raises:
         ValueError: names, shapes, types or values do not fit.
@@ -46,6 +50,8 @@ def prepare_inputs(x, specs, allow_single=True):
 
 
 def _prepare_one(values, spec, allow_single):
+    if spec["dtype"] == TEXT:
+        return _prepare_text(values, spec, allow_single)
     name, dtype = spec["name"], np.dtype(spec["dtype"])
     try:
         given = np.asarray(values)
@@ -68,19 +74,9 @@ def _prepare_one(values, spec, allow_single):
             f"calibrated on. Received integers up to {given.max()}. Divide "
             "pixel values by 255."
         )
-    shape = spec["shape"]
-    if allow_single and given.ndim == len(shape) - 1:
+    if allow_single and given.ndim == len(spec["shape"]) - 1:
         given = given[None]
-    fits = given.ndim == len(shape) and all(
-        wanted is None or wanted == found
-        for wanted, found in zip(shape[1:], given.shape[1:], strict=True)
-    )
-    if not fits:
-        wanted = ["batch", *shape[1:]]
-        raise ValueError(
-            f"Expected input '{name}' of shape {wanted}. Received: "
-            f"{list(given.shape)}."
-        )
+    _check_shape(given, spec)
     with np.errstate(over="ignore"):
         array = given.astype(dtype)
     if dtype.kind in "iu" and (array != given).any():
@@ -94,3 +90,27 @@ def _prepare_one(values, spec, allow_single):
             "infinity."
         )
     return array
+
+
+def _prepare_text(values, spec, allow_single):
+    texts = text_array(
+        values,
+        f"input '{spec['name']}'",
+        len(spec["shape"]) if allow_single else None,
+    )
+    _check_shape(texts, spec)
+    return texts
+
+
+def _check_shape(array, spec):
+    shape = spec["shape"]
+    fits = array.ndim == len(shape) and all(
+        wanted is None or wanted == found
+        for wanted, found in zip(shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ["batch", *shape[1:]]
+        raise ValueError(
+            f"Expected input '{spec['name']}' of shape {wanted}. Received: "
+            f"{list(array.shape)}."
+        )

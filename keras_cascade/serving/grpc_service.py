@@ -123,7 +123,7 @@ class GrpcService(grpc.GenericRpcHandler):
                     f"Expected the output '{teacher.output}'. Received: "
                     f"{wanted.name[:100]!r}.",
                 )
-        inputs = _read_inputs(request, teacher.inputs)
+        inputs = _read_inputs(request, teacher.inputs, teacher.max_rows)
         logits = await self._service.answer(teacher, inputs, record)
         response = self._kinds.ModelInferResponse(
             model_name=self._service.name,
@@ -142,7 +142,7 @@ class GrpcService(grpc.GenericRpcHandler):
         return response
 
 
-def _read_inputs(request, specs):
+def _read_inputs(request, specs, max_rows):
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise RequestError(
@@ -150,7 +150,7 @@ def _read_inputs(request, specs):
             "Expected as many 'raw_input_contents' as inputs, "
             f"{len(request.inputs)}. Received: {len(raw)}.",
         )
-    reader = TensorReader(specs)
+    reader = TensorReader(specs, max_rows)
     for position, tensor in enumerate(request.inputs):
         described = tensor.name, tensor.datatype, list(tensor.shape)
         if raw and tensor.HasField("contents"):

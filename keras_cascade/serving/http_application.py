@@ -51,7 +51,9 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        inputs, as_instances = rest_v1.read_request(body)
+        inputs, as_instances = rest_v1.read_request(
+            body, teacher.inputs, teacher.max_rows
+        )
         logits = await service.answer(teacher, inputs, record)
         return Response(
             rest_v1.write_response(logits, as_instances),
@@ -67,6 +69,7 @@ def _add_predict_routes(app, service):
             request.headers.get(rest_v2.JSON_LENGTH),
             teacher.inputs,
             teacher.output,
+            teacher.max_rows,
         )
         logits = await service.answer(teacher, asked.inputs, record)
         content, json_length = rest_v2.write_response(

@@ -5,7 +5,7 @@ _TENSOR = {
     "required": ["name", "datatype", "shape"],
     "properties": {
         "name": {"type": "string"},
-        "datatype": {"type": "string", "examples": ["FP32"]},
+        "datatype": {"type": "string", "examples": ["FP32", "BYTES"]},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "data": {"type": "array", "items": {}},
         "parameters": {

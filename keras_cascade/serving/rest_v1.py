@@ -1,16 +1,22 @@
 """TensorFlow Serving's REST form: requests to arrays, logits to JSON."""
 
+import base64
+
+from keras_cascade.runtime.text_inputs import TEXT
 from keras_cascade.serving.json_body import read_json, write_json
 from keras_cascade.serving.request_error import RequestError
+from keras_cascade.serving.tensors import too_many_rows
 
 KEYS = ("instances", "inputs", "signature_name")
 
 
-def read_request(body):
+def read_request(body, specs, max_rows):
     """Reads `POST /v1/models/NAME:predict`.
 
     Args:
         body: bytes.
+        specs: list of the inputs, as in the manifest.
+        max_rows: int, of one request: more are not looked at.
 
     Returns:
         Tuple of the inputs (an array-like, or a dict of them by name, rows
@@ -34,9 +40,12 @@ def read_request(body):
             "Expected 'signature_name' to be 'serving_default'. Received: "
             f"{str(signature)[:100]!r}.",
         )
-    if "inputs" in payload:
-        return payload["inputs"], False
-    return _columns(payload["instances"]), True
+    as_instances = "instances" in payload
+    given = payload["instances" if as_instances else "inputs"]
+    if as_instances:
+        _check_rows(given, max_rows)
+        given = _columns(given)
+    return _without_base64(given, specs, max_rows), as_instances
 
 
 def write_response(logits, as_instances):
@@ -55,7 +64,7 @@ def _columns(instances):
         raise RequestError(
             400, "Expected 'instances' to be a list with rows in it."
         )
-    if not isinstance(instances[0], dict):
+    if not isinstance(instances[0], dict) or _is_base64(instances[0]):
         return instances
     names = instances[0].keys()
     if any(
@@ -65,6 +74,51 @@ def _columns(instances):
             400, "Expected every row of 'instances' to name the same inputs."
         )
     return {name: [row[name] for row in instances] for name in names}
+
+
+def _check_rows(values, most):
+    if isinstance(values, list) and len(values) > most:
+        raise too_many_rows(len(values), most)
+
+
+def _without_base64(given, specs, max_rows):
+    """Texts that came as `{"b64": ...}`, as bytes in that object's place."""
+    named = isinstance(given, dict) and not _is_base64(given)
+    columns = dict(given) if named else {specs[0]["name"]: given}
+    for spec in specs:
+        name = spec["name"]
+        if spec["dtype"] == TEXT and name in columns:
+            _check_rows(columns[name], max_rows)
+            columns[name] = _decoded(columns[name], name, len(spec["shape"]))
+    return columns if named else columns[specs[0]["name"]]
+
+
+def _decoded(values, name, depth):
+    if isinstance(values, list) and depth:
+        if not {dict, list} & set(map(type, values)):
+            return values  # plain texts, as nearly always
+        return [_decoded(value, name, depth - 1) for value in values]
+    if not _is_base64(values):
+        return values
+    text = values["b64"]
+    try:
+        # As TensorFlow Serving, which needs no padding.
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise RequestError(
+            400,
+            f"Expected base64 in every 'b64' of input '{name}'. Received: "
+            f"{text[:100]!r}.",
+        ) from None
+
+
+def _is_base64(value):
+    """Whether it is how JSON writes bytes, by TensorFlow Serving's rule."""
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"b64"}
+        and isinstance(value["b64"], str)
+    )
 
 
 def _names(payload):

@@ -29,7 +29,7 @@ class InferRequest:
     binary: bool
 
 
-def read_request(body, json_length, specs, output):
+def read_request(body, json_length, specs, output, max_rows=None):
     """Reads `POST /v2/models/NAME/infer`.
 
     Args:
@@ -37,6 +37,7 @@ def read_request(body, json_length, specs, output):
         json_length: str or `None`, the header `JSON_LENGTH`.
         specs: list of the inputs, as in the manifest.
         output: str, the name of the one output.
+        max_rows: int or `None`, of one request. Defaults to `None`.
 
     Returns:
         `InferRequest`.
@@ -52,7 +53,7 @@ def read_request(body, json_length, specs, output):
     inputs = payload.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise RequestError(400, "Expected 'inputs' to be a list of tensors.")
-    reader = TensorReader(specs)
+    reader = TensorReader(specs, max_rows)
     rest = memoryview(body)[length:]
     for position, tensor in enumerate(inputs):
         rest = _read_tensor(tensor, f"inputs[{position}]", rest, reader)

@@ -6,8 +6,10 @@ from keras_cascade.bundle import BundleError
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_types import V2_TYPES
+from keras_cascade.runtime.text_inputs import TEXT
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError
+from keras_cascade.serving.tensors import too_many_rows
 
 
 class ServedTeacher:
@@ -22,18 +24,19 @@ class ServedTeacher:
         metrics: `ServerMetrics`.
 
     Attributes:
-        inputs: list of the inputs, as in the manifest.
+        inputs: list of what the SavedModel takes, as in the manifest.
         classes: list of str.
         output: str, the output's name.
+        max_rows: int, of one request.
         version: str, such as `"1"`: the last part of the SavedModel's path.
     """
 
     def __init__(self, bundle, run, limits, metrics):
-        self.inputs = bundle.inputs
+        self.inputs = bundle.teacher_inputs
         self.classes = bundle.classes
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
-        self._max_batch = limits.max_batch
+        self.max_rows = limits.max_batch
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
@@ -53,7 +56,7 @@ class ServedTeacher:
             raise BundleError(
                 f"The bundle '{bundle.path}' holds no teacher to serve."
             )
-        for spec in bundle.inputs:
+        for spec in bundle.teacher_inputs:
             if spec["dtype"] not in V2_TYPES:
                 raise BundleError(
                     f"Expected inputs of a type out of {list(V2_TYPES)}. "
@@ -85,18 +88,14 @@ class ServedTeacher:
         Raises:
             RequestError: they do not fit the manifest, or are too many.
         """
+        # Before each of them is looked at.
+        rows = _most_rows(x)
+        if rows > self.max_rows:
+            raise too_many_rows(rows, self.max_rows)
         try:
-            inputs = prepare_inputs(x, self.inputs, allow_single=False)
+            return prepare_inputs(x, self.inputs, allow_single=False)
         except (ValueError, OverflowError, RecursionError) as error:
             raise RequestError(400, str(error)) from None
-        rows = len(next(iter(inputs.values())))
-        if rows > self._max_batch:
-            raise RequestError(
-                413,
-                f"Expected at most {self._max_batch} rows in one request. "
-                f"Received: {rows}. Send them in several.",
-            )
-        return inputs
 
     async def logits(self, inputs):
         """Answers checked inputs.
@@ -132,16 +131,26 @@ class ServedTeacher:
         await self._batcher.close()
 
 
+def _most_rows(x):
+    columns = x.values() if isinstance(x, dict) else [x]
+    many = [one for one in columns if isinstance(one, (list, np.ndarray))]
+    return max(map(len, many), default=0)
+
+
 def _check_answer(bundle, teacher, rows):
-    zeros = {
-        spec["name"]: np.zeros(
-            [rows, *(size or 1 for size in spec["shape"][1:])], spec["dtype"]
-        )
-        for spec in bundle.inputs
+    examples = {
+        spec["name"]: _example(spec, rows) for spec in bundle.teacher_inputs
     }
-    found = np.shape(teacher.logits(zeros))
+    found = np.shape(teacher.logits(examples))
     if found != (rows, len(bundle.classes)):
         raise BundleError(
             f"Expected logits of shape {(rows, len(bundle.classes))} from the "
             f"teacher of '{bundle.path}'. Received: {found}."
         )
+
+
+def _example(spec, rows):
+    shape = [rows, *(size or 1 for size in spec["shape"][1:])]
+    if spec["dtype"] == TEXT:
+        return np.full(shape, "text", object)
+    return np.zeros(shape, spec["dtype"])

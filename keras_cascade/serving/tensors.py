@@ -4,19 +4,25 @@ import math
 
 import numpy as np
 
-from keras_cascade.runtime.teachers.v2_types import V2_TYPES
+from keras_cascade.runtime.teachers.v2_types import V2_TYPES, split_texts
+from keras_cascade.runtime.text_inputs import TEXT
 from keras_cascade.serving.request_error import RequestError
 
 
 class TensorReader:
     """Reads the tensors of one v2 request against a manifest's inputs.
 
+    Texts come out as objects, `str` or `bytes`; whether they are text is
+    looked at where all inputs are.
+
     Args:
         specs: list of `{"name", "shape", "dtype"}`, as in the manifest.
+        max_rows: int or `None`, of the first axis. Defaults to `None`.
     """
 
-    def __init__(self, specs):
+    def __init__(self, specs, max_rows=None):
         self._specs = {spec["name"]: spec for spec in specs}
+        self._max_rows = max_rows
         self.arrays = {}
 
     def add(self, name, datatype, shape, raw=None, values=None):
@@ -27,7 +33,8 @@ class TensorReader:
             datatype: str, the protocol's.
             shape: list of int.
             raw: bytes, little-endian and row by row. Defaults to `None`.
-            values: numbers as a list, flat or nested, where `raw` is `None`.
+            values: numbers or texts as a list, flat or nested, where `raw` is
+                `None`.
 
         Raises:
             RequestError: not one of the inputs, or not what it says it is.
@@ -48,11 +55,40 @@ class TensorReader:
                 f"Received: {str(datatype)[:100]!r}.",
             )
         size = _size(name, shape, len(self._specs[name]["shape"]))
-        if raw is not None:
-            flat = _from_bytes(name, np.dtype(dtype), size, raw)
+        is_text = dtype == TEXT
+        if raw is None:
+            flat = _from_values(name, size, shape, values, is_text)
+        elif is_text:
+            flat = self._texts(name, size, shape[0], raw)
         else:
-            flat = _from_values(name, size, shape, values)
+            flat = _from_bytes(name, np.dtype(dtype), size, raw)
         self.arrays[name] = flat.reshape(shape)
+
+    def _texts(self, name, size, rows, raw):
+        most = len(raw) if self._max_rows is None else self._max_rows
+        if most < rows <= len(raw):  # before each of them is looked at
+            raise too_many_rows(rows, most)
+        try:
+            found = split_texts(raw, size)
+        except ValueError as error:
+            raise RequestError(
+                400,
+                f"Expected {size} texts in the bytes of input '{name}', each "
+                "after its length as 4 bytes, little-endian. Received: "
+                f"{error}.",
+            ) from None
+        texts = np.empty(size, object)
+        texts[:] = found
+        return texts
+
+
+def too_many_rows(rows, most):
+    """The `RequestError` of a request with more rows than one run takes."""
+    return RequestError(
+        413,
+        f"Expected at most {most} rows in one request. Received: {rows}. Send "
+        "them in several.",
+    )
 
 
 def _size(name, shape, rank):
@@ -86,20 +122,20 @@ def _from_bytes(name, dtype, size, raw):
     return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False)
 
 
-def _from_values(name, size, shape, values):
+def _from_values(name, size, shape, values, is_text):
     if not isinstance(values, list):
         raise RequestError(
             400, f"Expected 'data' of input '{name}' to be a list."
         )
     try:
-        array = np.asarray(values)
+        array = np.asarray(values, object if is_text else None)
     except (ValueError, OverflowError, RecursionError):
         raise RequestError(
             400,
             f"Expected 'data' of input '{name}' to be {size} numbers. "
             "Received lists of different lengths.",
         ) from None
-    if array.dtype.kind not in "biuf":
+    if not is_text and array.dtype.kind not in "biuf":
         raise RequestError(
             400,
             f"Expected 'data' of input '{name}' to hold numbers. Received: "

@@ -18,9 +18,9 @@ from keras_cascade.serving.server_log import LOGGER, JsonFormatter
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.teacher_service import TeacherService
 
-# A program that tests run: KServe and Triton's client, which it imports,
+# Programs that tests run: KServe and Triton's client, which it imports,
 # cannot be imported into one process.
-collect_ignore = ["foreign_client.py"]
+collect_ignore = ["foreign_client.py", "foreign_text_client.py"]
 WEIGHTS = np.random.default_rng(5).normal(size=(6, 4)).astype("float32")
 
 

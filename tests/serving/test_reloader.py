@@ -10,6 +10,7 @@ import pytest
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.exchanging import exchange
+from keras_cascade.bundle.manifest import seal
 from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.reloader import Reloader
 from keras_cascade.serving.served_teacher import ServedTeacher
@@ -36,6 +37,7 @@ def replace(path, edit=lambda manifest, folder: None):
     if old_folder.name != "2":
         old_folder.rename(new / "teacher" / "2")
     edit(manifest, new)
+    manifest["sha256"] = seal(manifest)
     (new / "manifest.json").write_text(json.dumps(manifest))
     assert exchange(new, path)
 

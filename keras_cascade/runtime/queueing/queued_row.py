@@ -1,7 +1,6 @@
 """One delegated example, kept on disk."""
 
 import dataclasses
-import io
 
 import numpy as np
 
@@ -12,7 +11,8 @@ class QueuedRow:
 
     Attributes:
         id: str, the row's name in predictions.
-        inputs: dict of input name to array, without a batch axis.
+        inputs: dict of input name to array, without a batch axis. Text is a
+            `str` in an array of dtype `object`.
         score: float, the gate's.
         probabilities: float32 array `(classes,)`, the student's.
         operating_point: str.
@@ -29,20 +29,3 @@ class QueuedRow:
     tries: int = 0
     logits: np.ndarray | None = None
     refusal: str | None = None
-
-
-def packed(arrays):
-    """Arrays as bytes, one behind the other, without pickle."""
-    buffer = io.BytesIO()
-    for array in arrays:
-        np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def unpacked(raw, count):
-    """The arrays that `packed` made into bytes."""
-    buffer = io.BytesIO(raw)
-    return [
-        np.lib.format.read_array(buffer, allow_pickle=False)
-        for _ in range(count)
-    ]

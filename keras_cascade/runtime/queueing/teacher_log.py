@@ -7,8 +7,12 @@ import os
 import numpy as np
 
 from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.queueing.packing import (
+    as_array,
+    packed,
+    unpacked,
+)
 from keras_cascade.runtime.queueing.queue_error import QueueError
-from keras_cascade.runtime.queueing.queued_row import packed, unpacked
 from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
 
 MEBIBYTE = 1024 * 1024
@@ -43,9 +47,9 @@ class TeacherLog:
         max_bytes: int, of inputs; a longer row is not kept. Defaults to
             256 MiB.
         redact: function or `None`. Gets a dict of input name to array, one
-            example without a batch axis, and returns what may be kept in the
-            same form, or `None` to keep nothing of it. Defaults to `None`:
-            inputs are kept as they are.
+            example without a batch axis (a text is a `str`), and returns what
+            may be kept in the same form, or `None` to keep nothing of it.
+            Defaults to `None`: inputs are kept as they are.
     """
 
     def __init__(
@@ -145,10 +149,10 @@ class TeacherLog:
         self._file.close()
 
     def _redacted(self, row):
-        row = self._redact({name: np.copy(v) for name, v in row.items()})
+        row = self._redact({name: _copied(v) for name, v in row.items()})
         if row is None:
             return None
-        batch = {name: np.asarray(value)[None] for name, value in row.items()}
+        batch = {name: as_array(value)[None] for name, value in row.items()}
         checked = prepare_inputs(batch, self._specs, allow_single=False)
         return {name: value[0] for name, value in checked.items()}
 
@@ -170,6 +174,11 @@ class TeacherLog:
                 "WHERE held > ?)",
                 (self._max_bytes,),
             )
+
+
+def _copied(value):
+    # A text is given as it is: `np.copy` would make it one of NumPy's own.
+    return value if isinstance(value, str) else np.copy(value)
 
 
 def _stacked(name, values):

@@ -45,6 +45,7 @@ _MESSAGES = {
         "uint64_contents": (5, ["uint64"]),
         "fp32_contents": (6, ["float"]),
         "fp64_contents": (7, ["double"]),
+        "bytes_contents": (8, ["bytes"]),
     },
     "Tensor": {
         "name": (1, "string"),
@@ -83,6 +84,7 @@ CONTENTS = {
     "UINT64": "uint64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
 }
 
 

@@ -1,6 +1,11 @@
 """A teacher on this machine: the bundle's own SavedModel."""
 
+import importlib
+import re
+
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
+
+UNKNOWN_OPERATION = r"Op type not registered '(\w+)'"
 
 
 class SavedModelTeacher:
@@ -21,7 +26,7 @@ class SavedModelTeacher:
             ) from error
         self._tf = tf
         try:
-            self._model = tf.saved_model.load(str(folder))
+            self._model = self._loaded(str(folder))
             self._signature = self._model.signatures["serving_default"]
         except (OSError, KeyError) as error:
             raise TeacherError(
@@ -42,8 +47,34 @@ class SavedModelTeacher:
         Returns:
             float32 array `(rows, classes)`.
         """
+        # Of texts, which are objects, TensorFlow makes UTF-8.
         tensors = {k: self._tf.constant(v) for k, v in inputs.items()}
         return self._signature(**tensors)[self._output].numpy()
 
     def close(self):
         """Nothing to close."""
+
+    def _loaded(self, folder):
+        try:
+            return self._tf.saved_model.load(folder)
+        except (OSError, RuntimeError) as error:
+            missing = re.search(UNKNOWN_OPERATION, str(error))
+            if missing is None:
+                raise
+            operation = missing.group(1)
+        # A tokenizer of KerasHub in it, most likely: its operations are known
+        # to TensorFlow once the package that has them was imported.
+        try:
+            importlib.import_module("tensorflow_text")
+            return self._tf.saved_model.load(folder)
+        except ImportError as error:
+            raise TeacherError(
+                f"The SavedModel in '{folder}' needs the operation "
+                f"'{operation}', which TensorFlow Text brings. Install "
+                "`tensorflow-text`."
+            ) from error
+        except RuntimeError as error:
+            raise TeacherError(
+                f"The SavedModel in '{folder}' needs an operation that is in "
+                f"neither TensorFlow nor TensorFlow Text: {str(error)[:200]}"
+            ) from error

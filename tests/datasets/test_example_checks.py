@@ -1,0 +1,51 @@
+"""What training and measuring refuse of text."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.array(["one", "zwölf"]),
+        np.array(["one", "zwölf"], object),
+        np.array([b"one", "zwölf".encode()], object),
+        {"premise": np.array(["a", "b"]), "ids": np.ones((2, 3), "int32")},
+        (np.array(["a", "b"]), np.ones((2, 3), "float32")),
+    ],
+)
+def test_text_is_taken(x):
+    check_inputs(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.array(["a", "", ""]), "text in x. Received an empty string in row"),
+        (np.array([b"a", b" "], object), "x. Received white space.* in row 1"),
+        (np.array(["a", None], object), "x.*Received: None in row 1"),
+        (np.array([b"a", b"\xff"], object), "x. Received bytes.*in row 1"),
+        (np.array([b"a", b"\xff"]), "x. Received bytes that are no UTF-8"),
+        (np.array(["a", "\ud800"]), "x. Received half a surrogate"),
+        (
+            {"premise": np.array(["a"]), "hypothesis": np.array([""])},
+            "text in hypothesis. Received an empty string in row 0",
+        ),
+    ],
+)
+def test_what_is_no_text(x, message):
+    with pytest.raises(ValueError, match=message):
+        check_inputs(x)
+
+
+def test_texts_of_tf_data():
+    """They come as bytes; the row is the batch's."""
+    texts = ["a", "ö", "c", "d", ""]
+    dataset = tf.data.Dataset.from_tensor_slices((texts, range(5))).batch(3)
+    batches = checked_batches(dataset, classes=5)
+    assert next(batches)[0].tolist() == [b"a", "ö".encode(), b"c"]
+    with pytest.raises(ValueError, match="empty string in row 1"):
+        next(batches)
