@@ -102,6 +102,16 @@ class Bundle:
         """List of dicts: `name`, `shape` (batch first), `dtype`, `range`."""
         return self.manifest["input"]
 
+    @property
+    def student_inputs(self):
+        """List of dicts, as `inputs`: what the TFLite file takes."""
+        return self.manifest["student"].get("input", self.inputs)
+
+    @property
+    def teacher_inputs(self):
+        """List of dicts, as `inputs`: what the SavedModel takes."""
+        return (self.manifest.get("teacher") or {}).get("input", self.inputs)
+
     def operating_point(self, name="default"):
         """The operating point of that name, as a dict."""
         points = {p["name"]: p for p in self.manifest["operating_points"]}
@@ -116,6 +126,8 @@ class Bundle:
         """Dict of every file's path in the bundle to its hash."""
         files = {}
         entries = [self.manifest.get(part) for part in ("student", "card")]
+        for part in ("student", "teacher"):
+            entries.append((self.manifest.get(part) or {}).get("text"))
         for entry in [*entries, *self.manifest.get("onnx", {}).values()]:
             if entry is not None:
                 files[entry["file"]] = entry["sha256"]

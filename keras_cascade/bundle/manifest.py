@@ -1,8 +1,10 @@
 """The manifest: read, checked against its schema, written."""
 
 import functools
+import hashlib
 import importlib.resources
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -10,6 +12,9 @@ import jsonschema
 MANIFEST = "manifest.json"
 FORMAT = "keras_cascade.bundle"
 VERSION = 1
+#: The key under which a manifest has its own hash.
+SEAL = "sha256"
+MAX_BYTES = 16 * 1024 * 1024
 
 
 class BundleError(ValueError):
@@ -26,22 +31,24 @@ def read_manifest(file):
         Dict that fits the schema of version 1.
 
     Raises:
-        BundleError: missing, not JSON, of a newer version, or not valid.
+        BundleError: missing, not JSON, of a newer version, not valid, or
+            altered since it was written.
     """
     file = Path(file)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        manifest = _parsed(_text(file), file)
+        check_manifest(manifest, file)
+        sealed = manifest.get(SEAL, seal(manifest)) == seal(manifest)
+    except RecursionError:
         raise BundleError(
-            f"Expected a bundle with a readable {MANIFEST} in "
-            f"'{file.parent}'. Received: {type(error).__name__}. Is this the "
-            "folder that `export` wrote?"
+            f"'{file}' is not a valid manifest: it is nested too deeply."
         ) from None
-    try:
-        manifest = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"'{file}' is not valid JSON: {error}") from None
-    check_manifest(manifest, file)
+    if not sealed:
+        raise BundleError(
+            f"'{file}' was altered since it was written. Expected: the "
+            f"content whose SHA-256 it has under '{SEAL}'. Export or copy the "
+            f"bundle again; after a change of your own, remove '{SEAL}'."
+        )
     return manifest
 
 
@@ -63,10 +70,61 @@ def check_manifest(manifest, where=MANIFEST):
 
 
 def write_manifest(manifest, file):
-    """Checks a manifest and writes it as indented JSON."""
+    """Checks a manifest and writes it as indented JSON, with its own hash."""
     check_manifest(manifest)
-    text = json.dumps(manifest, indent=2, allow_nan=False)
+    # As it will be read: JSON has no keys but strings.
+    manifest = json.loads(json.dumps(manifest, allow_nan=False))
+    manifest[SEAL] = seal(manifest)
+    text = json.dumps(manifest, indent=2)
     Path(file).write_text(text + "\n", encoding="utf-8")
+
+
+def seal(manifest):
+    """SHA-256 of what a manifest says, apart from its own hash.
+
+    It finds damage and careless edits. It is no signature: whoever rewrites a
+    bundle can write the hash that goes with it.
+    """
+    rest = {key: value for key, value in manifest.items() if key != SEAL}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _parsed(text, file):
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_without_repeats,
+        )
+    except ValueError as error:
+        raise BundleError(f"'{file}' is not valid JSON: {error}") from None
+
+
+def _text(file):
+    # Looked at first: reading a pipe would wait for a writer.
+    if not file.is_file():
+        raise BundleError(
+            f"Expected a bundle with a readable {MANIFEST} in "
+            f"'{file.parent}'. Is this the folder that `export` wrote?"
+        )
+    try:
+        with open(file, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise BundleError(
+                f"Expected a {MANIFEST} of at most {MAX_BYTES} bytes. "
+                f"Received: '{file}', which is longer."
+            )
+        return raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(
+            f"Expected a bundle with a readable {MANIFEST} in "
+            f"'{file.parent}'. Received: {type(error).__name__}. Is this the "
+            "folder that `export` wrote?"
+        ) from None
 
 
 @functools.cache
@@ -79,5 +137,27 @@ def _validator():
     )
 
 
-def _refuse_constant(constant):
-    raise ValueError(f"{constant} is not a JSON number")
+def _without_repeats(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+def _finite(text):
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+def _whole(text):
+    # Beyond, other readers of JSON would take it for another number.
+    number = int(text) if len(text) < 20 else None
+    if number is None or abs(number) > 2**53:
+        _refuse_number(text)
+    return number
+
+
+def _refuse_number(text):
+    raise ValueError(f"{text[:30]} is not a JSON number that can be read")

@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+from keras_cascade.bundle import BundleError
+
 SIGNATURE = "serving_default"
 OUTPUTS = ("probabilities", "score", "delegate")
 
@@ -34,7 +36,10 @@ class StudentInterpreter:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
             `delegate` `(rows,)`.
         """
-        outputs = self._runner()(**inputs)
+        try:
+            outputs = self._runner()(**inputs)
+        except RuntimeError as error:
+            raise self._unusable(error) from error
         return {name: outputs[name] for name in OUTPUTS}
 
     def input_names(self):
@@ -45,36 +50,75 @@ class StudentInterpreter:
         """Raises unless the file has the inputs and classes of a manifest.
 
         Args:
-            specs: list of `{"name", "dtype"}`.
+            specs: list of `{"name", "shape", "dtype"}`, the batch first.
             classes: int.
+
+        Raises:
+            BundleError: it has others.
         """
         details = self._runner().get_input_details()
         found = {
-            name: np.dtype(detail["dtype"]).name
+            name: (np.dtype(detail["dtype"]).name, _row(detail))
             for name, detail in details.items()
         }
-        expected = {spec["name"]: spec["dtype"] for spec in specs}
+        expected = {
+            spec["name"]: (spec["dtype"], spec["shape"][1:]) for spec in specs
+        }
         outputs = self._runner().get_output_details()
         width = outputs["probabilities"]["shape"][-1]
-        if found != expected or width != classes:
-            raise ValueError(
+        if not _fits(expected, found) or width != classes:
+            raise BundleError(
                 f"'{self._file}' does not fit its manifest. Expected: inputs "
                 f"{expected} and {classes} classes. Received: inputs {found} "
                 f"and {width} classes. Export the bundle again."
             )
 
+    def close(self):
+        """Lets go of every thread's interpreter; a later run makes another."""
+        self._local = threading.local()
+
     def _runner(self):
-        if not hasattr(self._local, "runner"):
+        local = self._local
+        if not hasattr(local, "runner"):
             from ai_edge_litert.interpreter import Interpreter
 
-            interpreter = Interpreter(
-                model_path=self._file, num_threads=self._num_threads
-            )
-            runner = interpreter.get_signature_runner(SIGNATURE)
+            try:
+                interpreter = Interpreter(
+                    model_path=self._file, num_threads=self._num_threads
+                )
+                runner = interpreter.get_signature_runner(SIGNATURE)
+            except (RuntimeError, ValueError) as error:
+                raise self._unusable(error) from error
             missing = set(OUTPUTS) - set(runner.get_output_details())
             if missing:
-                raise ValueError(
-                    f"'{self._file}' lacks the outputs {sorted(missing)}."
+                raise BundleError(
+                    f"'{self._file}' lacks the outputs {sorted(missing)}. "
+                    "Export the bundle again."
                 )
-            self._local.runner = runner
-        return self._local.runner
+            local.runner = runner
+        return local.runner
+
+    def _unusable(self, error):
+        return BundleError(
+            f"LiteRT cannot run '{self._file}': {str(error)[:300]} Export the "
+            "bundle again."
+        )
+
+
+def _row(detail):
+    """Sizes of one row of an input; `None` for one that may differ."""
+    sizes = detail["shape_signature"][1:].tolist()
+    return [None if size < 0 else size for size in sizes]
+
+
+def _fits(expected, found):
+    """Whether rows as the manifest has them fit what the file takes."""
+    return expected.keys() == found.keys() and all(
+        dtype == found[name][0]
+        and len(row) == len(found[name][1])
+        and all(
+            taken in (None, size)
+            for size, taken in zip(row, found[name][1], strict=True)
+        )
+        for name, (dtype, row) in expected.items()
+    )

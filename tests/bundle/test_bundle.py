@@ -1,6 +1,7 @@
 """A bundle is whole and as its manifest says, or it is not opened."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,11 @@ from hypothesis import strategies as st
 
 from keras_cascade.bundle import Bundle, BundleError, new_folder, writing
 from keras_cascade.bundle.exchanging import exchange
-from keras_cascade.bundle.manifest import check_manifest, write_manifest
+from keras_cascade.bundle.manifest import (
+    check_manifest,
+    seal,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -27,10 +32,12 @@ def manifest(bundle_path):
     return json.loads((bundle_path / "manifest.json").read_text())
 
 
-def change(folder, edit):
+def change(folder, edit, sealed=True):
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     edit(manifest)
+    if sealed:
+        manifest["sha256"] = seal(manifest)
     file.write_text(json.dumps(manifest))
 
 
@@ -150,6 +157,70 @@ def test_not_a_number_is_not_json(copied):
     threshold = json.loads(text)["operating_points"][0]["threshold"]
     (copied / "manifest.json").write_text(text.replace(str(threshold), "NaN"))
     with pytest.raises(BundleError, match="NaN is not a JSON number"):
+        Bundle.load(copied)
+
+
+def test_an_altered_manifest(copied):
+    """It says nothing else than what was written, however it is laid out."""
+    change(copied, lambda m: None, sealed=False)
+    assert Bundle.load(copied).classes[0] == "a"
+    change(copied, lambda m: m["classes"].reverse(), sealed=False)
+    with pytest.raises(BundleError, match="altered since it was written"):
+        Bundle.load(copied)
+    change(copied, lambda m: m.pop("sha256"), sealed=False)
+    assert Bundle.load(copied).classes[0] == "d"
+
+
+def test_the_seal_is_of_sorted_json_without_spaces():
+    text = b'{"a":[1.5,"\\u00e9"],"b":null}'
+    expected = hashlib.sha256(text).hexdigest()
+    assert seal({"b": None, "a": [1.5, "\u00e9"]}) == expected
+    assert seal({"sha256": "x", "b": None, "a": [1.5, "\u00e9"]}) == expected
+
+
+def test_a_key_that_stands_there_twice(copied):
+    file = copied / "manifest.json"
+    file.write_text(file.read_text().replace("{", '{"version": 1,', 1))
+    with pytest.raises(BundleError, match="'version' stands there twice"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "1" + "0" * 400, "9" * 17])
+def test_numbers_that_others_read_as_something_else(copied, text):
+    change(copied, lambda m: m.update(costs={**m["costs"], "extra": "HERE"}))
+    file = copied / "manifest.json"
+    file.write_text(file.read_text().replace('"HERE"', text))
+    with pytest.raises(BundleError, match="not a JSON number that can be read"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize("depth", range(200, 1000, 50))
+def test_a_manifest_that_is_nested_deeply(copied, depth):
+    file = copied / "manifest.json"
+    deep = "[" * depth + "]" * depth
+    file.write_text(file.read_text().replace("{", f'{{"extra": {deep},', 1))
+    with pytest.raises(BundleError):
+        Bundle.load(copied)
+
+
+def test_a_manifest_elsewhere(copied, tmp_path):
+    (copied / "manifest.json").rename(tmp_path / "manifest.json")
+    (copied / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    with pytest.raises(BundleError, match="without links"):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "student.tflite"])
+def test_a_pipe_is_not_waited_for(copied, name):
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(BundleError, match=r"lacks|readable manifest"):
+        Bundle.load(copied)
+
+
+def test_a_manifest_without_end(copied, monkeypatch):
+    monkeypatch.setattr("keras_cascade.bundle.manifest.MAX_BYTES", 100)
+    with pytest.raises(BundleError, match="at most 100 bytes"):
         Bundle.load(copied)
 
 
