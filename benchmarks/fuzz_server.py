@@ -36,7 +36,7 @@ from benchmarks.serving import (
 from keras_cascade.runtime import SavedModelTeacher
 from keras_cascade.serving import ServerProcess
 
-REQUESTS = 10_000
+REQUESTS, QUICK = 10_000, 600
 CHECK_EVERY = 100
 PATIENCE = 0.1  # seconds until a server is taken to wait for more
 
@@ -59,10 +59,9 @@ print(json.dumps(statuses))
 """
 
 
-def main():
-    """Runs the benchmark."""
-    chosen = options(__doc__)
-    wanted = 600 if chosen.quick else REQUESTS
+def fuzz_server(quick=False):
+    """Counts of everything, as a dict."""
+    wanted = QUICK if quick else REQUESTS
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path, x = make_bundle(folder / "bundle", 16)
@@ -70,7 +69,7 @@ def main():
         with ServerProcess(path, log) as server:
             fuzz = Fuzz(server, path, x[:1])
             fuzz.run(wanted)
-            made_up = schemathesis(server, 10 if chosen.quick else 100)
+            made_up = schemathesis(server, 10 if quick else 100)
             fuzz.check()
             result = {
                 "fuzzed_requests": wanted + sum(made_up.values()),
@@ -84,7 +83,13 @@ def main():
         result["tracebacks"] = log.read_text(errors="replace").count(
             "Traceback"
         )
-    show(result, chosen.json)
+    return result
+
+
+def main():
+    """Runs the benchmark."""
+    chosen = options(__doc__)
+    show(fuzz_server(chosen.quick), chosen.json)
 
 
 class Fuzz:

@@ -13,8 +13,8 @@ import keras
 from keras_cascade.version import __version__
 
 
-def options(description):
-    """Parses `--json` and `--quick`."""
+def options(description, data=False, minutes=False):
+    """Parses `--json`, `--quick`, and what else is asked for."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout"
@@ -22,6 +22,12 @@ def options(description):
     parser.add_argument(
         "--quick", action="store_true", help="smaller: to see that it runs"
     )
+    if data:
+        parser.add_argument(
+            "--data", metavar="FOLDER", help="where the data set's files are"
+        )
+    if minutes:
+        parser.add_argument("--minutes", type=float, help="how long")
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
 """A gRPC teacher whose every answer is wrong in one way."""
 
+import threading
 from concurrent import futures
 
 import grpc
@@ -12,6 +13,8 @@ LIES = (
     "INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "nan", "infinite",
     "fewer_rows", "more_classes", "no_output", "text", "truncated",
 )  # fmt: skip
+
+WORKERS = 8
 
 
 class LyingGrpcServer(services.GRPCInferenceServiceServicer):
@@ -28,7 +31,11 @@ class LyingGrpcServer(services.GRPCInferenceServiceServicer):
     def __init__(self, classes):
         self.lie = LIES[0]
         self._classes = classes
-        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        pool = futures.ThreadPoolExecutor(WORKERS)
+        # All of its threads now, or later ones look like clients' leaks.
+        everybody = threading.Barrier(WORKERS)
+        list(pool.map(lambda _: everybody.wait(), range(WORKERS)))
+        self._server = grpc.server(pool)
         services.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port("127.0.0.1:0")
 

@@ -76,7 +76,7 @@ class AsyncEdgeCascade:
         Returns:
             `EdgePrediction`.
         """
-        draft = await self._in(self._students, self.edge._draft, x)
+        draft = await self._in(self._students, self.edge._counted_draft, x)
         if not len(draft.rows):
             return draft.prediction()
         questions = draft.questions()

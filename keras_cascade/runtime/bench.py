@@ -15,8 +15,9 @@ import numpy as np
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.runtime.edge_cascade import EdgeCascade
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
+from keras_cascade.runtime.text_student import open_student
 
 WARM_UP = 10
 
@@ -73,11 +74,13 @@ def measure(part, bundle, inputs, batches, threads, runs, url=None):
     imported = resident_mb()
     latencies, rate = [], None
     if part == "teacher":
-        teacher = SavedModelTeacher(bundle.teacher_folder)
+        teacher = as_text_teacher(
+            SavedModelTeacher(bundle.teacher_folder), bundle
+        )
         latencies = [latency(teacher.logits, inputs, b, runs) for b in batches]
     for count in threads if part != "teacher" else ():
         if part == "student":
-            run = StudentInterpreter(bundle.student_file, count).run
+            run = open_student(bundle, count).run
         else:
             cascade = EdgeCascade.load(
                 bundle.path, url, on_failure="raise", num_threads=count

@@ -28,7 +28,7 @@ class Draft:
     __slots__ = (
         "_asked", "_classes", "_ids", "_inputs", "_labels", "_point",
         "_probabilities", "_score", "_source", "_started", "_student",
-        "_teacher", "_teacher_error", "rows",
+        "_teacher", "_teacher_error", "_truncated", "rows",
     )  # fmt: skip
 
     def __init__(self, inputs, outputs, decision, classes, started):
@@ -36,6 +36,7 @@ class Draft:
         self._probabilities = outputs["probabilities"]
         self._labels = self._probabilities.argmax(axis=-1)
         self._score = outputs["score"]
+        self._truncated = outputs.get("truncated")
         self._source = np.full(len(self._labels), "edge", dtype=SOURCE)
         self.rows = decision.delegated(outputs).nonzero()[0]
         self._point = decision.name
@@ -44,6 +45,9 @@ class Draft:
         self._student = time.perf_counter() - started
         self._teacher = 0.0
         self._teacher_error = self._ids = None
+
+    def __len__(self):
+        return len(self._labels)
 
     def questions(self):
         """The delegated rows, and the clock that measures the teacher.
@@ -105,4 +109,5 @@ class Draft:
                 time.perf_counter() - self._started,
             ),
             self._ids,
+            self._truncated,
         )

@@ -8,9 +8,11 @@ from keras_cascade.runtime.draft import Draft
 from keras_cascade.runtime.input_form import InputForm
 from keras_cascade.runtime.operating_points import decisions, usual
 from keras_cascade.runtime.queueing.late_prediction import late_prediction
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.seen_rows import SeenRows
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.teacher_from import teacher_from
+from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
+from keras_cascade.runtime.text_student import open_student
 
 #: Policy to the `source` of rows that the teacher did not answer.
 SOURCES = {
@@ -103,12 +105,14 @@ class EdgeCascade:
         self.queue = self.log = None
         self._classes = bundle.classes
         self._form = InputForm(bundle.inputs)
-        self._student = StudentInterpreter(bundle.student_file, num_threads)
-        self._student.check(bundle.inputs, len(bundle.classes))
+        self._student = open_student(bundle, num_threads)
         self._decisions = decisions(bundle)
         self._decision = None
         self.use(operating_point or usual(self._decisions))
-        self._caller = self._sender = None
+        self._caller = self._sender = self._seen = None
+        asked = behind_tokenizer(teacher)
+        if hasattr(asked, "seen_rows"):
+            self._seen = asked.seen_rows = asked.seen_rows or SeenRows()
         if teacher is not None:
             # Not before: a student alone needs none of its imports.
             from keras_cascade.runtime.teachers.teacher_caller import (
@@ -217,7 +221,8 @@ class EdgeCascade:
 
         Args:
             x: array, or dict of input name to array, with the shapes of the
-                manifest; the batch axis may be left out for one example.
+                manifest; the batch axis may be left out for one example. For
+                texts a string, or a list of strings.
 
         Returns:
             `EdgePrediction`.
@@ -228,7 +233,7 @@ class EdgeCascade:
             QueueError: with `on_failure="queue"` when the queue is full. None
                 of the call's rows is then queued.
         """
-        draft = self._draft(x)
+        draft = self._counted_draft(x)
         if len(draft.rows):
             questions = draft.questions()
             try:
@@ -321,7 +326,10 @@ class EdgeCascade:
             yield late_prediction(rows, self._classes)
 
     def close(self):
-        """Closes the teacher's connections, the queue and the log."""
+        """Closes the teacher's connections, the queue and the log.
+
+        Also lets go of every thread's interpreter.
+        """
         if self._sender is not None:
             self._sender.close()
         if self._caller is not None:
@@ -331,6 +339,7 @@ class EdgeCascade:
         for file in (self.queue, self.log):
             if file is not None:
                 file.close()
+        self._student.close()
 
     def __enter__(self):
         return self
@@ -349,14 +358,24 @@ class EdgeCascade:
             started,
         )
 
+    def _counted_draft(self, x):
+        """A draft whose kept rows the teacher will be told of."""
+        draft = self._draft(x)
+        if self._seen is not None:
+            self._seen.add(len(draft) - len(draft.rows))
+        return draft
+
     def _settle(self, draft, questions, error):
         """What the policy says about rows that the teacher did not answer."""
-        if self.on_failure == "raise":
-            raise error
-        ids = None
         if self.on_failure == "queue":
             ids = self.queue.put(questions, *draft.of_the_student())
-        draft.fail(error, SOURCES[self.on_failure], ids)
+            draft.fail(error, SOURCES[self.on_failure], ids)
+            return
+        if self._seen is not None:  # no request will carry them
+            self._seen.add(len(draft.rows))
+        if self.on_failure == "raise":
+            raise error
+        draft.fail(error, SOURCES[self.on_failure])
 
     def _with_queue(self):
         if self.queue is None:

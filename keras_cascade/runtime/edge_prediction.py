@@ -28,6 +28,8 @@ class EdgePrediction:
         latency: `Latency` or `None`.
         ids: list with a str for each queued row and `None` for every other,
             or `None` where no row was queued.
+        truncated: bool array `(rows,)`, which texts were longer than the
+            student reads, and were cut for it; `None` of other inputs.
     """
 
     labels: np.ndarray
@@ -39,6 +41,7 @@ class EdgePrediction:
     operating_point: str = "default"
     latency: Latency | None = None
     ids: list | None = None
+    truncated: np.ndarray | None = None
 
     def __len__(self):
         return len(self.labels)

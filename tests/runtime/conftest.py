@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from keras_cascade.bundle.manifest import write_manifest
 from keras_cascade.runtime import StudentInterpreter, TeacherError
 
 # Programs that tests run. Importing them here would do what they do, and
@@ -68,7 +69,7 @@ def with_points(bundle_path, tmp_path):
             {**default, "name": name, "threshold": float(threshold)}
             for name, threshold in thresholds.items()
         ]
-        file.write_text(json.dumps(manifest))
+        write_manifest(manifest, file)
         return path
 
     return make

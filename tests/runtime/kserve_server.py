@@ -1,4 +1,5 @@
-"""KServe's own model server, with a model that adds up each row.
+"""KServe's own model server, with a model that adds up a row's numbers,
+or the bytes of its text.
 
     python kserve_server.py HTTP_PORT GRPC_PORT BINARY
 
@@ -25,8 +26,7 @@ class Sums(kserve.Model):
 
     async def predict(self, payload, headers=None, response_headers=None):
         if isinstance(payload, dict):
-            x = np.array(payload["instances"], "float32")
-            return {"predictions": logits_of(x).tolist()}
+            return {"predictions": logits_of(payload["instances"]).tolist()}
         logits = logits_of(payload.inputs[0].as_numpy())
         output = kserve.InferOutput("logits", list(logits.shape), "FP32")
         output.set_data_from_numpy(logits, binary_data=BINARY)
@@ -34,6 +34,10 @@ class Sums(kserve.Model):
 
 
 def logits_of(x):
+    if isinstance(x[0], (str, bytes)):  # a text counts as its UTF-8 bytes
+        texts = [one if isinstance(one, bytes) else one.encode() for one in x]
+        x = [[sum(text)] for text in texts]
+    x = np.array(x, "float32")
     logits = np.zeros((len(x), 4), "float32")
     logits[:, 0] = x.reshape(len(x), -1).sum(axis=1)
     return logits

@@ -1,14 +1,20 @@
 """The device side against Keras, with and without a teacher."""
 
+import gc
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
 
+from keras_cascade.bundle import BundleError
+from keras_cascade.bundle.manifest import write_manifest
 from keras_cascade.runtime import (
     EdgeCascade,
     SavedModelTeacher,
@@ -228,3 +234,72 @@ def test_the_runtime_loads_neither_tensorflow_nor_keras(bundle_path):
         env=os.environ,
     )
     assert found.stdout.strip() == "[]"
+
+
+def rewritten(bundle_path, folder, student=None, edit=lambda manifest: None):
+    """A copy with another student or manifest, and the hashes to it."""
+    copied = folder / "rewritten"
+    shutil.copytree(bundle_path, copied)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    if student is not None:
+        (copied / "student.tflite").write_bytes(student)
+        manifest["student"]["sha256"] = hashlib.sha256(student).hexdigest()
+    edit(manifest)
+    write_manifest(manifest, copied / "manifest.json")
+    return copied
+
+
+@pytest.mark.parametrize(
+    "shape", [[None, 7], [None, 6, 1], [None, None], [None]]
+)
+def test_a_manifest_with_rows_that_the_student_does_not_take(
+    bundle_path, tmp_path, shape
+):
+    copied = rewritten(
+        bundle_path, tmp_path, edit=lambda m: m["input"][0].update(shape=shape)
+    )
+    with pytest.raises(BundleError, match="does not fit its manifest"):
+        EdgeCascade.load(copied)
+
+
+def test_a_student_that_is_no_model(bundle_path, tmp_path):
+    copied = rewritten(bundle_path, tmp_path, student=b"TFL3" * 100)
+    with pytest.raises(BundleError, match="LiteRT cannot run"):
+        EdgeCascade.load(copied)
+
+
+def test_a_student_that_fails_on_its_first_row(bundle_path, blobs, monkeypatch):
+    """As a file does whose operators do not fit their tensors."""
+    edge = EdgeCascade.load(bundle_path)
+
+    def fail(**_):
+        raise RuntimeError("AllocateTensors() called on inconsistent model.")
+
+    monkeypatch.setattr(edge._student, "_runner", lambda: fail)
+    with pytest.raises(BundleError, match=r"LiteRT cannot run.*inconsistent"):
+        edge.predict(blobs(3)[0])
+
+
+def test_closing_lets_go_of_every_threads_interpreter(bundle_path, blobs):
+    x, _ = blobs(3)
+    edge, runners = EdgeCascade.load(bundle_path), []
+
+    def work():
+        edge.predict(x)
+        runners.append(weakref.ref(edge._student._runner()))
+        ran.wait()
+        done.wait()
+
+    ran, done = threading.Barrier(3), threading.Barrier(3)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for one in threads:
+        one.start()
+    edge.predict(x)
+    runners.append(weakref.ref(edge._student._runner()))
+    ran.wait()
+    edge.close()
+    gc.collect()
+    assert [runner() for runner in runners] == [None] * 3
+    done.wait()  # the threads lived all the while
+    for one in threads:
+        one.join()

@@ -44,7 +44,7 @@ def ports(request, tmp_path_factory):
     process.communicate()
 
 
-@pytest.mark.parametrize(
+EVERY_PROTOCOL = pytest.mark.parametrize(
     ("url", "options"),
     [
         ("http://127.0.0.1:{}/v1/models/teacher", {}),
@@ -54,9 +54,24 @@ def ports(request, tmp_path_factory):
         ("grpc://127.0.0.1:{}/teacher", {}),
     ],
 )
+
+
+@EVERY_PROTOCOL
 def test_every_protocol(ports, url, options):
     port = ports[url.startswith("grpc")]
     teacher = teacher_at(url.format(port), 4, max_rows=2, **options)
     teacher.check()
     np.testing.assert_array_equal(teacher.logits(X), sums(X))
     teacher.close()
+
+
+@EVERY_PROTOCOL
+def test_texts(ports, url, options):
+    texts = ["plain", "é 漢字", "nul\0 at its end\0", "👩‍👩‍👧"]
+    teacher = teacher_at(
+        url.format(ports[url.startswith("grpc")]), 4, **options
+    )
+    found = teacher.logits({"text": np.array(texts, object)})
+    teacher.close()
+    expected = [[sum(text.encode()), 0, 0, 0] for text in texts]
+    np.testing.assert_array_equal(found, expected)

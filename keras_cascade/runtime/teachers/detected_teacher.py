@@ -55,6 +55,7 @@ class DetectedTeacher(HttpTeacher):
             made = self._detected()
             with self._lock:
                 if self._found is None:
+                    made.seen_rows = self.seen_rows
                     self._found, made = made, None
             if made is not None:  # another thread was quicker
                 made.close()

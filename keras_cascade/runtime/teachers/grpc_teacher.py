@@ -6,6 +6,7 @@ import uuid
 import numpy as np
 
 from keras_cascade.runtime.teachers.believed import believed_logits
+from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
 from keras_cascade.runtime.teachers.grpc_messages import (
     CONTENTS,
     SERVICE,
@@ -16,11 +17,12 @@ from keras_cascade.runtime.teachers.remote_teacher import RemoteTeacher
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.v2_types import (
     NUMPY_TYPES,
-    V2_TYPES,
+    datatype_of,
     from_bytes,
     to_bytes,
 )
 
+LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 ABOUT_INPUT = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
 REFUSED = (
@@ -67,24 +69,26 @@ class GrpcTeacher(RemoteTeacher):
         options = [
             ("grpc.max_send_message_length", self._max_request_bytes),
             ("grpc.max_receive_message_length", self._max_response_bytes),
-            # A server that is back is found within a second, not two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.enable_http_proxy", 0 if here else 1),
+            # Else a new channel would share the old one's waiting time.
+            ("grpc.use_local_subchannel_pool", 1),
         ]
         if encrypted:
             credentials = grpc.ssl_channel_credentials(_roots(self._ca_file))
-            self._channel = grpc.secure_channel(target, credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(target, options)
-        self._infer = self._method("ModelInfer")
-        self._ready = self._method("ModelReady")
+        self._channel = GrpcChannel(
+            lambda: (
+                grpc.secure_channel(target, credentials, options)
+                if encrypted
+                else grpc.insecure_channel(target, options)
+            ),
+            {name: self._method(name) for name in ("ModelInfer", "ModelReady")},
+            self._is_lost,
+        )
 
     def check(self):
         """Raises a `TeacherError` unless the model says that it is ready."""
         request = self._messages.ModelReadyRequest(name=self._model)
-        if not self._call(self._ready, request).ready:
+        if not self._call("ModelReady", request).ready:
             raise TeacherError(
                 f"The teacher at {self.url} says that it is not ready.",
                 retryable=True,
@@ -102,7 +106,7 @@ class GrpcTeacher(RemoteTeacher):
             inputs=[
                 m.Tensor(
                     name=name,
-                    datatype=V2_TYPES[array.dtype.name],
+                    datatype=datatype_of(array),
                     shape=array.shape,
                 )
                 for name, array in inputs.items()
@@ -113,7 +117,8 @@ class GrpcTeacher(RemoteTeacher):
         return request, request.ByteSize()
 
     def _answered(self, request, rows):
-        answer = self._call(self._infer, request)
+        with self._told(rows) as seen:
+            answer = self._call("ModelInfer", request, seen)
         try:
             logits = self._tensor(answer)
         except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -138,18 +143,25 @@ class GrpcTeacher(RemoteTeacher):
         raise KeyError(self._output)
 
     def _method(self, name):
-        return self._channel.unary_unary(
+        """What `grpc.Channel.unary_unary` takes: path, and both ways."""
+        return (
             f"/{SERVICE}/{name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=getattr(
-                self._messages, f"{name}Response"
-            ).FromString,
+            lambda message: message.SerializeToString(),
+            getattr(self._messages, f"{name}Response").FromString,
         )
 
-    def _call(self, method, request):
+    def _is_lost(self, error):
+        return (
+            isinstance(error, self._grpc.RpcError) and error.code().name in LOST
+        )
+
+    def _call(self, name, request, headers=None):
         try:
-            return method(
-                request, timeout=self.timeout, metadata=self._metadata
+            return self._channel.call(
+                name,
+                request,
+                timeout=self.timeout,
+                metadata=[*self._metadata, *(headers or {}).items()],
             )
         except self._grpc.RpcError as error:
             raise self._failure(error) from error

@@ -198,7 +198,7 @@ def _no_answer(url, error):
 
 
 def _refusal(url, status, headers, content):
-    text = content[:SHOWN].decode("utf-8", "replace")
+    text = " ".join(content[:SHOWN].decode("utf-8", "replace").split())
     advice = {
         401: " Pass the right `token=`.",
         403: " Pass a `token=` that may ask this teacher.",

@@ -35,6 +35,11 @@ class HttpTeacher(RemoteTeacher):
         """Closes the connections."""
         self._client.close()
 
+    def _post(self, url, body, headers, rows):
+        """Asks about `rows` rows; `(headers, body)` of the answer."""
+        with self._told(rows) as seen:
+            return self._client.request("POST", url, body, {**headers, **seen})
+
     def _json(self, content):
         try:
             return json.loads(content)

@@ -1,6 +1,7 @@
 """What every teacher on the other side of a network has in common."""
 
 import abc
+import contextlib
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 MEBIBYTE = 1024 * 1024
+SEEN_ROWS = "x-cascade-rows"
 
 
 class RemoteTeacher(abc.ABC):
@@ -29,6 +31,10 @@ class RemoteTeacher(abc.ABC):
         max_request_bytes: int. Defaults to 32 MiB.
         max_response_bytes: int, longer answers are not read. Defaults to
             32 MiB.
+
+    Attributes:
+        seen_rows: `SeenRows` or `None`. Where an edge counts what it sees,
+            requests tell the server, in the header `x-cascade-rows`.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class RemoteTeacher(abc.ABC):
             )
         self.url = url
         self.timeout = timeout
+        self.seen_rows = None
         self._classes = classes
         self._output = output
         self._max_rows = max_rows
@@ -119,6 +126,15 @@ class RemoteTeacher(abc.ABC):
         middle = (start + end) // 2
         first = self._asked(inputs, start, middle)
         return first + self._asked(inputs, middle, end)
+
+    @contextlib.contextmanager
+    def _told(self, rows):
+        """Surrounds a request: headers that say what the edge has seen."""
+        if self.seen_rows is None:
+            yield {}
+            return
+        with self.seen_rows.told(rows) as count:
+            yield {SEEN_ROWS: str(count)}
 
     def _warn_of_open_token(self, encrypted, here):
         if self._token is not None and not encrypted and not here:

@@ -32,11 +32,11 @@ class RestTeacher(HttpTeacher):
         return body.encode("ascii"), len(body)
 
     def _answered(self, request, rows):
-        _, content = self._client.request(
-            "POST",
+        _, content = self._post(
             f"{self.url}:predict",
             request,
             {"Content-Type": "application/json"},
+            rows,
         )
         answer = self._json(content)
         try:

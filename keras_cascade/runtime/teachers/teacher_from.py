@@ -6,6 +6,7 @@ import re
 
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
 
 # What a URL looks like, and which class speaks to it. Loaded when asked for:
 # a device that talks to nobody needs no HTTP.
@@ -63,11 +64,12 @@ def teacher_from(where, bundle, timeout, options):
     where = os.fspath(where) if named else where
     if named and "://" in where:
         output = (bundle.manifest.get("teacher") or {}).get("output", "logits")
-        return teacher_at(
+        teacher = teacher_at(
             where,
             len(bundle.classes),
             **{"output": output, "timeout": timeout, **options},
         )
+        return as_text_teacher(teacher, bundle)
     if options:
         raise ValueError(
             f"Expected a teacher's URL to go with {sorted(options)}. Received: "
@@ -75,8 +77,7 @@ def teacher_from(where, bundle, timeout, options):
         )
     if not named:
         return where
-    if where != "local":
-        return SavedModelTeacher(where)
-    if bundle.teacher_folder is None:
+    folder = bundle.teacher_folder if where == "local" else where
+    if folder is None:
         raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
-    return SavedModelTeacher(bundle.teacher_folder)
+    return as_text_teacher(SavedModelTeacher(folder), bundle)

@@ -10,7 +10,7 @@ from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.v2_types import (
-    V2_TYPES,
+    datatype_of,
     from_bytes,
     to_bytes,
 )
@@ -50,7 +50,7 @@ class V2HttpTeacher(HttpTeacher):
             tensor = {
                 "name": name,
                 "shape": list(array.shape),
-                "datatype": V2_TYPES[array.dtype.name],
+                "datatype": datatype_of(array),
             }
             if self._binary:
                 raw.append(to_bytes(array))
@@ -82,9 +82,7 @@ class V2HttpTeacher(HttpTeacher):
 
     def _answered(self, request, rows):
         headers, body = request
-        found, content = self._client.request(
-            "POST", f"{self.url}/infer", body, headers
-        )
+        found, content = self._post(f"{self.url}/infer", body, headers, rows)
         try:
             logits = self._tensor(found.get(LENGTH.lower()), content)
         except (

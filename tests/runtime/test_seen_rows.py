@@ -1,0 +1,152 @@
+"""What an edge has seen, told to a server once."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
+from keras_cascade.runtime.async_edge_cascade import AsyncEdgeCascade
+from keras_cascade.runtime.seen_rows import MOST, SeenRows
+from keras_cascade.runtime.teachers.text_teacher import TextTeacher
+from tests.runtime.servers import http_server
+
+
+def test_every_row_is_told_of_once():
+    seen, told = SeenRows(), []
+
+    def work():
+        for _ in range(200):
+            seen.add(2)
+            with seen.told(3) as count:
+                told.append(count)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    # 4 threads, 200 times, 2 rows kept and 3 sent.
+    assert sum(told) == 4 * 200 * 5
+    assert min(told) >= 3
+
+
+def test_what_was_not_answered_is_told_of_later():
+    seen = SeenRows()
+    seen.add(5)
+    with pytest.raises(RuntimeError), seen.told(2) as count:
+        assert count == 7
+        raise RuntimeError
+    with seen.told(1) as count:
+        assert count == 6
+
+
+def test_a_count_that_is_too_long_is_told_in_parts():
+    seen = SeenRows()
+    seen.add(2 * MOST)
+    for expected in (MOST, MOST, 3 * 10):
+        with seen.told(10) as count:
+            assert count == expected
+
+
+@pytest.fixture
+def server():
+    """Answers zeros, or what `status` says; keeps what it was told."""
+    told = []
+
+    def answer(method, path, headers, body):
+        told.append(headers.get("x-cascade-rows"))
+        rows = body.count(b"[") - 1
+        content = {"predictions": [[0.0] * 4] * rows}
+        return running.status, content
+
+    with http_server(answer) as running:
+        running.told, running.status = told, 200
+        running.url += "/v1/models/teacher"
+        yield running
+
+
+@pytest.fixture
+def halves(blobs, students_answer):
+    """9 rows that the student keeps, and 4 that it does not."""
+    x, _ = blobs(200)
+    delegated = students_answer(x)["delegate"]
+    return x[~delegated][:9], x[delegated][:4]
+
+
+def test_requests_tell_what_the_edge_has_seen(server, bundle_path, halves):
+    kept, sent = halves
+    with EdgeCascade.load(
+        bundle_path, teacher=server.url, retries=0, max_rows=3
+    ) as edge:
+        edge.predict(kept[:5])
+        edge.predict_alone(kept)  # the gate is not asked: does not count
+        edge.predict(np.concatenate([kept[5:], sent]))
+        # 9 kept rows and the first 3, then the last.
+        assert server.told == ["12", "1"]
+        server.status = 503
+        edge.predict(sent[:2])
+        server.status = 200
+        edge.predict(sent[:1])
+    # The two that nobody answered were seen all the same.
+    assert server.told == ["12", "1", "2", "3"]
+
+
+def test_queued_rows_are_told_of_when_they_are_sent(
+    server, bundle_path, halves, tmp_path
+):
+    kept, sent = halves
+    server.status = 503
+    with EdgeCascade.load(
+        bundle_path, teacher=server.url, retries=0, on_failure="queue",
+        queue=tmp_path / "queue",
+    ) as edge:  # fmt: skip
+        edge.predict(np.concatenate([kept, sent]))
+        server.status = 200
+        edge.send_queued()
+    assert server.told == ["13", "13"]
+
+
+def test_a_call_that_raises_was_seen_too(server, bundle_path, halves):
+    _, sent = halves
+    server.status = 503
+    with EdgeCascade.load(
+        bundle_path, teacher=server.url, retries=0, on_failure="raise"
+    ) as edge:
+        with pytest.raises(TeacherError):
+            edge.predict(sent)
+        server.status = 200
+        edge.predict(sent)
+    assert server.told == ["4", "8"]
+
+
+def test_the_same_for_an_event_loop(server, bundle_path, halves):
+    kept, sent = halves
+
+    async def run():
+        async with AsyncEdgeCascade.load(
+            bundle_path, teacher=server.url
+        ) as edge:
+            await edge.predict(kept)
+            await edge.predict(sent)
+
+    asyncio.run(run())
+    assert server.told == ["13"]
+
+
+def test_the_teacher_behind_a_tokenizer_tells_too(server, bundle_path, halves):
+    """The rows here are numbers; what passes them on does not look."""
+    _, sent = halves
+    teacher = TextTeacher(RestTeacher(server.url, 4), lambda x: (x, None))
+    with EdgeCascade.load(bundle_path, teacher) as edge:
+        edge.predict(sent)
+    assert server.told == ["4"]
+    assert not hasattr(TextTeacher(object(), None), "seen_rows")
+
+
+def test_a_teacher_without_an_edge_tells_nothing(server):
+    teacher = RestTeacher(server.url, 4)
+    teacher.logits({"input": np.zeros((2, 6), "float32")})
+    teacher.close()
+    assert server.told == [None]
