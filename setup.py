@@ -36,7 +36,7 @@ SERVE = [
     "prometheus-client>=0.20",
     "uvicorn>=0.34",
 ]
-TEXT = ["keras-nlp==0.32.*"]
+TEXT = ["keras-nlp==0.32.*", "tokenizers>=0.22"]
 OPTIMIZE = [
     "tensorflow-model-optimization==0.8.1",
     "tf-keras>=2.21,<2.22",

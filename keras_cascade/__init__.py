@@ -21,6 +21,7 @@ _FOLDERS = (
     "runtime",
     "serving",
     "teacher_logits",
+    "text",
 )
 _NAMES = {
     "TeacherLogitsCache": "teacher_logits",

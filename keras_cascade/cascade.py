@@ -18,6 +18,7 @@ from keras_cascade.fitting import (
     weighed,
 )
 from keras_cascade.gated_pair import GatedPair
+from keras_cascade.serialized_model import serialized_model
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -305,8 +306,8 @@ class Cascade(GatedPair):
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "teacher": _serialized_model(self.teacher),
-            "student": _serialized_model(self.student),
+            "teacher": serialized_model(self.teacher),
+            "student": serialized_model(self.student),
             "distillation": serialize(self.distillation),
             "gate": serialize(self.gate),
             "costs": self.costs and dataclasses.asdict(self.costs),
@@ -326,15 +327,3 @@ class Cascade(GatedPair):
     def load_assets(self, dir_path):
         """Keras calls this: the inverse of `save_assets`."""
         self._record.load(dir_path)
-
-
-def _serialized_model(model):
-    """A model's config, without an optimizer that never made a step.
-
-    Keras would build it on loading and then miss its variables in the file.
-    """
-    config = keras.saving.serialize_keras_object(model)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
-        config.pop("compile_config", None)
-    return config

@@ -9,6 +9,7 @@ from keras_cascade.datasets import batches
 from keras_cascade.datasets.watched import Watcher
 from keras_cascade.teacher_logits.cached_data import CachedData
 from keras_cascade.teacher_logits.margin_summary import margin_summary
+from keras_cascade.text.text_columns import as_text_arrays
 
 
 class FitArguments:
@@ -25,6 +26,10 @@ class FitArguments:
 
     def __init__(self, classes, arguments):
         self.arguments = arguments
+        validation = arguments["validation_data"]
+        if isinstance(validation, (list, tuple)) and validation:
+            texts = as_text_arrays(validation[0])
+            arguments["validation_data"] = (texts, *validation[1:])
         self._watcher = Watcher(classes)
         self.sources = [self._watcher]
 

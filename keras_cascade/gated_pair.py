@@ -1,5 +1,7 @@
 """A trained pair whose gate is set: judged, fitted, calibrated."""
 
+import numpy as np
+
 from keras_cascade import calibration
 from keras_cascade.datasets import batches
 from keras_cascade.datasets.example_checks import check_inputs, checked_batches
@@ -8,6 +10,8 @@ from keras_cascade.model_checks import check_logits, check_same_classes
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.record import CascadeRecord, warn_of_repeats
 from keras_cascade.selective_trainer import SelectiveTrainer
+from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.text.text_model import check_takes_texts
 
 
 class GatedPair(SelectiveTrainer):
@@ -46,6 +50,26 @@ class GatedPair(SelectiveTrainer):
             keep_outputs,
         )
         return judged if traffic is None else traffic.applied_to(judged)
+
+    def scores(self, x, batch_size=None):
+        """The gate's scores. The teacher does not run.
+
+        Args:
+            x: of `keras.Model.predict`.
+            batch_size: int, with arrays. Defaults to `32`.
+
+        Returns:
+            float32 array `(rows,)`; higher = surer.
+        """
+        run = self.two_stage_pass().run_student
+        return np.concatenate(
+            [
+                run(batch)["score"]
+                for batch, _, _ in checked_batches(
+                    self.prepare(x), batch_size=batch_size
+                )
+            ]
+        )
 
     def two_stage_pass(self):
         """`TwoStagePass` over the current student, gate and teacher."""
@@ -191,6 +215,7 @@ class GatedPair(SelectiveTrainer):
 
     def prepare(self, x):
         """Looks at the first examples once: builds, checks, counts costs."""
+        x = as_text_arrays(x)
         batches.check_not_empty(x)
         if self._prepared:
             return x
@@ -201,6 +226,7 @@ class GatedPair(SelectiveTrainer):
             ("teacher", self.teacher),
             ("student", self.student),
         ):
+            check_takes_texts(role, model, inputs)
             logits = model(inputs, training=False)
             if isinstance(logits, dict):  # a cascade
                 logits = logits["logits"]

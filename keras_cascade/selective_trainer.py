@@ -9,6 +9,7 @@ from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
 from keras_cascade.teacher_logits.batch import split_cached
 from keras_cascade.tensor_ops import as_float, is_right, weighted_mean
+from keras_cascade.text.text_model import as_text_model
 
 METRICS = (
     "student_accuracy",
@@ -44,6 +45,7 @@ class SelectiveTrainer(keras.Model):
 
     def __init__(self, teacher, student, distillation, gate, costs, **kwargs):
         super().__init__(**kwargs)
+        teacher, student = as_text_model(teacher), as_text_model(student)
         self._policy = distillation_policies.get(distillation)
         self.classes = check_models(teacher, student, self._policy)
         self.teacher = teacher

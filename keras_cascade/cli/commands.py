@@ -84,7 +84,8 @@ def train(
 ):
     """Distil a teacher into a student and save the cascade.
 
-    Without --teacher and --student, reference models for images are used.
+    Without --teacher and --student, reference models are used, for images
+    or for texts.
 
     Example: keras-cascade train --data digits --output cascade.keras
     """
@@ -274,8 +275,12 @@ def bench(
 def predict(
     bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
     input: Annotated[
-        Path, typer.Option(help="an image, or a .npy file with a batch")
-    ],
+        Path | None,
+        typer.Option(help="an image, or a .npy file with a batch"),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="a text; may be given again")
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -306,10 +311,10 @@ def predict(
     Example: keras-cascade predict bundle --input digit.png --teacher local
     """
     from keras_cascade.cli.console import show_prediction
-    from keras_cascade.cli.predicting import predict_file
+    from keras_cascade.cli.predicting import predict_input
 
-    prediction = predict_file(
-        bundle, input, teacher, on_failure, operating_point, token_file,
+    prediction = predict_input(
+        bundle, input, text, teacher, on_failure, operating_point, token_file,
         ca_file,
     )  # fmt: skip
     show_prediction(prediction, as_json)

@@ -1,17 +1,16 @@
 """The whole line once, on real data: train, calibrate, export, serve, use."""
 
-import dataclasses
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_cascade import MaxDelegationRate, datasets, models
+from keras_cascade import MaxDelegationRate, datasets
+from keras_cascade.cli.references import reference_models
 from keras_cascade.cli.reporting import judged_report, shown_inputs
 from keras_cascade.cli.training import (
     batched,
-    check_images,
     train_cascade,
     train_teacher,
 )
@@ -24,23 +23,6 @@ from keras_cascade.serving import ServerProcess
 EDGE_BATCH = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Sizes and epochs that suit a data set."""
-
-    batch_size: int
-    teacher_width: int
-    teacher_epochs: int
-    student_width: int
-    student_epochs: int
-    max_delegation_rate: float
-
-
-SMALL = Settings(64, 16, 20, 8, 60, 0.20)
-USUAL = Settings(128, 24, 5, 8, 8, 0.25)
-SMALL_DATA = 5_000
-
-
 def run_demo(
     dataset, output, console, distillation="standard", max_delegation_rate=None,
     seed=0, overwrite=False,
@@ -48,7 +30,7 @@ def run_demo(
     """Runs the demo.
 
     Args:
-        dataset: str, data spec of images.
+        dataset: str, data spec of images or texts.
         output: folder for the bundle, the report and the server's log.
         console: `rich.console.Console` for progress.
         distillation: name of a policy. Defaults to `"standard"`.
@@ -63,10 +45,10 @@ def run_demo(
     clock = _Clock()
     keras.utils.set_random_seed(seed)
     splits = datasets.load(dataset, seed)
-    check_images(splits)
+    references = reference_models(splits)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    settings = SMALL if splits.sizes["train"] < SMALL_DATA else USUAL
+    settings = references.settings
     rate = max_delegation_rate
     rate = settings.max_delegation_rate if rate is None else rate
     objective = MaxDelegationRate(rate)
@@ -76,12 +58,14 @@ def run_demo(
     data = batched(splits, settings.batch_size)
     clock.start("train_teacher")
     teacher = train_teacher(
-        splits, data, console, settings.teacher_width, settings.teacher_epochs
+        references.teacher(settings.teacher_width),
+        splits,
+        data,
+        console,
+        settings.teacher_epochs,
     )
     clock.start("train_student")
-    student = models.image_student(
-        splits.input_shape, splits.classes, settings.student_width
-    )
+    student = references.student(settings.student_width)
     cascade, history = train_cascade(
         teacher, student, distillation, data, console, settings.student_epochs
     )

@@ -12,33 +12,41 @@ from keras_cascade.runtime import (
     SavedModelTeacher,
     TeacherError,
 )
+from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
 
 LOCAL = "local"
 
 
-def predict_file(
+def predict_input(
     bundle,
     file,
+    texts,
     teacher,
     on_failure,
     operating_point=None,
     token_file=None,
     ca_file=None,
 ):
-    """Answers an image or a .npy file with a bundle.
+    """Answers an image, a .npy file or texts with a bundle.
 
     Returns:
         `EdgePrediction`.
     """
+    if (file is None) == (not texts):
+        raise ValueError(
+            "Expected either --input FILE or --text TEXT. Received: "
+            f"{'neither' if file is None else 'both'}."
+        )
     options = {} if ca_file is None else {"ca_file": ca_file}
     if token_file is not None:
         options["token"] = _read_token(token_file)
     with _loaded(
         bundle, teacher, on_failure, operating_point, options
     ) as edge:  # fmt: skip
-        x = read_input(Path(file), edge.bundle.inputs)
-        if isinstance(edge.teacher, RemoteTeacher) and on_failure == "raise":
-            edge.teacher.check()
+        x = texts or read_input(Path(file), edge.bundle.inputs)
+        asked = behind_tokenizer(edge.teacher)
+        if isinstance(asked, RemoteTeacher) and on_failure == "raise":
+            asked.check()
         return edge.predict(x)
 
 
@@ -91,6 +99,11 @@ def read_input(file, specs):
         raise ValueError(f"Expected an input file. There is none at '{file}'.")
     if file.suffix.lower() == ".npy":
         return read_numpy(file, archive=False)
+    if any(spec["dtype"] == "string" for spec in specs):
+        raise ValueError(
+            "This bundle takes texts. Expected --text TEXT, or --input with a "
+            f".npy file of them. Received: '{file}'."
+        )
     shape, seen = specs[0]["shape"], specs[0]["range"] or [0, 1]
     images = len(specs) == 1 and len(shape) == 4 and None not in shape[1:]
     if not images or seen[0] < 0 or not (seen[1] <= 1 or 2 < seen[1] <= 255):

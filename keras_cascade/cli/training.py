@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_cascade import Cascade, models
+from keras_cascade import Cascade
 from keras_cascade.cli.progress import fit_with_progress
 from keras_cascade.datasets.watched import Watcher, original_error
 
@@ -24,21 +24,8 @@ def batched(splits, batch_size=BATCH_SIZE):
     }
 
 
-def check_images(splits):
-    """Raises unless the inputs are images, which the references take."""
-    if len(splits.input_shape) != 3 or None in splits.input_shape:
-        raise ValueError(
-            "The reference models take images of shape (height, width, "
-            f"channels). Received: '{splits.name}' with inputs of shape "
-            f"{splits.input_shape}. Pass your own models with --teacher and "
-            "--student."
-        )
-
-
-def train_teacher(splits, data, console, width, epochs):
-    """Trains `keras_cascade.models.image_teacher` on the labels."""
-    check_images(splits)
-    teacher = models.image_teacher(splits.input_shape, splits.classes, width)
+def train_teacher(teacher, splits, data, console, epochs):
+    """Trains a reference teacher on the labels. Returns it."""
     teacher.compile(
         optimizer=_optimizer(TEACHER_LEARNING_RATE, data["train"], epochs),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

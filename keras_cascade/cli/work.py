@@ -16,12 +16,11 @@ from keras_cascade import (
     MinAccuracy,
     MinGroupAccuracy,
     datasets,
-    models,
 )
 from keras_cascade.cli.costs import set_costs
+from keras_cascade.cli.references import reference_models
 from keras_cascade.cli.training import (
     batched,
-    check_images,
     train_cascade,
     train_teacher,
 )
@@ -35,6 +34,7 @@ OBJECTIVES = {
     "min_class_accuracy": functools.partial(MinGroupAccuracy, "class"),
 }
 REFERENCE_TEACHER_WIDTH = 16
+REFERENCE_STUDENT_WIDTH = 8
 
 
 def train(
@@ -54,13 +54,16 @@ def train(
     data = batched(splits)
     if teacher_file is None:
         teacher = train_teacher(
-            splits, data, console, REFERENCE_TEACHER_WIDTH, epochs
+            reference_models(splits).teacher(REFERENCE_TEACHER_WIDTH),
+            splits,
+            data,
+            console,
+            epochs,
         )
     else:
         teacher = load_model(teacher_file)
     if student_file is None:
-        check_images(splits)
-        student = models.image_student(splits.input_shape, splits.classes)
+        student = reference_models(splits).student(REFERENCE_STUDENT_WIDTH)
     else:
         student = load_model(student_file)
     cascade, _ = train_cascade(

@@ -19,6 +19,11 @@ from keras_cascade.evaluation.discrimination import (
 )
 from keras_cascade.evaluation.judged import Judged
 from keras_cascade.evaluation.kept_set import KeptAccuracy, kept_accuracy
+from keras_cascade.evaluation.out_of_scope import (
+    OutOfScope,
+    out_of_scope,
+    threshold_against,
+)
 from keras_cascade.evaluation.per_class import per_class, worst_class
 from keras_cascade.evaluation.reliability import (
     Reliability,
@@ -46,6 +51,7 @@ __all__ = [
     "DeferralCurve",
     "Judged",
     "KeptAccuracy",
+    "OutOfScope",
     "Reliability",
     "UndefinedMetricError",
     "augrc",
@@ -63,9 +69,11 @@ __all__ = [
     "expected_calibration_error",
     "kept_accuracy",
     "oracle_curve",
+    "out_of_scope",
     "per_class",
     "random_area",
     "reliability_diagram",
     "summarize",
+    "threshold_against",
     "worst_class",
 ]

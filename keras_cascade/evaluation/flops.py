@@ -1,5 +1,7 @@
 """Floating-point operations of one forward pass, counted in the graph."""
 
+import contextlib
+
 import keras
 
 from keras_cascade.evaluation.costs import Costs
@@ -68,6 +70,8 @@ def count_flops(model, inputs):
         raise CannotCountError(
             f"the {keras.backend.backend()} backend has no counter here"
         )
+    if hasattr(model, "model_inputs"):  # texts: what comes after the tokens
+        return count_flops(model.model, model.model_inputs(inputs))
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -79,9 +83,10 @@ def count_flops(model, inputs):
     )
     forward = tf.function(lambda x: model(x, training=False))
     try:
-        graph = convert_variables_to_constants_v2(
-            forward.get_concrete_function(spec)
-        ).graph
+        with _quiet():  # of lookup tables elsewhere
+            graph = convert_variables_to_constants_v2(
+                forward.get_concrete_function(spec)
+            ).graph
     except (ValueError, tf.errors.OpError) as error:
         raise CannotCountError(
             f"the graph of '{model.name}' cannot be frozen "
@@ -90,19 +95,28 @@ def count_flops(model, inputs):
     _check_countable(model, graph)
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")  # the profiler warns of its own deprecation
-    try:
-        with graph.as_default():
-            profile = tf.compat.v1.profiler.profile(graph, options=options)
-    finally:
-        logger.setLevel(level)
+    # The profiler warns of its own deprecation.
+    with _quiet(), graph.as_default():
+        profile = tf.compat.v1.profiler.profile(graph, options=options)
     if not profile.total_float_ops:
         raise CannotCountError(
             f"no floating-point operation of '{model.name}' was recognised"
         )
     return int(profile.total_float_ops)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """TensorFlow's warnings that nobody can act on do not show."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 #: Operations with work inside that the profiler takes for nothing.

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_cascade.bundle import BundleError
 from keras_cascade.calibration import (
     calibrate,
     measure_threshold,
@@ -12,6 +13,8 @@ from keras_cascade.datasets.example_checks import checked_batches
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.text_student import TextStudent
+from keras_cascade.text.text_columns import as_text_arrays
 
 
 def read_twice(data):
@@ -24,6 +27,7 @@ def read_twice(data):
         Tuple of three, for `iterate_batches`, and the first batch.
     """
     x, y, weight = data_batches.arrays_or_batches(data)
+    x = as_text_arrays(x)
     if hasattr(x, "__next__"):
         raise ValueError(
             "Expected calibration data that can be read twice: arrays, a "
@@ -37,7 +41,7 @@ def read_twice(data):
 
 def write_fitted(
     cascade, student_file, path, data, signature, batch_size,
-    quantization, allow_training_data, open_file=None,
+    quantization, allow_training_data, open_file=None, reader=None,
 ):  # fmt: skip
     """Writes a student's file with the threshold that is right for it.
 
@@ -58,6 +62,8 @@ def write_fitted(
         allow_training_data: bool.
         open_file: function from a path to what runs it. Defaults to
             `StudentInterpreter`.
+        reader: `TextReader`, where the file takes token ids. Defaults to
+            `None`.
 
     Returns:
         `(OperatingPoint, Comparison)`.
@@ -67,14 +73,18 @@ def write_fitted(
         ValueError: no threshold meets the objective on the file.
     """
     two_stages = cascade.two_stage_pass()
-    open_file = open_file or _opened
+    open_raw = open_file or _opened
+
+    def opened():
+        file = open_raw(path)
+        return file if reader is None else TextStudent(file, reader)
 
     def batches():
         return checked_batches(*data, batch_size, classes=cascade.classes)
 
     path.write_bytes(student_file.convert(cascade.threshold))
     comparison = compare(
-        open_file(path),
+        opened(),
         two_stages.run_student,
         two_stages.ask_teacher,
         batches(),
@@ -92,7 +102,7 @@ def write_fitted(
     if point.threshold != cascade.threshold:
         path.write_bytes(student_file.convert(point.threshold))
     check_decisions(
-        open_file(path),
+        opened(),
         batches(),
         signature,
         point.threshold,
@@ -104,10 +114,10 @@ def write_fitted(
 def _opened(path):
     try:
         return StudentInterpreter(path)
-    except RuntimeError as error:
+    except BundleError as error:
         # Such as scales that its kernels cannot compute with, of a student
         # whose outputs hardly vary.
-        text = " ".join(str(error).split())[:300]
+        text = " ".join(str(error.__cause__ or error).split())[:300]
         raise ExportError(
             f"LiteRT cannot open the exported student: {text}. The file was "
             "not kept. Train the student first, or export it without "

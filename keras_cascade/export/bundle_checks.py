@@ -19,9 +19,10 @@ from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
+from keras_cascade.runtime.text_student import as_text_student, open_student
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
@@ -72,8 +73,7 @@ def check_bundle(path, batches):
             f"({MANIFEST} {hash_file(bundle.path / MANIFEST)[:12]}...)",
         )
     ]
-    student = StudentInterpreter(bundle.student_file)
-    student.check(bundle.inputs, len(bundle.classes))
+    student = open_student(bundle)
     checks.append(Check("signature", True, _signature(bundle)))
     built_in, others = operations(bundle.student_file.read_bytes())
     checks.append(
@@ -99,7 +99,7 @@ def check_bundle(path, batches):
         runs.append(
             FileRun(
                 file.name,
-                OnnxStudent(file),
+                as_text_student(OnnxStudent(file), bundle),
                 entry["operating_point"],
                 entry["verification"],
             )
@@ -185,7 +185,7 @@ def _run(bundle, runs, batches):
         `(examples, teacher_gap)`: their `Fingerprint`, and how far the
         teacher's ONNX file is from its SavedModel, `None` without one.
     """
-    teacher = SavedModelTeacher(bundle.teacher_folder)
+    teacher = as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle)
     file = bundle.onnx_files.get("teacher")
     session = file and open_session(file)
     examples, gap = Fingerprint(), None
@@ -199,7 +199,9 @@ def _run(bundle, runs, batches):
         for run in runs:
             run.add(inputs, y, probabilities, weight)
         if session is not None:
-            found = numpy_softmax(session.run(["logits"], inputs)[0])
+            fed = getattr(teacher, "reader", lambda given: (given, None))
+            found = session.run(["logits"], fed(inputs)[0])[0]
+            found = numpy_softmax(found)
             difference = np.abs(found - probabilities).max()
             gap = max(gap or 0.0, float(difference))
     return examples, gap

@@ -10,6 +10,7 @@ from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.export.artifact import read_twice, write_fitted
 from keras_cascade.export.manifest_content import (
     STUDENT_FILE,
@@ -17,6 +18,7 @@ from keras_cascade.export.manifest_content import (
     described_onnx,
     manifest_of,
 )
+from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.named_points import checked_objectives, named_points
 from keras_cascade.export.onnx_bundle import checked_parts, write_onnx
 from keras_cascade.export.quantization import (
@@ -112,9 +114,14 @@ def export_bundle(
         student_file = convert_student(
             cascade, first[0], quantization, data, training_data, optimization
         )
+        student = ModelSide("student", cascade, first[0])
+        teacher = ModelSide("teacher", cascade, first[0])
+        for side in (student, teacher):
+            side.check_lengths(first[0])
         point, comparison = write_fitted(
             cascade, student_file, folder / STUDENT_FILE, data, signature,
             batch_size, quantization, allow_training_data,
+            reader=student.reader,
         )  # fmt: skip
         points = [
             point,
@@ -122,22 +129,25 @@ def export_bundle(
                 cascade, comparison.judged, objectives, allow_training_data
             ),
         ]
-        export_teacher(cascade, folder / TEACHER_FOLDER, signature)
+        export_teacher(teacher, folder / TEACHER_FOLDER)
         check_teacher(
-            SavedModelTeacher(folder / TEACHER_FOLDER),
+            teacher.asked(SavedModelTeacher(folder / TEACHER_FOLDER)),
             cascade.two_stage_pass().ask_teacher,
             first[0],
             signature,
         )
         onnx_files = write_onnx(
             cascade, folder, onnx_parts, data, first[0], signature,
-            batch_size, allow_training_data,
+            batch_size, allow_training_data, student,
         )  # fmt: skip
         manifest = manifest_of(
             Path(filepath).name, folder, cascade, class_names, signature,
             points, comparison,
         )  # fmt: skip
         manifest["student"] |= described(student_file, quantization)
+        for side in (student, teacher):
+            batches = iterate_batches(*data, batch_size)
+            manifest[side.role] |= side.ship(folder, batches)
         if quantization != FLOAT32:
             whole = convert_student(cascade, first[0])
             manifest["verification"]["size_over_float32"] = manifest["student"][

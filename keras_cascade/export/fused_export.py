@@ -8,6 +8,7 @@ import numpy as np
 from keras_cascade.bundle import new_folder
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.export.model_side import check_in_graph
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
 from keras_cascade.export.teacher_export import as_logits
@@ -59,6 +60,7 @@ def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
     signature = Signature(example_inputs)
     student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
     student(example_inputs)
+    check_in_graph(cascade, "A fused graph")
     with new_folder(filepath, overwrite, known_by=SAVED_MODEL) as folder:
         signature.write_endpoints(
             folder,

@@ -11,11 +11,14 @@ import numpy as np
 from keras_cascade.bundle import Bundle
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
+from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import export_student
 from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
+from keras_cascade.runtime.text_student import TextStudent, open_student
 
 WARM_UP = 20
 
@@ -61,20 +64,29 @@ def costs_from_latency(
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
         return _timed(
-            bundle.student_file, bundle.teacher_folder, one, network, runs,
-            num_threads,
+            open_student(bundle, num_threads),
+            as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle),
+            one, network, runs, num_threads,
         )  # fmt: skip
     cascade_or_bundle.prepare(one)
     with tempfile.TemporaryDirectory() as folder:
         student, teacher = Path(folder, "student.tflite"), Path(folder, "1")
-        signature = export_student(cascade_or_bundle, student, one)
-        export_teacher(cascade_or_bundle, teacher, signature)
-        return _timed(student, teacher, one, network, runs, num_threads)
+        export_student(cascade_or_bundle, student, one)
+        sides = {
+            role: ModelSide(role, cascade_or_bundle, one)
+            for role in ("student", "teacher")
+        }
+        export_teacher(sides["teacher"], teacher)
+        run = StudentInterpreter(student, num_threads)
+        reader = sides["student"].reader
+        return _timed(
+            run if reader is None else TextStudent(run, reader),
+            sides["teacher"].asked(SavedModelTeacher(teacher)),
+            one, network, runs, num_threads,
+        )  # fmt: skip
 
 
-def _timed(student_file, teacher_folder, one, network, runs, num_threads):
-    student = StudentInterpreter(student_file, num_threads)
-    teacher = SavedModelTeacher(teacher_folder)
+def _timed(student, teacher, one, network, runs, num_threads):
     named = Signature(one).named(one)
     passes = {
         "student": lambda: student.run(named),

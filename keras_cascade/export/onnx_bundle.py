@@ -7,7 +7,6 @@ from keras_cascade.export.artifact import write_fitted
 from keras_cascade.export.onnx_export import convert_to_onnx, export_onnx
 from keras_cascade.export.onnx_student import OnnxStudent
 from keras_cascade.export.quantization import FLOAT32
-from keras_cascade.gates import StudentWithGate
 
 PARTS = ("student", "teacher")
 
@@ -27,7 +26,7 @@ def checked_parts(onnx):
 
 def write_onnx(
     cascade, folder, parts, data, example_inputs, signature, batch_size,
-    allow_training_data,
+    allow_training_data, side,
 ):  # fmt: skip
     """Writes `student.onnx` and `teacher.onnx`, as far as asked.
 
@@ -43,6 +42,7 @@ def write_onnx(
         signature: `Signature` of them.
         batch_size: int, with arrays.
         allow_training_data: bool.
+        side: `ModelSide` of the student.
 
     Returns:
         Dict of part to `(path, OperatingPoint, Comparison)`, the last two
@@ -56,9 +56,9 @@ def write_onnx(
             written[part] = (path, None, None)
         else:
             fitted = write_fitted(
-                cascade, OnnxStudentFile(cascade, example_inputs, signature),
+                cascade, OnnxStudentFile(cascade, example_inputs, side),
                 path, data, signature, batch_size, FLOAT32,
-                allow_training_data, OnnxStudent,
+                allow_training_data, OnnxStudent, side.reader,
             )  # fmt: skip
             written[part] = (path, *fitted)
     return written
@@ -70,14 +70,14 @@ class OnnxStudentFile:
     Args:
         cascade: `Cascade`.
         example_inputs: a batch of inputs.
-        signature: `Signature` of them.
+        side: `ModelSide` of the student.
     """
 
-    def __init__(self, cascade, example_inputs, signature):
+    def __init__(self, cascade, example_inputs, side):
         self._gate = cascade.gate
-        self._parts = (cascade.student, cascade.gate, cascade.classes)
-        self._example_inputs = example_inputs
-        self._signature = signature
+        self._model = side.with_gate(cascade)
+        self._example_inputs = side.inputs(example_inputs)
+        self._signature = side.signature
 
     def convert(self, threshold):
         """ONNX bytes of the student and its gate.
@@ -90,7 +90,7 @@ class OnnxStudentFile:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder, "student.onnx")
                 convert_to_onnx(
-                    StudentWithGate(*self._parts),
+                    self._model,
                     file,
                     self._example_inputs,
                     self._signature,

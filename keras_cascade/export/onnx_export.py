@@ -10,12 +10,12 @@ import numpy as np
 
 from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.errors import ExportError
+from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.onnx_student import open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.saved_model_functions import allow_inlining
-from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
+from keras_cascade.export.signature import ENDPOINT, as_answer
 from keras_cascade.export.teacher_export import as_logits
-from keras_cascade.gates import StudentWithGate
 
 OPSET = 17
 
@@ -53,8 +53,9 @@ def export_onnx(cascade, filepath, example_inputs=None, part="student"):
             "shapes and types, and this cascade has seen none yet."
         )
     cascade.gate.check_ready()
-    model, wanted = _part(cascade, part)
-    signature = Signature(example_inputs)
+    side = ModelSide(part, cascade, example_inputs)
+    model, wanted = _part(cascade, side)
+    signature, example_inputs = side.signature, side.inputs(example_inputs)
     with tempfile.TemporaryDirectory(dir=filepath.parent) as folder:
         file = Path(folder, filepath.name)
         named = convert_to_onnx(model, file, example_inputs, signature, wanted)
@@ -84,11 +85,16 @@ def convert_to_onnx(model, file, example_inputs, signature, outputs=None):
     return named
 
 
-def _part(cascade, part):
-    if part == "teacher":
-        return cascade.teacher, as_logits
-    model = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
-    return model, as_answer
+def _part(cascade, side):
+    if side.role == "student":
+        return side.with_gate(cascade), as_answer
+    if any(one["dtype"] == "string" for one in side.signature.describe()):
+        raise ExportError(
+            "ONNX has no operations that KerasHub's and Keras's preprocessors "
+            "of texts become. Received a teacher of texts. Serve its "
+            "SavedModel, or give it a `keras_cascade.text.Tokenizer`."
+        )
+    return side.model, as_logits
 
 
 class NamedOutputs(keras.Model):

@@ -17,12 +17,14 @@ class Signature:
     Args:
         inputs: example inputs with a batch axis: an array, or a dict of
             arrays.
+        variable_length: bool. Leaves the second axis free, such as the length
+            of texts. Defaults to `False`.
 
     Attributes:
         is_dict: bool, whether the models take a dict of inputs.
     """
 
-    def __init__(self, inputs):
+    def __init__(self, inputs, variable_length=False):
         self.is_dict = isinstance(inputs, dict)
         leaves = keras.tree.flatten(inputs)
         if not self.is_dict and len(leaves) != 1:
@@ -34,7 +36,7 @@ class Signature:
         self._specs = {
             name: {
                 "name": name,
-                "shape": [None, *array.shape[1:]],
+                "shape": [None, *_row(array, variable_length)],
                 "dtype": str(array.dtype) if _is_number(array) else "string",
                 "range": _range(array),
             }
@@ -119,6 +121,10 @@ class Signature:
 def as_answer(outputs):
     """Of what a `StudentWithGate` returns, what ships: a dict by name."""
     return {name: outputs[name] for name in OUTPUTS}
+
+
+def _row(array, variable_length):
+    return [None, *array.shape[2:]] if variable_length else array.shape[1:]
 
 
 def _is_number(array):

@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 
 from keras_cascade.export.artifact import read_twice, write_fitted
+from keras_cascade.export.errors import ExportError
+from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.optimized_export import optimized_student
 from keras_cascade.export.quantization import (
     FLOAT32,
@@ -28,6 +30,9 @@ def export_student(
     optimization=None,
 ):
     """Writes the student and its gate as one TFLite file.
+
+    Of a student of texts the file takes token ids, and its tokenizer stands
+    beside it: `NAME.tokenizer.json` beside `NAME.tflite`.
 
     The file has the signature `serving_default` with the outputs
     `probabilities`, `score` and `delegate`, and takes any batch size. With
@@ -84,7 +89,7 @@ def export_student(
             "Expected `example_inputs`, a batch of inputs: they give names, "
             "shapes and types, and this cascade has seen none yet."
         )
-    signature = Signature(example_inputs)
+    side = ModelSide("student", cascade, example_inputs)
     student_file = convert_student(
         cascade, example_inputs, quantization, data, training_data,
         optimization,
@@ -97,11 +102,17 @@ def export_student(
             part.write_bytes(student_file.convert(cascade.threshold))
         else:
             write_fitted(
-                cascade, student_file, part, data, signature, batch_size,
-                quantization, allow_training_data,
+                cascade, student_file, part, data, Signature(example_inputs),
+                batch_size, quantization, allow_training_data,
+                reader=side.reader,
             )  # fmt: skip
+        if side.reader is not None:
+            tokenizer = Path(folder, "tokenizer.json")
+            content = side.reader.tokenizer.content
+            tokenizer.write_text(content, encoding="utf-8")
+            os.replace(tokenizer, filepath.with_suffix(".tokenizer.json"))
         os.replace(part, filepath)
-    return signature
+    return side.signature
 
 
 def convert_student(
@@ -126,15 +137,26 @@ def convert_student(
     Returns:
         `StudentFile`, or another with `convert(threshold)`.
     """
+    side = ModelSide("student", cascade, example_inputs)
     if quantization in TRAINING:
+        if side.reader is not None:
+            raise ExportError(
+                f"quantization='{quantization}' trains students of numbers "
+                "on. Received one of texts. Use 'dynamic', 'int8' or "
+                "'float16'."
+            )
         return optimized_student(
             cascade, example_inputs, quantization, training_data, optimization
         )
+    representative = ()
+    if quantization == "int8":
+        representative = list(map(side.inputs, representative_inputs(data)))
     return StudentFile(
-        cascade.two_stage_pass().student_with_gate,
-        example_inputs,
+        side.with_gate(cascade),
+        side.inputs(example_inputs),
         quantization,
-        representative_inputs(data) if quantization == "int8" else (),
+        representative,
+        side.signature,
     )
 
 

@@ -28,6 +28,8 @@ class StudentFile:
             Defaults to `"float32"`.
         representative: list of batches of inputs, for `"int8"`. Defaults to
             `()`.
+        signature: `Signature` of the inputs. Defaults to `None`: that of
+            `example_inputs`.
 
     Raises:
         ExportError: the student needs operations that TFLite lacks.
@@ -39,6 +41,7 @@ class StudentFile:
         example_inputs,
         quantization=FLOAT32,
         representative=(),
+        signature=None,
     ):
         self._model = StudentWithGate(
             student_with_gate.student,
@@ -53,7 +56,7 @@ class StudentFile:
                 self._shown_to_gate(self._model(example_inputs)),
             )
         )
-        signature = Signature(example_inputs)
+        signature = signature or Signature(example_inputs)
         self._student = self._converted(
             signature,
             self._model,

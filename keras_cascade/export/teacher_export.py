@@ -1,17 +1,22 @@
 """The teacher as a SavedModel in TF Serving's version layout."""
 
+from keras_cascade.export.model_side import check_in_graph
 
-def export_teacher(cascade, folder, signature):
+
+def export_teacher(side, folder):
     """Writes the teacher with the signature `serving_default`.
 
     Args:
-        cascade: `Cascade` with a built teacher; a teacher that is itself a
+        side: `ModelSide` of the built teacher; a teacher that is itself a
             cascade becomes one graph.
         folder: path to write to, such as `teacher/1`.
-        signature: `Signature` of the inputs.
+
+    Raises:
+        ExportError: the teacher needs what no SavedModel can hold.
     """
-    signature.write_saved_model(
-        folder, cascade.teacher, as_logits, [cascade.teacher]
+    check_in_graph(side.model, "A SavedModel")
+    side.signature.write_saved_model(
+        folder, side.model, as_logits, [side.model]
     )
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_cascade.bundle.manifest import MANIFEST
+from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.cli.main import run as run_command
 
 
@@ -35,7 +35,7 @@ def test_verify(bundle_path, points, capsys, tmp_path):
     shutil.copytree(bundle_path, altered)
     manifest = json.loads((altered / MANIFEST).read_text())
     manifest["operating_points"][0]["threshold"] += 0.1
-    (altered / MANIFEST).write_text(json.dumps(manifest))
+    write_manifest(manifest, altered / MANIFEST)
     assert run_command(["verify", str(altered), "--data", points]) == 1
     assert "FAILED" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--split test or calibration"):

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_cascade.bundle import Bundle, BundleError
-from keras_cascade.bundle.manifest import MANIFEST
+from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.export.bundle_checks import check_bundle
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.runtime import EdgeCascade
@@ -51,7 +51,7 @@ def altered(bundle_path, tmp_path):
         file = path / MANIFEST
         manifest = json.loads(file.read_text())
         manifest["operating_points"][0].update(changes)
-        file.write_text(json.dumps(manifest))
+        write_manifest(manifest, file)
         return path
 
     return alter

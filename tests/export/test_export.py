@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
-from keras_cascade.export import ExportError, student_export
+from keras_cascade.export import ExportError, artifact, student_export
 from keras_cascade.export.student_file import StudentFile
 from keras_cascade.runtime import SavedModelTeacher, StudentInterpreter
 
@@ -299,3 +299,10 @@ def test_the_manifest_fits_its_published_schema(bundle):
     with open(schema_file, encoding="utf-8") as stream:
         required = json.load(stream)["required"]
     assert set(required) <= set(bundle.manifest)
+
+
+def test_a_file_that_litert_does_not_open(tmp_path):
+    file = tmp_path / "student.tflite"
+    file.write_bytes(b"TFL3" * 100)
+    with pytest.raises(ExportError, match="LiteRT cannot open the exported"):
+        artifact._opened(file)

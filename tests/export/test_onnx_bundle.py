@@ -1,13 +1,12 @@
 """A bundle's ONNX files: run, fitted, listed, checked."""
 
-import json
-
 import numpy as np
 import onnxruntime
 import pytest
 
 import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.bundle.manifest import write_manifest
 from keras_cascade.export.bundle_checks import check_bundle
 
 
@@ -62,7 +61,7 @@ def test_an_int8_bundle_with_onnx_files(calibrated, blobs, tmp_path):
     assert {"student.onnx: numbers", "numbers"} <= names
 
     entry["operating_point"]["threshold"] += 0.05
-    (bundle.path / "manifest.json").write_text(json.dumps(bundle.manifest))
+    write_manifest(bundle.manifest, bundle.path / "manifest.json")
     checks, _ = check_bundle(bundle.path, batches)
     assert "student.onnx: decisions" in {c.name for c in checks if not c.passed}
 

@@ -1,0 +1,1 @@
+"""Does class-specific distillation pay when traffic is skewed?"""

@@ -1,0 +1,1 @@
+"""A cascade of texts, measured from end to end."""

@@ -1,0 +1,263 @@
+"""A model of token ids that takes texts."""
+
+import keras
+
+from keras_cascade.serialized_model import serialized_model
+from keras_cascade.text import preprocessors
+from keras_cascade.text.text_columns import is_text
+from keras_cascade.text.tokenizer import FEEDS, Tokenizer
+
+TOKENIZER = "tokenizer"
+
+
+@keras.saving.register_keras_serializable("keras_cascade")
+class TextModel(keras.Model):
+    """A model of token ids behind its own preprocessor.
+
+    A cascade's teacher and student may tokenize differently: both get the raw
+    text, each has its own preprocessor. Needs the TensorFlow backend.
+
+    Args:
+        model: `keras.Model` from token ids to logits: from one int32 tensor
+            `(batch, length)`, or from a dict with `token_ids` and any of
+            `segment_ids` and `padding_mask`.
+        preprocessor: `keras_cascade.text.Tokenizer`, adapted
+            `keras.layers.TextVectorization`, or a KerasHub preprocessor.
+            Defaults to `None`: `model.preprocessor`, which KerasHub's tasks
+            have.
+        fields: list of str, for pairs of texts: the names of the first and
+            the second in a dict of inputs. Defaults to `None`: single texts.
+        **kwargs: of `keras.Model`.
+
+    Call arguments:
+        inputs: string tensor `(batch,)`; or with `fields` a dict of them; or
+            token ids, which go to the model as they are.
+
+    Raises:
+        ValueError: no preprocessor, or one whose vocabulary does not match
+            the model.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import keras_cascade as kc
+    >>> texts = np.array(["a cat", "a dog"], dtype=object)
+    >>> tokenizer = kc.text.train_tokenizer(texts)
+    >>> model = keras.Sequential([
+    ...     keras.Input((None,), dtype="int32"),
+    ...     keras.layers.Embedding(tokenizer.vocabulary_size, 4),
+    ...     keras.layers.GlobalMaxPooling1D(),
+    ...     keras.layers.Dense(2),
+    ... ])
+    >>> kc.text.TextModel(model, tokenizer)(texts).shape
+    TensorShape([2, 2])
+    """
+
+    def __init__(self, model, preprocessor=None, fields=None, **kwargs):
+        super().__init__(**kwargs)
+        if preprocessor is None:
+            preprocessor = getattr(model, "preprocessor", None)
+        if preprocessor is None:
+            raise ValueError(
+                f"Expected `preprocessor` for the model '{model.name}', to "
+                "make token ids of texts. Received none, and the model brings "
+                "none of its own."
+            )
+        if fields is not None and len(fields) != 2:
+            raise ValueError(
+                "Expected `fields` to be the names of two texts. Received: "
+                f"{fields!r}."
+            )
+        self.model = model
+        self.preprocessor = preprocessor  # where Keras tracks and saves it
+        self.fields = None if fields is None else tuple(fields)
+        self.step = preprocessors.get(preprocessor, _feeds(model))
+        # Strings are not for XLA.
+        self.supports_jit = False
+        self._check_vocabulary()
+        if model.built:
+            self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(self.preprocess(inputs), training=training)
+
+    def preprocess(self, inputs):
+        """What the inner model takes, of texts.
+
+        Args:
+            inputs: of a call, as tensors.
+
+        Returns:
+            int32 tensor `(batch, length)`, or a dict of them.
+        """
+        if not is_text(keras.tree.flatten(inputs)[0]):
+            return inputs
+        columns = [
+            keras.ops.reshape(column, (-1,)) for column in self.columns(inputs)
+        ]
+        return self._structured(self.step.tensors(tuple(columns)))
+
+    def model_inputs(self, inputs):
+        """`preprocess` in NumPy: for what runs the inner model elsewhere.
+
+        Args:
+            inputs: array of str or bytes, or a dict of them.
+
+        Returns:
+            int32 array `(rows, length)`, or a dict of them.
+        """
+        if not is_text(keras.tree.flatten(inputs)[0]):
+            return inputs
+        return self._structured(self.step.arrays(self.columns(inputs)))
+
+    def columns(self, inputs):
+        """The one text, or the two of a pair, out of a cascade's inputs."""
+        if not isinstance(inputs, dict):
+            if self.fields is not None:
+                raise ValueError(
+                    f"Expected a dict with the texts {list(self.fields)}. "
+                    "Received one text a row."
+                )
+            return (inputs,)
+        fields = self.fields or tuple(inputs)
+        if (
+            set(fields) != set(inputs)
+            or len(fields) > 2
+            or (self.fields is None and len(fields) > 1)
+        ):
+            wanted = "one text" if self.fields is None else list(self.fields)
+            raise ValueError(
+                f"Expected {wanted} in the dict of inputs. Received: "
+                f"{sorted(inputs)}. Pass `fields=` to `TextModel`, the names "
+                "of both texts in their order."
+            )
+        return tuple(inputs[name] for name in fields)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "model": serialized_model(self.model),
+            "preprocessor": self._serialized_preprocessor(),
+            "fields": self.fields,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        deserialize = keras.saving.deserialize_keras_object
+        config["model"] = deserialize(config["model"])
+        given = config["preprocessor"]
+        if isinstance(given, dict) and TOKENIZER in given:
+            config["preprocessor"] = Tokenizer(**given[TOKENIZER])
+        elif isinstance(given, dict):
+            config["preprocessor"] = deserialize(given)
+        return cls(**config)
+
+    def _serialized_preprocessor(self):
+        if isinstance(self.preprocessor, Tokenizer):
+            return {TOKENIZER: self.preprocessor.get_config()}
+        if self.preprocessor is getattr(self.model, "preprocessor", None):
+            # Saved with the model; as two, each would miss half of its files.
+            return None
+        return keras.saving.serialize_keras_object(self.preprocessor)
+
+    def _structured(self, made):
+        if isinstance(_structure(self.model), dict):
+            return made
+        return next(iter(made.values()))
+
+    def _check_vocabulary(self):
+        """Runs the model on the largest token id that there is."""
+        size = self.step.vocabulary_size
+        if size is None or not self.model.built:
+            return
+        probe = {name: [[0, 0]] for name in self.step.feeds}
+        probe["token_ids"] = [[size - 1, 0]]
+        tensors = {
+            name: keras.ops.convert_to_tensor(rows, "int32")
+            for name, rows in probe.items()
+        }
+        length = _fixed_length(self.model)
+        if length:
+            tensors = {
+                name: keras.ops.pad(v[:, :length], [[0, 0], [0, length - 2]])
+                if length > 1
+                else v[:, :1]
+                for name, v in tensors.items()
+            }
+        import tensorflow as tf
+
+        try:
+            self.model(self._structured(tensors), training=False)
+        except tf.errors.InvalidArgumentError:
+            raise ValueError(
+                f"The vocabulary does not match the model '{self.model.name}'. "
+                f"Expected: a model with embeddings for {size} tokens, as "
+                "the preprocessor makes them. Received one that fails on the "
+                f"token id {size - 1}."
+            ) from None
+
+
+def check_takes_texts(role, model, inputs):
+    """Raises where texts are given to a model of numbers.
+
+    Args:
+        role: `"teacher"` or `"student"`.
+        model: `keras.Model`.
+        inputs: example inputs.
+    """
+    names = getattr(model, "inputs", None) or ()
+    if isinstance(model, TextModel) or not names:
+        return
+    texts = any(is_text(one) for one in keras.tree.flatten(inputs))
+    if texts and not any(tensor.dtype == "string" for tensor in names):
+        raise ValueError(
+            f"Expected the {role} to take texts, as the data has them. "
+            f"Received '{model.name}', which takes "
+            f"{names[0].dtype} and has no preprocessor. Wrap it: "
+            "`keras_cascade.text.TextModel(model, preprocessor)`, with "
+            "`keras_cascade.text.train_tokenizer(texts)` for one."
+        )
+
+
+def as_text_model(model):
+    """A KerasHub task that brings a tokenizer, as a `TextModel`.
+
+    Args:
+        model: anything.
+
+    Returns:
+        `TextModel`, or `model` itself where it is no such task.
+    """
+    if isinstance(model, TextModel) or not isinstance(model, keras.Model):
+        return model
+    preprocessor = getattr(model, "preprocessor", None)
+    if getattr(preprocessor, "tokenizer", None) is None:
+        return model
+    return TextModel(model, preprocessor, name=model.name)
+
+
+def _structure(model):
+    """The structure of a model's inputs; `None` where it does not say."""
+    try:
+        return model.input
+    except AttributeError:  # Sequential, or built by being called
+        return None
+
+
+def _feeds(model):
+    structure = _structure(model)
+    if not isinstance(structure, dict):
+        return FEEDS[:1]
+    unknown = set(structure) - set(FEEDS)
+    if unknown or FEEDS[0] not in structure:
+        raise ValueError(
+            f"Expected a model that takes 'token_ids' and any of {FEEDS[1:]}. "
+            f"Received one that takes {sorted(structure)}."
+        )
+    return tuple(structure)
+
+
+def _fixed_length(model):
+    inputs = getattr(model, "inputs", None)
+    return inputs[0].shape[1] if inputs and len(inputs[0].shape) > 1 else None

@@ -1,0 +1,192 @@
+"""Models behind their preprocessors, and cascades of them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_cascade as kc
+from keras_cascade.text import TextModel
+
+
+def bag(vocabulary_size, classes=3):
+    return kc.models.text_bag(vocabulary_size, classes, width=8, buckets=64)
+
+
+def test_it_is_the_model_of_the_tokens(student, tokenizer, texts):
+    x = texts["train"][0][:9]
+    ids = tokenizer.encode(list(x))["token_ids"]
+    expected = student.model(ids, training=False)
+    for given in (x, tf.constant(x), x[:, None]):
+        assert np.array_equal(student(given, training=False), expected)
+
+
+def test_token_ids_go_through(student, tokenizer, texts):
+    ids = tokenizer.encode(list(texts["train"][0][:4]))["token_ids"]
+    assert np.array_equal(student(ids), student.model(ids))
+
+
+def test_a_pair_goes_in_its_order(bert):
+    model = TextModel(bert(), fields=("question", "answer"))
+    x = {
+        "answer": np.array(["euro"], object),
+        "question": np.array(["card"], object),
+    }
+    made = model.model_inputs(x)
+    first = TextModel(bert()).model_inputs(np.array(["card"], object))
+    assert np.array_equal(
+        made["token_ids"][0, :3], first["token_ids"][0, :3]
+    )  # [CLS] card [SEP]
+    assert made["segment_ids"][0].tolist() == [0, 0, 0, 1, 1, *[0] * 11]
+
+
+def test_graph_and_numpy_make_the_same_tokens(student, bert, vectorized, texts):
+    x = texts["train"][0][:20]
+    for model in (student, TextModel(bert()), vectorized()):
+        graph = tf.function(model.preprocess)(tf.constant(x))
+        arrays = model.model_inputs(x)
+        for one, other in zip(
+            keras.tree.flatten(graph), keras.tree.flatten(arrays), strict=True
+        ):
+            assert np.array_equal(one, other)
+
+
+def test_keras_hub_s_tasks_bring_their_own(bert, student, calibrated):
+    cascade = calibrated(bert(), student, epochs=1)
+    assert isinstance(cascade.teacher, TextModel)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "bert", "vectorized"])
+def test_saved_and_loaded(
+    kind, bert, vectorized, student, calibrated, texts, tmp_path
+):
+    teacher = {
+        "bert": lambda: bert(),
+        "vectorized": lambda: vectorized(),
+        "tokenizer": lambda: TextModel(
+            bag(student.step.vocabulary_size), student.preprocessor
+        ),
+    }[kind]()
+    cascade = calibrated(teacher, student, epochs=1)
+    cascade.save(tmp_path / "c.keras")
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    x = texts["cal"][0]
+    before, after = cascade.predict(x, verbose=0), loaded.predict(x, verbose=0)
+    for name, values in before.items():
+        assert np.array_equal(values, after[name]), name
+    loaded.fit(*texts["train"], verbose=0)
+
+
+def test_every_form_of_texts_is_taken(student, vectorized, texts):
+    cascade = kc.Cascade(vectorized(), student)
+    cascade.compile()
+    x, y = texts["train"]
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+    for given in (x, list(x), np.array(list(x)), np.char.encode(list(x))):
+        cascade.fit(given, y, verbose=0, validation_data=(given, y))
+    cascade.fit(data, shuffle=False, verbose=0)
+    expected = cascade.predict(x, verbose=0)["score"]
+    for given in (list(x), np.array(list(x)), data):
+        assert np.allclose(cascade.predict(given, verbose=0)["score"], expected)
+    held_out = (list(texts["cal"][0]), texts["cal"][1])
+    cascade.calibrate(held_out, kc.MaxDelegationRate(0.5))
+    metrics = cascade.evaluate(
+        list(texts["cal"][0]),
+        texts["cal"][1],
+        return_dict=True,
+        verbose=0,
+        allow_training_data=True,
+    )
+    assert set(metrics) >= {"cascade_accuracy", "delegation_rate"}
+
+
+def test_cached_logits_of_texts(student, vectorized, texts, tmp_path):
+    teacher = vectorized()
+    x, y = texts["train"]
+    cache = kc.cache_teacher_logits(x, teacher, tmp_path / "logits")
+    cascade = kc.Cascade(teacher, student)
+    cascade.compile()
+    cascade.fit(x, y, teacher_logits=cache, verbose=0)
+    bytes_ = np.array([one.encode() for one in x], object)
+    assert np.array_equal(cache.logits(x), cache.logits(bytes_))
+
+
+def test_costs_count_what_comes_after_the_tokens(student, bert, texts):
+    cascade = kc.Cascade(bert(), student)
+    cascade.prepare(texts["train"][0])
+    assert "floating-point operations" in cascade.costs.how_measured
+    assert 0 < cascade.costs.student < 1
+
+
+# Bad input.
+
+
+def test_a_missing_preprocessor():
+    with pytest.raises(ValueError, match="Expected `preprocessor` for"):
+        TextModel(bag(10))
+
+
+def test_texts_for_a_model_of_numbers(student, texts):
+    cascade = kc.Cascade(bag(10), student)
+    cascade.compile()
+    with pytest.raises(ValueError, match="Expected the teacher to take texts"):
+        cascade.fit(*texts["train"], verbose=0)
+
+
+def test_a_vocabulary_that_does_not_match(tokenizer):
+    small = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(tokenizer.vocabulary_size - 1, 4),
+            keras.layers.GlobalMaxPooling1D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    with pytest.raises(ValueError, match="vocabulary does not match"):
+        TextModel(small, tokenizer)
+
+
+def test_another_preprocessor(tokenizer):
+    with pytest.raises(ValueError, match="Received: str"):
+        TextModel(bag(10), "tokenizer.json")
+
+
+def test_inputs_that_are_not_the_fields(bert, student):
+    pair = TextModel(bert(), fields=("a", "b"))
+    one = np.array(["card"], object)
+    with pytest.raises(ValueError, match=r"dict with the texts \['a', 'b'\]"):
+        pair(one)
+    with pytest.raises(ValueError, match=r"Received: \['a', 'c'\]"):
+        pair({"a": one, "c": one})
+    with pytest.raises(ValueError, match="Pass `fields=`"):
+        student({"a": one, "b": one})
+
+
+def test_a_model_that_takes_something_else(tokenizer):
+    image = keras.Input((3,), name="image")
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    model = keras.Model(
+        {"image": image, "token_ids": ids}, keras.layers.Dense(3)(image)
+    )
+    with pytest.raises(ValueError, match=r"one that takes \['image', 'token"):
+        TextModel(model, tokenizer)
+
+
+def test_invalid_utf_8_is_named(student):
+    with pytest.raises(ValueError, match=r"UTF-8.*row 1"):
+        student.model_inputs(np.array([b"card", b"\xff\xfe"], object))
+
+
+def test_an_empty_text_is_named(student, vectorized, texts):
+    cascade = kc.Cascade(vectorized(), student)
+    cascade.compile()
+    x, y = texts["train"]
+    x = x.copy()
+    x[3] = "  "
+    with pytest.raises(ValueError, match="row 3"):
+        cascade.fit(x, y, verbose=0)
+
+
+def test_a_very_long_text(student):
+    long = np.array(["card " * 20_000], object)
+    assert np.isfinite(student(long, training=False)).all()
