@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.text.conftest import bert_maker, make_texts
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -20,6 +22,8 @@ def test_the_python_blocks(tmp_path, monkeypatch, blobs, dense_model):
     names["teacher"].fit(*blobs(400, seed=8), epochs=10, verbose=0)
     for number, part in enumerate(("train", "val", "cal", "test")):
         names[f"x_{part}"], names[f"y_{part}"] = blobs(200, seed=number)
+    names["texts"], _ = make_texts(50, 0)
+    names["bert_classifier"] = bert_maker()()
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     assert len(blocks) >= 3
     for block in blocks:

@@ -88,11 +88,12 @@ def page(result):
         for width, one in widths.items()
         for name, values in one["accuracy"].items()
     )
-    text += "\n## What was picked\n\n"
+    text += "\n## What was picked\n\nThe other picks are in the JSON.\n\n"
     text += _table(["units", "", "seed by seed"]) + "".join(
         _row([width, name, "; ".join(picks)])
         for width, one in widths.items()
         for name, picks in one["picked"].items()
+        if name in (BEST_BASELINE, CLASS_SPECIFIC)
     )
     return text
 

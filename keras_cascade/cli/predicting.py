@@ -99,7 +99,7 @@ def read_input(file, specs):
         raise ValueError(f"Expected an input file. There is none at '{file}'.")
     if file.suffix.lower() == ".npy":
         return read_numpy(file, archive=False)
-    if any(spec["dtype"] == "string" for spec in specs):
+    if any(spec.get("dtype") == "string" for spec in specs):
         raise ValueError(
             "This bundle takes texts. Expected --text TEXT, or --input with a "
             f".npy file of them. Received: '{file}'."

@@ -64,5 +64,5 @@ def _is_of_one_size(specs):
 
 
 def _all_finite(array):
-    # The ufunc's own reduction: half the price of `.all()` on one example.
-    return np.logical_and.reduce(np.isfinite(array), axis=None)
+    # Looking for a zero byte: a third of the price of `.all()` on one example.
+    return 0 not in np.isfinite(array).tobytes()

@@ -41,6 +41,11 @@ def tokenizer(texts):
 @pytest.fixture(scope="session")
 def bert():
     """Makes a small KerasHub classifier that brings its preprocessor."""
+    return bert_maker()
+
+
+def bert_maker():
+    """The function behind the fixture `bert`."""
     models = pytest.importorskip("keras_hub").models
 
     def make(length=16, **tokenizer_options):
