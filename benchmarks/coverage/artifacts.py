@@ -9,6 +9,7 @@ import numpy as np
 import keras_cascade as kc
 from benchmarks.coverage.inputs import FITTED_ON, give_varied_answers
 from keras_cascade.export import export_onnx
+from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import export_student
 from keras_cascade.export.teacher_export import export_teacher
@@ -129,7 +130,8 @@ class Candidate:
 
     def _teacher(self):
         folder = self._folder / "teacher"
-        export_teacher(self._cascade, folder, self._signature)
+        side = ModelSide("teacher", self._cascade, self._test)
+        export_teacher(side, folder)
         teacher = SavedModelTeacher(folder)
         found = self._compared(
             lambda named: {"logits": teacher.logits(named)}, None, None

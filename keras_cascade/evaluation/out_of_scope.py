@@ -4,8 +4,6 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +51,9 @@ def out_of_scope(scores, foreign_scores, threshold, confidence=0.95):
     >>> found.auroc, found.delegated
     (0.75, 0.5)
     """
+    from scipy import stats
+    from sklearn.metrics import roc_auc_score
+
     scores, foreign = _checked(scores), _checked(foreign_scores)
     threshold = np.float32(threshold)
     delegated = foreign.astype("float32") < threshold
@@ -101,6 +102,8 @@ def threshold_against(foreign_scores, share, confidence=None):
     count = len(foreign)
     rank = math.ceil(share * count)
     if confidence is not None:
+        from scipy import stats
+
         # The r-th of n scores lies above the s-quantile of all if fewer than
         # r fell below that; how many do is binomial.
         rank = 1 + int(stats.binom.ppf(confidence, count, share))

@@ -9,7 +9,7 @@ from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.same_answers import TOLERANCE
-from keras_cascade.export.signature import Signature
+from keras_cascade.export.signature import SINGLE_INPUT, Signature
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.teachers.text_teacher import TextTeacher
 from keras_cascade.text.text_columns import as_strings, is_text
@@ -61,8 +61,9 @@ class ModelSide:
         self.signature = Signature(
             fed, variable_length=len(tokenizer.lengths) > 1
         )
-        names = dict.fromkeys(self.signature.named(fed))
-        feeds = dict(zip(names, whole.step.feeds, strict=True))
+        feeds = {SINGLE_INPUT: whole.step.feeds[0]}
+        if self.signature.is_dict:  # by what they are
+            feeds = {name: name for name in whole.step.feeds}
         fields = whole.fields or tuple(self._cascade.named(example_inputs))
         self.reader = TextReader(tokenizer, fields, feeds)
 

@@ -172,7 +172,8 @@ class TextModel(keras.Model):
         if size is None or not self.model.built:
             return
         probe = {name: [[0, 0]] for name in self.step.feeds}
-        probe["token_ids"] = [[size - 1, 0]]
+        probe |= {"token_ids": [[size - 1, 0]], "padding_mask": [[1, 1]]}
+        probe = {name: probe[name] for name in self.step.feeds}
         tensors = {
             name: keras.ops.convert_to_tensor(rows, "int32")
             for name, rows in probe.items()

@@ -48,7 +48,7 @@ def bert_maker():
     """The function behind the fixture `bert`."""
     models = pytest.importorskip("keras_hub").models
 
-    def make(length=16, **tokenizer_options):
+    def make(length=16, blocks=2, width=16, **tokenizer_options):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         letters = "abcdefghijklmnopqrstuvwxyz0123456789?!.,éß"
         words = [word for group in WORDS.values() for word in group]
@@ -62,10 +62,10 @@ def bert_maker():
         return models.BertTextClassifier(
             backbone=models.BertBackbone(
                 vocabulary_size=len(vocabulary),
-                num_layers=2,
+                num_layers=blocks,
                 num_heads=2,
-                hidden_dim=16,
-                intermediate_dim=32,
+                hidden_dim=width,
+                intermediate_dim=2 * width,
                 max_sequence_length=length,
             ),
             preprocessor=models.BertTextClassifierPreprocessor(
@@ -107,10 +107,10 @@ def student(tokenizer):
 def calibrated(texts):
     """Trains and calibrates a cascade of a teacher and a student."""
 
-    def make(teacher, student, epochs=8):
+    def make(teacher, student, epochs=8, learning_rate=0.02):
         keras.utils.set_random_seed(0)
         cascade = kc.Cascade(teacher, student)
-        cascade.compile(keras.optimizers.Adam(0.02))
+        cascade.compile(keras.optimizers.Adam(learning_rate))
         cascade.fit(*texts["train"], epochs=epochs, verbose=0)
         cascade.calibrate(texts["cal"], kc.MaxDelegationRate(0.3))
         return cascade

@@ -134,15 +134,23 @@ def test_quantized(strings, texts, quantization, tmp_path):
 
 
 def test_keras_hub_on_both_sides(bert, calibrated, texts, tmp_path):
-    """A BERT classifier is the teacher, a smaller one the student."""
-    cascade = calibrated(bert(24), bert(16), epochs=2)
+    """BERT classifiers of 4 layers and width 256, with raw strings."""
+    large = {"blocks": 4, "width": 256}
+    cascade = calibrated(bert(24, **large), bert(16, **large), 1, 1e-4)
     bundle = cascade.export(
         tmp_path / "b", quantization="dynamic", calibration_data=texts["cal"]
     )
     fed = bundle.manifest["student"]["text"]["feeds"]
     assert fed == {name: name for name in fed} and len(fed) == 3
-    with EdgeCascade.load(bundle.path, "local") as edge:
-        assert len(edge.predict(list(texts["cal"][0]))) == 120
+    x = list(texts["cal"][0])
+    with (
+        ServerProcess(bundle.path, tmp_path / "log") as server,
+        EdgeCascade.load(bundle.path, server.url, "raise") as edge,
+    ):
+        found, teacher = edge.predict(x), edge.logits({"input": np.array(x)})
+    expected = cascade.teacher.predict(texts["cal"][0], verbose=0)
+    assert np.allclose(teacher, expected, atol=1e-4)
+    assert 0 < (found.source == "cloud").sum() < 120
 
 
 def test_pairs(bert, texts, tmp_path):
