@@ -28,6 +28,8 @@ class FeatureExtractors:
 
     def _run(self, role, inputs, layers, training):
         model = self._models[role]
+        if layers and hasattr(model, "preprocess"):  # texts
+            inputs, model = model.preprocess(inputs), model.model
         if not layers:
             outputs = model(inputs, training=training)
             if isinstance(outputs, dict):  # a cascade

@@ -101,6 +101,8 @@ def example_hashes(x):
 def _as_bytes(values):
     if values.dtype.kind == "f":
         return np.ascontiguousarray(values)
-    return b"\0".join(
+    texts = [
         v if isinstance(v, bytes) else str(v).encode() for v in values.tolist()
-    )
+    ]
+    # With their lengths: "a", "bc" is not "ab", "c".
+    return b"".join(len(v).to_bytes(8, "little") + v for v in texts)

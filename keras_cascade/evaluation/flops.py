@@ -70,8 +70,8 @@ def count_flops(model, inputs):
         raise CannotCountError(
             f"the {keras.backend.backend()} backend has no counter here"
         )
-    if hasattr(model, "model_inputs"):  # texts: what comes after the tokens
-        return count_flops(model.model, model.model_inputs(inputs))
+    if hasattr(model, "longest_inputs"):  # texts: what comes after the tokens
+        return count_flops(model.model, model.longest_inputs(inputs))
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,

@@ -116,8 +116,11 @@ def threshold_against(foreign_scores, share, confidence=None):
             )
     lowest = foreign[rank - 1]
     above = foreign[foreign > lowest]
-    # Between two scores, never on one.
-    return float((lowest + above[0]) / 2 if above.size else lowest + 1e-6)
+    # Between two scores, as float32, in which a gate compares them.
+    between = np.float32((lowest + above[0]) / 2 if above.size else lowest)
+    if between <= np.float32(lowest):
+        between = np.nextafter(np.float32(lowest), np.float32(np.inf))
+    return float(between)
 
 
 def _checked(scores):

@@ -19,6 +19,7 @@ from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
 from keras_cascade.runtime.text_student import TextStudent, open_student
+from keras_cascade.text.text_columns import as_text_arrays
 
 WARM_UP = 20
 
@@ -58,7 +59,7 @@ def costs_from_latency(
     """
     if runs < 1:
         raise ValueError(f"Expected `runs` of at least 1. Received: {runs!r}.")
-    one = take_rows(inputs, slice(0, 1))
+    one = take_rows(as_text_arrays(inputs), slice(0, 1))
     if isinstance(cascade_or_bundle, (Bundle, str, os.PathLike)):
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_cascade.bundle.bundle import hash_file
-from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.datasets.batches import rows_of
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.same_answers import TOLERANCE
 from keras_cascade.export.signature import SINGLE_INPUT, Signature
@@ -140,14 +140,18 @@ class ModelSide:
         lengths = self.reader.tokenizer.lengths if self.reader else []
         if len(lengths) < 2:
             return
-        columns = [
-            as_strings(self._cascade.named(x)[name])
-            for name in self.reader.fields
-        ]
-        short = self.reader.tokenizer.counts(*columns) <= lengths[0]
-        if not short.any():
-            return
-        fed = self.signature.named(self.inputs(take_rows(x, short)))
+        # Words that fill the shortest length, and one word alone.
+        words = " ".join(
+            as_strings(self._cascade.named(x)[self.reader.fields[0]])
+        ).split()
+        short = [[words[0]]]
+        while self._count(short[-1]) < lengths[0] and len(short) < len(words):
+            short.append(words[: len(short) + 1])
+        if self._count(short[-1]) > lengths[0]:
+            short.pop()
+        texts = [" ".join(some) for some in (*short[:1], *short[-1:])]
+        fed, _ = self.reader(dict.fromkeys(self.reader.fields, texts))
+        fed = {n: a[:, : lengths[0]] for n, a in fed.items()}
         answers = [
             self._logits({n: self._padded(n, a, width) for n, a in fed.items()})
             for width in lengths
@@ -167,6 +171,10 @@ class ModelSide:
         return np.pad(
             ids, [(0, 0), (0, width - ids.shape[1])], constant_values=with_
         )
+
+    def _count(self, words):
+        columns = [[" ".join(words)]] * len(self.reader.fields)
+        return int(self.reader.tokenizer.counts(*columns)[0])
 
     def _logits(self, fed):
         given = fed if self.signature.is_dict else next(iter(fed.values()))

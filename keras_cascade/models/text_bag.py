@@ -53,12 +53,15 @@ def text_bag(
             f"Expected `buckets` from 0 to {PRIME}. Received: {buckets!r}."
         )
     inputs = keras.Input((length,), dtype="int32", name="token_ids")
-    rows = inputs
+    embedded, real = layers.Embedding(vocabulary_size, width)(inputs), inputs
     if buckets:
-        pairs = _pairs(inputs, vocabulary_size, buckets)
-        rows = ops.concatenate([inputs, pairs], axis=1)
-    embedded = layers.Embedding(vocabulary_size + buckets, width)(rows)
-    x = masked_mean(embedded, rows)
+        # A table of their own, so that a token that is unknown to the first
+        # is an error and not a pair.
+        pairs, both = _pairs(inputs, buckets)
+        of_pairs = layers.Embedding(buckets, width)(pairs)
+        embedded = ops.concatenate([embedded, of_pairs], axis=1)
+        real = ops.concatenate([inputs, both], axis=1)
+    x = masked_mean(embedded, real)
     if units is not None:
         x = layers.Dense(units, activation="relu")(x)
     if dropout:
@@ -85,12 +88,11 @@ def masked_mean(x, token_ids):
     return ops.sum(x * ops.expand_dims(real / root, -1), axis=1) / root
 
 
-def _pairs(token_ids, vocabulary_size, buckets):
-    """Embedding rows of neighbouring tokens; 0 where one is padding."""
+def _pairs(token_ids, buckets):
+    """Buckets of neighbouring tokens; and 0 where one of them is padding."""
     first, second = token_ids[:, :-1], token_ids[:, 1:]
     mixed = ops.mod(ops.mod(first, PRIME) * FIRST, PRIME) + ops.mod(
         ops.mod(second, PRIME) * SECOND, PRIME
     )
     bucket = ops.mod(ops.mod(mixed, PRIME), buckets)
-    real = ops.minimum(ops.minimum(first, second), 1)
-    return (bucket + vocabulary_size) * real
+    return bucket, ops.minimum(ops.minimum(first, second), 1)

@@ -37,6 +37,8 @@ class ServedTeacher:
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
         self.max_rows = limits.max_batch
+        text = bundle.manifest["teacher"].get("text", {})
+        self._tokenizer = text.get("sha256")
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
@@ -71,10 +73,18 @@ class ServedTeacher:
         return cls(bundle, teacher.logits, limits, metrics)
 
     def same_task(self, other):
-        """Whether another teacher's answers mean the same to a client."""
-        return self.classes == other.classes and [
+        """Whether another teacher's answers mean the same to a client.
+
+        The token ids that a client sends come from its own copy of the
+        teacher's tokenizer, so that must be the same too.
+        """
+        return self._task() == other._task()
+
+    def _task(self):
+        inputs = [
             (one["name"], one["shape"], one["dtype"]) for one in self.inputs
-        ] == [(one["name"], one["shape"], one["dtype"]) for one in other.inputs]
+        ]
+        return self.classes, inputs, self._tokenizer
 
     def check(self, x):
         """Brings a request's inputs into the form the teacher takes.

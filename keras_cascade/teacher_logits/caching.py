@@ -20,6 +20,8 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
     weights_sha256,
 )
 from keras_cascade.teacher_logits.views import augmented, view_keys
+from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.text.text_model import as_text_model
 
 
 def cache_teacher_logits(
@@ -62,6 +64,7 @@ def cache_teacher_logits(
             made with other settings.
     """
     _check(dtype, views, augment)
+    teacher = as_text_model(teacher)
     if not teacher.built:
         first = next(_batches(dataset, 1), None)
         if first is not None:
@@ -168,7 +171,7 @@ def _new_examples(dataset, done, settings):
 
 
 def _batches(dataset, batch_size):
-    x, _, _ = arrays_or_batches(dataset)
+    x, _, _ = arrays_or_batches(as_text_arrays(dataset))
     for batch in iterate_batches(x, batch_size=batch_size):
         if rows_of(batch[0]):
             yield batch[0]

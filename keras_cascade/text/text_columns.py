@@ -12,20 +12,26 @@ def as_strings(column):
     Raises:
         ValueError: a row is not UTF-8.
     """
-    texts = []
-    for row, one in enumerate(np.asarray(column, object).reshape(-1)):
-        try:
-            # A surrogate alone is a `str` that no encoding takes.
-            text = one.decode() if isinstance(one, bytes) else str(one)
-            text.encode()
-        except UnicodeError:
-            raise ValueError(
-                "Expected texts in UTF-8. Received other bytes in row "
-                f"{row}: {one[:40]!r}. Decode them with the encoding that "
-                "they have."
-            ) from None
-        texts.append(text)
-    return texts
+    rows = np.asarray(column, object).reshape(-1)
+    return [_as_string(one, row) for row, one in enumerate(rows)]
+
+
+def _as_string(one, row):
+    if not isinstance(one, (str, bytes)):
+        raise ValueError(
+            f"Expected a text. Received: {type(one).__name__} in row {row}."
+        )
+    try:
+        # A surrogate alone is a `str` that no encoding takes.
+        text = one.decode() if isinstance(one, bytes) else str(one)
+        text.encode()
+    except UnicodeError:
+        raise ValueError(
+            "Expected texts in UTF-8. Received other bytes in row "
+            f"{row}: {one[:40]!r}. Decode them with the encoding that they "
+            "have."
+        ) from None
+    return text
 
 
 def as_text_arrays(x):
@@ -44,7 +50,13 @@ def as_text_arrays(x):
     if listed and all(isinstance(one, (str, bytes)) for one in x):
         return as_text_arrays(np.array(x, dtype=object))
     if isinstance(x, np.ndarray) and x.dtype.kind in "OSU":
-        return np.array(as_strings(x), dtype=object).reshape(x.shape)
+        made = np.empty(x.size, object)
+        made[:] = [
+            # What is no text stays, for the checks to name.
+            _as_string(one, row) if isinstance(one, (str, bytes)) else one
+            for row, one in enumerate(x.reshape(-1).tolist())
+        ]
+        return made.reshape(x.shape)
     return x
 
 

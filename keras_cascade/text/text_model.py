@@ -1,6 +1,7 @@
 """A model of token ids that takes texts."""
 
 import keras
+import numpy as np
 
 from keras_cascade.serialized_model import serialized_model
 from keras_cascade.text import preprocessors
@@ -55,6 +56,13 @@ class TextModel(keras.Model):
 
     def __init__(self, model, preprocessor=None, fields=None, **kwargs):
         super().__init__(**kwargs)
+        if keras.backend.backend() != "tensorflow":
+            raise RuntimeError(
+                "Texts need the TensorFlow backend. Received: "
+                f"'{keras.backend.backend()}'. Start Python with "
+                "KERAS_BACKEND=tensorflow, or tokenize first and train the "
+                "model of token ids."
+            )
         if preprocessor is None:
             preprocessor = getattr(model, "preprocessor", None)
         if preprocessor is None:
@@ -72,6 +80,7 @@ class TextModel(keras.Model):
         self.preprocessor = preprocessor  # where Keras tracks and saves it
         self.fields = None if fields is None else tuple(fields)
         self.step = preprocessors.get(preprocessor, _feeds(model))
+        self._check_length()
         # Strings are not for XLA.
         self.supports_jit = False
         self._check_vocabulary()
@@ -109,6 +118,23 @@ class TextModel(keras.Model):
         if not is_text(keras.tree.flatten(inputs)[0]):
             return inputs
         return self._structured(self.step.arrays(self.columns(inputs)))
+
+    def longest_inputs(self, inputs):
+        """Model inputs of one row, as long as any text may become.
+
+        Args:
+            inputs: array of texts, or a dict of them.
+        """
+        made = keras.tree.map_structure(
+            lambda ids: ids[:1], self.model_inputs(inputs)
+        )
+        lengths = getattr(self.preprocessor, "lengths", None)
+        if not lengths or not is_text(keras.tree.flatten(inputs)[0]):
+            return made
+        return keras.tree.map_structure(
+            lambda ids: np.pad(ids, [(0, 0), (0, lengths[-1] - ids.shape[1])]),
+            made,
+        )
 
     def columns(self, inputs):
         """The one text, or the two of a pair, out of a cascade's inputs."""
@@ -166,6 +192,17 @@ class TextModel(keras.Model):
             return made
         return next(iter(made.values()))
 
+    def _check_length(self):
+        length = _fixed_length(self.model)
+        made = getattr(self.preprocessor, "lengths", [length])
+        if length is not None and made != [length]:
+            raise ValueError(
+                f"Expected a tokenizer of the length {length}, which the model "
+                f"'{self.model.name}' takes. Received: {made}. Make it with "
+                f"`tokenizer.with_lengths({length})`, or build the model for "
+                "any length."
+            )
+
     def _check_vocabulary(self):
         """Runs the model on the largest token id that there is."""
         size = self.step.vocabulary_size
@@ -189,7 +226,8 @@ class TextModel(keras.Model):
         import tensorflow as tf
 
         try:
-            self.model(self._structured(tensors), training=False)
+            with tf.device("CPU:0"):  # others take what is not there for 0
+                self.model(self._structured(tensors), training=False)
         except tf.errors.InvalidArgumentError:
             raise ValueError(
                 f"The vocabulary does not match the model '{self.model.name}'. "

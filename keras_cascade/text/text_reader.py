@@ -90,8 +90,18 @@ class TextReader:
         return fed, made["truncated"]
 
     def vectors(self):
-        """List of a text and its token ids, without padding."""
-        return [{"text": text, "token_ids": self._ids(text)} for text in PROBES]
+        """List of a text and its token ids, without padding.
+
+        Of a model of pairs also the second text, and which token is whose.
+        """
+        if len(self.fields) == 1:
+            asked = [{"text": text} for text in PROBES]
+        else:
+            asked = [
+                {"text": text, "second": second}
+                for text, second in zip(PROBES, PROBES[::-1], strict=True)
+            ]
+        return [{**one, **self._tokens(one)} for one in asked]
 
     def check(self, vectors, where):
         """Raises a `BundleError` where this machine tokenizes otherwise.
@@ -101,9 +111,11 @@ class TextReader:
             where: str, for the error.
         """
         for one in vectors:
-            found = self._ids(one["text"])
-            if found != one["token_ids"]:
+            found = self._tokens(one)
+            if any(one[name] != ids for name, ids in found.items()):
                 import tokenizers
+
+                found = found["token_ids"]
 
                 raise BundleError(
                     f"'{where}' does not make the tokens that the manifest "
@@ -113,7 +125,9 @@ class TextReader:
                     "version that the manifest names, or export again."
                 )
 
-    def _ids(self, text):
-        made = self.tokenizer.encode([text])
+    def _tokens(self, asked):
+        pair = [asked[name] for name in ("text", "second") if name in asked]
+        made = self.tokenizer.encode(*([one] for one in pair))
         count = int(made["padding_mask"].sum())
-        return made["token_ids"][0, :count].tolist()
+        names = ("token_ids", "segment_ids")[: len(pair)]
+        return {name: made[name][0, :count].tolist() for name in names}

@@ -1,6 +1,9 @@
 """A tokenizer made from one's own texts."""
 
+import numpy as np
+
 from keras_cascade.text.sequence_length import choose_length
+from keras_cascade.text.text_columns import as_strings
 from keras_cascade.text.tokenizer import Tokenizer
 
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
@@ -47,7 +50,7 @@ def train_tokenizer(
         trainers,
     )
 
-    texts = list(texts)
+    texts = [as_strings(np.array(row, dtype=object)) for row in texts]
     if not texts:
         raise ValueError("Expected at least one text. Received none.")
     made = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
@@ -57,7 +60,7 @@ def train_tokenizer(
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = [PAD, UNKNOWN, SEPARATOR]
     made.train_from_iterator(
-        (one for row in texts for one in _parts(row)),
+        (one for row in texts for one in row),
         trainers.WordPieceTrainer(
             vocab_size=vocabulary_size,
             special_tokens=special,
@@ -72,11 +75,7 @@ def train_tokenizer(
     tokenizer = Tokenizer(made.to_str(), lengths or WHOLE)
     if lengths is not None:
         return tokenizer
-    columns = list(zip(*map(_parts, texts), strict=True))
+    columns = list(zip(*texts, strict=True))
     return tokenizer.with_lengths(
         choose_length(tokenizer.counts(*columns), share)
     )
-
-
-def _parts(row):
-    return (row,) if isinstance(row, str) else tuple(row)

@@ -38,6 +38,14 @@ def test_the_threshold_is_the_lowest_that_will_do(foreign, share):
     assert (foreign < below).mean() < share
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
+def test_in_the_precision_of_the_gate(scale):
+    foreign = np.arange(1, 41, dtype="float32") * np.float32(scale)
+    for share in (0.5, 0.99):
+        threshold = threshold_against(foreign, share)
+        assert out_of_scope([0.0], foreign, threshold).delegated >= share
+
+
 def test_the_promise_is_kept_as_often_as_it_says():
     """For uniform scores the share delegated is the threshold itself."""
     rng = np.random.default_rng(0)

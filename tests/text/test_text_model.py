@@ -188,6 +188,69 @@ def test_an_empty_text_is_named(student, vectorized, texts):
         cascade.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("wrong", [None, 3.5, float("nan"), ["a"]])
+def test_what_is_no_text_is_named(student, vectorized, texts, wrong):
+    cascade = kc.Cascade(vectorized(), student)
+    cascade.compile()
+    x, y = texts["train"]
+    x = x.copy()
+    x[200] = wrong
+    with pytest.raises(ValueError, match="row 200"):
+        cascade.fit(x, y, verbose=0)
+
+
+def test_a_vocabulary_that_does_not_match_a_bag(tokenizer):
+    with pytest.raises(ValueError, match="vocabulary does not match"):
+        TextModel(bag(tokenizer.vocabulary_size - 1), tokenizer)
+
+
+def test_a_length_that_does_not_match(tokenizer):
+    model = kc.models.text_cnn(tokenizer.vocabulary_size, 3, length=5)
+    with pytest.raises(ValueError, match=r"with_lengths\(5\)"):
+        TextModel(model, tokenizer)
+    TextModel(model, tokenizer.with_lengths(5))
+
+
+def test_a_cache_takes_what_a_cascade_takes(bert, texts, tmp_path):
+    x = list(texts["train"][0][:8])
+    teacher = bert()
+    cache = kc.cache_teacher_logits(x, teacher, tmp_path / "logits")
+    x = np.array(x, object)
+    expected = keras.ops.softmax(TextModel(teacher)(x))
+    found = keras.ops.softmax(cache.logits(x))
+    assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_pairs_are_told_apart_by_where_they_are_cut():
+    from keras_cascade.datasets.fingerprint import example_hashes
+
+    def hashed(a, b):
+        return example_hashes({"a": np.array([a]), "b": np.array([b])})
+
+    assert hashed("x", "yz") != hashed("xy", "z")
+
+
+def test_costs_are_of_the_longest_text(student, vectorized, tokenizer):
+    several = TextModel(student.model, tokenizer.with_lengths([4, 16]))
+    costs = []
+    for text in ("card", "card " * 16):
+        cascade = kc.Cascade(vectorized(), several)
+        cascade.prepare(np.array([text], object))
+        costs.append(cascade.costs.student)
+    assert costs[0] == costs[1]
+
+
+def test_layers_of_a_text_student(student, vectorized, texts):
+    (dense,) = [
+        one.name for one in student.model.layers if one.name == "logits"
+    ]
+    gate = kc.gates.LearnedGate(student_layers=[dense])
+    cascade = kc.Cascade(vectorized(), student, gate=gate)
+    cascade.compile()
+    cascade.fit(*texts["train"], verbose=0)
+    assert cascade.predict(texts["cal"][0], verbose=0)["score"].shape == (120,)
+
+
 def test_a_very_long_text(student):
     long = np.array(["card " * 20_000], object)
     assert np.isfinite(student(long, training=False)).all()
