@@ -1,5 +1,6 @@
 """Texts all the way: training, bundle, device, server."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from keras_cascade.bundle.manifest import MANIFEST, SEAL
 from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.export import ExportError
 from keras_cascade.export.bundle_checks import check_bundle
-from keras_cascade.runtime import EdgeCascade
+from keras_cascade.runtime import (
+    AsyncEdgeCascade,
+    EdgeCascade,
+    TeacherError,
+)
 from keras_cascade.serving import ServerProcess
 from keras_cascade.text.text_reader import PROBES, TextReader
 from tests.text.conftest import make_texts
@@ -284,6 +289,65 @@ def test_onnx_of_texts(strings, texts, tmp_path):
     assert all(check.passed for check in checks), checks
     with pytest.raises(ExportError, match="Received a teacher of texts"):
         cascade.export(tmp_path / "t.onnx", format="onnx", part="teacher")
+
+
+def test_queued_logged_and_learned_from(strings, new_texts, tmp_path):
+    """Texts wait on disk for the teacher, and come back as training data."""
+    cascade, bundle = strings
+    x, _ = new_texts
+    expected = cascade.predict(x, verbose=0)
+    teacher = _Away(cascade)
+    with EdgeCascade(
+        bundle, teacher, "queue", queue=tmp_path / "q", log=tmp_path / "l",
+        retries=0,
+    ) as edge:  # fmt: skip
+        found = edge.predict(list(x))
+        waiting = found.source == "queued"
+        assert np.array_equal(waiting, expected["delegated"])
+        teacher.here = True
+        assert edge.send_queued() == waiting.sum()
+        with edge.queued_answers() as late:
+            assert np.allclose(
+                late.probabilities,
+                expected["probabilities"][waiting],
+                atol=1e-5,
+            )
+    seen, labels, cache = kc.teacher_logits.cache_teacher_log(
+        tmp_path / "l", tmp_path / "cache", teacher=cascade.teacher
+    )
+    assert set(seen) == set(x[waiting])
+    learner = kc.text.TextModel(
+        keras.models.clone_model(cascade.student.model),
+        cascade.student.preprocessor,
+    )
+    flywheel = kc.Cascade(cascade.teacher, learner)
+    flywheel.compile()
+    flywheel.fit(seen, labels, teacher_logits=cache, verbose=0)
+
+
+async def _asked(path, x):
+    async with AsyncEdgeCascade.load(path, "local") as edge:
+        return await edge.predict(x)
+
+
+def test_awaited(strings, new_texts):
+    cascade, bundle = strings
+    found = asyncio.run(_asked(bundle.path, list(new_texts[0])))
+    expected = cascade.predict(new_texts[0], verbose=0)
+    assert np.array_equal(found.source == "cloud", expected["delegated"])
+
+
+class _Away:
+    """A cascade's own teacher, once it is here."""
+
+    def __init__(self, cascade):
+        self.here = False
+        self._teacher = cascade.teacher
+
+    def logits(self, inputs):
+        if not self.here:
+            raise TeacherError("away", retryable=True)
+        return self._teacher.predict(inputs["input"], verbose=0)
 
 
 # A bundle that was changed.
