@@ -1,0 +1,96 @@
+"""The command line on texts: a CSV file in, a bundle and answers out."""
+
+import csv
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from keras_cascade.cli import demo, references, work
+from keras_cascade.cli.main import app
+from tests.text.conftest import make_texts
+
+NAMES = ("card", "exchange", "top up")
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """A CSV file with the columns `text` and `label`."""
+    file = tmp_path_factory.mktemp("texts") / "questions.csv"
+    texts, labels = make_texts(400, 5)
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows(
+            (text, NAMES[label])
+            for text, label in zip(texts, labels, strict=True)
+        )
+    return file
+
+
+@pytest.fixture(scope="module")
+def shown(questions, tmp_path_factory):
+    """The demo's folder and report."""
+    output = tmp_path_factory.mktemp("demo")
+    small = references.Settings(32, 2, 6, 4, 12, 0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(references.TextReferences, "settings", small)
+        report = demo.run_demo(
+            f"csv:{questions}", output, Console(quiet=True), overwrite=True
+        )
+    return output, report
+
+
+def test_the_demo(shown):
+    output, report = shown
+    assert report["decision_flips"] == 0
+    assert 0 < report["delegation_rate"] < 1
+    assert report["cascade_accuracy"] > 0.5
+    page = (output / "report.html").read_text(encoding="utf-8")
+    for mistake in report["mistakes"][:1]:
+        assert "?" in page and NAMES[mistake["label"]] in page
+
+
+def test_texts_are_answered(shown):
+    bundle = str(shown[0] / "bundle")
+    run = CliRunner().invoke(
+        app,
+        ["predict", bundle, "--text", "my card was stolen", "--text", "a",
+         "--teacher", "local", "--json"],
+    )  # fmt: skip
+    assert run.exit_code == 0, run.output
+    rows = json.loads(run.stdout)["rows"]
+    assert len(rows) == 2 and {row["name"] for row in rows} <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "either --input FILE or --text TEXT"),
+        (["--text", " "], "white space alone in row 0"),
+        (["--text", "a", "--input", "x.npy"], "Received: both"),
+        (["--input", __file__], "This bundle takes texts"),
+    ],
+)
+def test_what_is_refused(shown, arguments, message):
+    run = CliRunner().invoke(
+        app, ["predict", str(shown[0] / "bundle"), *arguments]
+    )
+    assert run.exit_code != 0
+    assert message in " ".join(str(run.exception or run.output).split())
+
+
+def test_train_calibrate_export_verify(questions, tmp_path):
+    spec, file = f"csv:{questions}", tmp_path / "cascade.keras"
+    work.train(spec, file, None, None, "standard", 8, 0, Console(quiet=True))
+    work.calibrate(file, spec, ["max_delegation_rate=0.3"], None, None, 0)
+    assert 0 <= work.evaluate(file, spec, 0)["cascade_accuracy"] <= 1
+    found = work.export(
+        file, spec, tmp_path / "b", False, "dynamic", [], False, 0
+    )
+    assert found["student_bytes"] > 0
+    run = CliRunner().invoke(
+        app, ["verify", str(tmp_path / "b"), "--data", spec, "--json"]
+    )
+    assert run.exit_code == 0, run.output
