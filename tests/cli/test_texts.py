@@ -33,7 +33,7 @@ def questions(tmp_path_factory):
 def shown(questions, tmp_path_factory):
     """The demo's folder and report."""
     output = tmp_path_factory.mktemp("demo")
-    small = references.Settings(32, 2, 6, 4, 12, 0.3)
+    small = references.Settings(16, 4, 12, 8, 30, 0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references.TextReferences, "settings", small)
         report = demo.run_demo(
