@@ -9,9 +9,9 @@ from keras_cascade.datasets.numpy_files import read_numpy
 from keras_cascade.runtime import (
     EdgeCascade,
     RemoteTeacher,
-    SavedModelTeacher,
     TeacherError,
 )
+from keras_cascade.runtime.teachers.teacher_from import teacher_from
 from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
 
 LOCAL = "local"
@@ -87,10 +87,10 @@ class _LocalTeacher:
     def __init__(self, bundle):
         if bundle.teacher_folder is None:
             raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
-        self._folder = bundle.teacher_folder
+        self._bundle = bundle
 
     def logits(self, inputs):
-        return SavedModelTeacher(self._folder).logits(inputs)
+        return teacher_from(LOCAL, self._bundle, None, {}).logits(inputs)
 
 
 def read_input(file, specs):

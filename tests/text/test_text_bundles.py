@@ -13,6 +13,7 @@ import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, SEAL
+from keras_cascade.cli.predicting import predict_input
 from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.export import ExportError
 from keras_cascade.export.bundle_checks import check_bundle
@@ -202,6 +203,8 @@ def test_a_teacher_of_token_ids(student, calibrated, texts, tmp_path):
             assert np.allclose(
                 found.probabilities, expected["probabilities"], atol=1e-5
             )
+    found = predict_input(bundle.path, None, list(x), "local", "raise")
+    assert np.array_equal(found.source == "cloud", expected["delegated"])
     checks, _ = check_bundle(bundle.path, iterate_batches(*texts["cal"]))
     assert all(check.passed for check in checks), checks
     with pytest.raises(ExportError, match="cannot hold the `Tokenizer`"):
