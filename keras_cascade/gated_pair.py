@@ -6,12 +6,15 @@ from keras_cascade import calibration
 from keras_cascade.datasets import batches
 from keras_cascade.datasets.example_checks import check_inputs, checked_batches
 from keras_cascade.evaluation.flops import costs_from_flops
-from keras_cascade.model_checks import check_logits, check_same_classes
+from keras_cascade.model_checks import (
+    check_logits,
+    check_same_classes,
+    check_takes_texts,
+)
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.record import CascadeRecord, warn_of_repeats
 from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.text.text_columns import as_text_arrays
-from keras_cascade.text.text_model import check_takes_texts
 
 
 class GatedPair(SelectiveTrainer):

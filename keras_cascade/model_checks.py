@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+from keras_cascade.text.text_columns import is_text
+from keras_cascade.text.text_model import TextModel
+
 #: So many outputs strictly between 0 and 1, and none outside, are no logits.
 SIGMOID_SIZE = 64
 
@@ -73,6 +76,28 @@ def check_logits(role, logits):
     if shares and some and logits.size >= SIGMOID_SIZE:
         raise ValueError(_probabilities_message(role))
     return logits.shape[1]
+
+
+def check_takes_texts(role, model, inputs):
+    """Raises where texts are given to a model of numbers.
+
+    Args:
+        role: `"teacher"` or `"student"`.
+        model: `keras.Model`.
+        inputs: example inputs.
+    """
+    names = getattr(model, "inputs", None) or ()
+    if isinstance(model, TextModel) or not names:
+        return
+    texts = any(is_text(one) for one in keras.tree.flatten(inputs))
+    if texts and not any(tensor.dtype == "string" for tensor in names):
+        raise ValueError(
+            f"Expected the {role} to take texts, as the data has them. "
+            f"Received '{model.name}', which takes "
+            f"{names[0].dtype} and has no preprocessor. Wrap it: "
+            "`keras_cascade.text.TextModel(model, preprocessor)`, with "
+            "`keras_cascade.text.train_tokenizer(texts)` for one."
+        )
 
 
 def check_same_classes(sizes, policy):

@@ -145,12 +145,8 @@ class TextModel(keras.Model):
                     "Received one text a row."
                 )
             return (inputs,)
-        fields = self.fields or tuple(inputs)
-        if (
-            set(fields) != set(inputs)
-            or len(fields) > 2
-            or (self.fields is None and len(fields) > 1)
-        ):
+        fields = self.fields or tuple(inputs)[:1]
+        if set(fields) != set(inputs):
             wanted = "one text" if self.fields is None else list(self.fields)
             raise ValueError(
                 f"Expected {wanted} in the dict of inputs. Received: "
@@ -208,26 +204,17 @@ class TextModel(keras.Model):
         size = self.step.vocabulary_size
         if size is None or not self.model.built:
             return
-        probe = {name: [[0, 0]] for name in self.step.feeds}
-        probe |= {"token_ids": [[size - 1, 0]], "padding_mask": [[1, 1]]}
-        probe = {name: probe[name] for name in self.step.feeds}
-        tensors = {
-            name: keras.ops.convert_to_tensor(rows, "int32")
-            for name, rows in probe.items()
-        }
-        length = _fixed_length(self.model)
-        if length:
-            tensors = {
-                name: keras.ops.pad(v[:, :length], [[0, 0], [0, length - 2]])
-                if length > 1
-                else v[:, :1]
-                for name, v in tensors.items()
-            }
         import tensorflow as tf
+
+        shape = (1, _fixed_length(self.model) or 2)
+        probe = {name: np.zeros(shape, "int32") for name in self.step.feeds}
+        probe["token_ids"][0, 0] = size - 1
+        if "padding_mask" in probe:
+            probe["padding_mask"][0, :2] = 1
 
         try:
             with tf.device("CPU:0"):  # others take what is not there for 0
-                self.model(self._structured(tensors), training=False)
+                self.model(self._structured(probe), training=False)
         except tf.errors.InvalidArgumentError:
             raise ValueError(
                 f"The vocabulary does not match the model '{self.model.name}'. "
@@ -235,28 +222,6 @@ class TextModel(keras.Model):
                 "the preprocessor makes them. Received one that fails on the "
                 f"token id {size - 1}."
             ) from None
-
-
-def check_takes_texts(role, model, inputs):
-    """Raises where texts are given to a model of numbers.
-
-    Args:
-        role: `"teacher"` or `"student"`.
-        model: `keras.Model`.
-        inputs: example inputs.
-    """
-    names = getattr(model, "inputs", None) or ()
-    if isinstance(model, TextModel) or not names:
-        return
-    texts = any(is_text(one) for one in keras.tree.flatten(inputs))
-    if texts and not any(tensor.dtype == "string" for tensor in names):
-        raise ValueError(
-            f"Expected the {role} to take texts, as the data has them. "
-            f"Received '{model.name}', which takes "
-            f"{names[0].dtype} and has no preprocessor. Wrap it: "
-            "`keras_cascade.text.TextModel(model, preprocessor)`, with "
-            "`keras_cascade.text.train_tokenizer(texts)` for one."
-        )
 
 
 def as_text_model(model):

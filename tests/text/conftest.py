@@ -46,7 +46,7 @@ def bert():
 
 def bert_maker():
     """The function behind the fixture `bert`."""
-    models = pytest.importorskip("keras_hub").models
+    from keras_hub import models
 
     def make(length=16, blocks=2, width=16, **tokenizer_options):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
