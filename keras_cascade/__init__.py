@@ -1,12 +1,23 @@
 """A small model on the device, a large one in the cloud, a gate between.
 
 The parts are loaded when they are first used, so that
-`import keras_cascade.runtime` needs neither TensorFlow nor Keras.
+`import keras_cascade.runtime` needs neither TensorFlow nor Keras. Where a part
+is what loads TensorFlow, it loads without its greetings
+(`KERAS_CASCADE_NATIVE_LOGS=1` shows them).
 """
 
 import importlib
+import os
+import sys
 
+from keras_cascade.native_output import (
+    ask_for_less,
+    hidden_native_output,
+    load_tensorflow,
+)
 from keras_cascade.version import __version__
+
+ask_for_less()
 
 _FOLDERS = (
     "bundle",
@@ -23,6 +34,7 @@ _FOLDERS = (
     "teacher_logits",
     "text",
 )
+_WITHOUT_KERAS = ("bundle", "calibration", "evaluation", "runtime")
 _NAMES = {
     "TeacherLogitsCache": "teacher_logits",
     "TrafficMix": "traffic_mix",
@@ -41,12 +53,25 @@ __all__ = ["__version__", *_FOLDERS, *_NAMES]
 
 
 def __getattr__(name):
-    if name in _NAMES:
-        module = importlib.import_module(f"keras_cascade.{_NAMES[name]}")
-        return getattr(module, name)
-    if name in _FOLDERS:
-        return importlib.import_module(f"keras_cascade.{name}")
-    raise AttributeError(f"module 'keras_cascade' has no attribute '{name}'")
+    if name not in _NAMES and name not in _FOLDERS:
+        raise AttributeError(
+            f"module 'keras_cascade' has no attribute '{name}'"
+        )
+    part = _NAMES.get(name, name)
+    if part not in _WITHOUT_KERAS:
+        _load_keras()
+    module = importlib.import_module(f"keras_cascade.{part}")
+    return getattr(module, name) if name in _NAMES else module
+
+
+def _load_keras():
+    """Imports Keras and its backend, unless someone has done so."""
+    if "keras" in sys.modules:
+        return
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        load_tensorflow()
+    with hidden_native_output():
+        importlib.import_module("keras")
 
 
 def __dir__():

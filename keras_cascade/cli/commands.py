@@ -10,6 +10,8 @@ import typer
 
 from keras_cascade.cli.serving_command import serve
 
+STARTING = "Starting TensorFlow"
+
 Data = Annotated[
     str,
     typer.Option(
@@ -17,8 +19,14 @@ Data = Annotated[
         metavar="SPEC",
     ),
 ]
+Cascade = Annotated[Path, typer.Argument(hidden=True, metavar="CASCADE")]
+Bundle = Annotated[Path, typer.Argument(hidden=True, metavar="BUNDLE")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON to stdout")]
-Seed = Annotated[int, typer.Option(help="of splits and weights")]
+Policy = Annotated[
+    str,
+    typer.Option(help="policy: standard or margin", metavar="NAME"),
+]
+Seed = Annotated[int, typer.Option(help="of splits and weights", metavar="N")]
 
 
 def register(app):
@@ -33,15 +41,17 @@ def register(app):
 def demo(
     dataset: Data = "digits",
     output: Annotated[
-        Path, typer.Option(help="folder for bundle and report")
+        Path,
+        typer.Option(help="folder for bundle and report", metavar="FOLDER"),
     ] = Path("runs/demo"),
-    distillation: Annotated[
-        str, typer.Option(help="distillation policy: standard or margin")
-    ] = "standard",
+    distillation: Policy = "standard",
     max_delegation_rate: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="share of inputs that may reach the teacher"
+            min=0,
+            max=1,
+            help="share of inputs that may reach the teacher",
+            metavar="RATE",
         ),
     ] = None,
     seed: Seed = 0,
@@ -49,10 +59,14 @@ def demo(
 ):
     """Train, calibrate, export, serve and use a cascade on real data.
 
-    Example: keras-cascade demo --dataset fashion_mnist --output runs/fm
+    \b
+    Example:
+      keras-cascade demo --dataset digits --output runs/digits
     """
-    from keras_cascade.cli.console import people, show_demo
-    from keras_cascade.cli.demo import run_demo
+    from keras_cascade.cli.console import people, show_demo, waiting
+
+    with waiting(STARTING):
+        from keras_cascade.cli.demo import run_demo
 
     report = run_demo(
         dataset,
@@ -68,29 +82,37 @@ def demo(
 
 def train(
     data: Data,
-    output: Annotated[Path, typer.Option(help="the .keras file to write")],
+    output: Annotated[
+        Path, typer.Option(help="the .keras file to write", metavar="FILE")
+    ],
     teacher: Annotated[
-        Path | None, typer.Option(help="trained .keras model with logits")
+        Path | None,
+        typer.Option(help="trained .keras model with logits", metavar="FILE"),
     ] = None,
     student: Annotated[
-        Path | None, typer.Option(help=".keras model with logits")
+        Path | None,
+        typer.Option(help=".keras model with logits", metavar="FILE"),
     ] = None,
-    distillation: Annotated[
-        str, typer.Option(help="standard or margin")
-    ] = "standard",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    distillation: Policy = "standard",
+    epochs: Annotated[
+        int, typer.Option(min=1, help="of the student", metavar="N")
+    ] = 10,
     seed: Seed = 0,
     as_json: Json = False,
 ):
     """Distil a teacher into a student and save the cascade.
 
-    Without --teacher and --student, reference models are used, for images
-    or for texts.
+    Without --teacher and --student it takes reference models, for images or
+    for texts.
 
-    Example: keras-cascade train --data digits --output cascade.keras
+    \b
+    Example:
+      keras-cascade train --data digits --output cascade.keras
     """
-    from keras_cascade.cli import work
-    from keras_cascade.cli.console import people, show
+    from keras_cascade.cli.console import people, show, waiting
+
+    with waiting(STARTING):
+        from keras_cascade.cli import work
 
     result = work.train(
         data, output, teacher, student, distillation, epochs, seed, people()
@@ -99,14 +121,15 @@ def train(
 
 
 def calibrate(
-    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    cascade: Cascade,
     data: Data,
     objective: Annotated[
         list[str] | None,
         typer.Option(
             help="max_accuracy_drop=E, max_delegation_rate=R, max_cost=C, "
-            "min_accuracy=A or min_class_accuracy=A; several are all met "
-            "[default: max_accuracy_drop=0.01]",
+            "min_accuracy=A or min_class_accuracy=A; several are all met",
+            metavar="NAME=X",
+            show_default="max_accuracy_drop=0.01",
         ),
     ] = None,
     confidence: Annotated[
@@ -114,30 +137,37 @@ def calibrate(
         typer.Option(
             help="such as 0.95: promises the objective of new inputs; "
             "without, it holds on the calibration split",
+            metavar="C",
         ),
     ] = None,
     costs: Annotated[
         str | None,
         typer.Option(
             help="flops, latency[,NETWORK_MS], or STUDENT,TEACHER[,NETWORK],"
-            "UNIT [default: as the cascade has them]",
+            "UNIT",
+            metavar="COSTS",
+            show_default="as the cascade has them",
         ),
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ):
-    """Set the threshold on the calibration split; updates the saved file.
+    """Set a saved cascade's threshold on the calibration split.
 
-    Example: keras-cascade calibrate cascade.keras --data digits
-    --objective max_accuracy_drop=0.02 --confidence 0.95
+    \b
+    Example:
+      keras-cascade calibrate cascade.keras --data digits \\
+        --objective max_accuracy_drop=0.05 --confidence 0.95
     """
-    from keras_cascade.cli import work
-    from keras_cascade.cli.console import show_point
+    from keras_cascade.cli.console import show_point, waiting
 
     objectives = objective or ["max_accuracy_drop=0.01"]
-    calibrated = work.calibrate(
-        cascade, data, objectives, confidence, costs, seed
-    )
+    with waiting(STARTING):
+        from keras_cascade.cli import work
+    with waiting("Running student and teacher on the calibration split"):
+        calibrated = work.calibrate(
+            cascade, data, objectives, confidence, costs, seed
+        )
     show_point(
         calibrated.operating_point,
         calibrated.costs,
@@ -147,47 +177,59 @@ def calibrate(
 
 
 def evaluate(
-    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    cascade: Cascade,
     data: Data,
     seed: Seed = 0,
     as_json: Json = False,
 ):
     """Measure student, teacher and cascade on the test split.
 
-    Example: keras-cascade evaluate cascade.keras --data digits
+    \b
+    Example:
+      keras-cascade evaluate cascade.keras --data digits
     """
-    from keras_cascade.cli import work
-    from keras_cascade.cli.console import show
+    from keras_cascade.cli.console import show, waiting
 
-    result = work.evaluate(cascade, data, seed)
+    with waiting(STARTING):
+        from keras_cascade.cli import work
+    with waiting("Running student and teacher on the test split"):
+        result = work.evaluate(cascade, data, seed)
     show(result, as_json, f"{cascade}, on the test split")
 
 
 def report(
-    cascade: Annotated[Path, typer.Argument(help="a calibrated cascade")],
+    cascade: Cascade,
     data: Data,
-    output: Annotated[Path, typer.Option(help="folder for the report")],
+    output: Annotated[
+        Path, typer.Option(help="folder for the report", metavar="FOLDER")
+    ],
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an existing report")
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ):
-    """Write one page that says what the cascade is worth on the test split.
+    """Write a page on what the cascade is worth on the test split.
 
-    Example: keras-cascade report cascade.keras --data digits --output report
+    \b
+    Example:
+      keras-cascade report cascade.keras --data digits --output report
     """
-    from keras_cascade.cli import reporting
-    from keras_cascade.cli.console import show_report
+    from keras_cascade.cli.console import show_report, waiting
 
-    result = reporting.report(cascade, data, output, overwrite, seed)
+    with waiting(STARTING):
+        from keras_cascade.cli import reporting
+    with waiting("Measuring on the test split"):
+        result = reporting.report(cascade, data, output, overwrite, seed)
     show_report(result, as_json)
 
 
 def export(
-    cascade: Annotated[Path, typer.Argument(help="a saved cascade")],
+    cascade: Cascade,
     data: Data,
-    output: Annotated[Path, typer.Option(help="folder of the bundle")],
+    output: Annotated[
+        Path, typer.Option(help="folder of the bundle", metavar="FOLDER")
+    ],
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an existing bundle")
     ] = False,
@@ -195,14 +237,16 @@ def export(
         str | None,
         typer.Option(
             help="float16, dynamic or int8; or, trained on: qat, prune, "
-            "cluster, prune+qat or cluster+qat [default: float32]"
+            "cluster, prune+qat or cluster+qat",
+            metavar="NAME",
+            show_default="float32",
         ),
     ] = None,
     operating_point: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME:OBJECTIVE",
-            help="a further threshold to switch to on the device, such as "
+            metavar="NAME:X=Y",
+            help="a further threshold for the device, such as "
             "saver:max_delegation_rate=0.1",
         ),
     ] = None,
@@ -214,72 +258,98 @@ def export(
 ):
     """Write the bundle, verified in LiteRT on the calibration split.
 
-    Example: keras-cascade export cascade.keras --data digits --output bundle
-    --quantization int8
+    \b
+    Example:
+      keras-cascade export cascade.keras --data digits --output bundle \\
+        --quantization int8
     """
-    from keras_cascade.cli import work
-    from keras_cascade.cli.console import show
+    from keras_cascade.cli.console import show, waiting
 
-    result = work.export(
-        cascade, data, output, overwrite, quantization, operating_point or [],
-        onnx, seed,
-    )  # fmt: skip
+    with waiting(STARTING):
+        from keras_cascade.cli import work
+    with waiting("Exporting, and running what was exported"):
+        result = work.export(
+            cascade, data, output, overwrite, quantization,
+            operating_point or [], onnx, seed,
+        )  # fmt: skip
     show(result, as_json, f"bundle {output}")
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    bundle: Bundle,
     data: Data,
-    split: Annotated[str, typer.Option(help="test or calibration")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test or calibration", metavar="NAME")
+    ] = "test",
     seed: Seed = 0,
     as_json: Json = False,
 ):
     """Check a bundle's files, graph, decisions and promises on data.
 
-    Example: keras-cascade verify bundle --data digits
+    \b
+    Example:
+      keras-cascade verify bundle --data digits
     """
-    from keras_cascade.cli.console import show_checks
-    from keras_cascade.cli.verifying import verify as run
+    from keras_cascade.cli.console import show_checks, waiting
 
-    result = run(bundle, data, split, seed)
+    with waiting(STARTING):
+        from keras_cascade.cli.verifying import verify as run
+    with waiting(f"Running the bundle on the {split} split"):
+        result = run(bundle, data, split, seed)
     show_checks(result, as_json, f"{bundle}, on the {split} split of {data}")
     if not result["passed"]:
         raise typer.Exit(1)
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    bundle: Bundle,
     data: Data,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="rows [default: 1, 32]")
+        list[int] | None,
+        typer.Option(min=1, help="rows", metavar="N", show_default="1 and 32"),
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="of the student's interpreter [default: 1]"),
+        typer.Option(
+            min=1,
+            help="of the student's interpreter",
+            metavar="N",
+            show_default="1",
+        ),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="timed passes")] = 200,
+    runs: Annotated[
+        int, typer.Option(min=1, help="timed passes", metavar="N")
+    ] = 200,
     seed: Seed = 0,
     as_json: Json = False,
 ):
-    """Measure size, latency and memory of a bundle's parts on this machine.
+    """Measure size, latency and memory of a bundle's parts here.
 
-    Example: keras-cascade bench bundle --data digits --batch 1 --threads 2
+    \b
+    Example:
+      keras-cascade bench bundle --data digits --batch 1 --threads 2
     """
-    from keras_cascade.cli.benching import bench as run
-    from keras_cascade.cli.console import show_bench
+    from keras_cascade.cli.console import people, show_bench, waiting
 
+    with waiting(STARTING):
+        from keras_cascade.cli.benching import bench as run
+    # No spinner: it would be timed as well.
+    people().print("Timing the bundle's parts ...")
     result = run(bundle, data, batch or [1, 32], threads or [1], runs, seed)
     show_bench(result, as_json)
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    bundle: Bundle,
     input: Annotated[
         Path | None,
-        typer.Option(help="an image, or a .npy file with a batch"),
+        typer.Option(
+            help="an image, or a .npy file with a batch", metavar="FILE"
+        ),
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(help="a text; may be given again")
+        list[str] | None,
+        typer.Option(help="a text; may be given again", metavar="TEXT"),
     ] = None,
     teacher: Annotated[
         str | None,
@@ -287,34 +357,49 @@ def predict(
             help="'local', a path, or a URL: http(s)://HOST/v1/models/NAME, "
             "http(s)://HOST/v2/models/NAME, grpc(s)://HOST:PORT/NAME, or "
             "http(s)://HOST:PORT, which is asked what it speaks",
+            metavar="WHERE",
         ),
     ] = None,
     on_failure: Annotated[
         str,
-        typer.Option(help="answer, abstain or raise without the teacher"),
+        typer.Option(
+            help="answer, abstain or raise without the teacher",
+            metavar="NAME",
+        ),
     ] = "raise",
     operating_point: Annotated[
         str | None,
-        typer.Option(help="one of the bundle's [default: its first]"),
+        typer.Option(
+            help="one of the bundle's",
+            metavar="NAME",
+            show_default="its first",
+        ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="a token for the teacher at a URL")
+        Path | None,
+        typer.Option(help="a token for the teacher at a URL", metavar="FILE"),
     ] = None,
     ca_file: Annotated[
         Path | None,
-        typer.Option(help="certificates to trust for the URL, PEM"),
+        typer.Option(
+            help="certificates to trust for the URL, PEM", metavar="FILE"
+        ),
     ] = None,
     as_json: Json = False,
 ):
     """Answer inputs with an exported bundle.
 
-    Example: keras-cascade predict bundle --input digit.png --teacher local
+    \b
+    Example:
+      keras-cascade predict saved_models/fashion_mnist \\
+        --input tutorials/data/boot.png --teacher local
     """
-    from keras_cascade.cli.console import show_prediction
+    from keras_cascade.cli.console import show_prediction, waiting
     from keras_cascade.cli.predicting import predict_input
 
-    prediction = predict_input(
-        bundle, input, text, teacher, on_failure, operating_point, token_file,
-        ca_file,
-    )  # fmt: skip
+    with waiting("Answering"):
+        prediction = predict_input(
+            bundle, input, text, teacher, on_failure, operating_point,
+            token_file, ca_file,
+        )  # fmt: skip
     show_prediction(prediction, as_json)

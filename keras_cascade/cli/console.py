@@ -1,5 +1,6 @@
 """What people see, apart from what machines read."""
 
+import contextlib
 import json
 import sys
 
@@ -13,6 +14,21 @@ LONG = ("slider", "summary", "mistakes")
 def people():
     """A console on standard error, where it cannot mix with `--json`."""
     return Console(file=sys.stderr, highlight=False)
+
+
+@contextlib.contextmanager
+def waiting(what):
+    """Tells people what takes long, on a terminal, until it is over.
+
+    Args:
+        what: str, such as `"Starting TensorFlow"`.
+    """
+    console = people()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"{what} ..."):
+        yield
 
 
 def show(result, as_json, title):

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from keras_cascade.cli import commands
-from keras_cascade.cli.native_output import NativeOutput
+from keras_cascade.native_output import NativeOutput
 
 DEBUG = "KERAS_CASCADE_DEBUG"
 INTERRUPTED = 130
@@ -17,12 +17,13 @@ app = typer.Typer(
     name="keras-cascade",
     help=(
         "A small model on the device, a large one in the cloud, and a gate "
-        "that knows when to ask.\n\nStart with: keras-cascade demo"
+        "that knows when to ask.\n\n\b\nExample:\n  keras-cascade demo"
     ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Rich's boxes make help twice as long as a screen.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands.register(app)
@@ -48,7 +49,7 @@ def main():
         sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get(DEBUG) == "1":
-            native_output.replay()
+            sys.stderr.write(native_output.read())
             traceback.print_exc()
         else:
             print(f"Error: {_one_line(error)}", file=sys.stderr)

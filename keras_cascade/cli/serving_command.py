@@ -5,52 +5,71 @@ from typing import Annotated
 
 import typer
 
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")]
+Port = Annotated[
+    int,
+    typer.Option(min=0, max=65535, help="0: any free one", metavar="PORT"),
+]
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="folder of a bundle")],
+    bundle: Annotated[Path, typer.Argument(hidden=True, metavar="BUNDLE")],
     host: Annotated[
-        str, typer.Option(help="address to listen on")
+        str, typer.Option(help="address to listen on", metavar="HOST")
     ] = "127.0.0.1",
     port: Port = 8501,
     grpc_port: Port = 8001,
     workers: Annotated[
-        int, typer.Option(help="1: a run of the teacher uses every core")
+        int, typer.Option(help="1: the teacher uses every core", metavar="N")
     ] = 1,
     max_batch: Annotated[
-        int, typer.Option(min=1, help="rows in one run, and in one request")
+        int,
+        typer.Option(
+            min=1, help="rows in a run, and in a request", metavar="N"
+        ),
     ] = 256,
     max_delay_ms: Annotated[
         float,
         typer.Option(
-            min=0, max=60_000, help="how long a lone request waits for others"
+            min=0,
+            max=60_000,
+            help="a lone request waits so long",
+            metavar="MS",
         ),
     ] = 0.0,
     max_request_mb: Annotated[
-        float, typer.Option(min=0.001, help="MiB of the largest request")
+        float,
+        typer.Option(min=0.001, help="of the largest request", metavar="MIB"),
     ] = 64.0,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="one token a line; requests must carry one"),
+        typer.Option(
+            help="one token a line; requests must carry one", metavar="FILE"
+        ),
     ] = None,
     tls_cert: Annotated[
-        Path | None, typer.Option(help="certificate with its chain, PEM")
+        Path | None,
+        typer.Option(help="certificate with its chain, PEM", metavar="FILE"),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="its key, PEM")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="its key, PEM", metavar="FILE")
+    ] = None,
     exit_with_stdin: Annotated[
         bool,
         typer.Option("--exit-with-stdin", help="stop when standard input ends"),
     ] = False,
     ready_file: Annotated[
         Path | None,
-        typer.Option(help="write the teacher's URLs here once it answers"),
+        typer.Option(
+            help="write the teacher's URLs here once it answers",
+            metavar="FILE",
+        ),
     ] = None,
 ):
-    """Serve a bundle's teacher over HTTP and gRPC until SIGTERM or Ctrl-C.
+    """Serve a bundle's teacher over HTTP and gRPC until Ctrl-C.
 
-    Example: keras-cascade serve bundle --port 8501 --grpc-port 8001
-    --max-delay-ms 2 --token-file tokens.txt
+    \b
+    Example:
+      keras-cascade serve saved_models/fashion_mnist --port 8501
     """
     from keras_cascade.serving.server import serve as run
 

@@ -3,6 +3,10 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
+NAMES = ("train", "calibration", "test")
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -37,3 +41,36 @@ class Splits:
     def input_shape(self):
         """Shape of one input, without the batch."""
         return tuple(self.train.element_spec[0].shape)
+
+    def arrays(self, split, examples=None):
+        """One split in memory.
+
+        Args:
+            split: str, `"train"`, `"calibration"` or `"test"`.
+            examples: int >= 1, at most so many, from the first. Defaults to
+                `None`: all.
+
+        Returns:
+            NumPy arrays `(x, y)`. Texts are an array of str.
+
+        Example:
+
+        >>> import keras_cascade as kc
+        >>> x, y = kc.datasets.load("digits").arrays("train", 100)
+        >>> x.shape, y.shape
+        ((100, 8, 8, 1), (100,))
+        """
+        if split not in NAMES:
+            raise ValueError(
+                f"Expected split to be one of {NAMES}. Received: {split!r}."
+            )
+        if examples is not None and examples < 1:
+            raise ValueError(
+                f"Expected examples >= 1 or None. Received: {examples}."
+            )
+        count = self.sizes[split]
+        count = count if examples is None else min(examples, count)
+        x, y = next(getattr(self, split).batch(count).as_numpy_iterator())
+        if x.dtype == object:
+            x = np.array([text.decode() for text in x], dtype=object)
+        return x, y

@@ -6,6 +6,7 @@ from keras_cascade.export.conversion_errors import explained, not_built_in
 from keras_cascade.export.error_function import REPLACEMENTS
 from keras_cascade.export.errors import ExportError
 from keras_cascade.export.saved_model_functions import replace_operations
+from keras_cascade.native_output import hidden_native_output
 
 _MOVED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 
@@ -45,7 +46,7 @@ def _convert(folder, settings):
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     settings(converter)
-    with warnings.catch_warnings():
+    with hidden_native_output(), warnings.catch_warnings():
         # The converter measures activations with an interpreter that is
         # about to leave TensorFlow.
         warnings.filterwarnings("ignore", _MOVED)

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 
 from keras_cascade.bundle import BundleError
+from keras_cascade.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"
 OUTPUTS = ("probabilities", "score", "delegate")
@@ -83,9 +84,11 @@ class StudentInterpreter:
             from ai_edge_litert.interpreter import Interpreter
 
             try:
-                interpreter = Interpreter(
-                    model_path=self._file, num_threads=self._num_threads
-                )
+                with hidden_native_output():
+                    interpreter = Interpreter(
+                        model_path=self._file, num_threads=self._num_threads
+                    )
+                    interpreter.allocate_tensors()  # where LiteRT greets
                 runner = interpreter.get_signature_runner(SIGNATURE)
             except (RuntimeError, ValueError) as error:
                 raise self._unusable(error) from error

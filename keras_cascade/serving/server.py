@@ -102,6 +102,7 @@ def serve(
             warning=f"Whoever can reach {host} can use this teacher: there is "
             "no --token-file. Pass one, or listen on 127.0.0.1.",
         )
+    log("info", "loading", bundle=str(path))
     metrics = ServerMetrics()
 
     def served(bundle):

@@ -50,6 +50,29 @@ def test_the_seed_decides_the_split():
     assert not np.array_equal(first, other)
 
 
+def test_a_split_as_arrays(tmp_path):
+    splits = kc.datasets.load("digits")
+    x, y = splits.arrays("test")
+    for found, expected in zip((x, y), arrays(splits.test), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    first, _ = splits.arrays("test", 7)
+    np.testing.assert_array_equal(first, x[:7])
+    assert len(splits.arrays("test", 10_000)[1]) == splits.sizes["test"]
+    with pytest.raises(ValueError, match="'validation'"):
+        splits.arrays("validation")
+    with pytest.raises(ValueError, match="examples >= 1"):
+        splits.arrays("test", 0)
+    file = tmp_path / "texts.csv"
+    rows = [f"Café {n},{'ab'[n % 2]}" for n in range(40)]
+    file.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    texts, labels = kc.datasets.load(f"csv:{file}").arrays("train")
+    assert len(texts) == len(labels) == 20
+    assert {
+        f"{text},{'ab'[label]}"
+        for text, label in zip(texts, labels, strict=True)
+    } <= set(rows)
+
+
 def write_idx(file, array):
     header = bytes([0, 0, 8, array.ndim])
     sizes = np.array(array.shape, ">i4").tobytes()

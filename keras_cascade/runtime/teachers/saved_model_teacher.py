@@ -3,6 +3,7 @@
 import importlib
 import re
 
+from keras_cascade.native_output import load_tensorflow
 from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 UNKNOWN_OPERATION = r"Op type not registered '(\w+)'"
@@ -18,7 +19,7 @@ class SavedModelTeacher:
 
     def __init__(self, folder, output="logits"):
         try:
-            import tensorflow as tf
+            tf = load_tensorflow()
         except ImportError as error:
             raise TeacherError(
                 "A local teacher needs TensorFlow: install `tensorflow`, or "

@@ -1,0 +1,118 @@
+"""Keeps what native libraries write to standard error off the terminal.
+
+TensorFlow and LiteRT greet every start, and TensorFlow Lite's converter every
+model, with lines that nobody can act on. `KERAS_CASCADE_NATIVE_LOGS=1` shows
+them all.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+
+SHOW = "KERAS_CASCADE_NATIVE_LOGS"
+#: Characters of hidden output that go along with an error.
+NOTED = 4_000
+
+_one_at_a_time = threading.RLock()
+_state = {"hidden": False}
+
+
+class NativeOutput:
+    """Sends file descriptor 2 to a temporary file; Python keeps its own.
+
+    Python's `sys.stderr` still reaches the terminal.
+    """
+
+    def __init__(self):
+        self._log = None
+        self._terminal = None
+        self._python = None
+        self._said = ""
+
+    def hide(self):
+        """Starts hiding; does nothing where the user asked to see."""
+        ask_for_less()
+        if _state["hidden"] or os.environ.get(SHOW) == "1":
+            return
+        import tempfile
+
+        self._python = sys.stderr
+        self._terminal = os.dup(2)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, until `show`
+        if _writes_to_descriptor_2(sys.stderr):
+            sys.stderr.flush()
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+        os.dup2(self._log.fileno(), 2)
+        _state["hidden"] = True
+
+    def show(self):
+        """Ends hiding. What was hidden can still be `read`."""
+        if self._log is None:
+            return
+        os.dup2(self._terminal, 2)
+        os.close(self._terminal)
+        if sys.stderr is not self._python:
+            sys.stderr.close()
+            sys.stderr = self._python
+        self._said = self.read()
+        self._log.close()
+        self._log = self._terminal = None
+        _state["hidden"] = False
+
+    def read(self):
+        """What has been hidden so far, a str."""
+        if self._log is None:
+            return self._said
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def hidden_native_output():
+    """Hides native output for a while.
+
+    An error on the way takes what was hidden along, as a note that comes
+    with its traceback.
+    """
+    with _one_at_a_time:
+        output = NativeOutput()
+        output.hide()
+        try:
+            yield
+        except BaseException as error:
+            if said := output.read().strip():
+                error.add_note(f"Native libraries wrote:\n{said[-NOTED:]}")
+            raise
+        finally:
+            output.show()
+
+
+def load_tensorflow():
+    """Imports TensorFlow without its greetings.
+
+    Returns:
+        The module.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with hidden_native_output():
+        import tensorflow as tf
+
+        # It complains of a missing GPU when it first looks for one.
+        tf.config.list_physical_devices()
+    return tf
+
+
+def ask_for_less():
+    """Asks TensorFlow for errors only, unless someone asked otherwise."""
+    if os.environ.get(SHOW) != "1":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _writes_to_descriptor_2(stream):
+    # A notebook's stream, or a test's, goes elsewhere.
+    try:
+        return stream.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        return False

@@ -1,0 +1,108 @@
+"""Runs the tutorials from a clean kernel and keeps what they print and draw.
+
+    python tutorials/execute.py              every notebook
+    python tutorials/execute.py 01 05        those that start so
+    python tutorials/execute.py --check 01   the same, and writes nothing
+
+A tutorial is a pair: `NAME.py`, which is edited (jupytext's percent format),
+and `NAME.ipynb`, which this writes, with outputs. Each runs in a temporary
+folder that looks like `tutorials/`, so that nothing is left in the checkout.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parent
+BESIDE = (FOLDER / "data", FOLDER.parent / "saved_models")
+SECONDS = 300
+
+
+def names():
+    """The tutorials' names, in the order in which they are read."""
+    return sorted(file.stem for file in FOLDER.glob("[0-9][0-9]_*.py"))
+
+
+def execute(name):
+    """Runs one tutorial.
+
+    Args:
+        name: str, one of `names()`.
+
+    Returns:
+        The notebook, with outputs.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised an error.
+        ValueError: a cell wrote to standard error, or the last picture is
+            missing.
+        TimeoutError: a cell took more than 300 s.
+    """
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "tutorials"
+        folder.mkdir()
+        (folder / "data").symlink_to(FOLDER / "data")
+        (Path(root) / "saved_models").symlink_to(FOLDER.parent / "saved_models")
+        NotebookClient(
+            notebook,
+            timeout=SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+        ).execute()
+    _check(name, notebook)
+    notebook.metadata = {
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {"name": "python"},
+    }
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # so that a run changes outputs alone
+    return notebook
+
+
+def _check(name, notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                raise ValueError(
+                    f"{name} wrote to standard error, where a reader sees "
+                    f"what nobody can act on:\n{output.text}\nin the cell:\n"
+                    f"{cell.source}"
+                )
+    if not any("image/png" in o.get("data", {}) for o in code[-1].outputs):
+        raise ValueError(f"{name} does not end with a picture.")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("beginnings", nargs="*", metavar="NAME")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    arguments = parser.parse_args()
+    beginnings = tuple(arguments.beginnings) or ("",)
+    chosen = [name for name in names() if name.startswith(beginnings)]
+    if not chosen:
+        parser.error(f"expected beginnings of {names()}, got {beginnings}")
+    seconds = {}
+    for name in chosen:
+        start = time.perf_counter()
+        notebook = execute(name)
+        seconds[name] = round(time.perf_counter() - start, 1)
+        if not arguments.check:
+            nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+    print(json.dumps({"seconds": seconds, "total": sum(seconds.values())}))
+
+
+if __name__ == "__main__":
+    main()
