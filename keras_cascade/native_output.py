@@ -6,6 +6,7 @@ them all.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -86,6 +87,22 @@ def hidden_native_output():
             raise
         finally:
             output.show()
+
+
+@contextlib.contextmanager
+def without_remarks():
+    """Keeps TensorFlow's Python log to warnings for a while.
+
+    In a notebook it tells of every file that it writes.
+    """
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    if os.environ.get(SHOW) != "1":
+        logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def load_tensorflow():

@@ -18,6 +18,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 BESIDE = (FOLDER / "data", FOLDER.parent / "saved_models")
@@ -50,10 +51,14 @@ def execute(name):
         folder.mkdir()
         (folder / "data").symlink_to(FOLDER / "data")
         (Path(root) / "saved_models").symlink_to(FOLDER.parent / "saved_models")
+        # Other users of this machine cannot listen to it.
+        through_files = {"transport": "ipc", "ip": f"{root}/kernel"}
         NotebookClient(
             notebook,
             timeout=SECONDS,
             kernel_name="python3",
+            coalesce_streams=True,
+            config=Config(KernelManager=through_files),
             resources={"metadata": {"path": str(folder)}},
             record_timing=False,
         ).execute()

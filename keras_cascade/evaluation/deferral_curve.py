@@ -85,6 +85,29 @@ class DeferralCurve:
         rate = self.delegation_rate
         return (1 - rate) * self.student_accuracy + rate * self.teacher_accuracy
 
+    def plot(self, ax=None, title=None, point=None):
+        """Draws the curve, beside delegating the same share at random.
+
+        Args:
+            ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
+            title: str. Defaults to `None`.
+            point: `OperatingPoint` to mark, or `(delegation_rate,
+                accuracy)`. Defaults to `None`.
+
+        Returns:
+            `matplotlib.axes.Axes`.
+        """
+        from keras_cascade.evaluation.plots import draw_deferral_curve
+
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+        if hasattr(point, "delegation_rate"):
+            point = point.delegation_rate, point.accuracy
+        draw_deferral_curve(ax, self, title, point)
+        return ax
+
 
 def deferral_curve(
     scores, student_correct, teacher_correct, sample_weight=None

@@ -29,7 +29,19 @@ def deferral_figure(curve, title, point=None):
         `matplotlib.figure.Figure`.
     """
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    draw_deferral_curve(figure.add_subplot(), curve, title, point)
+    return figure
+
+
+def draw_deferral_curve(axes, curve, title=None, point=None):
+    """Draws cascade accuracy against delegation rate into given axes.
+
+    Args:
+        axes: `matplotlib.axes.Axes`.
+        curve: `DeferralCurve`.
+        title: optional str.
+        point: optional `(delegation_rate, accuracy)` to mark.
+    """
     percent = 100 * curve.delegation_rate
     axes.step(
         percent, 100 * curve.accuracy, color=CASCADE, lw=2,
@@ -53,9 +65,9 @@ def deferral_figure(curve, title, point=None):
         )  # fmt: skip
     axes.set_xlabel("share of inputs sent to the teacher (%)")
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(title)
+    if title:
+        axes.set_title(title)
     axes.set_xlim(-1.5, 101.5)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)
-    return figure

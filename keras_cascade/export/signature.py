@@ -3,6 +3,7 @@
 import keras
 
 from keras_cascade.export.errors import ExportError
+from keras_cascade.native_output import without_remarks
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 ENDPOINT = "serving_default"
@@ -109,7 +110,8 @@ class Signature:
                 ],
             )
         try:
-            archive.write_out(str(folder), verbose=False)
+            with without_remarks():
+                archive.write_out(str(folder), verbose=False)
         except (OSError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())[-300:]
             raise ExportError(
