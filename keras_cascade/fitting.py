@@ -30,6 +30,12 @@ class FitArguments:
         if isinstance(validation, (list, tuple)) and validation:
             texts = as_text_arrays(validation[0])
             arguments["validation_data"] = (texts, *validation[1:])
+        x = arguments["x"]
+        shuffled = batches.is_array_like(x) or isinstance(
+            x, keras.utils.PyDataset
+        )
+        if not shuffled:  # Keras cannot, and would warn that it does not.
+            arguments["shuffle"] = False
         self._watcher = Watcher(classes)
         self.sources = [self._watcher]
 

@@ -6,6 +6,7 @@ them all.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -43,7 +44,7 @@ class NativeOutput:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, until `show`
         if _writes_to_descriptor_2(sys.stderr):
             sys.stderr.flush()
-            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+            sys.stderr = _python_stream()
         os.dup2(self._log.fileno(), 2)
         _state["hidden"] = True
 
@@ -53,9 +54,7 @@ class NativeOutput:
             return
         os.dup2(self._terminal, 2)
         os.close(self._terminal)
-        if sys.stderr is not self._python:
-            sys.stderr.close()
-            sys.stderr = self._python
+        sys.stderr = self._python
         self._said = self.read()
         self._log.close()
         self._log = self._terminal = None
@@ -125,6 +124,15 @@ def ask_for_less():
     """Asks TensorFlow for errors only, unless someone asked otherwise."""
     if os.environ.get(SHOW) != "1":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@functools.cache
+def _python_stream():
+    """What Python writes to while native output is hidden.
+
+    It stays open: a logger that is made meanwhile keeps it.
+    """
+    return os.fdopen(os.dup(2), "w", buffering=1)
 
 
 def _writes_to_descriptor_2(stream):

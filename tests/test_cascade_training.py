@@ -335,7 +335,7 @@ def test_every_kind_of_data(cascade, blobs):
     for data in (dataset, Batches()):
         found = cascade.evaluate(data, **quiet)
         assert found == pytest.approx(expected, rel=1e-5)
-        cascade.fit(data, verbose=0, shuffle=False)
+        cascade.fit(data, verbose=0)
         expected = cascade.evaluate(x, y, **quiet)
         cascade.predict(data, verbose=0)
 
@@ -349,7 +349,7 @@ def test_every_kind_of_data(cascade, blobs):
 
     cascade.fit(Endless(), steps_per_epoch=3, verbose=0, shuffle=False)
     batches = ((x[:32], y[:32]) for _ in range(2))
-    cascade.fit(batches, steps_per_epoch=2, verbose=0, shuffle=False)
+    cascade.fit(batches, steps_per_epoch=2, verbose=0)
 
 
 def test_a_selection_that_tells_nothing_apart_warns(dense_model, blobs):

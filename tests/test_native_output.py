@@ -81,6 +81,20 @@ def test_only_the_native_lines_are_hidden():
     assert out == ""
 
 
+def test_a_logger_that_is_made_meanwhile_still_writes():
+    _, stderr = run(
+        """
+        import keras_cascade as kc
+        kc.Cascade  # loads TensorFlow, which makes its logger
+        import tensorflow as tf
+        tf.get_logger().warning("a warning of TensorFlow's")
+        """
+    )
+    assert stderr.splitlines() == [
+        "WARNING:tensorflow:a warning of TensorFlow's"
+    ]
+
+
 def test_an_error_takes_the_hidden_lines_along():
     def breaks():
         with hidden_native_output():

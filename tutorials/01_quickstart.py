@@ -124,8 +124,6 @@ print(
 # who answered it.
 
 # %%
-from collections import Counter
-
 from keras_cascade.serving import ServerProcess
 
 with ServerProcess("quickstart_bundle", "server.log") as server:
@@ -133,7 +131,7 @@ with ServerProcess("quickstart_bundle", "server.log") as server:
     prediction = edge.predict(x_test)
     edge.close()
 
-print(Counter(prediction.source.tolist()))
+print(prediction.source_counts)
 print(f"accuracy {(prediction.labels == y_test).mean():.4f}")
 
 # %% [markdown]

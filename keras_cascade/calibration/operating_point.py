@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_cascade.calibration.promises import promise_sentence
+
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
@@ -34,6 +36,21 @@ class OperatingPoint:
             tests; without, Kish's `(Σw)² / Σw²`.
         traffic: dict, the traffic mix that the numbers are for; `None` where
             it is the calibration examples' own.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> print(
+    ...     kc.calibration.fit_threshold(
+    ...         scores=[0.1, 0.5, 0.9],
+    ...         student_correct=[False, True, True],
+    ...         teacher_correct=[True, True, True],
+    ...         objective=kc.MinAccuracy(1.0),
+    ...     )
+    ... )
+    Delegates 33.33 %, where the score is below 0.3.
+    Accuracy 100.00 % (student 66.67 %, teacher 100.00 %) on 3 examples.
+    Promised of new examples: nothing.
     """
 
     threshold: float
@@ -51,6 +68,18 @@ class OperatingPoint:
     promises: list = dataclasses.field(default_factory=list)
     effective_examples: float | None = None
     traffic: dict | None = None
+
+    def __str__(self):
+        promised = "; ".join(map(promise_sentence, self.promises)) or "nothing"
+        return (
+            f"Delegates {100 * self.delegation_rate:.2f} %, where the score "
+            f"is below {self.threshold:.4g}.\n"
+            f"Accuracy {100 * self.accuracy:.2f} % (student "
+            f"{100 * self.student_accuracy:.2f} %, teacher "
+            f"{100 * self.teacher_accuracy:.2f} %) on {self.examples:,} "
+            "examples.\n"
+            f"Promised of new examples: {promised}."
+        )
 
     def to_dict(self):
         """A JSON-compatible dict."""

@@ -48,20 +48,21 @@ def tensorflow_dataset(name, seed):
 
     builder = tfds.builder(name)
     builder.download_and_prepare()
-    supervised = builder.info.supervised_keys
-    if supervised is None or "train" not in builder.info.splits:
+    keys = builder.info.supervised_keys or _input_and_label(builder.info)
+    if keys is None or "train" not in builder.info.splits:
         raise ValueError(
             f"tfds:{name} cannot be used as it is. Expected: a data set with "
-            "a 'train' split and (input, label) keys. Received: splits "
-            f"{sorted(builder.info.splits)}, keys {supervised}."
+            "a 'train' split and (input, label) keys, or one image or text "
+            "and one class label. Received: splits "
+            f"{sorted(builder.info.splits)}, features "
+            f"{sorted(builder.info.features)}."
         )
-    label_names = builder.info.features[supervised[1]].names
+    label_names = builder.info.features[keys[1]].names
 
     def arrays(split):
-        data = builder.as_dataset(split=split, as_supervised=True)
-        pairs = list(data.as_numpy_iterator())
-        x = np.stack([one for one, _ in pairs])
-        y = np.array([label for _, label in pairs])
+        rows = list(builder.as_dataset(split=split).as_numpy_iterator())
+        x = np.stack([row[keys[0]] for row in rows])
+        y = np.array([row[keys[1]] for row in rows])
         return (_as_images(x) if x.dtype == np.uint8 else x), y
 
     x, y = arrays("train")
@@ -149,6 +150,22 @@ def text_csv(path, seed):
     x = np.array([text for text, _ in rows], dtype=object)
     y = np.array([numbers[label] for _, label in rows], dtype="int32")
     return splits_from_arrays(f"csv:{path}", x, y, names, seed)
+
+
+def _input_and_label(info):
+    """The keys of the only input and the only label, or `None`."""
+    from tensorflow_datasets import features
+
+    kinds = (features.Image, features.Text)
+    named = dict(info.features.items())
+    inputs = [key for key, one in named.items() if isinstance(one, kinds)]
+    labels = [
+        key
+        for key, one in named.items()
+        if isinstance(one, features.ClassLabel)
+    ]
+    alone = len(inputs) == len(labels) == 1
+    return (inputs[0], labels[0]) if alone else None
 
 
 def _fashion_mnist_arrays():

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_cascade.evaluation.deferral_curve import deferral_curve
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judged:
@@ -29,6 +31,17 @@ class Judged:
             scores; kept only where asked for.
         features: dict of student layer name to array, batch first, for a gate
             that looks at them; kept only where asked for.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> judged = kc.evaluation.Judged(
+    ...     scores=[0.1, 0.5, 0.9],
+    ...     student_correct=[False, True, True],
+    ...     teacher_correct=[True, True, True],
+    ... )
+    >>> judged.deferral_curve().accuracy_at(0.4)
+    1.0
     """
 
     scores: np.ndarray
@@ -46,6 +59,15 @@ class Judged:
 
     def __len__(self):
         return len(self.scores)
+
+    def deferral_curve(self):
+        """`DeferralCurve` of these examples, with their weights."""
+        return deferral_curve(
+            self.scores,
+            self.student_correct,
+            self.teacher_correct,
+            self.sample_weight,
+        )
 
 
 class JudgedColumns:

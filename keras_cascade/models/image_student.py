@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 
-def image_student(input_shape, classes, width=8):
+def image_student(input_shape, classes, width=8, name="student"):
     """Two strided convolutions and a dense layer that outputs logits.
 
     Args:
@@ -12,9 +12,10 @@ def image_student(input_shape, classes, width=8):
         classes: int >= 2, number of logits.
         width: int, channels of the first convolution; the second has twice
             as many. Defaults to `8`.
+        name: str, of the model. Defaults to `"student"`.
 
     Returns:
-        Functional `keras.Model` named `"student"`.
+        Functional `keras.Model`.
 
     Example:
 
@@ -30,4 +31,4 @@ def image_student(input_shape, classes, width=8):
         )(x)
     x = layers.Flatten()(x)
     outputs = layers.Dense(classes, name="logits")(x)
-    return keras.Model(inputs, outputs, name="student")
+    return keras.Model(inputs, outputs, name=name)

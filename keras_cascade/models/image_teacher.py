@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 
-def image_teacher(input_shape, classes, width=32, dropout=0.4):
+def image_teacher(input_shape, classes, width=32, dropout=0.4, name="teacher"):
     """A convnet with batch normalization that outputs logits.
 
     Three stages of two 3×3 convolutions; each stage halves the resolution
@@ -15,9 +15,10 @@ def image_teacher(input_shape, classes, width=32, dropout=0.4):
         classes: int >= 2, number of logits.
         width: int, channels of the first stage. Defaults to `32`.
         dropout: float in [0, 1), before the last layer. Defaults to `0.4`.
+        name: str, of the model. Defaults to `"teacher"`.
 
     Returns:
-        Functional `keras.Model` named `"teacher"`.
+        Functional `keras.Model`.
 
     Example:
 
@@ -40,4 +41,4 @@ def image_teacher(input_shape, classes, width=32, dropout=0.4):
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(classes, name="logits")(x)
-    return keras.Model(inputs, outputs, name="teacher")
+    return keras.Model(inputs, outputs, name=name)

@@ -17,6 +17,7 @@ def text_bag(
     buckets=8192,
     units=None,
     dropout=0.0,
+    name="student",
 ):
     """The mean embedding of words and word pairs, and a dense layer.
 
@@ -37,9 +38,10 @@ def text_bag(
             leaves pairs out. Defaults to `8192`.
         units: int. Adds a hidden layer of so many units. Defaults to `None`.
         dropout: float in [0, 1), before the last layer. Defaults to `0.0`.
+        name: str, of the model. Defaults to `"student"`.
 
     Returns:
-        Functional `keras.Model` named `"student"`, from int32 token ids
+        Functional `keras.Model`, from int32 token ids
         `(batch, length)`, 0 for padding, to logits.
 
     Example:
@@ -67,7 +69,7 @@ def text_bag(
     if dropout:
         x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(classes, name="logits")(x)
-    return keras.Model(inputs, outputs, name="student")
+    return keras.Model(inputs, outputs, name=name)
 
 
 def masked_mean(x, token_ids):

@@ -12,6 +12,7 @@ def text_cnn(
     filters=128,
     kernel_size=3,
     dropout=0.0,
+    name="student",
 ):
     """One convolution, the maximum over time, and a dense layer.
 
@@ -27,9 +28,10 @@ def text_cnn(
         filters: int, channels of the convolution. Defaults to `128`.
         kernel_size: int, tokens that it sees at once. Defaults to `3`.
         dropout: float in [0, 1), before the last layer. Defaults to `0.0`.
+        name: str, of the model. Defaults to `"student"`.
 
     Returns:
-        Functional `keras.Model` named `"student"`, from int32 token ids
+        Functional `keras.Model`, from int32 token ids
         `(batch, length)`, 0 for padding, to logits.
 
     Example:
@@ -48,4 +50,4 @@ def text_cnn(
     if dropout:
         x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(classes, name="logits")(x)
-    return keras.Model(inputs, outputs, name="student")
+    return keras.Model(inputs, outputs, name=name)

@@ -19,6 +19,7 @@ def text_transformer(
     blocks=2,
     max_length=128,
     dropout=0.0,
+    name="student",
 ):
     """Blocks of masked self-attention, their mean, and a dense layer.
 
@@ -39,9 +40,10 @@ def text_transformer(
             the last. Defaults to `128`.
         dropout: float in [0, 1), in each block and before the last layer.
             Defaults to `0.0`.
+        name: str, of the model. Defaults to `"student"`.
 
     Returns:
-        Functional `keras.Model` named `"student"`, from int32 token ids
+        Functional `keras.Model`, from int32 token ids
         `(batch, length)`, 0 for padding, to logits.
 
     Example:
@@ -70,7 +72,7 @@ def text_transformer(
     x = masked_mean(layers.LayerNormalization()(x), inputs)
     x = _dropped(x, dropout)
     outputs = layers.Dense(classes, name="logits")(x)
-    return keras.Model(inputs, outputs, name="student")
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _attention(x, real, width, heads):

@@ -1,6 +1,7 @@
 """What the edge runtime answers."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 
@@ -55,3 +56,8 @@ class EdgePrediction:
     def delegation_rate(self):
         """Share of rows that the gate sent to the teacher."""
         return float((self.source != "edge").mean())
+
+    @property
+    def source_counts(self):
+        """Dict of `source` to its number of rows, the most frequent first."""
+        return dict(Counter(self.source.tolist()).most_common())

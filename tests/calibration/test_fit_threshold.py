@@ -155,6 +155,36 @@ def test_measuring_a_threshold_by_hand():
     assert point.accuracy_drop == 0.25
 
 
+def test_an_operating_point_prints_in_words():
+    # 1 of 4 is delegated; the cascade is right on all, the student on 3.
+    point = fit_threshold(
+        [0.25, 0.75, 0.8, 0.9], [0, 1, 1, 1], [1, 1, 0, 1], MinAccuracy(1.0)
+    )
+    assert str(point) == (
+        "Delegates 25.00 %, where the score is below 0.5.\n"
+        "Accuracy 100.00 % (student 75.00 %, teacher 75.00 %) on 4 examples.\n"
+        "Promised of new examples: nothing."
+    )
+
+
+def test_an_operating_point_prints_every_promise():
+    rows = np.arange(1000)
+    point = fit_threshold(
+        rows / 1000,
+        rows >= 100,
+        np.ones(1000),
+        [
+            MaxAccuracyDrop(0.05, confidence=0.95),
+            MaxDelegationRate(0.5, confidence=0.9),
+        ],
+    )
+    assert str(point).splitlines()[-1] == (
+        "Promised of new examples: at most 5.00 points less accurate than "
+        "the teacher (confidence 95 %); at most 50.00 % delegated (confidence "
+        "90 %)."
+    )
+
+
 def test_operating_point_and_objectives_survive_a_dict():
     point = fit_threshold([0.1, 0.9], [0, 1], [1, 1], MinAccuracy(1.0))
     assert OperatingPoint.from_dict(point.to_dict()) == point

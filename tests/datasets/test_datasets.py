@@ -153,6 +153,38 @@ def test_tensorflow_datasets(monkeypatch, tmp_path):
     np.testing.assert_array_equal(x[:, 0, 0, 0], y)
 
 
+def test_a_tensorflow_dataset_without_supervised_keys(monkeypatch, tmp_path):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    def store(name, **features):
+        columns = {
+            "image": np.zeros((40, 5, 5, 1), "uint8"),
+            "label": np.arange(40) % 2,
+            "other": np.arange(40) % 2,
+        }
+        shown = {key: columns[key] for key in features}
+        rows = tf.data.Dataset.from_tensor_slices(shown)
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name, "1.0.0", features=tfds.features.FeaturesDict(features),
+            split_datasets={"train": rows}, data_dir=tmp_path,
+        )  # fmt: skip
+
+    monkeypatch.setattr(
+        "tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path)
+    )
+    image = tfds.features.Image(shape=(5, 5, 1))
+    label = tfds.features.ClassLabel(names=["black", "white"])
+    store("plain_squares", image=image, label=label)
+    splits = kc.datasets.load("tfds:plain_squares")
+    assert splits.class_names == ["black", "white"]
+    assert splits.sizes == {"train": 20, "calibration": 10, "test": 10}
+    # Which of two labels is meant, nobody can tell.
+    store("two_labels", image=image, label=label, other=label)
+    with pytest.raises(ValueError, match=r"one class label.*'other'"):
+        kc.datasets.load("tfds:two_labels")
+
+
 def write_images(root, rows=8, mode="RGB"):
     rng = np.random.default_rng(0)
     for number, name in enumerate(("cat", "dog")):

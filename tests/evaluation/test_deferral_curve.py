@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_cascade.evaluation import deferral_curve
+from keras_cascade.evaluation import Judged, deferral_curve
 
 LARGEST = float(np.finfo("float32").max)
 
@@ -76,6 +76,14 @@ def test_weights_count():
     np.testing.assert_allclose(curve.delegation_rate, [0, 0.75, 1])
     np.testing.assert_allclose(curve.accuracy, [0.25, 1, 1])
     assert curve.student_accuracy == 0.25
+
+
+def test_judged_examples_bring_their_weights():
+    # The same as above.
+    judged = Judged([0.0, 1.0], [False, True], [True, True], [3.0, 1.0])
+    curve = judged.deferral_curve()
+    np.testing.assert_allclose(curve.delegation_rate, [0, 0.75, 1])
+    np.testing.assert_allclose(curve.accuracy, [0.25, 1, 1])
 
 
 def test_random_delegation_is_a_straight_line():

@@ -77,6 +77,8 @@ def test_delegated_rows_go_to_the_teacher_and_come_back_in_place(
         rtol=1e-6,
     )
     assert found.delegation_rate == pytest.approx(delegated.mean())
+    kept, asked = int((~delegated).sum()), int(delegated.sum())
+    assert found.source_counts == {"edge": kept, "cloud": asked}
     assert found.names[0] in ["a", "b", "c", "d"]
     assert found.teacher_error is None
 

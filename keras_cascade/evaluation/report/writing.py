@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cascade.evaluation.deferral_curve import deferral_curve
 from keras_cascade.evaluation.plots import plot_deferral_curve
 from keras_cascade.evaluation.report.page import render_page
 
@@ -37,12 +36,7 @@ def write_report(folder, report, judged, shown=()):
         `Path` of `report.html`.
     """
     folder = Path(folder)
-    curve = deferral_curve(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
-        judged.sample_weight,
-    )
+    curve = judged.deferral_curve()
     text = json.dumps(
         {**report, "deferral_curve": sampled(curve)}, indent=2, allow_nan=False
     )
