@@ -27,6 +27,7 @@ BASE = [
     "tensorflow>=2.21,<2.22",
     "tensorflow-datasets>=4.9.10",
     "typer>=0.12",
+    "wrapt>=1.16",
 ]
 GRPC = ["grpcio>=1.70", "protobuf>=6.31"]
 SERVE = [

@@ -17,6 +17,9 @@ from keras_cascade.native_output import (
 )
 from keras_cascade.version import __version__
 
+#: Folders with classes that a saved cascade may hold.
+_SAVED = ("cascade", "distillation", "gates", "text", "traffic_mix")
+
 ask_for_less()
 
 _FOLDERS = (
@@ -74,5 +77,21 @@ def _load_keras():
         importlib.import_module("keras")
 
 
+def _register(_):
+    """Tells Keras of the classes that it may find in a `.keras` file."""
+    for part in _SAVED:
+        importlib.import_module(f"keras_cascade.{part}")
+
+
 def __dir__():
     return sorted(__all__)
+
+
+# So that `keras.models.load_model` opens a cascade, whichever of the two
+# packages was imported first. Where Keras is not installed, wrapt may lack too.
+try:
+    import wrapt
+except ImportError:
+    pass
+else:
+    wrapt.register_post_import_hook(_register, "keras")
