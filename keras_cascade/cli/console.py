@@ -93,8 +93,9 @@ def show_demo(report, output, as_json):
         f"{report['served_over'].upper()}; {report['decision_flips']} "
         "decisions differ from Keras."
     )
-    console.print(f"Report: {output / 'report.html'}")
-    console.print(f"Bundle: {output / 'bundle'}")
+    # A path that is broken into lines cannot be copied.
+    console.print(f"Report: {output / 'report.html'}", soft_wrap=True)
+    console.print(f"Bundle: {output / 'bundle'}", soft_wrap=True)
 
 
 def show_report(result, as_json):
@@ -110,7 +111,7 @@ def show_report(result, as_json):
         console.print(f"Promised of new examples: {sentence}.", markup=False)
     if not result["promises"]:
         console.print("The threshold promises nothing about new examples.")
-    console.print(f"Report: {result['report']}", markup=False)
+    console.print(f"Report: {result['report']}", markup=False, soft_wrap=True)
 
 
 def _comparison(dataset, rows, unit):
