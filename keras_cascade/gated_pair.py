@@ -31,7 +31,15 @@ class GatedPair(SelectiveTrainer):
         self._pass = None
         self._prepared = False
 
-    def judge(self, data, batch_size=None, traffic=None, keep_outputs=False):
+    def judge(
+        self,
+        data,
+        batch_size=None,
+        traffic=None,
+        keep_outputs=False,
+        teacher_logits=None,
+        spot_check=True,
+    ):
         """Scores labelled examples, and says which model gets them right.
 
         Args:
@@ -42,15 +50,35 @@ class GatedPair(SelectiveTrainer):
                 count as often as they come in deployment. Defaults to `None`.
             keep_outputs: bool. Keeps what the gate looks at, for fitting a
                 gate. Defaults to `False`.
+            teacher_logits: `TeacherLogitsCache` of these examples. The
+                teacher then does not run on them, which saves most of the
+                time where many students of one teacher are judged. Defaults
+                to `None`.
+            spot_check: bool. Compares some cached logits with the live
+                teacher first. Defaults to `True`.
 
         Returns:
             `keras_cascade.evaluation.Judged`.
+
+        Raises:
+            ValueError: an example is not in the cache, or the cache is of
+                another teacher.
         """
         x, y, weight = batches.arrays_or_batches(data)
         x = self.prepare(x)
+        ask_teacher = None
+        if teacher_logits is not None:
+            teacher_logits.check_answers_for(self.teacher)
+            ask_teacher = teacher_logits.probabilities
+            if spot_check:
+                inputs, x = batches.first_rows(x)
+                teacher_logits.spot_check(
+                    self.two_stage_pass().ask_teacher, inputs
+                )
         judged = self.two_stage_pass().judge(
             checked_batches(x, y, weight, batch_size, classes=self.classes),
             keep_outputs,
+            ask_teacher,
         )
         return judged if traffic is None else traffic.applied_to(judged)
 
@@ -145,6 +173,7 @@ class GatedPair(SelectiveTrainer):
         allow_training_data=False,
         traffic=None,
         seed=0,
+        teacher_logits=None,
     ):
         """Sets the gate's threshold so that an objective is met.
 
@@ -167,6 +196,8 @@ class GatedPair(SelectiveTrainer):
                 leaves (`OperatingPoint.effective_examples`). Defaults to
                 `None`.
             seed: int, of the rejection. Defaults to `0`.
+            teacher_logits: `TeacherLogitsCache` of these examples, as `judge`
+                takes it. Defaults to `None`.
 
         Returns:
             `OperatingPoint`; `cascade.operating_point` keeps it.
@@ -178,7 +209,9 @@ class GatedPair(SelectiveTrainer):
         """
         objective = calibration.as_objective(objective)
         self.gate.check_ready()
-        judged = self.judge(data, batch_size, traffic)
+        judged = self.judge(
+            data, batch_size, traffic, teacher_logits=teacher_logits
+        )
         if not allow_training_data:
             # An epoch that was chosen on these examples breaks a promise; a
             # number that promises nothing only flatters a little.

@@ -13,6 +13,7 @@ from keras_cascade.datasets.batches import (
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.judged import JudgedColumns
 from keras_cascade.gates import StudentWithGate
+from keras_cascade.progress import counted
 
 #: What a gate looks at, as `StudentWithGate(keep_outputs=True)` names it.
 KEPT = ("student_outputs", "features")
@@ -79,26 +80,31 @@ class TwoStagePass:
             answer["probabilities"][rows] = probabilities
         return answer
 
-    def judge(self, batches, keep_outputs=False):
+    def judge(self, batches, keep_outputs=False, ask_teacher=None):
         """Scores every example and asks both models for the right class.
 
         Args:
             batches: iterable of `(x, y, sample_weight)`.
             keep_outputs: bool. Keeps what the gate looks at, for fitting a
                 gate. Defaults to `False`.
+            ask_teacher: function from inputs to the teacher's probabilities.
+                Defaults to `None`: the live teacher.
 
         Returns:
             `keras_cascade.evaluation.Judged`.
         """
+        ask_teacher = ask_teacher or self.ask_teacher
         columns, examples = JudgedColumns(), Fingerprint()
         run_student = self._run_keeping() if keep_outputs else self.run_student
-        for x, y, weight in batches:
+        for x, y, weight in counted(
+            batches, "Asking student and teacher", lambda one: rows_of(one[0])
+        ):
             examples.update(x)
             outputs = run_student(x)
             kept = {name: outputs[name] for name in KEPT if name in outputs}
             columns.add(
                 y, outputs["score"], outputs["probabilities"],
-                self.ask_teacher(x), weight, **kept,
+                ask_teacher(x), weight, **kept,
             )  # fmt: skip
         return columns.judged(examples)
 

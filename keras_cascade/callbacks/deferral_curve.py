@@ -5,7 +5,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_cascade.evaluation.deferral_curve import deferral_curve
 from keras_cascade.evaluation.plots import deferral_figure
 
 RATES = (0.1, 0.2, 0.3)
@@ -44,13 +43,7 @@ class DeferralCurve(keras.callbacks.Callback):
 
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._folder))
-        judged = self.model.judge(self._data)
-        curve = deferral_curve(
-            judged.scores,
-            judged.student_correct,
-            judged.teacher_correct,
-            judged.sample_weight,
-        )
+        curve = self.model.judge(self._data).deferral_curve()
         values = {
             f"accuracy_at_{round(100 * rate)}": curve.accuracy_at(rate)
             for rate in RATES

@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from keras_cascade import progress
 from keras_cascade.cli import commands
 from keras_cascade.native_output import NativeOutput
 
@@ -37,6 +38,7 @@ def main():
     """
     native_output = NativeOutput()
     native_output.hide()
+    progress.disable()  # the commands have spinners
     # So that what a command has begun is cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

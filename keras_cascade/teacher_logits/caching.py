@@ -13,12 +13,14 @@ from keras_cascade.datasets.example_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.model_checks import check_logits
 from keras_cascade.prediction import inference
+from keras_cascade.progress import counted
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compact import DTYPES, compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
 )
+from keras_cascade.teacher_logits.temporary_folder import in_temporary_folder
 from keras_cascade.teacher_logits.views import augmented, view_keys
 from keras_cascade.text.text_columns import as_text_arrays
 from keras_cascade.text.text_model import as_text_model
@@ -27,7 +29,7 @@ from keras_cascade.text.text_model import as_text_model
 def cache_teacher_logits(
     dataset,
     teacher,
-    path,
+    path=None,
     dtype="float16",
     top_k=None,
     views=1,
@@ -44,7 +46,8 @@ def cache_teacher_logits(
         dataset: arrays, `(x, y)`, or batches of those; labels are not read.
             An example that comes twice is computed once.
         teacher: `keras.Model` from inputs to logits, or a `Cascade`.
-        path: folder of the cache.
+        path: folder of the cache. Defaults to `None`: a temporary one, for as
+            long as the cache is in use.
         dtype: `"float16"` or `"float32"`. Defaults to `"float16"`.
         top_k: int, or `None` for all logits. Keeps the k largest and the sum
             of the rest; for thousands of classes. Defaults to `None`.
@@ -57,13 +60,28 @@ def cache_teacher_logits(
             `4096`.
 
     Returns:
-        `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`.
+        `TeacherLogitsCache`, for the `teacher_logits=` of `Cascade.fit`,
+        `judge` and `calibrate`.
 
     Raises:
         ValueError: the folder holds the logits of another teacher, or was
             made with other settings.
     """
     _check(dtype, views, augment)
+    if path is None:
+        return in_temporary_folder(
+            lambda folder: cache_teacher_logits(
+                dataset,
+                teacher,
+                folder,
+                dtype,
+                top_k,
+                views,
+                augment,
+                batch_size,
+                chunk_examples,
+            )
+        )
     teacher = as_text_model(teacher)
     if not teacher.built:
         first = next(_batches(dataset, 1), None)
@@ -105,7 +123,10 @@ def _fill(store, dataset, teacher, settings, augment):
         outputs = run(x)
         return outputs["logits"] if isinstance(outputs, dict) else outputs
 
-    for x, hashes in _new_examples(dataset, done, settings):
+    chunks = _new_examples(dataset, done, settings)
+    for x, hashes in counted(
+        chunks, "Asking the teacher", lambda chunk: len(chunk[1])
+    ):
         arrays = []
         for view in range(views):
             seen = x if augment is None else augmented(x, hashes, view, augment)

@@ -1,10 +1,5 @@
 """Logits from teachers that never saw the example."""
 
-import shutil
-import tempfile
-import weakref
-from pathlib import Path
-
 import numpy as np
 
 from keras_cascade.datasets.array_splits import stratified_folds
@@ -16,6 +11,7 @@ from keras_cascade.teacher_logits.compact import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
+from keras_cascade.teacher_logits.temporary_folder import in_temporary_folder
 
 
 def cross_fit_teacher_logits(
@@ -54,10 +50,18 @@ def cross_fit_teacher_logits(
         raise ValueError(
             f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
         )
-    temporary = None
     if path is None:
-        temporary = tempfile.mkdtemp()
-        path = Path(temporary, "cache")
+        return in_temporary_folder(
+            lambda folder: cross_fit_teacher_logits(
+                build_teacher,
+                dataset,
+                folds,
+                folder,
+                seed,
+                batch_size,
+                **fit_kwargs,
+            )
+        )
     store = ChunkStore(path)
     if store.path.exists():
         raise ValueError(
@@ -93,7 +97,4 @@ def cross_fit_teacher_logits(
             "complete": True,
         }
     )
-    cache = TeacherLogitsCache(path)
-    if temporary is not None:
-        weakref.finalize(cache, shutil.rmtree, temporary, ignore_errors=True)
-    return cache
+    return TeacherLogitsCache(path)

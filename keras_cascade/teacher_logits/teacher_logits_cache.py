@@ -38,6 +38,8 @@ class TeacherLogitsCache:
     ```python
     cache = keras_cascade.cache_teacher_logits((x, y), teacher, "logits")
     cascade.fit(x, y, epochs=10, teacher_logits=cache)
+    answers = keras_cascade.cache_teacher_logits((x_test, y_test), teacher)
+    judged = cascade.judge((x_test, y_test), teacher_logits=answers)
     ```
     """
 
@@ -85,6 +87,20 @@ class TeacherLogitsCache:
         """
         return self.take(self.rows(x, view))
 
+    def probabilities(self, x):
+        """The teacher's probabilities for a batch of plain inputs.
+
+        With half precision they are the live teacher's to about 0.001; which
+        class is largest is kept.
+
+        Args:
+            x: inputs, a structure of arrays.
+
+        Returns:
+            float32 array `(rows, classes)`.
+        """
+        return numpy_softmax(self.logits(x)).astype("float32")
+
     def rows(self, x, view=0):
         """Row numbers of a batch of inputs, to `take` later.
 
@@ -130,6 +146,26 @@ class TeacherLogitsCache:
                 "weights. Delete it and run `cache_teacher_logits` again, or "
                 "pass the teacher that it was made with."
             )
+
+    def check_answers_for(self, teacher):
+        """Raises unless these are this teacher's answers to plain examples.
+
+        Training can use others as well; judging and calibrating cannot.
+        """
+        if self.augment is not None:
+            raise ValueError(
+                f"Expected the teacher's answers to the examples themselves. "
+                f"The cache at '{self.path}' holds those to augmented views. "
+                "Run `cache_teacher_logits` without `augment`."
+            )
+        if self.info["teacher_sha256"] is None:
+            raise ValueError(
+                "Expected the answers of the cascade's own teacher. The cache "
+                f"at '{self.path}' is cross-fitted or a log, so others gave "
+                "its answers: it can train a student, and judges nobody. Run "
+                "`cache_teacher_logits`."
+            )
+        self.check_weights(teacher)
 
     def spot_check(self, ask_teacher, x):
         """Compares cached logits with the live teacher's on some inputs.

@@ -1,5 +1,6 @@
 """Every `keras-cascade` command that help and documents show, run as shown."""
 
+import json
 import os
 import subprocess
 import sys
@@ -88,13 +89,12 @@ def check_serving(arguments, folder):
     """Starts a server, on free ports, and stops it once it answers."""
     import httpx
 
-    free = ["--port", "0", "--grpc-port", "0", "--ready-file", "urls.txt"]
+    free = ["--port", "0", "--grpc-port", "0"]
     server = keras_cascade([*arguments, *free], folder)
     try:
-        log = iter(server.stderr.readline, "")
-        assert any('"event": "serving"' in line for line in log)
-        url = (folder / "urls.txt").read_text().split()[0]
-        assert httpx.get(url).status_code == 200
+        log = map(json.loads, iter(server.stderr.readline, ""))
+        serving = next(line for line in log if line["event"] == "serving")
+        assert httpx.get(serving["http"]).status_code == 200
     finally:
         server.terminate()
         server.communicate(timeout=60)

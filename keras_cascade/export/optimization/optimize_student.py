@@ -26,6 +26,7 @@ from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
+from keras_cascade.progress import tell
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Rows on which the rebuilt student is compared, layer by layer.
@@ -119,6 +120,10 @@ def optimize_student(
         folder = Path(folder)
         write_job(folder, job, graph)
         write_examples(folder, graph, inputs, labels, teacher_logits, weight)
+        tell(
+            f"{mode}: training the student on, {epochs} epochs a stage on "
+            f"{len(labels):,} examples, in a process of its own."
+        )
         run_child(folder)
         return OptimizedStudent(
             graph,

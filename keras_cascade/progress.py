@@ -1,0 +1,50 @@
+"""What a long wait says, to people at a terminal or a notebook only."""
+
+import sys
+import time
+
+#: Seconds that may pass in silence.
+PATIENCE = 5.0
+
+_state = {"enabled": True}
+
+
+def disable():
+    """Says nothing from now on, where something else tells of progress."""
+    _state["enabled"] = False
+
+
+def tell(text):
+    """Prints a line before something that takes long."""
+    if _people():
+        print(text, flush=True)
+
+
+def counted(items, what, rows_of):
+    """Yields items, and says every few seconds how far that has come.
+
+    What is over within 5 s says nothing.
+
+    Args:
+        items: iterable.
+        what: str, what is done to them, such as `"Asking the teacher"`.
+        rows_of: function from an item to its number of examples.
+    """
+    begun = said = time.monotonic()
+    rows = 0
+    for item in items:
+        yield item
+        rows += rows_of(item)
+        now = time.monotonic()
+        if now - said >= PATIENCE and _people():
+            said = now
+            line = f"{what}: {rows:,} examples in {now - begun:.0f} s"
+            print(f"\r{line}", end="", flush=True)
+    if said != begun:
+        print(flush=True)
+
+
+def _people():
+    return _state["enabled"] and (
+        "ipykernel" in sys.modules or sys.stdout.isatty()
+    )
