@@ -4,7 +4,7 @@
 # The gate's *threshold* decides which images the student answers and which
 # go to the teacher. It is chosen on calibration examples, and what you want
 # to know is what it will do on others. Here you will see why the obvious
-# threshold breaks its promise on about half of all calibration sets, what
+# threshold breaks its promise on half or more of all calibration sets, what
 # `confidence=` adds and what that costs, what happens when nothing can meet
 # your wish, and when a promise ends. It takes about two minutes.
 
@@ -141,9 +141,10 @@ plt.show()
 
 # %% [markdown]
 # The obvious threshold stops exactly where the calibration examples are used
-# up: where they happen to be kind it has gone too far, which is as likely as
-# not. Asking for half a point to be on the safe side only moves the blue
-# bars, and nobody knows how far is far enough.
+# up: where they happen to be kind it has gone too far. That is at least as
+# likely as not, since of many thresholds it takes the luckiest. Asking for half
+# a point to be on the safe side only moves the blue bars, and nobody knows how
+# far is far enough.
 #
 # With `confidence=0.95` every threshold has to pass an exact test: would
 # calibration examples look this good by luck, if the cascade lost more than
@@ -287,9 +288,10 @@ print(f"winter begins after {len(as_usual):,} requests")
 print(f"alarm after {alarm.examples:,}: {alarm.reason}")
 
 # %% [markdown]
-# The alarm does not say that the promise is broken, only that it no longer
-# stands: what was measured is about other traffic. The way back is new
-# calibration examples from the new traffic.
+# The alarm says that the promise no longer stands: what was measured is about
+# other traffic. It may hold all the same, or be broken already. The share of
+# delegated requests is seen without labels, so the reason names it; accuracy
+# is not. The way back is new calibration examples from the new traffic.
 
 # %%
 limit = alarm.alarm_at["score_distribution"]

@@ -59,7 +59,7 @@ class EdgeCascade:
     Example:
 
     ```python
-    url = "grpc://127.0.0.1:8081/teacher"
+    url = "grpc://127.0.0.1:8001/teacher"
     with keras_cascade.runtime.EdgeCascade.load(
         "my_bundle", teacher=url, on_failure="queue", queue="waiting"
     ) as edge:

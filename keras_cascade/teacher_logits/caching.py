@@ -193,6 +193,7 @@ def _new_examples(dataset, done, settings):
 
 def _batches(dataset, batch_size):
     x, _, _ = arrays_or_batches(as_text_arrays(dataset))
+    x = as_text_arrays(x)  # texts with labels, in a tuple
     for batch in iterate_batches(x, batch_size=batch_size):
         if rows_of(batch[0]):
             yield batch[0]

@@ -152,9 +152,9 @@ class TeacherLogitsCache:
 
         Training can use others as well; judging and calibrating cannot.
         """
-        if self.augment is not None:
+        if self.info.get("augmented"):
             raise ValueError(
-                f"Expected the teacher's answers to the examples themselves. "
+                "Expected the teacher's answers to the examples themselves. "
                 f"The cache at '{self.path}' holds those to augmented views. "
                 "Run `cache_teacher_logits` without `augment`."
             )

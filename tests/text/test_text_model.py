@@ -221,6 +221,16 @@ def test_a_cache_takes_what_a_cascade_takes(bert, texts, tmp_path):
     assert np.allclose(found, expected, atol=1e-3)
 
 
+def test_cached_answers_judge_texts(vectorized, student, texts):
+    teacher, (x, y) = vectorized(), texts["cal"]
+    cache = kc.cache_teacher_logits((list(x), y), teacher)
+    judged = kc.Cascade(teacher, student).judge(
+        (list(x), y), teacher_logits=cache
+    )
+    expected = np.argmax(teacher(x), axis=1)
+    assert np.array_equal(judged.teacher_correct, expected == y)
+
+
 def test_pairs_are_told_apart_by_where_they_are_cut():
     from keras_cascade.datasets.fingerprint import example_hashes
 

@@ -43,7 +43,7 @@ class GrpcTeacher(RemoteTeacher):
     """Asks a teacher over gRPC. Needs the `grpcio` and `protobuf` packages.
 
     Works against Triton, KServe and `keras-cascade serve`. Arguments as in
-    `RemoteTeacher`; the URL is such as `"grpc://127.0.0.1:8081/teacher"`,
+    `RemoteTeacher`; the URL is such as `"grpc://127.0.0.1:8001/teacher"`,
     the model's name last, or `"grpcs://..."` for TLS.
     """
 
@@ -197,7 +197,7 @@ def _parts(url):
         port = model = None
     if not port or not model or "/" in model or not parsed.hostname:
         raise ValueError(
-            "Expected a URL such as 'grpc://127.0.0.1:8081/teacher', with a "
+            "Expected a URL such as 'grpc://127.0.0.1:8001/teacher', with a "
             f"port and the model's name. Received: '{url}'."
         )
     host = parsed.hostname

@@ -43,7 +43,7 @@ def teacher_at(url, classes, **options):
         "Expected a teacher's URL such as "
         "'http://127.0.0.1:8501/v1/models/teacher', "
         "'http://127.0.0.1:8501/v2/models/teacher', "
-        "'grpc://127.0.0.1:8081/teacher' or 'http://127.0.0.1:8501'. "
+        "'grpc://127.0.0.1:8001/teacher' or 'http://127.0.0.1:8501'. "
         f"Received: '{url}'."
     )
 
