@@ -9,6 +9,7 @@ from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.model_checks import (
     check_logits,
     check_same_classes,
+    check_same_form,
     check_takes_texts,
 )
 from keras_cascade.prediction import TwoStagePass
@@ -234,6 +235,7 @@ class GatedPair(SelectiveTrainer):
     @threshold.setter
     def threshold(self, value):
         self._record.forget_calibration()
+        self._record.outdated = False
         self.gate.threshold = value
 
     @property
@@ -253,7 +255,9 @@ class GatedPair(SelectiveTrainer):
         """Looks at the first examples once: builds, checks, counts costs."""
         x = as_text_arrays(x)
         batches.check_not_empty(x)
+        batches.check_batched(x)
         if self._prepared:
+            check_same_form(self.student, x, self._record.example_inputs)
             return x
         inputs, x = batches.first_rows(x)
         check_inputs(inputs)

@@ -35,6 +35,47 @@ def check_models(teacher, student, policy):
     return check_same_classes(sizes, policy)
 
 
+def check_same_form(model, x, seen):
+    """Checks one array against the inputs that a model has seen.
+
+    Other structures, batches and texts are left to the model.
+
+    Args:
+        model: built `keras.Model`.
+        x: the inputs.
+        seen: inputs that it took before, or `None`.
+
+    Raises:
+        ValueError: another number of axes, or another size of an axis that is
+            fixed.
+    """
+    arrays = isinstance(x, np.ndarray) and isinstance(seen, np.ndarray)
+    if not arrays or x.dtype.kind not in "biuf" or seen.dtype.kind == "O":
+        return
+    inputs = getattr(model, "inputs", None) or []
+    fixed = inputs[0].shape if len(inputs) == 1 else (None,) * seen.ndim
+    # Keras adds or drops a last axis of one.
+    expected, found = _without_one(seen.shape), _without_one(x.shape)
+    same = len(expected) == len(found) and all(
+        size is None or one == other
+        for size, one, other in zip(
+            fixed[1:], expected[1:], found[1:], strict=False
+        )
+    )
+    if not same:
+        shape = ("batch", *seen.shape[1:])
+        advice = ""
+        if x.shape == seen.shape[1:]:
+            advice = " One example alone is a batch too: pass `x[None]`."
+        raise ValueError(
+            f"Expected inputs of shape {shape}. Received: {x.shape}.{advice}"
+        )
+
+
+def _without_one(shape):
+    return shape[:-1] if shape[-1:] == (1,) and len(shape) > 1 else shape
+
+
 def check_logits(role, logits):
     """Checks what a model actually outputs on some examples.
 

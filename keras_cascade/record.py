@@ -41,6 +41,8 @@ class CascadeRecord:
             become tracked ones, which functional models take for another
             structure.)
         example_inputs: a few inputs that were seen, for `export`; not saved.
+        outdated: bool, whether something was trained since the threshold was
+            chosen; not saved.
     """
 
     def __init__(self):
@@ -51,15 +53,18 @@ class CascadeRecord:
         self.seed = 0
         self.calibration_data = None
         self.example_inputs = None
+        self.outdated = False
 
     def forget_calibration(self):
         """The operating point no longer holds: something changed."""
+        self.outdated = self.outdated or self.operating_point is not None
         self.operating_point = None
         self.traffic = None
         self.calibration = Fingerprint()
 
     def calibrated(self, point, examples, data, traffic, seed):
         """Takes down what `Cascade.calibrate` found, and on what."""
+        self.outdated = False
         self.operating_point = point
         self.calibration = examples
         self.calibration_data = data

@@ -48,6 +48,16 @@ class TrafficMix:
         values = _checked(values, "class")
         self.frequencies = values / values.sum()
 
+    def __repr__(self):
+        if self.frequencies is None:
+            return f"TrafficMix of {len(self.example_weights):,} examples"
+        shares = {
+            number: round(float(share), 4)
+            for number, share in enumerate(self.frequencies)
+            if share
+        }
+        return f"TrafficMix({shares})"
+
     def class_weights(self, labels, sample_weight=None):
         """Weight of each class, for data with these labels.
 

@@ -1,8 +1,11 @@
 """What a Keras user does around `fit`."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_cascade as kc
 
@@ -252,3 +255,40 @@ def test_saved_before_it_was_ever_fitted(dense_model, blobs, tmp_path):
     steps = int(again.optimizer.iterations)
     assert steps == int(loaded.optimizer.iterations) == 3
     again.fit(x, y, verbose=0)
+
+
+def test_inputs_of_another_form_are_told(cascade, blobs):
+    x, y = blobs(64)
+    cascade.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match=r"\('batch', 6\). Received: \(6,\)"):
+        cascade.predict(x[0], verbose=0)
+    with pytest.raises(ValueError, match=r"Received: \(64, 3\)"):
+        cascade.predict(x[:, :3], verbose=0)
+    assert len(cascade.predict(x[:1], verbose=0)["score"]) == 1
+
+
+def test_single_examples_are_told_to_be_batched(cascade, blobs):
+    dataset = tf.data.Dataset.from_tensor_slices(blobs(64))
+    for use in (
+        lambda: cascade.fit(dataset, verbose=0),
+        lambda: cascade.evaluate(dataset, verbose=0),
+        lambda: cascade.calibrate(dataset, kc.MaxDelegationRate(0.5)),
+    ):
+        with pytest.raises(ValueError, match=r"dataset\.batch\(32\)"):
+            use()
+
+
+def test_a_threshold_older_than_the_training_is_told(cascade, blobs, tmp_path):
+    calibration = blobs(200, seed=5)
+    cascade.fit(*blobs(64), verbose=0)
+    cascade.calibrate(calibration, kc.MaxDelegationRate(0.5))
+    cascade.fit(*blobs(64), verbose=0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        cascade.export(tmp_path / "old", calibration_data=calibration)
+    assert "Call `calibrate` again" in str(told[0].message)
+    cascade.calibrate(calibration, kc.MaxDelegationRate(0.5))
+    cascade.export(tmp_path / "new")
+    # Who sets a threshold by hand knows that nothing is promised.
+    cascade.threshold = 0.5
+    cascade.export(tmp_path / "by_hand", calibration_data=calibration)

@@ -27,6 +27,9 @@ class Bundle:
         self.path = path
         self.manifest = manifest
 
+    def __repr__(self):
+        return f"Bundle('{self.path}')"
+
     @classmethod
     def load(cls, path):
         """Opens a bundle and checks every file that its manifest lists.

@@ -101,6 +101,11 @@ def as_objective(objective):
         raise ValueError(
             "Expected an objective, such as "
             "`keras_cascade.MaxAccuracyDrop(0.01)`, or a list of them. "
-            f"Received: {objective!r}."
+            + (
+                "Received an array; labelled examples go in together, as "
+                "`calibrate((x, y), objective)`."
+                if hasattr(objective, "shape")
+                else f"Received: {objective!r}."
+            )
         )
     return objective

@@ -92,9 +92,12 @@ def check_number(name, value, low, high):
     """Returns `value` as a float in [low, high], or raises."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (number and low <= value <= high):
+        meant = ""
+        if number and high == 1 < value <= 100:
+            meant = f" Write {value:g} % as {value / 100:g}."
         raise ValueError(
             f"Expected `{name}` to be a number in [{low}, {high}]. "
-            f"Received: {value!r}."
+            f"Received: {value!r}.{meant}"
         )
     return float(value)
 

@@ -71,13 +71,14 @@ class OperatingPoint:
 
     def __str__(self):
         promised = "; ".join(map(promise_sentence, self.promises)) or "nothing"
-        where = f"where the score is below {self.threshold:.4g}"
-        if self.delegation_rate == 0:
-            where = "nothing"
-        elif self.delegation_rate == 1:
-            where = "everything"
+        delegated = (
+            f"{100 * self.delegation_rate:.2f} %, where the score is below "
+            f"{self.threshold:.4g}"
+        )
+        if self.delegation_rate in (0, 1):
+            delegated = "everything" if self.delegation_rate else "nothing"
         return (
-            f"Delegates {100 * self.delegation_rate:.2f} %, {where}.\n"
+            f"Delegates {delegated}.\n"
             f"Accuracy {100 * self.accuracy:.2f} % (student "
             f"{100 * self.student_accuracy:.2f} %, teacher "
             f"{100 * self.teacher_accuracy:.2f} %) on {self.examples:,} "

@@ -272,7 +272,7 @@ def export(
             cascade, data, output, overwrite, quantization,
             operating_point or [], onnx, seed,
         )  # fmt: skip
-    show(result, as_json, f"bundle {output}")
+    show(result, as_json, f"exported to {output}")
 
 
 def verify(

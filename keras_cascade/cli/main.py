@@ -85,6 +85,7 @@ def run(arguments):
 
 def _one_line(error):
     text = " ".join(str(error).split())
+    text = text.replace("`overwrite=True`", "--overwrite")
     known = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
     ours = type(error).__module__.startswith(("builtins", "keras_cascade"))
     if known and ours and text:

@@ -110,6 +110,18 @@ def check_not_empty(x):
         raise ValueError("Expected at least one example. Received none.")
 
 
+def check_batched(x):
+    """Raises where a `tf.data.Dataset` yields single labelled examples."""
+    spec = x.element_spec if is_tf_dataset(x) else None
+    pair = isinstance(spec, tuple) and len(spec) > 1
+    shape = getattr(spec[1], "shape", None) if pair else None
+    if shape is not None and shape.rank == 0:
+        raise ValueError(
+            "Expected batches of examples. Received a dataset of single ones, "
+            f"{spec}. Batch it, such as with `dataset.batch(32)`."
+        )
+
+
 def number_of_batches(x, batch_size=None, steps=None):
     """Number of batches, or `None` where it cannot be known beforehand."""
     if is_array_like(x):

@@ -29,7 +29,7 @@ def check_examples(x, y, classes):
     if y.ndim not in (1, 2):
         raise ValueError(
             "Expected integer class labels of shape (batch,). Received shape "
-            f"{y.shape}."
+            f"{y.shape}." + (" Batch the examples." if y.ndim == 0 else "")
         )
     if y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
         raise ValueError(

@@ -1,6 +1,7 @@
 """Writes a bundle: converts, runs, compares, measures, then moves it."""
 
 import importlib.resources
+import warnings
 from pathlib import Path
 
 import jinja2
@@ -105,6 +106,13 @@ def export_bundle(
             "Export runs the exported file on real examples before it "
             "returns. Expected: `calibration_data`, or a cascade that was "
             "calibrated in this process. Received neither."
+        )
+    if cascade.record.outdated:
+        warnings.warn(
+            "The threshold was chosen before the student or the gate was "
+            "trained on, and the bundle will promise nothing. Call "
+            "`calibrate` again before `export`.",
+            stacklevel=3,
         )
     data, first = read_twice(calibration_data)
     cascade.prepare(first[0])

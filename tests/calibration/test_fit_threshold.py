@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import keras_cascade as kc
 from keras_cascade.calibration import (
     OBJECTIVES,
     AllOf,
@@ -232,3 +233,25 @@ def test_objectives_print_as_they_are_written():
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match="Expected"):
         make()
+
+
+def test_a_share_in_percent_is_guessed():
+    with pytest.raises(ValueError, match=r"Received: 5. Write 5 % as 0\.05\."):
+        kc.MaxAccuracyDrop(5)
+    with pytest.raises(ValueError, match=r"Write 95 % as 0\.95\."):
+        kc.MaxAccuracyDrop(0.05, confidence=95)
+    with pytest.raises(ValueError, match=r"Received: -3\.$"):
+        kc.MaxAccuracyDrop(-3)
+
+
+def test_labels_in_the_objectives_place_are_told():
+    with pytest.raises(ValueError, match=r"`calibrate\(\(x, y\), objective\)`"):
+        kc.calibration.fit_threshold([0.5], [True], [True], np.array([1]))
+
+
+def test_an_end_of_the_curve_in_words():
+    right = [True, True]
+    point = kc.calibration.measure_threshold([0.1, 0.9], right, right, 0.0)
+    assert str(point).startswith("Delegates nothing.\n")
+    point = kc.calibration.measure_threshold([0.1, 0.9], right, right, 2.0)
+    assert str(point).startswith("Delegates everything.\n")

@@ -118,3 +118,9 @@ def test_a_server_that_is_not_there_yet_is_asked_again():
         ready.append(True)
         teacher.check()
         teacher.close()
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:8501", "loacl"])
+def test_neither_a_url_nor_a_folder(bundle_path, where):
+    with pytest.raises(TeacherError, match=rf"'http://'.*Received: '{where}'"):
+        EdgeCascade.load(bundle_path, teacher=where)

@@ -80,4 +80,10 @@ def teacher_from(where, bundle, timeout, options):
     folder = bundle.teacher_folder if where == "local" else where
     if folder is None:
         raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
+    if not os.path.isdir(folder):  # before TensorFlow is loaded for it
+        raise TeacherError(
+            "Expected `teacher` to be a URL that begins with 'http://', "
+            "'https://', 'grpc://' or 'grpcs://', 'local', or the folder of a "
+            f"SavedModel. Received: '{where}', and there is no such folder."
+        )
     return as_text_teacher(SavedModelTeacher(folder), bundle)
