@@ -1,7 +1,5 @@
 """What a Keras user does around `fit`."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -276,19 +274,3 @@ def test_single_examples_are_told_to_be_batched(cascade, blobs):
     ):
         with pytest.raises(ValueError, match=r"dataset\.batch\(32\)"):
             use()
-
-
-def test_a_threshold_older_than_the_training_is_told(cascade, blobs, tmp_path):
-    calibration = blobs(200, seed=5)
-    cascade.fit(*blobs(64), verbose=0)
-    cascade.calibrate(calibration, kc.MaxDelegationRate(0.5))
-    cascade.fit(*blobs(64), verbose=0)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", UserWarning)
-        cascade.export(tmp_path / "old", calibration_data=calibration)
-    assert "Call `calibrate` again" in str(told[0].message)
-    cascade.calibrate(calibration, kc.MaxDelegationRate(0.5))
-    cascade.export(tmp_path / "new")
-    # Who sets a threshold by hand knows that nothing is promised.
-    cascade.threshold = 0.5
-    cascade.export(tmp_path / "by_hand", calibration_data=calibration)

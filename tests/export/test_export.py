@@ -1,6 +1,7 @@
 """What ships was run, compared and measured before it was written."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -193,11 +194,16 @@ def test_training_again_needs_calibrating_again(cascade, blobs, tmp_path):
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.fit(*blobs(256, seed=4), epochs=3, verbose=0)
     assert cascade.operating_point is None
-    bundle = cascade.export(tmp_path / "bundle", calibration_data=held_out)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        bundle = cascade.export(tmp_path / "bundle", calibration_data=held_out)
+    assert "Call `calibrate` again" in str(told[0].message)
     assert bundle.operating_point()["objective"] is None
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.threshold = 0.9
     assert cascade.operating_point is None
+    # Who sets a threshold by hand knows that nothing is promised.
+    cascade.export(tmp_path / "by_hand", calibration_data=held_out)
 
 
 def test_an_objective_is_met_on_the_file_for_the_data_given(

@@ -8,19 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_cascade as kc
-
-
-class Counting(keras.Model):
-    """A teacher that counts the rows it is asked for."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.dense = keras.layers.Dense(4)
-        self.rows = tf.Variable(0, trainable=False)
-
-    def call(self, inputs):
-        self.rows.assign_add(tf.shape(inputs)[0])
-        return self.dense(inputs)
+from keras_cascade import prediction
 
 
 @pytest.fixture
@@ -108,19 +96,30 @@ def test_traffic_and_calibration_are_the_live_teachers(pair, blobs):
         cascade.evaluate(x, y, verbose=0)
 
 
-def test_the_teacher_runs_for_the_spot_check_only(dense_model, blobs):
+def test_the_teacher_runs_for_the_spot_check_only(pair, blobs, monkeypatch):
     x, y = blobs(300)
-    teacher = Counting()
-    cache = kc.cache_teacher_logits((x, y), teacher)
-    cascade = kc.Cascade(teacher, dense_model(3))
-    cascade.prepare(x)
-    for spot_check, rows in ((True, 32), (False, 0)):
-        before = int(teacher.rows)
-        cascade.judge((x, y), teacher_logits=cache, spot_check=spot_check)
-        assert int(teacher.rows) - before == rows
-    before = int(teacher.rows)
-    cascade.judge((x, y))
-    assert int(teacher.rows) - before == 300
+    cache = kc.cache_teacher_logits((x, y), pair[0])
+    asked, inference = [], prediction.inference
+
+    def counting(model):
+        run = inference(model)
+
+        def counted(rows):
+            asked.extend(rows if model is pair[0] else ())
+            return run(rows)
+
+        return counted
+
+    monkeypatch.setattr(prediction, "inference", counting)
+    cascade = kc.Cascade(*pair)
+    for options, rows in (
+        ({"teacher_logits": cache}, 32),
+        ({"teacher_logits": cache, "spot_check": False}, 0),
+        ({}, 300),
+    ):
+        asked.clear()
+        cascade.judge((x, y), **options)
+        assert len(asked) == rows
 
 
 def test_an_example_that_is_not_there(pair, blobs):
