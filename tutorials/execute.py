@@ -11,6 +11,7 @@ folder that looks like `tutorials/`, so that nothing is left in the checkout.
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,6 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
-BESIDE = (FOLDER / "data", FOLDER.parent / "saved_models")
 SECONDS = 300
 
 
@@ -101,12 +101,14 @@ def main():
         parser.error(f"expected beginnings of {names()}, got {beginnings}")
     seconds = {}
     for name in chosen:
+        print(f"{name} ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
         notebook = execute(name)
         seconds[name] = round(time.perf_counter() - start, 1)
         if not arguments.check:
             nbformat.write(notebook, FOLDER / f"{name}.ipynb")
-    print(json.dumps({"seconds": seconds, "total": sum(seconds.values())}))
+    total = round(sum(seconds.values()), 1)
+    print(json.dumps({"seconds": seconds, "total": total}))
 
 
 if __name__ == "__main__":
