@@ -17,9 +17,6 @@ from keras_cascade.native_output import (
 )
 from keras_cascade.version import __version__
 
-#: Folders with classes that a saved cascade may hold.
-_SAVED = ("cascade", "distillation", "gates", "text", "traffic_mix")
-
 ask_for_less()
 
 _FOLDERS = (
@@ -37,6 +34,8 @@ _FOLDERS = (
     "teacher_logits",
     "text",
 )
+#: Where the classes are that a `.keras` file may hold.
+_SAVED = ("cascade", "distillation", "gates", "text")
 _WITHOUT_KERAS = ("bundle", "calibration", "evaluation", "runtime")
 _NAMES = {
     "TeacherLogitsCache": "teacher_logits",

@@ -5,6 +5,11 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: The README and everything in `docs/`, relative to the project.
+DOCUMENTS = (
+    "README.md",
+    *sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md")),
+)
 
 
 def blocks(file, language):

@@ -1,15 +1,11 @@
 """The README's Python is run as it stands."""
 
-import re
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
+from tests.documents import ROOT, blocks
 from tests.text.conftest import bert_maker, make_texts
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.filterwarnings("ignore:MarginDistillation selected:UserWarning")
@@ -24,9 +20,9 @@ def test_the_python_blocks(tmp_path, monkeypatch, blobs, dense_model):
         names[f"x_{part}"], names[f"y_{part}"] = blobs(200, seed=number)
     names["texts"], _ = make_texts(50, 0)
     names["bert_classifier"] = bert_maker()()
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    assert len(blocks) >= 3
-    for block in blocks:
+    shown = blocks("README.md", "python")
+    assert len(shown) >= 3
+    for block in shown:
         exec(compile(block, "README.md", "exec"), names)
     source = names["prediction"].source
     assert set(source) <= {"edge", "cloud", "edge_fallback"}
@@ -34,4 +30,4 @@ def test_the_python_blocks(tmp_path, monkeypatch, blobs, dense_model):
 
 
 def test_it_is_short():
-    assert len(README.read_text().splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

@@ -8,25 +8,10 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.options import Bundle, Cascade, Data, Json, Policy, Seed
 from keras_cascade.cli.serving_command import serve
 
 STARTING = "Starting TensorFlow"
-
-Data = Annotated[
-    str,
-    typer.Option(
-        help="digits, fashion_mnist, tfds:NAME, dir:PATH, npz:PATH or csv:PATH",
-        metavar="SPEC",
-    ),
-]
-Cascade = Annotated[Path, typer.Argument(hidden=True, metavar="CASCADE")]
-Bundle = Annotated[Path, typer.Argument(hidden=True, metavar="BUNDLE")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON to stdout")]
-Policy = Annotated[
-    str,
-    typer.Option(help="policy: standard or margin", metavar="NAME"),
-]
-Seed = Annotated[int, typer.Option(help="of splits and weights", metavar="N")]
 
 
 def register(app):

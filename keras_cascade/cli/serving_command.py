@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.options import Bundle
+
 Port = Annotated[
     int,
     typer.Option(min=0, max=65535, help="0: any free one", metavar="PORT"),
@@ -12,7 +14,7 @@ Port = Annotated[
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(hidden=True, metavar="BUNDLE")],
+    bundle: Bundle,
     host: Annotated[
         str, typer.Option(help="address to listen on", metavar="HOST")
     ] = "127.0.0.1",

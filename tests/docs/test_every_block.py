@@ -4,12 +4,9 @@ import re
 
 import pytest
 
-from tests.documents import ROOT, blocks, commands
+from tests.docs.shown import languages
+from tests.documents import DOCUMENTS, ROOT, blocks, commands
 
-DOCUMENTS = [
-    "README.md",
-    *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
-]
 #: Documents whose Python needs nothing from a test.
 ALONE = ("docs/concepts.md", "docs/troubleshooting.md")
 #: Which test runs the rest.
@@ -40,9 +37,7 @@ def test_python_that_stands_alone(document, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_block_is_run_somewhere(document):
-    text = (ROOT / document).read_text("utf-8")
-    opened = re.findall(r"^```(\w*)$", text, re.M)[::2]
-    code = [language for language in opened if language != "bash"]
+    code = [one for one in languages(document) if one != "bash"]
     if code and document not in ALONE:
         assert (ROOT / ELSEWHERE[document]).exists()
     # `tests/cli/test_shown_commands.py` runs what calls `keras-cascade`, and

@@ -144,15 +144,20 @@ def test_the_defaults_that_are_stated():
     assert f"`max_bytes` ({log['max_bytes'].default >> 20} MiB)" in TEXT
 
 
+def queueing(teacher, folder, **options):
+    """A device that keeps on disk what the teacher does not answer."""
+    return EdgeCascade.load(
+        BUNDLE,
+        teacher,
+        on_failure="queue",
+        queue=folder / "queue",
+        **options,
+    )
+
+
 def test_six_answers_that_cannot_be_believed(tmp_path):
     away = Away(TeacherError("away"))
-    with EdgeCascade.load(
-        BUNDLE,
-        away,
-        on_failure="queue",
-        queue=tmp_path / "queue",
-        failures_to_open=1_000,
-    ) as edge:
+    with queueing(away, tmp_path, failures_to_open=1_000) as edge:
         waiting = edge.predict(IMAGES).source_counts["queued"]
         away.answer = np.full(10, np.nan)
         for number in range(1, 7):
@@ -166,13 +171,7 @@ def test_six_answers_that_cannot_be_believed(tmp_path):
 
 def test_late_answers_are_logged_too(tmp_path):
     away = Away(TeacherError("away"))
-    with EdgeCascade.load(
-        BUNDLE,
-        away,
-        on_failure="queue",
-        queue=tmp_path / "queue",
-        log=tmp_path / "log",
-    ) as edge:
+    with queueing(away, tmp_path, log=tmp_path / "log") as edge:
         edge.predict(IMAGES)
         assert len(edge.log) == 0
         away.answer = np.zeros(10, "float32")
