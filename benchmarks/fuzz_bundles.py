@@ -164,13 +164,13 @@ def fuzz_bundles(quick=False):
             with deep():
                 done = kinds[kind](copy)
                 said = reader(copy)
-                judged = verdict(kind, said, expected, copy, original)
-            found[judged] += 1
+                results = verdict(kind, said, expected, copy, original)
+            found[results] += 1
             by_class[kind][said.get("error") or next(iter(said))] += 1
-            if judged not in ("refused", "accepted"):
+            if results not in ("refused", "accepted"):
                 remarkable.append(
                     {"number": number, "class": kind, "done": done,
-                     "verdict": judged, "said": str(said)[:300]}
+                     "verdict": results, "said": str(said)[:300]}
                 )  # fmt: skip
             shutil.rmtree(copy)
         if content(good) != original:

@@ -1,11 +1,11 @@
-"""Whether promises hold, and what they waste.
+"""Whether guarantees hold, and what they waste.
 
     python -m benchmarks.guarantees --json [--quick]
 
 Draws fresh calibration sets again and again, lets each objective with a
 confidence of 0.95 choose a threshold, and looks up what that threshold really
-does. `broken_share`: how often the promise did not hold; at most 0.05 plus two
-standard errors is expected. `wasted_delegation`: by how many points of
+does. `broken_share`: how often the guarantee did not hold; at most 0.05 plus
+two standard errors is expected. `wasted_delegation`: by how many points of
 delegation the thresholds miss the true best, on average; a refusal counts as
 delegating everything (for budgets: nothing). `unavoidable`: what a normal test
 that knew every spread beforehand would waste on as many examples.
@@ -24,7 +24,7 @@ from benchmarks.objectives_under_test import (
     objectives_under_test,
     what_to_ask,
 )
-from benchmarks.pools import judged_pool
+from benchmarks.pools import pool_results
 from benchmarks.populations import CLASSES, synthetic
 from keras_cascade.calibration import fit_threshold
 
@@ -37,7 +37,7 @@ UNREACHABLE = kc.MaxDelegationRate(0.9, confidence=0.95)
 #: 20 % of the classes make 80 % of the requests.
 FREQUENCIES = {c: 0.4 if c < 2 else 0.025 for c in range(CLASSES)}
 #: Data spec -> (training examples, epochs of teacher and student, size of a
-#: calibration set). What is left is judged, split, and checked on the rest.
+#: calibration set). What is left is scored, split, and checked on the rest.
 REAL = {
     "fashion_mnist": (15_000, 5, 6, 5_000),
     "digits": (400, 30, 60, 280),
@@ -69,7 +69,7 @@ print(json.dumps({"seconds": seconds, "mb": megabytes("VmHWM") - before}))
 
 
 class Tally:
-    """Counts what became of one objective's promises."""
+    """Counts what became of one objective's guarantees."""
 
     def __init__(self):
         self.broken, self.refused, self.wasted = 0, 0, []
@@ -164,14 +164,14 @@ def on_synthetic(sets, mix=None, distinct=None, size=SIZE):
     return result
 
 
-def on_resplits(judged, size, splits, mix=None):
+def on_resplits(results, size, splits, mix=None):
     """Random calibration sets of real examples, checked on the rest."""
-    labels = judged.labels
+    labels = results.labels
     groups = (labels >= CLASSES // 2).astype(int)
-    columns = (judged.scores, judged.student_correct, judged.teacher_correct)
+    columns = (results.scores, results.student_correct, results.teacher_correct)
     asked = what_to_ask(
         "real",
-        judged.teacher_correct,
+        results.teacher_correct,
         groups,
         None if mix is None else mix.weights(labels),
     )
@@ -228,10 +228,10 @@ def main():
     }
     for spec in ["digits"] if arguments.quick else REAL:
         training, teacher_epochs, student_epochs, size = REAL[spec]
-        judged = judged_pool(spec, training, teacher_epochs, student_epochs)
-        scenarios[spec] = on_resplits(judged, size, splits)
+        results = pool_results(spec, training, teacher_epochs, student_epochs)
+        scenarios[spec] = on_resplits(results, size, splits)
         scenarios[f"{spec}, 20/80 traffic"] = on_resplits(
-            judged, size, splits, mix
+            results, size, splits, mix
         )
     searched = search()
     main_scenario = scenarios["synthetic"]
@@ -247,7 +247,7 @@ def main():
             "search_seconds_1e6": max(searched["seconds"].values()),
             "search_mb_1e6": searched["mb"],
             "search": searched["seconds"],
-            "every_promise_holds": all(
+            "every_guarantee_holds": all(
                 one["holds"]
                 for scenario in scenarios.values()
                 for one in scenario.values()

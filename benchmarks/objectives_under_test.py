@@ -23,7 +23,7 @@ class Judge:
             `Objective`.
         everyone: `Truth`.
         slack: function from thresholds to a list of pairs of arrays: by how
-            much each part of the promise is kept, and the standard deviation
+            much each part of the guarantee is kept, and the standard deviation
             of its estimate, times the root of the number of examples.
         budget: bool, whether more delegation is better. Defaults to `False`.
     """
@@ -38,7 +38,7 @@ class Judge:
         self._best = self._best_rate(0.0)
 
     def holds(self, threshold):
-        """Whether the promise holds at a threshold."""
+        """Whether the guarantee holds at a threshold."""
         return all(kept >= -1e-12 for kept, _ in self._slack(threshold))
 
     def wasted(self, threshold):

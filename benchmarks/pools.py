@@ -1,4 +1,4 @@
-"""Real examples, judged by a cascade that never saw them."""
+"""Real examples, scored by a cascade that never saw them."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import keras_cascade as kc
 BATCH = 256
 
 
-def judged_pool(spec, training, teacher_epochs, student_epochs, seed=0):
+def pool_results(spec, training, teacher_epochs, student_epochs, seed=0):
     """Trains a cascade on a part of a data set and judges all the rest.
 
     Args:
@@ -19,7 +19,7 @@ def judged_pool(spec, training, teacher_epochs, student_epochs, seed=0):
         seed: int. Defaults to `0`.
 
     Returns:
-        `keras_cascade.evaluation.Judged` of the examples that were not
+        `keras_cascade.evaluation.ExampleResults` of the examples that were not
         trained on.
     """
     keras.utils.set_random_seed(seed)

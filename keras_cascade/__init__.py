@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 
-from keras_cascade.native_output import (
+from keras_cascade.utils.native_output import (
     ask_for_less,
     hidden_native_output,
     load_tensorflow,

@@ -18,7 +18,7 @@ from keras_cascade.fitting import (
     weighed,
 )
 from keras_cascade.gated_pair import GatedPair
-from keras_cascade.serialized_model import serialized_model
+from keras_cascade.utils.serialized_model import serialized_model
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -152,10 +152,10 @@ class Cascade(GatedPair):
             check_cache(teacher_logits, self, inputs, verbose)
         if traffic is not None:
             ready.weigh(traffic)
-        ready.watch(self._record.training, self._record.validation)
+        ready.watch(self._data_record.training, self._data_record.validation)
         if teacher_logits is not None:
             ready.use_cache(teacher_logits)
-        self._record.forget_calibration()
+        self._data_record.forget_calibration()
         with original_error(*ready.sources), self._recovering():
             history = super().fit(**arguments)
         warn_of_selection(self.distillation, history)
@@ -172,8 +172,8 @@ class Cascade(GatedPair):
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """One step on one batch. Takes what Keras's own takes."""
         self.prepare(x)
-        Watcher(self.classes).watch(x, y, remember=self._record.training)
-        self._record.forget_calibration()
+        Watcher(self.classes).watch(x, y, remember=self._data_record.training)
+        self._data_record.forget_calibration()
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
@@ -221,8 +221,10 @@ class Cascade(GatedPair):
         with original_error(watcher), self._recovering():
             measured = super().evaluate(x, y, *args, **kwargs)
         if not allow_training_data:
-            self._record.refuse(examples, "training", "gate", "calibration")
-        self._record.test = examples
+            self._data_record.refuse(
+                examples, "training", "gate", "calibration"
+            )
+        self._data_record.test = examples
         return measured
 
     def predict(
@@ -283,16 +285,24 @@ class Cascade(GatedPair):
         from keras_cascade import export
 
         if format == "bundle":
-            kwargs.setdefault("calibration_data", self._record.calibration_data)
+            kwargs.setdefault(
+                "calibration_data", self._data_record.calibration_data
+            )
             return export.export_bundle(self, filepath, **kwargs)
         if format == "litert":
-            kwargs.setdefault("example_inputs", self._record.example_inputs)
+            kwargs.setdefault(
+                "example_inputs", self._data_record.example_inputs
+            )
             return export.export_student(self, filepath, **kwargs)
         if format == "onnx":
-            kwargs.setdefault("example_inputs", self._record.example_inputs)
+            kwargs.setdefault(
+                "example_inputs", self._data_record.example_inputs
+            )
             return export.export_onnx(self, filepath, **kwargs)
         if format == "tf_saved_model":
-            kwargs.setdefault("example_inputs", self._record.example_inputs)
+            kwargs.setdefault(
+                "example_inputs", self._data_record.example_inputs
+            )
             return export.export_fused(self, filepath, **kwargs)
         raise ValueError(
             "Expected format 'bundle', 'litert', 'onnx' or "
@@ -322,8 +332,8 @@ class Cascade(GatedPair):
 
     def save_assets(self, dir_path):
         """Keras calls this: the record goes into the .keras file."""
-        self._record.save(dir_path)
+        self._data_record.save(dir_path)
 
     def load_assets(self, dir_path):
         """Keras calls this: the inverse of `save_assets`."""
-        self._record.load(dir_path)
+        self._data_record.load(dir_path)

@@ -1,8 +1,9 @@
-"""A trained pair whose gate is set: judged, fitted, calibrated."""
+"""A trained pair whose gate is set: results, fitted, calibrated."""
 
 import numpy as np
 
 from keras_cascade import calibration
+from keras_cascade.data_record import DataRecord, warn_of_repeats
 from keras_cascade.datasets import batches
 from keras_cascade.datasets.example_checks import check_inputs, checked_batches
 from keras_cascade.evaluation.flops import costs_from_flops
@@ -13,7 +14,6 @@ from keras_cascade.model_checks import (
     check_takes_texts,
 )
 from keras_cascade.prediction import TwoStagePass
-from keras_cascade.record import CascadeRecord, warn_of_repeats
 from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.text.text_columns import as_text_arrays
 
@@ -28,7 +28,7 @@ class GatedPair(SelectiveTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._record = CascadeRecord()
+        self._data_record = DataRecord()
         self._pass = None
         self._prepared = False
 
@@ -53,13 +53,13 @@ class GatedPair(SelectiveTrainer):
                 gate. Defaults to `False`.
             teacher_logits: `TeacherLogitsCache` of these examples. The
                 teacher then does not run on them, which saves most of the
-                time where many students of one teacher are judged. Defaults
+                time where many students of one teacher are scored. Defaults
                 to `None`.
             spot_check: bool. Compares some cached logits with the live
                 teacher first. Defaults to `True`.
 
         Returns:
-            `keras_cascade.evaluation.Judged`.
+            `keras_cascade.evaluation.ExampleResults`.
 
         Raises:
             ValueError: an example is not in the cache, or the cache is of
@@ -76,12 +76,12 @@ class GatedPair(SelectiveTrainer):
                 teacher_logits.spot_check(
                     self.two_stage_pass().ask_teacher, inputs
                 )
-        judged = self.two_stage_pass().judge(
+        results = self.two_stage_pass().score_examples(
             checked_batches(x, y, weight, batch_size, classes=self.classes),
             keep_outputs,
             ask_teacher,
         )
-        return judged if traffic is None else traffic.applied_to(judged)
+        return results if traffic is None else traffic.applied_to(results)
 
     def scores(self, x, batch_size=None):
         """The gate's scores. The teacher does not run.
@@ -137,11 +137,11 @@ class GatedPair(SelectiveTrainer):
                 is then left as it was.
         """
         self._check_gate_has("fit", "use gate='learned'")
-        judged = self._judged_for_gate(
+        results = self._results_for_gate(
             data, batch_size, allow_training_data, traffic
         )
-        self.gate.fit(judged)
-        return self._gate_was_fitted(judged)
+        self.gate.fit(results)
+        return self._gate_was_fitted(results)
 
     def fit_temperature(
         self, data, batch_size=None, allow_training_data=False, traffic=None
@@ -158,13 +158,13 @@ class GatedPair(SelectiveTrainer):
             "fit_temperature",
             "use gate='margin', 'max_probability', 'entropy' or 'energy'",
         )
-        judged = self._judged_for_gate(
+        results = self._results_for_gate(
             data, batch_size, allow_training_data, traffic
         )
         self.gate.fit_temperature(
-            judged.student_outputs, judged.labels, judged.sample_weight
+            results.student_outputs, results.labels, results.sample_weight
         )
-        return self._gate_was_fitted(judged)
+        return self._gate_was_fitted(results)
 
     def calibrate(
         self,
@@ -178,7 +178,7 @@ class GatedPair(SelectiveTrainer):
     ):
         """Sets the gate's threshold so that an objective is met.
 
-        An objective with a confidence is a promise about new examples; one
+        An objective with a confidence is a guarantee about new examples; one
         without describes these examples only.
 
         Args:
@@ -192,8 +192,8 @@ class GatedPair(SelectiveTrainer):
                 trained on or the gate fitted on (or, with a confidence, that
                 `fit` validated on), and with them numbers that are too good.
                 Defaults to `False`.
-            traffic: `TrafficMix`. Numbers and promises are for this traffic;
-                a promise then rests on the examples that rejection to the mix
+            traffic: `TrafficMix`. Numbers and guarantees are for this traffic;
+                a guarantee then rests on the examples that rejection to the mix
                 leaves (`OperatingPoint.effective_examples`). Defaults to
                 `None`.
             seed: int, of the rejection. Defaults to `0`.
@@ -210,21 +210,25 @@ class GatedPair(SelectiveTrainer):
         """
         objective = calibration.as_objective(objective)
         self.gate.check_ready()
-        judged = self.judge(
+        results = self.judge(
             data, batch_size, traffic, teacher_logits=teacher_logits
         )
         if not allow_training_data:
-            # An epoch that was chosen on these examples breaks a promise; a
-            # number that promises nothing only flatters a little.
-            promised = ("validation",) if objective.promises() else ()
-            self._record.refuse(judged.examples, "training", *promised, "gate")
-        if objective.promises():
-            warn_of_repeats(judged.examples)
+            # An epoch that was chosen on these examples breaks a guarantee; a
+            # number that guarantees nothing only flatters a little.
+            guaranteed = ("validation",) if objective.guarantees() else ()
+            self._data_record.refuse(
+                results.examples, "training", *guaranteed, "gate"
+            )
+        if objective.guarantees():
+            warn_of_repeats(results.examples)
         point = calibration.calibrate(
-            judged, objective, self.costs, traffic, seed
+            results, objective, self.costs, traffic, seed
         )
         self.gate.threshold = point.threshold
-        self._record.calibrated(point, judged.examples, data, traffic, seed)
+        self._data_record.calibrated(
+            point, results.examples, data, traffic, seed
+        )
         return point
 
     @property
@@ -234,22 +238,22 @@ class GatedPair(SelectiveTrainer):
 
     @threshold.setter
     def threshold(self, value):
-        self._record.forget_calibration()
-        self._record.outdated = False
+        self._data_record.forget_calibration()
+        self._data_record.outdated = False
         self.gate.threshold = value
 
     @property
     def operating_point(self):
         """What `calibrate` found; `None` since a new threshold or `fit`."""
-        point = self._record.operating_point
+        point = self._data_record.operating_point
         if point is None or point.threshold != self.gate.threshold:
             return None
         return point
 
     @property
-    def record(self):
-        """`CascadeRecord`: which data was trained and calibrated on."""
-        return self._record
+    def data_record(self):
+        """`DataRecord`: which data was trained and calibrated on."""
+        return self._data_record
 
     def prepare(self, x):
         """Looks at the first examples once: builds, checks, counts costs."""
@@ -257,7 +261,7 @@ class GatedPair(SelectiveTrainer):
         batches.check_not_empty(x)
         batches.check_batched(x)
         if self._prepared:
-            check_same_form(self.student, x, self._record.example_inputs)
+            check_same_form(self.student, x, self._data_record.example_inputs)
             return x
         inputs, x = batches.first_rows(x)
         check_inputs(inputs)
@@ -275,7 +279,7 @@ class GatedPair(SelectiveTrainer):
         self(inputs)
         if self.costs is None:
             self.costs = costs_from_flops(self.student, self.teacher, inputs)
-        self._record.example_inputs = inputs
+        self._data_record.example_inputs = inputs
         self._prepared = True
         return x
 
@@ -287,13 +291,13 @@ class GatedPair(SelectiveTrainer):
                 f"it is, or {remedy}."
             )
 
-    def _judged_for_gate(self, data, batch_size, allow_training_data, traffic):
-        judged = self.judge(data, batch_size, traffic, keep_outputs=True)
+    def _results_for_gate(self, data, batch_size, allow_training_data, traffic):
+        results = self.judge(data, batch_size, traffic, keep_outputs=True)
         if not allow_training_data:
-            self._record.refuse(judged.examples, "training")
-        return judged
+            self._data_record.refuse(results.examples, "training")
+        return results
 
-    def _gate_was_fitted(self, judged):
-        self._record.gate = judged.examples
-        self._record.forget_calibration()
+    def _gate_was_fitted(self, results):
+        self._data_record.gate = results.examples
+        self._data_record.forget_calibration()
         return self.gate

@@ -11,9 +11,9 @@ from keras_cascade.datasets.batches import (
     take_rows,
 )
 from keras_cascade.datasets.fingerprint import Fingerprint
-from keras_cascade.evaluation.judged import JudgedColumns
+from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.progress import counted
+from keras_cascade.utils.progress import counted
 
 #: What a gate looks at, as `StudentWithGate(keep_outputs=True)` names it.
 KEPT = ("student_outputs", "features")
@@ -80,7 +80,7 @@ class TwoStagePass:
             answer["probabilities"][rows] = probabilities
         return answer
 
-    def judge(self, batches, keep_outputs=False, ask_teacher=None):
+    def score_examples(self, batches, keep_outputs=False, ask_teacher=None):
         """Scores every example and asks both models for the right class.
 
         Args:
@@ -91,10 +91,10 @@ class TwoStagePass:
                 Defaults to `None`: the live teacher.
 
         Returns:
-            `keras_cascade.evaluation.Judged`.
+            `keras_cascade.evaluation.ExampleResults`.
         """
         ask_teacher = ask_teacher or self.ask_teacher
-        columns, examples = JudgedColumns(), Fingerprint()
+        columns, examples = ExampleResultsBuilder(), Fingerprint()
         run_student = self._run_keeping() if keep_outputs else self.run_student
         for x, y, weight in counted(
             batches, "Asking student and teacher", lambda one: rows_of(one[0])
@@ -106,7 +106,7 @@ class TwoStagePass:
                 y, outputs["score"], outputs["probabilities"],
                 ask_teacher(x), weight, **kept,
             )  # fmt: skip
-        return columns.judged(examples)
+        return columns.build(examples)
 
     def _run_keeping(self):
         """Like `run_student`, and returns what the gate looks at as well."""

@@ -8,8 +8,8 @@ from keras_cascade import gates, steps
 from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
 from keras_cascade.teacher_logits.batch import split_cached
-from keras_cascade.tensor_ops import as_float, is_right, weighted_mean
 from keras_cascade.text.text_model import as_text_model
+from keras_cascade.utils.tensor_ops import as_float, is_right, weighted_mean
 
 METRICS = (
     "student_accuracy",

@@ -121,18 +121,18 @@ class TrafficMix:
             weights = weights * sample_weight
         return weights / weights.mean()
 
-    def applied_to(self, judged):
-        """Judged examples, weighed as this traffic has them.
+    def applied_to(self, results):
+        """ExampleResults examples, weighed as this traffic has them.
 
         Args:
-            judged: `keras_cascade.evaluation.Judged` with `labels`.
+            results: `keras_cascade.evaluation.ExampleResults` with `labels`.
 
         Returns:
-            `Judged`, with the mix multiplied into `sample_weight`.
+            `ExampleResults`, with the mix multiplied into `sample_weight`.
         """
         return dataclasses.replace(
-            judged,
-            sample_weight=self.weights(judged.labels, judged.sample_weight),
+            results,
+            sample_weight=self.weights(results.labels, results.sample_weight),
         )
 
     def get_config(self):

@@ -99,7 +99,7 @@ def test_calibrating_on_the_training_data_is_refused(cascade, blobs):
     x, y = blobs(256, seed=2)
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(256)
     cascade.fit(dataset.batch(32), verbose=0, epochs=2)
-    assert cascade.record.training.examples == 256
+    assert cascade.data_record.training.examples == 256
     threshold = cascade.threshold
     order = np.random.default_rng(0).permutation(256)
     for data in ((x, y), (x[order], y[order]), (x[:50], y[:50])):
@@ -112,7 +112,7 @@ def test_calibrating_on_the_training_data_is_refused(cascade, blobs):
 def test_validation_split_is_not_training_data(cascade, blobs):
     x, y = blobs(200, seed=2)
     cascade.fit(x, y, validation_split=0.25, verbose=0)
-    assert cascade.record.training.examples == 150
+    assert cascade.data_record.training.examples == 150
     cascade.calibrate((x[150:], y[150:]), kc.MaxDelegationRate(0.5))
 
 

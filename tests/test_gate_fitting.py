@@ -99,16 +99,16 @@ def test_features_cost_no_second_pass(trained, blobs):
 def test_what_the_gate_looks_at_is_kept(trained, blobs):
     made = trained(LearnedGate(student_layers=["inner"]))
     x, y = blobs(70, seed=11)
-    judged = made.judge((x, y), keep_outputs=True)
+    results = made.judge((x, y), keep_outputs=True)
     np.testing.assert_allclose(
-        judged.student_outputs, made.student.predict(x, verbose=0), atol=1e-6
+        results.student_outputs, made.student.predict(x, verbose=0), atol=1e-6
     )
     inner = keras.Model(
         made.student.inputs, made.student.get_layer("inner").output
     )
-    assert list(judged.features) == ["inner"]
+    assert list(results.features) == ["inner"]
     np.testing.assert_allclose(
-        judged.features["inner"], inner.predict(x, verbose=0), atol=1e-6
+        results.features["inner"], inner.predict(x, verbose=0), atol=1e-6
     )
     assert made.judge((x, y)).student_outputs is None
     assert trained("margin").judge((x, y), keep_outputs=True).features is None
@@ -118,11 +118,11 @@ def test_an_abstain_students_outputs_are_kept_as_they_are(cascade, blobs):
     policy = kc.distillation.AbstainDistillation([0, 2])
     model = keras.Sequential([keras.Input((6,)), policy.student_head()])
     made = kc.Cascade(cascade.teacher, model, policy, gate="abstain")
-    judged = made.judge(blobs(40), keep_outputs=True)
+    results = made.judge(blobs(40), keep_outputs=True)
     np.testing.assert_allclose(
-        judged.student_outputs, model.predict(blobs(40)[0], verbose=0)
+        results.student_outputs, model.predict(blobs(40)[0], verbose=0)
     )
-    assert judged.student_outputs.shape == (40, 3)
+    assert results.student_outputs.shape == (40, 3)
 
 
 def test_a_layer_may_be_called_logits(trained, blobs):
@@ -197,9 +197,9 @@ def test_fitting_needs_examples_of_its_own(trained, blobs, gate, method):
 def test_traffic_weighs_the_fit(trained, blobs):
     made, held_out = trained("margin"), blobs(300, seed=11)
     mix = kc.TrafficMix({0: 0.7, 1: 0.1, 2: 0.1, 3: 0.1})
-    judged = made.judge(held_out, traffic=mix, keep_outputs=True)
+    results = made.judge(held_out, traffic=mix, keep_outputs=True)
     expected = MarginGate().fit_temperature(
-        judged.student_outputs, held_out[1], judged.sample_weight
+        results.student_outputs, held_out[1], results.sample_weight
     )
     found = made.fit_temperature(held_out, traffic=mix).temperature
     assert found == pytest.approx(expected, rel=1e-5)
@@ -226,7 +226,7 @@ def test_a_fit_that_fails_changes_nothing(trained, blobs):
     with pytest.raises(ValueError, match="at least 20"):
         made.fit_gate(blobs(10, seed=14))
     assert made.operating_point == point
-    assert made.record.gate.examples == 200
+    assert made.data_record.gate.examples == 200
     for one, other in zip(before, made.gate.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -199,15 +199,17 @@ def test_the_deferral_curve_callback(cascade, blobs, tmp_path):
         for event in events.Tensors("delegation_rate")
     ]
     np.testing.assert_allclose(rates, history["delegation_rate"], atol=1e-6)
-    judged = cascade.judge(held_out)
+    results = cascade.judge(held_out)
     # The most that can be delegated within 20 %, by brute force.
     threshold = max(
-        t for t in [*judged.scores, np.inf] if (judged.scores < t).mean() <= 0.2
+        t
+        for t in [*results.scores, np.inf]
+        if (results.scores < t).mean() <= 0.2
     )
     expected = np.where(
-        judged.scores < threshold,
-        judged.teacher_correct,
-        judged.student_correct,
+        results.scores < threshold,
+        results.teacher_correct,
+        results.student_correct,
     ).mean()
     last = events.Tensors("accuracy_at_20")[-1]
     assert float(tf.make_ndarray(last.tensor_proto)) == pytest.approx(expected)

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from keras_cascade.native_output import NativeOutput, hidden_native_output
+from keras_cascade.utils.native_output import NativeOutput, hidden_native_output
 
 
 def run(script, **environment):
@@ -65,7 +65,7 @@ def test_only_the_native_lines_are_hidden():
     out, stderr = run(
         """
         import os, sys
-        from keras_cascade.native_output import hidden_native_output
+        from keras_cascade.utils.native_output import hidden_native_output
         with hidden_native_output():
             os.write(2, b"native, hidden\\n")
             with hidden_native_output():

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from keras_cascade import progress
+from keras_cascade.utils import progress
 
 
 @pytest.fixture

@@ -77,11 +77,11 @@ def test_the_numbers_are_worth_a_reference(bundle):
     assert point["teacher_accuracy"] >= 0.92
     assert point["teacher_accuracy"] > point["student_accuracy"] + 0.01
     assert point["confidence"] == 0.95
-    promise = next(
-        p for p in point["promises"] if p["quantity"] == "accuracy_drop"
+    guarantee = next(
+        p for p in point["guarantees"] if p["quantity"] == "accuracy_drop"
     )
-    assert promise["at_most"] == 0.005
-    assert point["accuracy_drop"] <= promise["at_most"]
+    assert guarantee["at_most"] == 0.005
+    assert point["accuracy_drop"] <= guarantee["at_most"]
 
 
 def test_the_page_has_the_manifests_numbers(bundle):

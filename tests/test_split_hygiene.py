@@ -32,7 +32,7 @@ def test_evaluate_refuses_what_something_was_fitted_on(fitted, blobs, part):
         fitted.evaluate(*seen, verbose=0)
     fitted.evaluate(*seen, verbose=0, allow_training_data=True)
     fitted.evaluate(*blobs(200, seed=4), verbose=0)
-    assert fitted.record.test.examples == 200
+    assert fitted.data_record.test.examples == 200
 
 
 def test_calibrate_and_fit_gate_refuse_what_came_before(fitted, blobs):
@@ -82,8 +82,8 @@ def test_the_record_is_saved(fitted, blobs, tmp_path):
     fitted.save(tmp_path / "c.keras")
     again = keras.models.load_model(tmp_path / "c.keras")
     assert again.operating_point == fitted.operating_point
-    assert again.record.traffic.get_config() == mix.get_config()
-    assert again.record.seed == 7
+    assert again.data_record.traffic.get_config() == mix.get_config()
+    assert again.data_record.seed == 7
     for seed, name in ((1, "training"), (2, "gate-fitting")):
         with pytest.raises(ValueError, match=f"with the {name} set"):
             again.calibrate(blobs(200, seed=seed), kc.MinAccuracy(0.1))
@@ -124,18 +124,18 @@ def test_calibration_data_of_one_class_only(fitted, blobs):
         fitted.calibrate((x[y == 1], y[y == 1]), kc.MaxAccuracyDrop(0.1))
 
 
-def test_what_was_validated_on_cannot_carry_a_promise(cascade, blobs):
+def test_what_was_validated_on_cannot_carry_a_guarantee(cascade, blobs):
     held_out = blobs(200, seed=3)
     cascade.fit(*blobs(200, seed=1), validation_data=held_out, verbose=0)
-    promise = kc.MaxAccuracyDrop(0.9, confidence=0.9)
+    guarantee = kc.MaxAccuracyDrop(0.9, confidence=0.9)
     with pytest.raises(ValueError, match="with the validation set"):
-        cascade.calibrate(held_out, promise)
+        cascade.calibrate(held_out, guarantee)
     cascade.calibrate(held_out, kc.MaxAccuracyDrop(0.9))
-    cascade.calibrate(held_out, promise, allow_training_data=True)
+    cascade.calibrate(held_out, guarantee, allow_training_data=True)
     x, y = blobs(200, seed=5)
     cascade.fit(x, y, validation_split=0.5, verbose=0)
     with pytest.raises(ValueError, match="with the validation set"):
-        cascade.calibrate((x[100:], y[100:]), promise)
+        cascade.calibrate((x[100:], y[100:]), guarantee)
 
 
 def test_repeats_are_no_independent_examples(fitted, blobs):

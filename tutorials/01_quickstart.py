@@ -151,5 +151,5 @@ axes = curve.plot(
 
 # %% [markdown]
 # Next: [what the student can learn](02_distillation_policies.ipynb),
-# [what a threshold can promise](03_a_threshold_you_can_promise.ipynb), or
+# [what a threshold can guarantee](03_a_threshold_with_a_guarantee.ipynb), or
 # [your own models and data](07_bring_your_own_model.ipynb).

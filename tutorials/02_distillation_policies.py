@@ -204,7 +204,7 @@ cascades["Gatekeeper"] = cascade
 # that one may send to the teacher.
 
 # %%
-judged = {
+results = {
     name: cascade.judge(
         (x_test, y_test), batch_size=500, teacher_logits=test_cache
     )
@@ -212,7 +212,7 @@ judged = {
 }
 budgets = (0.1, 0.2, 0.3)
 print(f"{'delegated':16}{0:8.0%}" + "".join(f"{b:8.0%}" for b in budgets))
-for name, one in judged.items():
+for name, one in results.items():
     curve = one.deferral_curve()
     row = [curve.student_accuracy, *map(curve.accuracy_at, budgets)]
     print(f"{name:16}" + "".join(f"{100 * value:8.1f}" for value in row))
@@ -235,9 +235,9 @@ print(f"{'teacher alone':16}{100 * curve.teacher_accuracy:8.1f}")
 # %%
 against = {
     name: kc.evaluation.compare(
-        one, judged["cross-entropy"], budgets=budgets, resamples=500
+        one, results["cross-entropy"], budgets=budgets, resamples=500
     )["differences"][-len(budgets) :]
-    for name, one in judged.items()
+    for name, one in results.items()
     if name != "cross-entropy"
 }
 for name, differences in against.items():
@@ -270,14 +270,14 @@ print(
 # skewed traffic and a tiny student one would expect selection to pay; when we
 # measured that on 77 text classes, with every contender tuned alike, it [did
 # not pay there either](../docs/skewed_traffic.md). A policy is a setting to
-# try on your data, next to plain training, not a promise.
+# try on your data, next to plain training, not a guarantee.
 
 # %%
 styles = ["-", "--", "-.", ":", "-", "--", "-.", ":", "-"]
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 4.5), layout="constrained", width_ratios=(3, 2)
 )
-for (name, one), style in zip(judged.items(), styles, strict=True):
+for (name, one), style in zip(results.items(), styles, strict=True):
     curve = one.deferral_curve()
     share, accuracy = 100 * curve.delegation_rate, 100 * curve.accuracy
     left.plot(share, accuracy, style, label=name)
@@ -301,7 +301,7 @@ right.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Next:** the threshold on such a curve, with a promise attached, in
-# [03 A threshold you can promise](03_a_threshold_you_can_promise.ipynb); the
+# **Next:** the threshold on such a curve, with a guarantee attached, in
+# [03 A threshold you can guarantee](03_a_threshold_with_a_guarantee.ipynb); the
 # paper behind the margin and class-specific policies, seed by seed, in
 # [08 The paper](08_the_paper.ipynb).

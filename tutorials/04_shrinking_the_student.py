@@ -5,7 +5,7 @@
 # `export`. Its scores change when that happens, and with them what a threshold
 # means. You will export one student in five forms,
 # see what each costs in bytes, accuracy and time, and see what becomes of a
-# promise when the threshold is carried over from float and when it is fitted
+# guarantee when the threshold is carried over from float and when it is fitted
 # again on the file. It takes about two minutes.
 
 # %%
@@ -55,7 +55,7 @@ history = cascade.fit(
 )
 
 # %% [markdown]
-# The promise: on new images of this kind the cascade is at most 1 point less
+# The guarantee: on new images of this kind the cascade is at most 1 point less
 # accurate than the teacher, with confidence 0.95. `calibrate` finds the
 # cheapest threshold that keeps it for the student in Keras, in float.
 
@@ -108,17 +108,17 @@ for number, (name, options) in enumerate(forms.items()):
 teacher_correct = cascade.judge((x_test, y_test)).teacher_correct
 
 
-def judged_file(bundle):
+def file_results(bundle):
     with kc.runtime.EdgeCascade.load(bundle.path) as edge:
         alone = edge.predict_alone(x_test)
-    return kc.evaluation.Judged(
+    return kc.evaluation.ExampleResults(
         scores=alone.score,
         student_correct=alone.labels == y_test,
         teacher_correct=teacher_correct,
     )
 
 
-judged = {name: judged_file(bundle) for name, bundle in bundles.items()}
+results = {name: file_results(bundle) for name, bundle in bundles.items()}
 
 # %%
 import gzip
@@ -129,7 +129,7 @@ for name, bundle in bundles.items():
     costs = kc.export.costs_from_latency(bundle, x_test)
     print(
         f"{name:12} {len(content):7,} {len(gzip.compress(content)):8,} "
-        f"{judged[name].student_correct.mean():8.1%} "
+        f"{results[name].student_correct.mean():8.1%} "
         f"{costs.student:6.3f}"
     )
 
@@ -160,7 +160,7 @@ def at(threshold, of):
     )
 
 
-carried = {name: at(float_threshold, judged[name]) for name in bundles}
+carried = {name: at(float_threshold, results[name]) for name in bundles}
 print(f"the float threshold, {float_threshold:.4f}, on every file")
 for name, point in carried.items():
     print(
@@ -174,8 +174,8 @@ for name, point in carried.items():
 # The student that learned more in `qat` asks for help more often than it needs
 # to. The one that lost 90 % of its weights is wrong far more often; the old
 # threshold catches too few of its mistakes, and the cascade falls well short of
-# what was promised. Nothing raises an error: the threshold is a number, and any
-# number can be compared with a score.
+# what was guaranteed. Nothing raises an error: the threshold is a number, and
+# any number can be compared with a score.
 #
 # ## The threshold, fitted again
 #
@@ -187,7 +187,7 @@ for name, point in carried.items():
 own = {}
 for name, bundle in bundles.items():
     threshold = bundle.operating_point()["threshold"]
-    own[name] = point = at(threshold, judged[name])
+    own[name] = point = at(threshold, results[name])
     flips = bundle.manifest["verification"]["decision_flips"]
     print(
         f"{name:12} {threshold:6.4f} delegates {point.delegation_rate:5.1%}, "
@@ -201,11 +201,11 @@ for name, bundle in bundles.items():
 # threshold that does, so now and then one will miss by a little, and never by
 # as much as above.) The price differs: a worse student has
 # to ask more. That is what to compare files by, rather than by the accuracy of
-# the student alone: bytes on one side, what it delegates for the same promise
+# the student alone: bytes on one side, what it delegates for the same guarantee
 # on the other. A file that saves two kilobytes and asks the teacher about a
 # third of the images or more saved nothing.
 #
-# A promise can also be out of reach for a file. `export` then raises an error
+# A guarantee can also be out of reach for a file. `export` then raises an error
 # that says what is attainable, and writes nothing.
 #
 # ## Scores tie in 8 bits
@@ -226,7 +226,7 @@ def ties(name, scores):
 
 
 for name in ("float32", "int8"):
-    ties(f"margin gate, {name}", judged[name].scores)
+    ties(f"margin gate, {name}", results[name].scores)
 
 by_class = kc.Cascade(
     teacher, student, gate=kc.gates.ClassGate(in_domain_classes=range(5))
@@ -234,7 +234,7 @@ by_class = kc.Cascade(
 by_class.calibrate((x_cal, y_cal), kc.MaxDelegationRate(0.55))
 for name in ("float32", "int8"):
     bundle = by_class.export(folder / f"class_{name}", quantization=name)
-    ties(f"class gate, {name}", judged_file(bundle).scores)
+    ties(f"class gate, {name}", file_results(bundle).scores)
 
 # %% [markdown]
 # A threshold can only fall between two scores: images that share one are
@@ -256,7 +256,7 @@ for offset, label, points in (
     rate = [100 * point.delegation_rate for point in points.values()]
     axes[0].bar(places + offset, drop, 0.4, label=label)
     axes[1].bar(places + offset, rate, 0.4, label=label)
-axes[0].axhline(1, color="black", ls="--", label="promised at most")
+axes[0].axhline(1, color="black", ls="--", label="guaranteed at most")
 axes[0].set_ylabel("points below the teacher")
 axes[1].set_ylabel("images delegated (%)")
 for one in axes:
@@ -267,6 +267,6 @@ plt.show()
 
 # %% [markdown]
 # Next: [this file on a device, and the teacher behind a
-# server](05_edge_and_cloud.ipynb), [what a promise
-# means](03_a_threshold_you_can_promise.ipynb), or [a cascade of
+# server](05_edge_and_cloud.ipynb), [what a guarantee
+# means](03_a_threshold_with_a_guarantee.ipynb), or [a cascade of
 # texts](06_text.ipynb).

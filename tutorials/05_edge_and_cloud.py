@@ -188,6 +188,6 @@ title = axes.set_title("A hanging server costs a few slow calls, not all")
 # breaker is open and the student answers at once. After the server goes on, the
 # next attempt finds it, and answers come from the cloud again.
 #
-# [What each policy promises](../docs/failures.md), and
+# [What each policy guarantees](../docs/failures.md), and
 # [how to deploy the two ends](../deploy/README.md). Next:
 # [texts](06_text.ipynb).

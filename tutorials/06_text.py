@@ -4,7 +4,7 @@
 # Teacher and student of a text cascade both take strings, and each brings its
 # own tokenizer. You will train a student of about 25 kB to guess which Python
 # library a piece of documentation belongs to, ship it with its
-# `tokenizer.json`, promise an accuracy, and look at which texts it keeps,
+# `tokenizer.json`, guarantee an accuracy, and look at which texts it keeps,
 # which it delegates, and what it does with texts that no class is right for.
 # It takes about two minutes.
 
@@ -218,9 +218,9 @@ print(cascade.costs.how_measured)
 print(f"teacher / student: {cascade.costs.teacher / cascade.costs.student:.1f}")
 
 # %% [markdown]
-# ## Promise and ship
+# ## Guarantee and ship
 #
-# The promise: new texts of this kind are answered at most 2 points less
+# The guarantee: new texts of this kind are answered at most 2 points less
 # accurately than by the teacher, with confidence 0.95. `export` stores the
 # student in 8 bits, runs the file, and fits the threshold again on the file's
 # own scores.
@@ -370,7 +370,7 @@ for share in (0.7, 0.8, 0.9):
     print(f"{share:.0%} of foreign texts: {in_scope:.0%} of those in scope")
 
 # %% [markdown]
-# A higher threshold keeps every promise on accuracy, as it delegates more.
+# A higher threshold keeps every guarantee on accuracy, as it delegates more.
 # Delegating a foreign text helps only if the cloud can tell it for what it is:
 # this teacher has the same seven answers. If such texts will come, label some
 # with a class of their own
@@ -384,12 +384,12 @@ for share in (0.7, 0.8, 0.9):
 
 # %%
 edge.close()
-judged = kc.evaluation.Judged(
+results = kc.evaluation.ExampleResults(
     scores=alone.score,
     student_correct=alone.labels == y_test,
     teacher_correct=measured.teacher_correct,
 )
-axes = judged.deferral_curve().plot(
+axes = results.deferral_curve().plot(
     title=f"A {shipped['bytes'] / 1000:.0f} kB student that knows when to ask",
     point=(answer.delegation_rate, accuracy),
 )

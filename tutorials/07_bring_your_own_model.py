@@ -264,4 +264,4 @@ title = axes.set_title("Three ways to the same student, each with its curve")
 
 # %% [markdown]
 # Next: [the paper's experiments](08_the_paper.ipynb), or back to
-# [a threshold you can promise](03_a_threshold_you_can_promise.ipynb).
+# [a threshold you can guarantee](03_a_threshold_with_a_guarantee.ipynb).

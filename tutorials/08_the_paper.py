@@ -166,21 +166,21 @@ rates = np.linspace(0, 0.5, 26)
 
 
 def measure(cascade, in_domain):
-    judged = cascade.judge(
+    results = cascade.judge(
         (x_test, y_test), batch_size=500, keep_outputs=True,
         teacher_logits=test_cache, spot_check=False,
     )  # fmt: skip
     rule = cascade.gate
     if not isinstance(rule, kc.gates.AbstainGate):
         rule = kc.gates.ClassGate(in_domain)
-    scores = np.asarray(rule(judged.student_outputs))
-    curve = judged.deferral_curve()
-    rule_curve = dataclasses.replace(judged, scores=scores).deferral_curve()
+    scores = np.asarray(rule(results.student_outputs))
+    curve = results.deferral_curve()
+    rule_curve = dataclasses.replace(results, scores=scores).deferral_curve()
     kept = scores >= 0.0
-    kept_right = judged.student_correct & kept
+    kept_right = results.student_correct & kept
     return [curve.accuracy_at(rate) for rate in rates], [
         1.0 - kept.mean(),
-        np.where(kept, judged.student_correct, judged.teacher_correct).mean(),
+        np.where(kept, results.student_correct, results.teacher_correct).mean(),
         kept_right[np.isin(y_test, in_domain)].mean(),
         rule_curve.accuracy_at(0.3),
         curve.accuracy_at(0.3),

@@ -19,9 +19,9 @@ from keras_cascade.export.verification import (
     MEAN_DISTANCE,
     TOLERANCE,
 )
-from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 BATCH_SIZES = (1, 2, 7, 64)
 #: Column of the table to how the student is stored.
@@ -92,7 +92,7 @@ class Candidate:
 
         Raises:
             ExportError: of the package, where it refuses the model.
-            ValueError: the file is not what the package promised.
+            ValueError: the file is not what the package guaranteed.
         """
         if column in TFLITE:
             return self._student(TFLITE[column])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 import keras_cascade as kc
-from keras_cascade.numpy_softmax import numpy_softmax
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Share of the traffic that is delegated.
 RATES = (0.1, 0.2, 0.3)

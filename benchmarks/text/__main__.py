@@ -21,7 +21,7 @@ for KerasHub's WordPiece and Keras's `TextVectorization`.
 
 `out_of_scope`: ten intents are left out of a student's training. By gate: the
 chance that a question in scope scores above one of those (`auroc`), and with a
-threshold that promises, from half of them, to delegate 80 % of such questions
+threshold that guarantees, from half of them, to delegate 80 % of such questions
 with confidence 0.95: what it delegates of the other half and of the questions
 in scope.
 """

@@ -3,11 +3,8 @@
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from keras_cascade.bundle.manifest import (
-    MANIFEST,
-    BundleError,
-    read_manifest,
-)
+from keras_cascade.bundle.manifest import MANIFEST, read_manifest
+from keras_cascade.errors import BundleError
 
 __all__ = ["Bundle", "BundleError", "hash_file"]
 

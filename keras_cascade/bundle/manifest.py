@@ -9,16 +9,15 @@ from pathlib import Path
 
 import jsonschema
 
+from keras_cascade.errors import BundleError
+from keras_cascade.utils.earlier_names import current_names
+
 MANIFEST = "manifest.json"
 FORMAT = "keras_cascade.bundle"
 VERSION = 1
 #: The key under which a manifest has its own hash.
 SEAL = "sha256"
 MAX_BYTES = 16 * 1024 * 1024
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be used, and why."""
 
 
 def read_manifest(file):
@@ -37,7 +36,8 @@ def read_manifest(file):
     file = Path(file)
     try:
         manifest = _parsed(_text(file), file)
-        check_manifest(manifest, file)
+        current = current_names(manifest)
+        check_manifest(current, file)
         sealed = manifest.get(SEAL, seal(manifest)) == seal(manifest)
     except RecursionError:
         raise BundleError(
@@ -49,7 +49,7 @@ def read_manifest(file):
             f"content whose SHA-256 it has under '{SEAL}'. Export or copy the "
             f"bundle again; after a change of your own, remove '{SEAL}'."
         )
-    return manifest
+    return current
 
 
 def check_manifest(manifest, where=MANIFEST):

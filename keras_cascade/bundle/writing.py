@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from keras_cascade.bundle.exchanging import exchange
-from keras_cascade.bundle.manifest import FORMAT, MANIFEST, BundleError
+from keras_cascade.bundle.manifest import FORMAT, MANIFEST
+from keras_cascade.errors import BundleError
 
 try:
     import fcntl

@@ -2,7 +2,7 @@
 
 from keras_cascade.calibration.all_of import AllOf
 from keras_cascade.calibration.calibrate import calibrate
-from keras_cascade.calibration.evidence import Evidence
+from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.fit_threshold import as_objective, fit_threshold
 from keras_cascade.calibration.max_accuracy_drop import MaxAccuracyDrop
 from keras_cascade.calibration.max_cost import MaxCost
@@ -38,7 +38,7 @@ def objective_from_description(description):
 
 __all__ = [
     "AllOf",
-    "Evidence",
+    "CalibrationSample",
     "MaxAccuracyDrop",
     "MaxCost",
     "MaxDelegationRate",

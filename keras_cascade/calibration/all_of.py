@@ -8,7 +8,7 @@ from keras_cascade.calibration.objective import Objective
 class AllOf(Objective):
     """The cheapest threshold that meets every one of several objectives.
 
-    Each promise holds with its own confidence; all of them together with at
+    Each guarantee holds with its own confidence; all of them together with at
     least `1 - Σ(1 - confidence)`, which is this objective's `confidence`, or
     `None` where that is nothing.
 
@@ -41,25 +41,25 @@ class AllOf(Objective):
             self.confidence = round(1 - sum(errors), 12)
         self.spends_budget = all(o.spends_budget for o in self.objectives)
 
-    def meets(self, evidence):
-        return np.all([o.meets(evidence) for o in self.objectives], axis=0)
+    def meets(self, sample):
+        return np.all([o.meets(sample) for o in self.objectives], axis=0)
 
-    def choose(self, evidence):
-        masks = [o.meets(evidence) for o in self.objectives]
+    def choose(self, sample):
+        masks = [o.meets(sample) for o in self.objectives]
         for one, mask in zip(self.objectives, masks, strict=True):
             if not mask.any():
-                raise ValueError(one.refusal(evidence))
+                raise ValueError(one.refusal(sample))
         met = np.flatnonzero(np.all(masks, axis=0))
         if met.size == 0:
-            raise ValueError(_conflict(self.objectives, masks, evidence))
+            raise ValueError(_conflict(self.objectives, masks, sample))
         if not self.spends_budget:
             return int(met[0])
         # The tightest budget decides, and says whether it can be reached.
         ends = [np.flatnonzero(mask)[-1] for mask in masks]
-        return self.objectives[int(np.argmin(ends))].choose(evidence)
+        return self.objectives[int(np.argmin(ends))].choose(sample)
 
-    def promises(self):
-        return [p for one in self.objectives for p in one.promises()]
+    def guarantees(self):
+        return [p for one in self.objectives for p in one.guarantees()]
 
     def get_config(self):
         return {"objectives": [one.describe() for one in self.objectives]}
@@ -68,14 +68,14 @@ class AllOf(Objective):
         return f"AllOf({self.objectives!r})"
 
 
-def _conflict(objectives, masks, evidence):
-    rates = evidence.curve.delegation_rate
+def _conflict(objectives, masks, sample):
+    rates = sample.curve.delegation_rate
     ranges = []
     for one, mask in zip(objectives, masks, strict=True):
         low, high = rates[np.flatnonzero(mask)[[0, -1]]]
         ranges.append(f"{one} by delegation rates from {low:.4f} to {high:.4f}")
     return (
         "No threshold meets all objectives at once. On these "
-        f"{evidence.curve.examples} calibration examples they are met: "
+        f"{sample.curve.examples} calibration examples they are met: "
         f"{'; '.join(ranges)}. Relax one of them, or collect more examples."
     )

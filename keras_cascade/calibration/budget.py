@@ -16,7 +16,7 @@ class Budget(Objective):
     of each candidate, from delegating nothing upwards, needs no correction
     for their number.
 
-    A subclass implements `max_rate_for(evidence)`.
+    A subclass implements `max_rate_for(sample)`.
 
     Args:
         tolerance: float in [0, 1], how far below the limit is near enough;
@@ -30,39 +30,39 @@ class Budget(Objective):
         super().__init__(confidence)
         self.tolerance = check_number("tolerance", tolerance, 0.0, 1.0)
 
-    def max_rate_for(self, evidence):
+    def max_rate_for(self, sample):
         """The delegation rate that may not be exceeded."""
         raise NotImplementedError(f"{type(self).__name__}.max_rate_for")
 
-    def meets(self, evidence):
+    def meets(self, sample):
         if self.confidence is None:
             # Rates are sums of weights: allow for their last bit.
-            limit = self.max_rate_for(evidence)
-            return evidence.curve.delegation_rate <= limit + 1e-12
-        return evidence.delegated <= self._most(evidence)
+            limit = self.max_rate_for(sample)
+            return sample.curve.delegation_rate <= limit + 1e-12
+        return sample.delegated <= self._most(sample)
 
-    def choose(self, evidence):
-        met = np.flatnonzero(self.meets(evidence))
+    def choose(self, sample):
+        met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(evidence))
-        self.check_reached(evidence, int(met[-1]))
+            raise ValueError(self.refusal(sample))
+        self.check_reached(sample, int(met[-1]))
         return int(met[-1])
 
-    def check_reached(self, evidence, index):
+    def check_reached(self, sample, index):
         """Raises where tied scores leave the limit out of reach."""
-        rates = evidence.curve.delegation_rate
-        found, limit = rates[index], min(self.max_rate_for(evidence), 1.0)
+        rates = sample.curve.delegation_rate
+        found, limit = rates[index], min(self.max_rate_for(sample), 1.0)
         if self.confidence is not None:
-            found = evidence.delegated[index] / evidence.trials
-            limit = self._most(evidence) / evidence.trials
-        near = max(self.tolerance, 1.0 / evidence.trials)
+            found = sample.delegated[index] / sample.trials
+            limit = self._most(sample) / sample.trials
+        near = max(self.tolerance, 1.0 / sample.trials)
         if limit - found > near + 1e-12:
             around = [rates[index], rates[index + 1]]
             what = "Attainable around it"
             if self.confidence is not None:
-                what = "What can be promised around it"
+                what = "What can be guaranteed around it"
                 around = [
-                    self._promisable(evidence, i) for i in (index, index + 1)
+                    self._guaranteeable(sample, i) for i in (index, index + 1)
                 ]
             raise ValueError(
                 f"{self} cannot be met: too many examples share one score. "
@@ -72,18 +72,18 @@ class Budget(Objective):
                 "larger `tolerance`."
             )
 
-    def refusal(self, evidence):
-        limit = self.max_rate_for(evidence)
+    def refusal(self, sample):
+        limit = self.max_rate_for(sample)
         if limit <= 0:
             return (
-                f"{self} cannot be promised: no number of examples shows a "
+                f"{self} cannot be guaranteed: no number of examples shows a "
                 "rate of 0. To delegate nothing, set the threshold to "
                 "`numpy.finfo('float32').min`."
             )
-        lowest = 1 - self.error ** (1 / evidence.trials)
+        lowest = 1 - self.error ** (1 / sample.trials)
         needed = math.ceil(math.log(self.error) / math.log1p(-limit))
         return (
-            f"{self} cannot be promised: {evidence.trials} calibration "
+            f"{self} cannot be guaranteed: {sample.trials} calibration "
             "examples are too few to tell a delegation rate below "
             f"{lowest:.4f} from none. Expected: at least {needed} examples. "
             "Collect more, or ask for a higher limit or a lower confidence."
@@ -92,17 +92,17 @@ class Budget(Objective):
     def get_config(self):
         return {"tolerance": self.tolerance, **super().get_config()}
 
-    def _promisable(self, evidence, index):
+    def _guaranteeable(self, sample, index):
         """The lowest rate that the count of a candidate shows.
 
         Clopper and Pearson's upper limit, rounded up to what is printed.
         """
-        count, trials = int(evidence.delegated[index]), evidence.trials
+        count, trials = int(sample.delegated[index]), sample.trials
         if count == trials:
             return 1.0
         limit = stats.beta.ppf(1 - self.error, count + 1, trials - count)
         return math.ceil(1e4 * limit) / 1e4
 
-    def _most(self, evidence):
-        limit = self.max_rate_for(evidence)
-        return most_allowed(evidence.trials, limit, self.error)
+    def _most(self, sample):
+        limit = self.max_rate_for(sample)
+        return most_allowed(sample.trials, limit, self.error)

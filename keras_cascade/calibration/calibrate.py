@@ -1,4 +1,4 @@
-"""Calibration of judged examples: checks, threshold, traffic."""
+"""Calibration of scored examples: checks, threshold, traffic."""
 
 import dataclasses
 
@@ -7,11 +7,11 @@ import numpy as np
 from keras_cascade.calibration.fit_threshold import fit_threshold
 
 
-def calibrate(judged, objective, costs=None, traffic=None, seed=0):
-    """Finds the threshold that meets an objective on judged examples.
+def calibrate(results, objective, costs=None, traffic=None, seed=0):
+    """Finds the threshold that meets an objective on scored examples.
 
     Args:
-        judged: `keras_cascade.evaluation.Judged`, weighed by `traffic`
+        results: `keras_cascade.evaluation.ExampleResults`, weighed by `traffic`
             already.
         objective: `Objective`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
@@ -26,22 +26,22 @@ def calibrate(judged, objective, costs=None, traffic=None, seed=0):
         ValueError: the examples are all of one class, or no threshold meets
             the objective.
     """
-    if judged.labels is not None and len(judged) > 1:
-        classes = np.unique(judged.labels)
+    if results.labels is not None and len(results) > 1:
+        classes = np.unique(results.labels)
         if len(classes) == 1:
             raise ValueError(
                 "Expected calibration examples of several classes. Received: "
-                f"{len(judged)} examples, all of class {classes[0]}. Is the "
+                f"{len(results)} examples, all of class {classes[0]}. Is the "
                 "data sorted by class? Shuffle it before it is split."
             )
     point = fit_threshold(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
         objective,
-        sample_weight=judged.sample_weight,
+        sample_weight=results.sample_weight,
         costs=costs,
-        labels=judged.labels,
+        labels=results.labels,
         seed=seed,
     )
     return dataclasses.replace(

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_cascade.calibration.all_of import AllOf
-from keras_cascade.calibration.evidence import Evidence
+from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.measure_threshold import measure_threshold
 from keras_cascade.calibration.objective import Objective
 
@@ -31,7 +31,7 @@ def fit_threshold(
         objective: `Objective`, or a list of them: the cheapest threshold that
             meets all.
         sample_weight: optional float array `(examples,)`, non-negative: how
-            often each example comes in deployment. A promise then rests on
+            often each example comes in deployment. A guarantee then rests on
             examples drawn from them by rejection, fewer than there are, and
             takes for granted that no weight in deployment is above
             `max_weight`. Defaults to `None`.
@@ -64,32 +64,34 @@ def fit_threshold(
     (0.3, 0.333)
     """
     objective = as_objective(objective)
-    evidence = Evidence(
+    sample = CalibrationSample(
         scores, student_correct, teacher_correct, sample_weight, costs,
         labels, seed, max_weight,
     )  # fmt: skip
-    index = objective.choose(evidence)
+    index = objective.choose(sample)
     point = measure_threshold(
         scores,
         student_correct,
         teacher_correct,
-        float(evidence.curve.thresholds[index]),
+        float(sample.curve.thresholds[index]),
         sample_weight,
         costs,
         objective.describe(),
     )
-    promises = objective.promises()
-    if not promises:
+    guarantees = objective.guarantees()
+    if not guarantees:
         return dataclasses.replace(
-            point, effective_examples=evidence.effective_examples
+            point, effective_examples=sample.effective_examples
         )
-    drops = [p["at_most"] for p in promises if p["quantity"] == "accuracy_drop"]
+    drops = [
+        p["at_most"] for p in guarantees if p["quantity"] == "accuracy_drop"
+    ]
     return dataclasses.replace(
         point,
         accuracy_drop_bound=min(drops) if drops else None,
         confidence=objective.confidence,
-        promises=promises,
-        effective_examples=float(evidence.trials),
+        guarantees=guarantees,
+        effective_examples=float(sample.trials),
     )
 
 

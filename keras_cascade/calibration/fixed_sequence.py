@@ -9,7 +9,7 @@ def certified_from_the_top(shown):
     Testing starts at the safest threshold (delegate everything) and goes down
     through *every* candidate. Stopping at the first that is not shown needs
     no correction for their number: to certify a threshold that breaks the
-    promise, the test must have failed at the highest such threshold, and that
+    guarantee, the test must have failed at the highest such threshold, and that
     one is the same whatever the data (Learn Then Test, arXiv 2110.01052,
     fixed-sequence testing). Because every decision that the examples can
     tell apart is a candidate, none is left out.

@@ -18,12 +18,12 @@ class MaxAccuracyDrop(Objective):
 
     Met where `teacher accuracy − cascade accuracy <= max_drop`. Delegating
     everything always meets `max_drop >= 0`. With a confidence the drop is
-    promised of new examples, by an exact test of each threshold
+    guaranteed of new examples, by an exact test of each threshold
     (`keras_cascade.calibration.exact_tests.drop_shown`) from the safest down.
 
     Args:
         max_drop: float in [-1, 1]. A negative drop asks the cascade to be
-            better than the teacher; it cannot be promised.
+            better than the teacher; it cannot be guaranteed.
         confidence: float in (0, 1), or `None` (holds on the calibration
             examples). Defaults to `None`.
 
@@ -44,37 +44,38 @@ class MaxAccuracyDrop(Objective):
                 f"{max_drop!r}."
             )
 
-    def meets(self, evidence):
+    def meets(self, sample):
         if self.confidence is None:
-            curve = evidence.curve
+            curve = sample.curve
             drop = curve.teacher_accuracy - curve.accuracy
             return drop <= self.max_drop + 1e-12
         return certified_from_the_top(
             drop_shown(
-                evidence.harmed,
-                evidence.helped,
-                evidence.trials,
+                sample.harmed,
+                sample.helped,
+                sample.trials,
                 self.max_drop,
                 self.error,
             )
         )
 
-    def refusal(self, evidence):
+    def refusal(self, sample):
         if self.confidence is None:
             return (
-                f"{self} cannot be met. {attainable_accuracy(evidence.curve)} "
+                f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for a larger drop."
             )
-        lowest = 1 - self.error ** (1 / evidence.trials)
+        lowest = 1 - self.error ** (1 / sample.trials)
         needed = math.ceil(np.log(self.error) / np.log1p(-self.max_drop))
         return (
-            f"{self} cannot be promised: {evidence.trials} calibration "
-            f"examples are too few to promise a drop below {lowest:.4f}, even "
-            f"with everything delegated. Expected: at least {needed} examples. "
-            "Collect more, or ask for a larger drop or a lower confidence."
+            f"{self} cannot be guaranteed: {sample.trials} calibration "
+            f"examples are too few to guarantee a drop below {lowest:.4f}, "
+            "even with everything delegated. Expected: at least "
+            f"{needed} examples. Collect more, or ask for a larger drop or a "
+            "lower confidence."
         )
 
-    def promises(self):
+    def guarantees(self):
         if self.confidence is None:
             return []
         return [

@@ -34,8 +34,8 @@ class MaxCost(Budget):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
 
-    def max_rate_for(self, evidence):
-        costs = evidence.costs
+    def max_rate_for(self, sample):
+        costs = sample.costs
         if costs is None:
             raise ValueError(
                 f"{self} needs costs. Expected: `costs=Costs(...)`. Received "
@@ -50,7 +50,7 @@ class MaxCost(Budget):
             )
         return min(rate, 1.0)
 
-    def promises(self):
+    def guarantees(self):
         if self.confidence is None:
             return []
         return [

@@ -8,7 +8,7 @@ class MaxDelegationRate(Budget):
     """Delegates as much as a budget allows, and no more.
 
     Chooses the highest attainable delegation rate that is at most `max_rate`;
-    with a confidence, the highest for which that can be promised of new
+    with a confidence, the highest for which that can be guaranteed of new
     examples. Tied scores move together, so some rates do not exist: when the
     nearest one below is further away than `tolerance`, the objective is
     refused rather than approximated silently.
@@ -31,10 +31,10 @@ class MaxDelegationRate(Budget):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 
-    def max_rate_for(self, evidence):
+    def max_rate_for(self, sample):
         return self.max_rate
 
-    def promises(self):
+    def guarantees(self):
         if self.confidence is None:
             return []
         return [

@@ -16,7 +16,7 @@ from keras_cascade.calibration.objective import (
 class MinAccuracy(Objective):
     """The least delegation at which the cascade is accurate enough.
 
-    With a confidence the accuracy is promised of new examples: an exact
+    With a confidence the accuracy is guaranteed of new examples: an exact
     binomial test of each threshold, from delegating everything down. The
     accuracy need not rise with the delegation rate; testing stops at the
     first threshold that fails. There may be none that passes, even when the
@@ -38,27 +38,27 @@ class MinAccuracy(Objective):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 
-    def meets(self, evidence):
+    def meets(self, sample):
         if self.confidence is None:
-            return evidence.curve.accuracy >= self.min_accuracy - 1e-12
-        needed = least_needed(evidence.trials, self.min_accuracy, self.error)
-        return certified_from_the_top(evidence.correct >= needed)
+            return sample.curve.accuracy >= self.min_accuracy - 1e-12
+        needed = least_needed(sample.trials, self.min_accuracy, self.error)
+        return certified_from_the_top(sample.correct >= needed)
 
-    def refusal(self, evidence):
+    def refusal(self, sample):
         if self.confidence is None:
             return (
-                f"{self} cannot be met. {attainable_accuracy(evidence.curve)} "
+                f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for less, or train a better teacher."
             )
         return accuracy_refusal(
-            f"{self} cannot be promised",
-            int(evidence.correct[-1]),
-            evidence.trials,
+            f"{self} cannot be guaranteed",
+            int(sample.correct[-1]),
+            sample.trials,
             self.min_accuracy,
             self.error,
         )
 
-    def promises(self):
+    def guarantees(self):
         if self.confidence is None:
             return []
         return [

@@ -11,8 +11,8 @@ from keras_cascade.calibration.objective import Objective, check_number
 class MinGroupAccuracy(Objective):
     """The least delegation at which no group falls below its floor.
 
-    With a confidence every floor is promised of new examples of its group, all
-    of them together: at each threshold every group must pass the exact
+    With a confidence every floor is guaranteed of new examples of its group,
+    all of them together: at each threshold every group must pass the exact
     binomial test (an intersection-union test, which needs no correction for
     the number of groups).
 
@@ -56,27 +56,27 @@ class MinGroupAccuracy(Objective):
                 "min_accuracy", min_accuracy, 0.0, 1.0
             )
 
-    def meets(self, evidence):
-        met = np.ones(len(evidence.curve.thresholds), dtype=bool)
-        for _, rows, floor in self._floors(evidence):
-            met &= self._group_meets(evidence, rows, floor)
+    def meets(self, sample):
+        met = np.ones(len(sample.curve.thresholds), dtype=bool)
+        for _, rows, floor in self._floors(sample):
+            met &= self._group_meets(sample, rows, floor)
         return met if self.confidence is None else certified_from_the_top(met)
 
-    def refusal(self, evidence):
-        for group, rows, floor in self._floors(evidence):
-            met = self._group_meets(evidence, rows, floor)
+    def refusal(self, sample):
+        for group, rows, floor in self._floors(sample):
+            met = self._group_meets(sample, rows, floor)
             if self.confidence is None and not met.any():
-                best = _weighted_accuracy(evidence, rows).max()
+                best = _weighted_accuracy(sample, rows).max()
                 return (
                     f"{self._short()} cannot be met: group {group} reaches at "
                     f"most {best:.4f}, where {floor:.4f} is asked. Ask for "
                     "less, or train a better teacher for this group."
                 )
             if self.confidence is not None and not met[-1]:
-                counted = evidence.counted_among(rows)
+                counted = sample.counted_among(rows)
                 return accuracy_refusal(
-                    f"{self._short()} cannot be promised for group {group}",
-                    int((counted & evidence.examples.teacher).sum()),
+                    f"{self._short()} cannot be guaranteed for group {group}",
+                    int((counted & sample.examples.teacher).sum()),
                     int(counted.sum()),
                     floor,
                     self.error,
@@ -87,7 +87,7 @@ class MinGroupAccuracy(Objective):
             "train a better teacher."
         )
 
-    def promises(self):
+    def guarantees(self):
         if self.confidence is None:
             return []
         return [
@@ -119,29 +119,29 @@ class MinGroupAccuracy(Objective):
         )
         return f"MinGroupAccuracy({groups}, {self.min_accuracy}{confidence})"
 
-    def _group_meets(self, evidence, rows, floor):
+    def _group_meets(self, sample, rows, floor):
         if self.confidence is None:
-            return _weighted_accuracy(evidence, rows) >= floor - 1e-12
-        rows = evidence.counted_among(rows)
+            return _weighted_accuracy(sample, rows) >= floor - 1e-12
+        rows = sample.counted_among(rows)
         needed = least_needed(int(rows.sum()), floor, self.error)
-        return evidence.correct_among(rows) >= needed
+        return sample.correct_among(rows) >= needed
 
-    def _floors(self, evidence):
+    def _floors(self, sample):
         """Yields `(group, sorted rows, floor)`."""
-        groups = evidence.labels if self.groups == "class" else self.groups
-        if groups is None or len(groups) != len(evidence.examples):
+        groups = sample.labels if self.groups == "class" else self.groups
+        if groups is None or len(groups) != len(sample.examples):
             raise ValueError(
                 f"{self._short()} needs the group of each of the "
-                f"{len(evidence.examples)} calibration examples. Received: "
+                f"{len(sample.examples)} calibration examples. Received: "
                 + ("no labels." if groups is None else f"{len(groups)}.")
             )
-        groups = np.asarray(groups).astype(str)[evidence.examples.order]
+        groups = np.asarray(groups).astype(str)[sample.examples.order]
         floors = self.min_accuracy
         if not isinstance(floors, dict):
             floors = dict.fromkeys(np.unique(groups).tolist(), floors)
         for group, floor in floors.items():
             rows = groups == group
-            if not _has_weight(evidence, rows):
+            if not _has_weight(sample, rows):
                 raise ValueError(
                     f"{self._short()} asks for group {group!r}, of which there "
                     "is no calibration example with a weight."
@@ -149,13 +149,13 @@ class MinGroupAccuracy(Objective):
             yield group, rows, floor
 
 
-def _has_weight(evidence, rows):
-    weight = evidence.examples.weight
+def _has_weight(sample, rows):
+    weight = sample.examples.weight
     return bool(rows.any() if weight is None else weight[rows].any())
 
 
-def _weighted_accuracy(evidence, rows):
-    examples = evidence.examples
+def _weighted_accuracy(sample, rows):
+    examples = sample.examples
     weight = rows if examples.weight is None else rows * examples.weight
     right = examples.kept(weight * examples.student) + examples.delegated(
         weight * examples.teacher

@@ -13,15 +13,15 @@ class Objective:
     """What a threshold must achieve.
 
     Without a confidence an objective is empirical: it holds on the
-    calibration examples and promises nothing about new ones. With
-    `confidence=0.95` it is a promise about new examples of the same kind:
+    calibration examples and guarantees nothing about new ones. With
+    `confidence=0.95` it is a guarantee about new examples of the same kind:
     calibration draws for which the chosen threshold breaks it come with a
     probability of at most 0.05, whatever the models. It takes for granted
     that the examples were drawn independently, that nothing was chosen on
     them before, and, with weights, that no weight in deployment is above the
     largest one seen.
 
-    A subclass implements `meets(evidence)` and `refusal(evidence)`.
+    A subclass implements `meets(sample)` and `refusal(sample)`.
 
     Args:
         confidence: float in (0, 1), or `None`. Defaults to `None`.
@@ -43,26 +43,26 @@ class Objective:
 
     @property
     def error(self):
-        """`1 - confidence`: how often the promise may be broken."""
+        """`1 - confidence`: how often the guarantee may be broken."""
         return round(1.0 - self.confidence, 12)
 
-    def meets(self, evidence):
-        """Boolean array `(candidates,)` of an `Evidence`: where it is met."""
+    def meets(self, sample):
+        """Boolean array `(candidates,)`, which candidates meet it."""
         raise NotImplementedError(f"{type(self).__name__}.meets")
 
-    def refusal(self, evidence):
+    def refusal(self, sample):
         """Why no candidate meets it, and what is attainable."""
         raise NotImplementedError(f"{type(self).__name__}.refusal")
 
-    def choose(self, evidence):
+    def choose(self, sample):
         """Index of the candidate to use, or a `ValueError`."""
-        met = np.flatnonzero(self.meets(evidence))
+        met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(evidence))
+            raise ValueError(self.refusal(sample))
         return int(met[0])
 
-    def promises(self):
-        """List of dicts, what is promised; empty without a confidence."""
+    def guarantees(self):
+        """List of dicts, what is guaranteed; empty without a confidence."""
         return []
 
     def get_config(self):

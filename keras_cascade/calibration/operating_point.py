@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.calibration.guarantees import guarantee_sentence
+from keras_cascade.utils.earlier_names import current_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,20 +20,20 @@ class OperatingPoint:
             negative where the cascade is better.
         accuracy_drop_bound: float or `None`. What the drop stays below with
             the stated confidence; `None` for an empirical objective, which
-            promises nothing.
+            guarantees nothing.
         objective: dict, class name and config of what was asked for; `None`
             for a threshold that was set by hand.
-        confidence: float or `None` (empirical). With several promises, that
+        confidence: float or `None` (empirical). With several guarantees, that
             of all of them together.
         examples: int, number of calibration examples.
         amortized_cost: float or `None` (no costs known).
         name: str. Defaults to `"default"`.
-        promises: list of dicts, what is promised of new examples: `quantity`
-            (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
+        guarantees: list of dicts, what is guaranteed of new examples:
+            `quantity` (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
             `"delegation_rate"` or `"amortized_cost"`), `at_most` or
             `at_least`, and `confidence`. Empty where nothing is.
         effective_examples: float or `None`. How many unweighted examples the
-            numbers are worth: with promises, how many were drawn for their
+            numbers are worth: with guarantees, how many were drawn for their
             tests; without, Kish's `(Σw)² / Σw²`.
         traffic: dict, the traffic mix that the numbers are for; `None` where
             it is the calibration examples' own.
@@ -50,7 +51,7 @@ class OperatingPoint:
     ... )
     Delegates 33.33 %, where the score is below 0.3.
     Accuracy 100.00 % (student 66.67 %, teacher 100.00 %) on 3 examples.
-    Promised of new examples: nothing.
+    Guaranteed of new examples: nothing.
     """
 
     threshold: float
@@ -65,12 +66,14 @@ class OperatingPoint:
     examples: int
     amortized_cost: float | None = None
     name: str = "default"
-    promises: list = dataclasses.field(default_factory=list)
+    guarantees: list = dataclasses.field(default_factory=list)
     effective_examples: float | None = None
     traffic: dict | None = None
 
     def __str__(self):
-        promised = "; ".join(map(promise_sentence, self.promises)) or "nothing"
+        guaranteed = (
+            "; ".join(map(guarantee_sentence, self.guarantees)) or "nothing"
+        )
         delegated = (
             f"{100 * self.delegation_rate:.2f} %, where the score is below "
             f"{self.threshold:.4g}"
@@ -83,7 +86,7 @@ class OperatingPoint:
             f"{100 * self.student_accuracy:.2f} %, teacher "
             f"{100 * self.teacher_accuracy:.2f} %) on {self.examples:,} "
             "examples.\n"
-            f"Promised of new examples: {promised}."
+            f"Guaranteed of new examples: {guaranteed}."
         )
 
     def to_dict(self):
@@ -92,5 +95,5 @@ class OperatingPoint:
 
     @classmethod
     def from_dict(cls, values):
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        """The inverse of `to_dict`; reads what 0.1.0 wrote as well."""
+        return cls(**current_names(values))

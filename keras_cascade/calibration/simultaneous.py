@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.calibration.evidence import Evidence
+from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.exact_tests import most_allowed
 from keras_cascade.calibration.objective import Objective
 
@@ -11,7 +11,7 @@ STEPS = 60
 
 
 class SimultaneousBounds:
-    """What a cascade promises at whichever threshold one likes best.
+    """What a cascade guarantees at whichever threshold one likes best.
 
     An objective fixes what is asked before it looks at the data, and is
     tighter. Here the question may be picked after looking: with the stated
@@ -51,14 +51,14 @@ class SimultaneousBounds:
     ):  # fmt: skip
         # An objective checks its confidence.
         self.confidence = Objective(confidence).confidence
-        self._evidence = Evidence(
+        self._sample = CalibrationSample(
             scores, student_correct, teacher_correct, sample_weight, seed=seed
         )
         error = (1 - confidence) / STEPS
         self._shares = np.geomspace(1e-4, 1.0, STEPS)
         self._most = np.array(
             [
-                most_allowed(self._evidence.trials, share, error)
+                most_allowed(self._sample.trials, share, error)
                 for share in self._shares
             ]
         )
@@ -66,7 +66,7 @@ class SimultaneousBounds:
     @property
     def examples(self):
         """int, how many examples the bounds rest on."""
-        return self._evidence.trials
+        return self._sample.trials
 
     def accuracy_drop(self, thresholds):
         """Upper bounds of the accuracy drop against the teacher.
@@ -77,14 +77,14 @@ class SimultaneousBounds:
         Returns:
             float64 array of the same shape.
         """
-        return self._bound(self._evidence.harmed, thresholds)
+        return self._bound(self._sample.harmed, thresholds)
 
     def delegation_rate(self, thresholds):
         """Upper bounds of the delegation rate; as `accuracy_drop`."""
-        return self._bound(self._evidence.delegated, thresholds)
+        return self._bound(self._sample.delegated, thresholds)
 
     def _bound(self, counts, thresholds):
-        examples = self._evidence.examples
+        examples = self._sample.examples
         found = counts[examples.candidate_of(thresholds)]
         # The smallest share that so small a count speaks against.
         place = np.searchsorted(self._most, found, side="left")

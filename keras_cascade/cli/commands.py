@@ -120,7 +120,7 @@ def calibrate(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="such as 0.95: promises the objective of new inputs; "
+            help="such as 0.95: guarantees the objective of new inputs; "
             "without, it holds on the calibration split",
             metavar="C",
         ),
@@ -269,7 +269,7 @@ def verify(
     seed: Seed = 0,
     as_json: Json = False,
 ):
-    """Check a bundle's files, graph, decisions and promises on data.
+    """Check a bundle's files, graph, decisions and guarantees on data.
 
     \b
     Example:

@@ -44,7 +44,7 @@ def show(result, as_json, title):
 
 
 def show_point(point, costs, as_json, title):
-    """Prints an operating point, its promises in words for people.
+    """Prints an operating point, its guarantees in words for people.
 
     Args:
         point: `OperatingPoint`.
@@ -53,7 +53,7 @@ def show_point(point, costs, as_json, title):
         title: str.
     """
     from keras_cascade.calibration import objective_from_description
-    from keras_cascade.calibration.promises import promise_sentence
+    from keras_cascade.calibration.guarantees import guarantee_sentence
 
     if as_json:
         show(point.to_dict(), as_json, title)
@@ -69,8 +69,8 @@ def show_point(point, costs, as_json, title):
         },
         f"cost ({costs.unit})": point.amortized_cost,
         "examples": point.examples,
-        "promised of new inputs": "\n".join(
-            promise_sentence(one, costs.unit) for one in point.promises
+        "guaranteed of new inputs": "\n".join(
+            guarantee_sentence(one, costs.unit) for one in point.guarantees
         )
         or "nothing: pass --confidence",
     }  # fmt: skip
@@ -107,10 +107,10 @@ def show_report(result, as_json):
     console.print(
         _comparison(result["dataset"], result["rows"], result["unit"])
     )
-    for sentence in result["promises"]:
-        console.print(f"Promised of new examples: {sentence}.", markup=False)
-    if not result["promises"]:
-        console.print("The threshold promises nothing about new examples.")
+    for sentence in result["guarantees"]:
+        console.print(f"Guaranteed of new examples: {sentence}.", markup=False)
+    if not result["guarantees"]:
+        console.print("The threshold guarantees nothing about new examples.")
     console.print(f"Report: {result['report']}", markup=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_cascade import MaxDelegationRate, datasets
 from keras_cascade.cli.references import reference_models
-from keras_cascade.cli.reporting import judged_report, shown_inputs
+from keras_cascade.cli.reporting import report_of_results, shown_inputs
 from keras_cascade.cli.training import (
     batched,
     train_cascade,
@@ -86,13 +86,15 @@ def run_demo(
     )
     clock.start("evaluate_keras")
     served_point = bundle.operating_point()
-    judged, shared = judged_report(cascade, splits, data, served_point, seed)
+    results, shared = report_of_results(
+        cascade, splits, data, served_point, seed
+    )
     clock.start("serve_and_predict")
     with ServerProcess(bundle.path, output / "server.log") as server:
         console.print(f"Teacher served at {server.url}.")
         measured = _run_bundle(bundle, server.url, data["test"])
     clock.stop()
-    kept_in_keras = judged.scores >= np.float32(point.threshold)
+    kept_in_keras = results.scores >= np.float32(point.threshold)
     costs = cascade.costs
     report = {
         **shared,
@@ -118,7 +120,7 @@ def run_demo(
     }
     report["rows"] = comparison_rows(report, costs)
     report["facts"] = {**shared["facts"], **_facts(report, bundle)}
-    write_report(output, report, judged, shown_inputs(data["test"], report))
+    write_report(output, report, results, shown_inputs(data["test"], report))
     return report
 
 

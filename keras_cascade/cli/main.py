@@ -7,9 +7,9 @@ import traceback
 
 import typer
 
-from keras_cascade import progress
 from keras_cascade.cli import commands
-from keras_cascade.native_output import NativeOutput
+from keras_cascade.utils import progress
+from keras_cascade.utils.native_output import NativeOutput
 
 DEBUG = "KERAS_CASCADE_DEBUG"
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ from keras_cascade.calibration import (
     SimultaneousBounds,
     objective_from_description,
 )
-from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.cli.training import batched
 from keras_cascade.cli.work import load_cascade
 from keras_cascade.datasets.batches import iterate_batches, take_rows
@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 #: How many classes of a traffic mix are named.
 MOST_CLASSES = 8
 VERSIONED = ("keras", "tensorflow", "numpy")
-#: What examples are used for, as in `keras_cascade.record.USES`.
+#: What examples are used for, as in `keras_cascade.data_record.USES`.
 USED_TO = {
     "training": "train the student",
     "gate": "fit the gate",
@@ -52,17 +52,17 @@ def report(cascade_file, spec, output, overwrite, seed):
     output.mkdir(parents=True, exist_ok=True)
     splits = datasets.load(spec, seed)
     data = batched(splits)
-    judged, contents = judged_report(
+    results, contents = report_of_results(
         cascade, splits, data, cascade.operating_point.to_dict(), seed
     )
     contents["title"] = f"{Path(cascade_file).stem} on {spec}"
     page = write_report(
-        output, contents, judged, shown_inputs(data["test"], contents)
+        output, contents, results, shown_inputs(data["test"], contents)
     )
     return {"report": str(page), **main_numbers(contents)}
 
 
-def judged_report(cascade, splits, data, point, seed):
+def report_of_results(cascade, splits, data, point, seed):
     """Judges calibration and test split, and puts the report together.
 
     Args:
@@ -73,13 +73,13 @@ def judged_report(cascade, splits, data, point, seed):
         seed: int.
 
     Returns:
-        `Judged` of the test split, and the dict that `write_report` takes,
-        without a `title`.
+        `ExampleResults` of the test split, and the dict that `write_report`
+        takes, without a `title`.
 
     Raises:
         ValueError: examples were used before, or their traffic is not known.
     """
-    record = cascade.record
+    record = cascade.data_record
     mix = record.traffic
     if mix is not None and mix.frequencies is None:
         raise ValueError(
@@ -88,30 +88,30 @@ def judged_report(cascade, splits, data, point, seed):
             "which the test examples do not have. Calibrate it with "
             "`TrafficMix(frequencies=...)`."
         )
-    judged = cascade.judge(data["test"], traffic=mix)
-    record.refuse(judged.examples, "training", "gate", "calibration")
+    results = cascade.judge(data["test"], traffic=mix)
+    record.refuse(results.examples, "training", "gate", "calibration")
     held_out = cascade.judge(data["calibration"], traffic=mix)
     record.refuse(held_out.examples, "training", "gate")
     costs = cascade.costs
-    promises = point["promises"]
+    guarantees = point["guarantees"]
     bounds = SimultaneousBounds(
         held_out.scores,
         held_out.student_correct,
         held_out.teacher_correct,
         held_out.sample_weight,
-        confidence=max([p["confidence"] for p in promises] or [CONFIDENCE]),
+        confidence=max([p["confidence"] for p in guarantees] or [CONFIDENCE]),
         seed=record.seed,
     )
     numbers = report_numbers(
-        judged, point, costs, splits.class_names, bounds, seed=seed
+        results, point, costs, splits.class_names, bounds, seed=seed
     )
-    return judged, {
+    return results, {
         "dataset": splits.name,
         "splits": {**splits.sizes, "how": splits.how},
         **numbers,
-        "promises": [promise_sentence(p, costs.unit) for p in promises],
+        "guarantees": [guarantee_sentence(p, costs.unit) for p in guarantees],
         "traffic": mix and traffic_in_words(mix, splits.class_names),
-        "fingerprints": _fingerprints(record, judged.examples),
+        "fingerprints": _fingerprints(record, results.examples),
         "weights": {
             "teacher": weights_sha256(cascade.teacher),
             "student": weights_sha256(cascade.student),
@@ -153,7 +153,7 @@ def main_numbers(contents):
                 "delegation_rate",
                 "amortized_cost",
                 "threshold",
-                "promises",
+                "guarantees",
             )
         },
         "deferral_score": summary["deferral"]["score"],

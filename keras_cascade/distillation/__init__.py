@@ -18,7 +18,7 @@ from keras_cascade.distillation.margin_distillation import MarginDistillation
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
 )
-from keras_cascade.registry import resolve
+from keras_cascade.utils.registry import resolve
 
 NAMES = {
     "abstain": AbstainDistillation,

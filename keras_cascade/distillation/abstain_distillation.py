@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from keras_cascade.class_subset import check_classes, class_mask
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     check_temperature,
     taught,
 )
+from keras_cascade.utils.class_subset import check_classes, class_mask
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

@@ -6,7 +6,7 @@ from keras import ops
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
 )
-from keras_cascade.tensor_ops import as_float, is_right
+from keras_cascade.utils.tensor_ops import as_float, is_right
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

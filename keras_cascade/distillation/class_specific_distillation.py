@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_cascade.class_subset import check_classes, class_mask
 from keras_cascade.distillation.selective_distillation import (
     SelectiveDistillation,
 )
+from keras_cascade.utils.class_subset import check_classes, class_mask
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

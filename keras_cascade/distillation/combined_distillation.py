@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

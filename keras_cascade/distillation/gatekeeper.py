@@ -9,7 +9,7 @@ from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     check_share,
 )
-from keras_cascade.tensor_ops import as_float, is_right
+from keras_cascade.utils.tensor_ops import as_float, is_right
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

@@ -7,7 +7,7 @@ from keras_cascade.distillation.distillation_policy import check_share
 from keras_cascade.distillation.selective_distillation import (
     SelectiveDistillation,
 )
-from keras_cascade.tensor_ops import as_float, softmax_margin
+from keras_cascade.utils.tensor_ops import as_float, softmax_margin
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

@@ -11,7 +11,7 @@ from keras_cascade.distillation.distillation_policy import (
     label_smoothing_targets,
     taught,
 )
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

@@ -1,5 +1,6 @@
 """Deferral curves, costs and reports: what a cascade is worth."""
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.bootstrap import bootstrap_curve
 from keras_cascade.evaluation.comparison import compare
 from keras_cascade.evaluation.costs import Costs
@@ -17,7 +18,7 @@ from keras_cascade.evaluation.discrimination import (
     auroc_delegating_helps,
     auroc_student_right,
 )
-from keras_cascade.evaluation.judged import Judged
+from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.evaluation.kept_set import KeptAccuracy, kept_accuracy
 from keras_cascade.evaluation.out_of_scope import (
     OutOfScope,
@@ -34,7 +35,6 @@ from keras_cascade.evaluation.sample_weights import effective_examples
 from keras_cascade.evaluation.selective_risk import augrc, aurc
 from keras_cascade.evaluation.summary import summarize
 from keras_cascade.evaluation.threshold_outcome import delegated_at
-from keras_cascade.evaluation.undefined_metric_error import UndefinedMetricError
 
 
 def __getattr__(name):
@@ -49,7 +49,7 @@ def __getattr__(name):
 __all__ = [
     "Costs",
     "DeferralCurve",
-    "Judged",
+    "ExampleResults",
     "KeptAccuracy",
     "OutOfScope",
     "Reliability",

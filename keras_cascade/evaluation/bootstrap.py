@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
 from keras_cascade.evaluation.resampled_curve import ResampledCurve
 from keras_cascade.evaluation.resampling import (
@@ -11,9 +12,6 @@ from keras_cascade.evaluation.resampling import (
 )
 from keras_cascade.evaluation.sample_weights import check_weight
 from keras_cascade.evaluation.sorted_examples import SortedExamples
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
 
 
 def bootstrap_curve(

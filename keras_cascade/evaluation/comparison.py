@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.bootstrap import check_rates, with_weight
 from keras_cascade.evaluation.deferral_curve import ROUNDING
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
@@ -10,9 +11,6 @@ from keras_cascade.evaluation.resampling import (
     check_plan,
     measure_resamples,
     percentile_interval,
-)
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
 )
 
 #: Delegation rates at which accuracy is reported.
@@ -35,7 +33,7 @@ def compare(
     seed=0,
     names=("one", "other"),
 ):
-    """Compares two cascades that were judged on the same examples.
+    """Compares two cascades that were scored on the same examples.
 
     Paired percentile bootstrap: both cascades see the same resamples, so that
     what makes an example hard for both cancels out. Every difference is `one`
@@ -48,8 +46,8 @@ def compare(
     training too.
 
     Args:
-        one: `Judged`.
-        other: `Judged`, of the same examples in the same order.
+        one: `ExampleResults`.
+        other: `ExampleResults`, of the same examples in the same order.
         thresholds: optional pair of floats, each cascade's own. Defaults to
             `None`.
         budgets: delegation rates at which accuracies are compared, each
@@ -75,8 +73,10 @@ def compare(
 
     >>> import numpy as np, keras_cascade as kc
     >>> right = np.arange(100) % 4 > 0
-    >>> knows = kc.evaluation.Judged(1.0 * right, right, np.ones(100, bool))
-    >>> guesses = kc.evaluation.Judged(
+    >>> knows = kc.evaluation.ExampleResults(
+    ...     1.0 * right, right, np.ones(100, bool)
+    ... )
+    >>> guesses = kc.evaluation.ExampleResults(
     ...     np.arange(100) % 7 / 7, right, np.ones(100, bool)
     ... )
     >>> found = kc.evaluation.compare(knows, guesses, budgets=())
@@ -123,23 +123,23 @@ def compare(
 
 
 def check_same_examples(one, other):
-    """Raises unless two `Judged` are about the same examples.
+    """Raises unless two `ExampleResults` are about the same examples.
 
     Labels are compared in order where both have them; fingerprints tell only
     which examples there are.
     """
     if len(one) != len(other):
         raise ValueError(
-            "Expected both cascades to be judged on the same examples. "
+            "Expected both cascades to be scored on the same examples. "
             f"Received: {len(one)} and {len(other)} examples."
         )
     prints = [
-        None if judged.examples is None else judged.examples.hexdigest()
-        for judged in (one, other)
+        None if results.examples is None else results.examples.hexdigest()
+        for results in (one, other)
     ]
     if None not in prints and prints[0] != prints[1]:
         raise ValueError(
-            "Expected both cascades to be judged on the same examples. "
+            "Expected both cascades to be scored on the same examples. "
             f"Received sets with fingerprints {prints[0][:12]}... and "
             f"{prints[1][:12]}...."
         )
@@ -149,29 +149,29 @@ def check_same_examples(one, other):
         or np.array_equal(one.labels, other.labels)
     ):
         raise ValueError(
-            "Expected both cascades to be judged on the same examples in the "
+            "Expected both cascades to be scored on the same examples in the "
             "same order. Received labels that differ. Judge both without "
             "shuffling."
         )
     weights = [
-        np.ones(len(judged))
-        if judged.sample_weight is None
-        else np.asarray(judged.sample_weight)
-        for judged in (one, other)
+        np.ones(len(results))
+        if results.sample_weight is None
+        else np.asarray(results.sample_weight)
+        for results in (one, other)
     ]
     if not np.array_equal(*weights):
         raise ValueError(
-            "Expected both cascades to be judged under the same traffic. "
+            "Expected both cascades to be scored under the same traffic. "
             "Received sample weights that differ."
         )
 
 
-def _columns(judged):
+def _columns(results):
     return with_weight(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
-        judged.sample_weight,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        results.sample_weight,
     )
 
 

@@ -2,12 +2,10 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
 from keras_cascade.evaluation.sample_weights import check_column
 from keras_cascade.evaluation.sorted_examples import SortedExamples
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
 
 NO_BETTER_ORDER = (
     "delegating changes every example in the same way, so that no order of "

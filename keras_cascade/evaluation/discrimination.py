@@ -2,10 +2,8 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.sorted_examples import SortedExamples
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
 
 
 def auroc_student_right(scores, student_correct, sample_weight=None):

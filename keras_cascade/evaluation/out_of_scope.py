@@ -75,7 +75,7 @@ def threshold_against(foreign_scores, share, confidence=None):
     """The lowest threshold that delegates a share of foreign inputs.
 
     A cascade's own threshold may be higher already. Raising it delegates more
-    and so keeps every promise on accuracy; a promise on cost it may break.
+    and so keeps every guarantee on accuracy; a guarantee on cost it may break.
 
     Args:
         foreign_scores: array, of foreign inputs.
@@ -88,7 +88,7 @@ def threshold_against(foreign_scores, share, confidence=None):
         float.
 
     Raises:
-        ValueError: so few inputs support no such promise.
+        ValueError: so few inputs support no such guarantee.
 
     Example:
 

@@ -2,10 +2,8 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.sample_weights import check_column, check_weight
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
 
 
 def per_class(

@@ -5,9 +5,7 @@ import numbers
 
 import numpy as np
 
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
+from keras_cascade.errors import UndefinedMetricError
 
 #: Numbers in one block of resamples: bounds the memory, about 100 MB.
 BLOCK = 1_000_000

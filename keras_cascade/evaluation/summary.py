@@ -5,15 +5,16 @@ from keras_cascade.evaluation.summary_sections import SummarySections
 
 
 def summarize(
-    judged, threshold=None, costs=None, confidence=0.95, resamples=1000, seed=0
+    results, threshold=None, costs=None, confidence=0.95, resamples=1000, seed=0
 ):
     """Measures a cascade in every way that the report shows.
 
-    All numbers are weighted by `judged.sample_weight`. A number that the
+    All numbers are weighted by `results.sample_weight`. A number that the
     examples do not determine is `None`, and `undefined` says why.
 
     Args:
-        judged: `Judged`, of examples used neither to train nor to calibrate.
+        results: `ExampleResults`, of examples used neither to train nor to
+            calibrate.
         threshold: optional float. Delegate when `score < threshold`. Defaults
             to `None`.
         costs: optional `Costs`. Defaults to `None`.
@@ -49,18 +50,18 @@ def summarize(
     Example:
 
     >>> import keras_cascade as kc
-    >>> judged = kc.evaluation.Judged(
+    >>> results = kc.evaluation.ExampleResults(
     ...     scores=[0.1, 0.2, 0.5, 0.9],
     ...     student_correct=[False, True, True, True],
     ...     teacher_correct=[True, True, True, True],
     ... )
-    >>> summary = kc.evaluation.summarize(judged, threshold=0.15)
+    >>> summary = kc.evaluation.summarize(results, threshold=0.15)
     >>> summary["at_threshold"]["accuracy"], summary["deferral"]["score"]
     (1.0, 1.0)
     >>> summary["undefined"]["per_class"]
     'the labels are not known'
     """
-    sections = SummarySections(judged, threshold, costs)
+    sections = SummarySections(results, threshold, costs)
     return {
         "examples": sections.curve.examples,
         "effective_examples": effective_examples(sections.weight),

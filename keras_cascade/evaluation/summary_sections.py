@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.bootstrap import bootstrap_curve
 from keras_cascade.evaluation.comparison import BUDGETS
 from keras_cascade.evaluation.deferral_curve import deferral_curve
@@ -24,9 +25,6 @@ from keras_cascade.evaluation.threshold_outcome import (
     delegated_at,
     share_among,
 )
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
 
 #: Shares of the teacher's accuracy whose price is reported.
 TEACHER_SHARES = (0.99, 1.0)
@@ -37,7 +35,7 @@ class SummarySections:
     """Measures one part after the other, and notes what is undefined.
 
     Args:
-        judged: `Judged`.
+        results: `ExampleResults`.
         threshold: float or `None`.
         costs: `Costs` or `None`.
 
@@ -47,23 +45,23 @@ class SummarySections:
         undefined: dict of dotted path to the reason why it is `None`.
     """
 
-    def __init__(self, judged, threshold, costs):
-        self._judged, self._costs = judged, costs
+    def __init__(self, results, threshold, costs):
+        self._results, self._costs = results, costs
         self._threshold = threshold
         self._columns = (
-            judged.scores,
-            judged.student_correct,
-            judged.teacher_correct,
-            judged.sample_weight,
+            results.scores,
+            results.student_correct,
+            results.teacher_correct,
+            results.sample_weight,
         )
         self.curve = deferral_curve(*self._columns)
-        self.weight = check_weight(judged.sample_weight, self.curve.examples)
+        self.weight = check_weight(results.sample_weight, self.curve.examples)
         self._student, self._teacher = (
             np.asarray(correct, dtype=bool) for correct in self._columns[1:3]
         )
         self._delegated = None
         if threshold is not None:
-            self._delegated = delegated_at(judged.scores, threshold)
+            self._delegated = delegated_at(results.scores, threshold)
         self.undefined = {}
         if costs is None:
             self.undefined["amortized_cost"] = "no costs are given"
@@ -176,14 +174,14 @@ class SummarySections:
 
     def calibration(self):
         """Does the student's confidence say how often it is right?"""
-        if self._judged.student_confidence is None:
+        if self._results.student_confidence is None:
             reason = "the student's confidence is not known"
             self.undefined["calibration"] = reason
             return None
         diagram = reliability_diagram(
-            self._judged.student_confidence,
+            self._results.student_confidence,
             self._student,
-            self._judged.sample_weight,
+            self._results.sample_weight,
         )
         return {"ece": diagram.error, "reliability": diagram.to_dict()}
 
@@ -206,16 +204,16 @@ class SummarySections:
     def classes(self):
         """The table of classes, and the worst of them."""
         models = ("student", "teacher", "cascade")
-        if self._judged.labels is None:
+        if self._results.labels is None:
             for path in ("per_class", "worst_class"):
                 self.undefined[path] = "the labels are not known"
             return {"per_class": None, "worst_class": None}
         table = per_class(
-            self._judged.labels,
+            self._results.labels,
             self._student,
             self._teacher,
             self._delegated,
-            self._judged.sample_weight,
+            self._results.sample_weight,
         )
         if any(row["share"] == 0 for row in table):
             self.undefined["per_class.accuracy"] = "some classes have no weight"

@@ -4,9 +4,7 @@ import math
 
 import numpy as np
 
-from keras_cascade.evaluation.undefined_metric_error import (
-    UndefinedMetricError,
-)
+from keras_cascade.errors import UndefinedMetricError
 
 
 def delegated_at(scores, threshold):

@@ -1,7 +1,7 @@
 """Keras to bundle: converted, run, compared, and only then written."""
 
+from keras_cascade.errors import ExportError
 from keras_cascade.export.bundle_export import export_bundle
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.fused_export import export_fused
 from keras_cascade.export.latency_costs import costs_from_latency
 from keras_cascade.export.onnx_export import export_onnx

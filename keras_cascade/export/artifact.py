@@ -10,7 +10,7 @@ from keras_cascade.calibration import (
 )
 from keras_cascade.datasets import batches as data_batches
 from keras_cascade.datasets.example_checks import checked_batches
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.text_student import TextStudent
@@ -90,15 +90,17 @@ def write_fitted(
         batches(),
         signature,
         quantization,
-        cascade.record.traffic,
+        cascade.data_record.traffic,
     )
     if not allow_training_data:
         calibrated = cascade.operating_point
-        promised = ("validation",) if calibrated and calibrated.promises else ()
-        cascade.record.refuse(
-            comparison.judged.examples, "training", *promised, "gate"
+        guaranteed = (
+            ("validation",) if calibrated and calibrated.guarantees else ()
         )
-    point = _operating_point(cascade, comparison.judged, path, quantization)
+        cascade.data_record.refuse(
+            comparison.results.examples, "training", *guaranteed, "gate"
+        )
+    point = _operating_point(cascade, comparison.results, path, quantization)
     if point.threshold != cascade.threshold:
         path.write_bytes(student_file.convert(point.threshold))
     check_decisions(
@@ -125,7 +127,7 @@ def _opened(path):
         ) from error
 
 
-def _operating_point(cascade, judged, path, quantization):
+def _operating_point(cascade, results, path, quantization):
     """The cascade's objective, met again on the file's own scores.
 
     Where that decides as the cascade's threshold does, the threshold stays.
@@ -133,22 +135,22 @@ def _operating_point(cascade, judged, path, quantization):
     """
     calibrated = cascade.operating_point
     here = measure_threshold(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
         cascade.threshold,
-        sample_weight=judged.sample_weight,
+        sample_weight=results.sample_weight,
         costs=cascade.costs,
     )
     if calibrated is None:
         return here
     try:
         fitted = calibrate(
-            judged,
+            results,
             objective_from_description(calibrated.objective),
             cascade.costs,
-            cascade.record.traffic,
-            cascade.record.seed,
+            cascade.data_record.traffic,
+            cascade.data_record.seed,
         )
     except ValueError as error:
         raise ValueError(

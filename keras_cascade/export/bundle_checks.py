@@ -17,12 +17,12 @@ from keras_cascade.export.file_run import FileRun
 from keras_cascade.export.onnx_student import OnnxStudent, open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
-from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
 from keras_cascade.runtime.text_student import as_text_student, open_student
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
@@ -62,7 +62,7 @@ def check_bundle(path, batches):
     if bundle.teacher_folder is None:
         raise BundleError(
             f"The bundle '{bundle.path}' lacks its teacher, without which no "
-            "decision can be judged. Expected: the whole bundle, as it was "
+            "decision can be measured. Expected: the whole bundle, as it was "
             "exported."
         )
     checks = [
@@ -116,19 +116,19 @@ def check_bundle(path, batches):
         )
     measured = {}
     for number, run in enumerate(runs):
-        found, of_file = _check_file(bundle, run, run.judged(examples))
+        found, of_file = _check_file(bundle, run, run.build(examples))
         prefix = f"{run.name}: " if number else ""
         checks += [
             dataclasses.replace(check, name=prefix + check.name)
             for check in found
         ]
         measured = measured or of_file
-    judged = runs[0].judged(examples)
+    results = runs[0].build(examples)
     for point in bundle.manifest["operating_points"]:
         if point["name"] == bundle.operating_point()["name"]:
             continue
         found = _check_point(
-            bundle, point, judged, _measured(bundle, judged, point)
+            bundle, point, results, _measured(bundle, results, point)
         )
         checks += [
             dataclasses.replace(check, name=f"{point['name']}: {check.name}")
@@ -137,9 +137,9 @@ def check_bundle(path, batches):
     return checks, measured
 
 
-def _check_file(bundle, run, judged):
+def _check_file(bundle, run, results):
     """`(checks, measured)` of one file's answers."""
-    point, measured = run.point, _measured(bundle, judged, run.point)
+    point, measured = run.point, _measured(bundle, results, run.point)
     checks = [
         Check(
             "batch sizes",
@@ -150,24 +150,24 @@ def _check_file(bundle, run, judged):
         Check(
             "decisions",
             run.wrong == 0,
-            f"{run.wrong} of {len(judged)} decisions are not those of "
+            f"{run.wrong} of {len(results)} decisions are not those of "
             f"score < {point['threshold']}",
         ),
     ]
-    checks += _check_point(bundle, point, judged, measured)
+    checks += _check_point(bundle, point, results, measured)
     return checks, measured
 
 
-def _check_point(bundle, point, judged, measured):
-    """One operating point's numbers, on the same data, and its promises."""
+def _check_point(bundle, point, results, measured):
+    """One operating point's numbers, on the same data, and its guarantees."""
     checks = []
     same = bundle.manifest["calibration"]["sha256"] == (
-        judged.examples.hexdigest()
+        results.examples.hexdigest()
     )
-    if same and judged.sample_weight is None and not point.get("traffic"):
+    if same and results.sample_weight is None and not point.get("traffic"):
         checks.append(_same_numbers(point, measured))
-    for promise in point.get("promises", []):
-        checks.append(_promise_stands(promise, judged, point, bundle))
+    for guarantee in point.get("guarantees", []):
+        checks.append(_guarantee_holds(guarantee, results, point, bundle))
     return checks
 
 
@@ -207,13 +207,13 @@ def _run(bundle, runs, batches):
     return examples, gap
 
 
-def _measured(bundle, judged, point):
+def _measured(bundle, results, point):
     return measure_threshold(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
         point["threshold"],
-        judged.sample_weight,
+        results.sample_weight,
         Costs(**bundle.manifest["costs"]),
     ).to_dict()
 
@@ -233,45 +233,47 @@ def _same_numbers(point, measured):
     )
 
 
-def _promise_stands(promise, judged, point, bundle):
-    """Whether these examples speak against a promise, at the 1 % level.
+def _guarantee_holds(guarantee, results, point, bundle):
+    """Whether these examples speak against a guarantee, at the 1 % level.
 
     They never prove it: that was done in calibration.
     """
-    delegated = delegated_at(judged.scores, point["threshold"])
-    right = np.where(delegated, judged.teacher_correct, judged.student_correct)
-    quantity, n = promise["quantity"], len(judged)
-    if judged.sample_weight is not None or point.get("traffic"):
+    delegated = delegated_at(results.scores, point["threshold"])
+    right = np.where(
+        delegated, results.teacher_correct, results.student_correct
+    )
+    quantity, n = guarantee["quantity"], len(results)
+    if results.sample_weight is not None or point.get("traffic"):
         return Check(
-            f"promise on {quantity}",
+            f"guarantee on {quantity}",
             True,
             "not tested: it is for a traffic mix",
         )
     if quantity == "accuracy_drop":
-        harmed = _share(judged.teacher_correct & ~right, ERROR / 2)
-        helped = _share(right & ~judged.teacher_correct, ERROR / 2)
-        lowest, limit = harmed.low - helped.high, promise["at_most"]
-        found = judged.teacher_correct.mean() - right.mean()
+        harmed = _share(results.teacher_correct & ~right, ERROR / 2)
+        helped = _share(right & ~results.teacher_correct, ERROR / 2)
+        lowest, limit = harmed.low - helped.high, guarantee["at_most"]
+        found = results.teacher_correct.mean() - right.mean()
         passed = lowest <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):
-        limit, found = promise["at_most"], delegated.mean()
+        limit, found = guarantee["at_most"], delegated.mean()
         lowest = _share(delegated, ERROR).low
         if quantity == "amortized_cost":
             costs = Costs(**bundle.manifest["costs"])
             lowest, found = costs.amortized(lowest), costs.amortized(found)
         passed = lowest <= limit
     elif quantity == "accuracy":
-        limit, found = promise["at_least"], right.mean()
+        limit, found = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
     else:
         return Check(
-            f"promise on {quantity}", True, "not tested: no groups are given"
+            f"guarantee on {quantity}", True, "not tested: no groups are given"
         )
     verdict = "do not speak" if passed else "speak"
     return Check(
-        f"promise on {quantity}",
+        f"guarantee on {quantity}",
         bool(passed),
-        f"{found:.4f} where {limit:.4f} is promised: these {n} examples "
+        f"{found:.4f} where {limit:.4f} is guaranteed: these {n} examples "
         f"{verdict} against it at the {ERROR:.0%} level",
     )
 

@@ -10,7 +10,7 @@ import keras
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
-from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.export.artifact import read_twice, write_fitted
 from keras_cascade.export.manifest_content import (
@@ -107,10 +107,10 @@ def export_bundle(
             "returns. Expected: `calibration_data`, or a cascade that was "
             "calibrated in this process. Received neither."
         )
-    if cascade.record.outdated:
+    if cascade.data_record.outdated:
         warnings.warn(
             "The threshold was chosen before the student or the gate was "
-            "trained on, and the bundle will promise nothing. Call "
+            "trained on, and the bundle will guarantee nothing. Call "
             "`calibrate` again before `export`.",
             stacklevel=3,
         )
@@ -134,7 +134,7 @@ def export_bundle(
         points = [
             point,
             *named_points(
-                cascade, comparison.judged, objectives, allow_training_data
+                cascade, comparison.results, objectives, allow_training_data
             ),
         ]
         export_teacher(teacher, folder / TEACHER_FOLDER)
@@ -179,7 +179,7 @@ def model_card(manifest):
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["sentence"] = promise_sentence
+    environment.filters["sentence"] = guarantee_sentence
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         **manifest, point=manifest["operating_points"][0]
     )

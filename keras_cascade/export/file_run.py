@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.evaluation.judged import JudgedColumns
+from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 
@@ -35,7 +35,7 @@ class FileRun:
             "probabilities": verification["max_probability_difference"],
             "score": verification["max_score_difference"],
         }
-        self._columns = JudgedColumns()
+        self._columns = ExampleResultsBuilder()
 
     def add(self, inputs, y, teacher_probabilities, weight):
         """Runs one batch.
@@ -56,9 +56,9 @@ class FileRun:
             teacher_probabilities, weight,
         )  # fmt: skip
 
-    def judged(self, examples):
-        """`Judged` of every example so far."""
-        return self._columns.judged(examples)
+    def build(self, examples):
+        """`ExampleResults` of every example so far."""
+        return self._columns.build(examples)
 
     def _batch_gap(self, inputs, expected):
         rows = min(len(expected["score"]), max(BATCH_SIZES))

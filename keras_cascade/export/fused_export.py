@@ -14,7 +14,7 @@ from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
 from keras_cascade.export.teacher_export import as_logits
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 SAVED_MODEL = "saved_model.pb"
 

@@ -67,13 +67,13 @@ def manifest_of(
         },
         "operating_points": [_described(point) for point in points],
         "calibration": {
-            "examples": comparison.judged.examples.examples,
-            "sha256": comparison.judged.examples.hexdigest(),
+            "examples": comparison.results.examples.examples,
+            "sha256": comparison.results.examples.hexdigest(),
             "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
             "score_bins": score_bins(
-                comparison.judged.scores,
+                comparison.results.scores,
                 points[0].threshold,
-                comparison.judged.sample_weight,
+                comparison.results.sample_weight,
             ),
         },
         "verification": comparison.describe(points[0].threshold),

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.datasets.batches import rows_of
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.same_answers import TOLERANCE
 from keras_cascade.export.signature import SINGLE_INPUT, Signature
 from keras_cascade.gates import StudentWithGate

@@ -29,15 +29,15 @@ def checked_objectives(operating_points):
     }
 
 
-def named_points(cascade, judged, objectives, allow_training_data=False):
+def named_points(cascade, results, objectives, allow_training_data=False):
     """The cheapest threshold of a file for each of several objectives.
 
-    Each promise holds with its own confidence; that all hold at once is not
-    promised.
+    Each guarantee holds with its own confidence; that all hold at once is not
+    guaranteed.
 
     Args:
         cascade: `Cascade`.
-        judged: `Judged`, the student's columns of the file.
+        results: `ExampleResults`, the student's columns of the file.
         objectives: dict of name to `Objective`.
         allow_training_data: bool. Defaults to `False`.
 
@@ -48,13 +48,13 @@ def named_points(cascade, judged, objectives, allow_training_data=False):
         ValueError: no threshold of the file meets one of them.
     """
     points = []
-    record = cascade.record
+    record = cascade.data_record
     for name, objective in objectives.items():
-        if objective.promises() and not allow_training_data:
-            record.refuse(judged.examples, "validation")
+        if objective.guarantees() and not allow_training_data:
+            record.refuse(results.examples, "validation")
         try:
             point = calibrate(
-                judged, objective, cascade.costs, record.traffic, record.seed
+                results, objective, cascade.costs, record.traffic, record.seed
             )
         except ValueError as error:
             raise ValueError(

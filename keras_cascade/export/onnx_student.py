@@ -1,6 +1,6 @@
 """The student and its gate, run by onnxruntime."""
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
 

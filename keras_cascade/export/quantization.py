@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import iterate_batches, rows_of, take_rows
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 FLOAT32 = "float32"
 #: Quantizations of the trained student as it is, by TFLite's converter. Of

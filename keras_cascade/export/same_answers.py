@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 #: A dynamic batch can collapse to one size: all of these are run.
 BATCH_SIZES = (1, 2, 7, 64)

@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_cascade.export.errors import ExportError
-from keras_cascade.native_output import without_remarks
+from keras_cascade.errors import ExportError
 from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.utils.native_output import without_remarks
 
 ENDPOINT = "serving_default"
 SINGLE_INPUT = "input"

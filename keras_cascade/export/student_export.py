@@ -4,8 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from keras_cascade.errors import ExportError
 from keras_cascade.export.artifact import read_twice, write_fitted
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.optimized_export import optimized_student
 from keras_cascade.export.quantization import (
@@ -77,7 +77,7 @@ def export_student(
         )
     cascade.gate.check_ready()
     if calibration_data is None and quantization != FLOAT32:
-        calibration_data = cascade.record.calibration_data
+        calibration_data = cascade.data_record.calibration_data
     data = None
     if calibration_data is not None:
         data, first = read_twice(calibration_data)

@@ -2,11 +2,11 @@
 
 import warnings
 
+from keras_cascade.errors import ExportError
 from keras_cascade.export.conversion_errors import explained, not_built_in
 from keras_cascade.export.error_function import REPLACEMENTS
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.saved_model_functions import replace_operations
-from keras_cascade.native_output import hidden_native_output
+from keras_cascade.utils.native_output import hidden_native_output
 
 _MOVED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 

@@ -3,7 +3,7 @@
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.signature import ENDPOINT
 
 #: Weights must start at multiples of this in the file (the schema's

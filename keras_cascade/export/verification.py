@@ -6,16 +6,19 @@ import numpy as np
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint
-from keras_cascade.evaluation.judged import Judged, JudgedColumns
+from keras_cascade.errors import ExportError
+from keras_cascade.evaluation.example_results import (
+    ExampleResults,
+    ExampleResultsBuilder,
+)
 from keras_cascade.evaluation.threshold_outcome import delegated_at
-from keras_cascade.export.errors import ExportError
 from keras_cascade.export.quantization import TRAINING
 from keras_cascade.export.same_answers import (
     BATCH_SIZES,
     TOLERANCE,
     check_same,
 )
-from keras_cascade.numpy_softmax import numpy_softmax
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Weights of 11 significant bits moved one by up to 0.004 on small networks.
 FLOAT16_TOLERANCE = 0.05
@@ -30,8 +33,9 @@ class Comparison:
     """The exported student against Keras, on the same examples.
 
     Attributes:
-        judged: `keras_cascade.evaluation.Judged`: the student's columns are
-            of the exported file, the teacher's of the Keras teacher.
+        results: `keras_cascade.evaluation.ExampleResults`: the student's
+            columns are of the exported file, the teacher's of the Keras
+            teacher.
         scores: float array `(examples,)`, of the exported file.
         delegated: bool array `(examples,)`, by the exported file, with the
             threshold that Keras has.
@@ -42,7 +46,7 @@ class Comparison:
         batch_sizes: list of int that were run.
     """
 
-    judged: Judged
+    results: ExampleResults
     scores: np.ndarray
     delegated: np.ndarray
     keras_delegated: np.ndarray
@@ -58,28 +62,28 @@ class Comparison:
             threshold: float, of the file that ships.
         """
         shipped = delegated_at(self.scores, threshold)
-        judged = self.judged
-        keras_correct = self.keras_labels == judged.labels
+        results = self.results
+        keras_correct = self.keras_labels == results.labels
 
         def share(correct):
-            return float(np.average(correct, weights=judged.sample_weight))
+            return float(np.average(correct, weights=results.sample_weight))
 
         def accuracy(delegated, student_correct):
             return share(
-                np.where(delegated, judged.teacher_correct, student_correct)
+                np.where(delegated, results.teacher_correct, student_correct)
             )
 
         return {
-            "examples": len(judged),
+            "examples": len(results),
             "batch_sizes": self.batch_sizes,
             "decision_flips": _count(shipped != self.keras_delegated),
             "decision_flips_at_float_threshold": _count(
                 self.delegated != self.keras_delegated
             ),
-            "label_flips": _count(judged.student_labels != self.keras_labels),
-            "accuracy_change": accuracy(shipped, judged.student_correct)
+            "label_flips": _count(results.student_labels != self.keras_labels),
+            "accuracy_change": accuracy(shipped, results.student_correct)
             - accuracy(self.keras_delegated, keras_correct),
-            "student_accuracy_change": share(judged.student_correct)
+            "student_accuracy_change": share(results.student_correct)
             - share(keras_correct),
             "max_probability_difference": self.max_probability_difference,
             "max_score_difference": self.max_score_difference,
@@ -113,7 +117,7 @@ def compare(
     Raises:
         ExportError: the file's outputs are not those of Keras.
     """
-    columns, examples, sizes = JudgedColumns(), Fingerprint(), set()
+    columns, examples, sizes = ExampleResultsBuilder(), Fingerprint(), set()
     seen = {"scores": [], "delegated": [], "keras_delegated": []}
     seen["keras_labels"] = []
     gaps = {"probabilities": 0.0, "score": 0.0}
@@ -145,10 +149,10 @@ def compare(
             y, shipped["score"], shipped["probabilities"], ask_teacher(x),
             weight,
         )  # fmt: skip
-    judged = columns.judged(examples)
-    _check_answers(quantization, gaps["probabilities"], distance / len(judged))
+    results = columns.build(examples)
+    _check_answers(quantization, gaps["probabilities"], distance / len(results))
     return Comparison(
-        judged=judged if traffic is None else traffic.applied_to(judged),
+        results=results if traffic is None else traffic.applied_to(results),
         **{name: np.concatenate(parts) for name, parts in seen.items()},
         max_probability_difference=gaps["probabilities"],
         max_score_difference=gaps["score"],

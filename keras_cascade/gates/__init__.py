@@ -10,7 +10,7 @@ from keras_cascade.gates.margin_gate import MarginGate
 from keras_cascade.gates.max_probability_gate import MaxProbabilityGate
 from keras_cascade.gates.student_with_gate import StudentWithGate
 from keras_cascade.gates.temperature_gate import TemperatureGate
-from keras_cascade.registry import resolve
+from keras_cascade.utils.registry import resolve
 
 NAMES = {
     "abstain": AbstainGate,

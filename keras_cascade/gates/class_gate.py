@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cascade.class_subset import check_classes, class_mask
 from keras_cascade.gates.gate import Gate
+from keras_cascade.utils.class_subset import check_classes, class_mask
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 
 class Gate(keras.layers.Layer):

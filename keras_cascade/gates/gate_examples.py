@@ -34,7 +34,7 @@ class GateExamples:
 
     @classmethod
     def checked(cls, data, layers):
-        """Reads `Judged` or a tuple of three arrays; raises a `ValueError`.
+        """Reads `ExampleResults` or a tuple of three arrays.
 
         Args:
             data: of `LearnedGate.fit`.
@@ -78,7 +78,7 @@ def _columns(data):
     if getattr(data, "student_outputs", None) is None:
         without = " without outputs" if hasattr(data, "student_outputs") else ""
         raise ValueError(
-            "Expected `Judged` with the student's outputs, as "
+            "Expected `ExampleResults` with the student's outputs, as "
             "`cascade.fit_gate(data)` makes it, or a tuple of arrays "
             f"{COLUMNS}. Received: {type(data).__name__}{without}."
         )

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 #: So many of the largest probabilities are shown, in order.
 TOP = 5

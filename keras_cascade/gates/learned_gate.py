@@ -146,10 +146,10 @@ class LearnedGate(Gate):
         """Trains the head on held-out examples; the student stays as it is.
 
         Args:
-            data: `keras_cascade.evaluation.Judged` with `student_outputs`
-                (and `features`, where `student_layers` names some), as
-                `Cascade.fit_gate` makes it; or a tuple of arrays
-                `(student_outputs, student_correct, teacher_correct)`.
+            data: `keras_cascade.evaluation.ExampleResults` with
+                `student_outputs` (and `features`, where `student_layers`
+                names some), as `Cascade.fit_gate` makes it; or a tuple of
+                arrays `(student_outputs, student_correct, teacher_correct)`.
 
         Returns:
             The gate itself.

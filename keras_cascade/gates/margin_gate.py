@@ -3,7 +3,7 @@
 import keras
 
 from keras_cascade.gates.temperature_gate import TemperatureGate
-from keras_cascade.tensor_ops import softmax_margin
+from keras_cascade.utils.tensor_ops import softmax_margin
 
 
 @keras.saving.register_keras_serializable("keras_cascade")

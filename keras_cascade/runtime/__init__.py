@@ -2,15 +2,14 @@
 
 import importlib
 
+from keras_cascade.errors import QueueError, TeacherError
 from keras_cascade.runtime.drift.drift_monitor import DriftMonitor
 from keras_cascade.runtime.drift.drift_status import DriftStatus
 from keras_cascade.runtime.edge_cascade import EdgeCascade
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 from keras_cascade.runtime.latency import Latency
-from keras_cascade.runtime.queueing.queue_error import QueueError
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.teacher_from import teacher_at
 
 # Loaded when they are first used: a device that only answers for itself needs

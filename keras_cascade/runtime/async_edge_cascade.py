@@ -5,8 +5,8 @@ import concurrent.futures
 import contextlib
 import os
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_cascade import EdgeCascade
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 IN_FLIGHT = 32
 _CANCELLED = (asyncio.CancelledError, asyncio.CancelledError(), None)

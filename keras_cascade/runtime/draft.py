@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 
-from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 from keras_cascade.runtime.latency import Latency
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 SOURCE = "<U13"  # the longest is "edge_fallback"
 

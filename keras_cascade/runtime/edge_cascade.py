@@ -4,12 +4,12 @@ import contextlib
 import time
 
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.draft import Draft
 from keras_cascade.runtime.input_form import InputForm
 from keras_cascade.runtime.operating_points import decisions, usual
 from keras_cascade.runtime.queueing.late_prediction import late_prediction
 from keras_cascade.runtime.seen_rows import SeenRows
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.teacher_from import teacher_from
 from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
 from keras_cascade.runtime.text_student import open_student

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 
 from keras_cascade.bundle import BundleError
-from keras_cascade.native_output import hidden_native_output
+from keras_cascade.utils.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"
 OUTPUTS = ("probabilities", "score", "delegate")

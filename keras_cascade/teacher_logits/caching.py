@@ -13,7 +13,6 @@ from keras_cascade.datasets.example_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.model_checks import check_logits
 from keras_cascade.prediction import inference
-from keras_cascade.progress import counted
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compact import DTYPES, compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
@@ -24,6 +23,7 @@ from keras_cascade.teacher_logits.temporary_folder import in_temporary_folder
 from keras_cascade.teacher_logits.views import augmented, view_keys
 from keras_cascade.text.text_columns import as_text_arrays
 from keras_cascade.text.text_model import as_text_model
+from keras_cascade.utils.progress import counted
 
 
 def cache_teacher_logits(

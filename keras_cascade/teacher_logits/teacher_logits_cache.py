@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import example_hashes
-from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compact import expand
 from keras_cascade.teacher_logits.views import view_keys
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: How far a cached softmax may lie from the live one, by precision.
 TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
@@ -39,7 +39,7 @@ class TeacherLogitsCache:
     cache = keras_cascade.cache_teacher_logits((x, y), teacher, "logits")
     cascade.fit(x, y, epochs=10, teacher_logits=cache)
     answers = keras_cascade.cache_teacher_logits((x_test, y_test), teacher)
-    judged = cascade.judge((x_test, y_test), teacher_logits=answers)
+    results = cascade.judge((x_test, y_test), teacher_logits=answers)
     ```
     """
 

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from keras_cascade.serialized_model import serialized_model
 from keras_cascade.text import preprocessors
 from keras_cascade.text.text_columns import is_text
 from keras_cascade.text.tokenizer import FEEDS, Tokenizer
+from keras_cascade.utils.serialized_model import serialized_model
 
 TOKENIZER = "tokenizer"
 

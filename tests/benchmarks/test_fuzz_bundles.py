@@ -61,19 +61,19 @@ def test_verdicts(copied):
     original, good = content(copied), {"answers": 1}
     (copied / "extra").write_text("x")
 
-    def judged(kind, said):
+    def results(kind, said):
         return verdict(kind, said, good, copied, original)
 
-    assert judged("files", {"crash": "status -11"}) == "crashes"
-    assert judged("rewritten", {"error": "KeyError"}) == "unclear_errors"
-    assert judged("files", {"error": "BundleError"}) == "refused"
-    assert judged("files", good) == "accepted_altered"
-    assert judged("manifest", good) == "accepted_altered"
-    assert judged("rewritten", good) == "accepted"
+    assert results("files", {"crash": "status -11"}) == "crashes"
+    assert results("rewritten", {"error": "KeyError"}) == "unclear_errors"
+    assert results("files", {"error": "BundleError"}) == "refused"
+    assert results("files", good) == "accepted_altered"
+    assert results("manifest", good) == "accepted_altered"
+    assert results("rewritten", good) == "accepted"
     (copied / "extra").unlink()
-    assert judged("files", good) == "accepted"
-    assert judged("files", {"error": "BundleError"}) == "refused_unaltered"
-    assert judged("files", {"answers": 2}) == "accepted_altered"
+    assert results("files", good) == "accepted"
+    assert results("files", {"error": "BundleError"}) == "refused_unaltered"
+    assert results("files", {"answers": 2}) == "accepted_altered"
 
 
 @pytest.mark.parametrize("kind", ["files", "manifest", "rewritten"])

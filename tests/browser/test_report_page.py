@@ -15,7 +15,7 @@ from keras_cascade.evaluation.report.metrics import fixed
 from keras_cascade.evaluation.report.mistakes import picture_or_text
 from tests.evaluation.report_examples import (
     bounds_of,
-    judged_examples,
+    example_results,
     report_of,
 )
 
@@ -84,12 +84,12 @@ def browser():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A report with pictures and a class name that is markup."""
-    judged = judged_examples()
-    report = report_of(judged, bounds=bounds_of(judged_examples(600, seed=1)))
+    results = example_results()
+    report = report_of(results, bounds=bounds_of(example_results(600, seed=1)))
     pixels = np.random.default_rng(0).random((12, 8, 8, 1))
     shown = [picture_or_text(one) for one in pixels]
     folder = tmp_path_factory.mktemp("report")
-    write_report(folder, report, judged, shown)
+    write_report(folder, report, results, shown)
     return folder
 
 
@@ -189,7 +189,7 @@ def test_every_threshold_shows_its_own_numbers(open_page, slider):
         assert_shows(page, slider, index)
 
 
-def test_the_promises_stand_on_one_side(open_page, slider):
+def test_the_guarantees_stand_on_one_side(open_page, slider):
     page = open_page()
     accuracy, budget = page.locator("[data-stands] .verdict").all()
     places = {-1: slider["start"] - 1, 0: slider["start"]}
@@ -236,7 +236,7 @@ def test_readable_in_light_and_dark_on_a_phone_and_a_desk(
     page = open_page(
         color_scheme=scheme, viewport={"width": width, "height": 740}
     )
-    # A broken promise has a colour of its own.
+    # A broken guarantee has a colour of its own.
     page.locator("#threshold").fill("0")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     contrast = page.evaluate(CONTRAST)

@@ -22,12 +22,12 @@ from keras_cascade.calibration import (
     objective_from_description,
 )
 from keras_cascade.evaluation import Costs
-from tests.evaluation.test_deferral_curve import judged as any_judged
+from tests.evaluation.test_deferral_curve import results as any_results
 
 
-def judged():
+def results():
     """Scores of at least two values: one value separates nothing."""
-    return any_judged().filter(lambda case: len(np.unique(case[0])) > 1)
+    return any_results().filter(lambda case: len(np.unique(case[0])) > 1)
 
 
 def every_split(scores, student, teacher):
@@ -38,7 +38,7 @@ def every_split(scores, student, teacher):
         yield delegated.mean(), np.where(delegated, teacher, student).mean()
 
 
-@given(judged(), st.floats(0, 1))
+@given(results(), st.floats(0, 1))
 @settings(max_examples=300, deadline=None)
 def test_min_accuracy_is_the_cheapest_that_meets_it(case, accuracy):
     meeting = [r for r, a in every_split(*case) if a >= accuracy - 1e-12]
@@ -52,7 +52,7 @@ def test_min_accuracy_is_the_cheapest_that_meets_it(case, accuracy):
     assert_threshold_does_what_it_says(point, *case)
 
 
-@given(judged(), st.floats(0, 1))
+@given(results(), st.floats(0, 1))
 @settings(max_examples=300, deadline=None)
 def test_max_accuracy_drop_is_the_cheapest_that_meets_it(case, drop):
     _, _, teacher = case
@@ -65,7 +65,7 @@ def test_max_accuracy_drop_is_the_cheapest_that_meets_it(case, drop):
     assert_threshold_does_what_it_says(point, *case)
 
 
-@given(judged(), st.floats(0, 1))
+@given(results(), st.floats(0, 1))
 @settings(max_examples=300, deadline=None)
 def test_max_delegation_rate_spends_the_budget(case, rate):
     best = max(r for r, _ in every_split(*case) if r <= rate + 1e-12)
@@ -164,11 +164,11 @@ def test_an_operating_point_prints_in_words():
     assert str(point) == (
         "Delegates 25.00 %, where the score is below 0.5.\n"
         "Accuracy 100.00 % (student 75.00 %, teacher 75.00 %) on 4 examples.\n"
-        "Promised of new examples: nothing."
+        "Guaranteed of new examples: nothing."
     )
 
 
-def test_an_operating_point_prints_every_promise():
+def test_an_operating_point_prints_every_guarantee():
     rows = np.arange(1000)
     point = fit_threshold(
         rows / 1000,
@@ -180,7 +180,7 @@ def test_an_operating_point_prints_every_promise():
         ],
     )
     assert str(point).splitlines()[-1] == (
-        "Promised of new examples: at most 5.00 points less accurate than "
+        "Guaranteed of new examples: at most 5.00 points less accurate than "
         "the teacher (confidence 95 %); at most 50.00 % delegated (confidence "
         "90 %)."
     )

@@ -20,14 +20,14 @@ def saved(run, points, tmp_path):  # noqa: F811
     return file
 
 
-def test_promises_and_costs(run, points, saved):  # noqa: F811
+def test_guarantees_and_costs(run, points, saved):  # noqa: F811
     asked = (
         "calibrate", saved, "--data", points, "--confidence", 0.9,
         "--objective", "max_accuracy_drop=0.2", "--objective", "max_cost=0.9",
         "--costs", "0.1,0.5,0.3,EUR",
     )  # fmt: skip
     point = json.loads(run(*asked, "--json"))
-    assert point["promises"] == [
+    assert point["guarantees"] == [
         {"quantity": "accuracy_drop", "at_most": 0.2, "confidence": 0.9},
         {"quantity": "amortized_cost", "at_most": 0.9, "confidence": 0.9},
     ]

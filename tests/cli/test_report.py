@@ -98,8 +98,8 @@ def test_a_report_of_a_saved_cascade(run, digits, tmp_path):
     for name, value in expected.items():
         assert report[name] == printed[name] == pytest.approx(value, abs=1e-6)
     assert printed["test_examples"] == len(y) == 449
-    assert report["promises"] == printed["promises"]
-    assert report["promises"][0].startswith("at most 5.00 points less")
+    assert report["guarantees"] == printed["guarantees"]
+    assert report["guarantees"][0].startswith("at most 5.00 points less")
     assert report["slider"]["examples"] == 449
     assert report["slider"]["confidence"] == 0.9
     kept_wrong = np.flatnonzero(~delegated & ~right["student"])
@@ -117,7 +117,7 @@ def test_a_report_of_a_saved_cascade(run, digits, tmp_path):
     with pytest.raises(ValueError, match="pass --overwrite"):
         run(*arguments, "--output", folder)
     shown = run(*arguments, "--output", folder, "--overwrite")
-    assert "Promised of new examples: at most 5.00 points" in shown
+    assert "Guaranteed of new examples: at most 5.00 points" in shown
     assert "report.html" in shown
     assert json.loads((folder / "report.json").read_text()) == report
     # Other splits: what was trained on would be reported on.
@@ -159,7 +159,7 @@ def test_the_traffic_of_the_calibration_is_that_of_the_report(
         (right[y == 0].mean() + right[y == 1].mean()) / 2
     )
     assert report["traffic"].startswith("0 50.0 %, 1 50.0 %, 2 0.0 %")
-    # Promises and bounds rest on what rejection leaves of these two classes.
+    # Guarantees and bounds rest on what rejection leaves of these two classes.
     assert report["slider"]["examples"] <= (y < 2).sum() + 10
     assert {m["label"] for m in report["mistakes"]} <= {0, 1}
 
@@ -222,7 +222,7 @@ def test_texts_are_shown_as_texts(run, tmp_path):
     assert "<b>best" not in page
     assert (
         "bad" in page
-        and "its objective promises nothing about new examples" in page
+        and "its objective guarantees nothing about new examples" in page
     )
 
 

@@ -13,7 +13,7 @@ def languages(document):
     return fences[::2]
 
 
-def promised_output(code):
+def stated_output(code):
     """What comments behind `print(...)` say that it prints, in lines."""
     found = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.M)
     assert len(found) == len(re.findall(r"^ *print\(", code, re.M))

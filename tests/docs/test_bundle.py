@@ -33,7 +33,7 @@ def resolved(node):
 
 
 def within(node, step):
-    """The schema of one step of a path such as `promises[]`."""
+    """The schema of one step of a path such as `guarantees[]`."""
     key, is_list, _ = step.partition("[]")
     node = resolved(node)
     node = resolved(node["properties"][key])

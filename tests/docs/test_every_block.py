@@ -29,7 +29,7 @@ def test_python_that_stands_alone(document, tmp_path, monkeypatch, capsys):
     # What the examples are there to show.
     printed = capsys.readouterr().out
     shown = {
-        "docs/concepts.md": "Promised",
+        "docs/concepts.md": "Guaranteed",
         "docs/troubleshooting.md": "logits",
     }
     assert shown[document] in printed

@@ -19,7 +19,7 @@ from keras_cascade.runtime.teachers import (
     http_client,
     teacher_caller,
 )
-from tests.docs.shown import languages, promised_output, rows
+from tests.docs.shown import languages, rows, stated_output
 from tests.documents import ROOT, blocks
 
 DOCUMENT = "docs/failures.md"
@@ -49,7 +49,7 @@ def test_the_python_blocks(tmp_path, monkeypatch, capsys):
     names = {}
     for block in code:
         exec(compile(block, DOCUMENT, "exec"), names)
-    expected = [line for block in code for line in promised_output(block)]
+    expected = [line for block in code for line in stated_output(block)]
     assert capsys.readouterr().out.splitlines() == expected
 
 
@@ -189,7 +189,7 @@ def test_other_exceptions_come_through():
 
 def test_the_figures():
     """The sentence on `benchmarks.faults`, number by number."""
-    section = TEXT.partition("## What is promised")[2].partition("##")[0]
+    section = TEXT.partition("## What is guaranteed")[2].partition("##")[0]
     sentence = " ".join(section.partition("nonsense: ")[2].split())
     queued = FIGURES["queued_rows_answered_later"]
     assert queued == FIGURES["rows"]["queued"]

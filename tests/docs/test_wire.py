@@ -15,7 +15,7 @@ from keras_cascade.serving.grpc_service import OPEN as OPEN_METHODS
 from keras_cascade.serving.grpc_service import STATUS
 from keras_cascade.serving.http_guard import OPEN as OPEN_PATHS
 from keras_cascade.serving.limits import MEBIBYTE, Limits
-from tests.docs.shown import languages, promised_output, rows
+from tests.docs.shown import languages, rows, stated_output
 from tests.documents import ROOT, blocks
 
 DOCUMENT = "docs/wire.md"
@@ -86,7 +86,7 @@ def test_python_block(servers, number):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == promised_output(code)
+    assert done.stdout.splitlines() == stated_output(code)
 
 
 def test_the_edge_asks_the_same(servers):

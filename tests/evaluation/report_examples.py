@@ -3,27 +3,27 @@
 import numpy as np
 
 from keras_cascade.calibration import SimultaneousBounds
-from keras_cascade.evaluation import Costs, Judged
+from keras_cascade.evaluation import Costs, ExampleResults
 from keras_cascade.evaluation.report.numbers import report_numbers
 
 COSTS = Costs(0.0625, 1.0, "teacher passes", "given <by hand>")
 NASTY = "<script>alert('class')</script>"
 NAMES = ["a", "b & c", NASTY, "d"]
-PROMISES = [
+GUARANTEES = [
     {"quantity": "accuracy_drop", "at_most": 0.05, "confidence": 0.9},
     {"quantity": "delegation_rate", "at_most": 0.6, "confidence": 0.9},
 ]
 
 
-def judged_examples(rows=500, seed=0, weighted=False):
-    """`Judged` whose score says something about the student."""
+def example_results(rows=500, seed=0, weighted=False):
+    """`ExampleResults` whose score says something about the student."""
     rng = np.random.default_rng(seed)
     scores = rng.random(rows).astype("float32")
     labels = rng.integers(0, len(NAMES), rows)
     student = rng.random(rows) < 0.4 + 0.6 * scores
     teacher = rng.random(rows) < 0.95
     wrong = (labels + 1) % len(NAMES)
-    return Judged(
+    return ExampleResults(
         scores,
         student,
         teacher,
@@ -36,7 +36,7 @@ def judged_examples(rows=500, seed=0, weighted=False):
 
 
 def bounds_of(calibration):
-    """`SimultaneousBounds` of judged examples."""
+    """`SimultaneousBounds` of scored examples."""
     return SimultaneousBounds(
         calibration.scores,
         calibration.student_correct,
@@ -46,26 +46,28 @@ def bounds_of(calibration):
     )
 
 
-def operating_point(threshold=0.5, promises=PROMISES):
+def operating_point(threshold=0.5, guarantees=GUARANTEES):
     """What a report needs of an `OperatingPoint`, as a dict."""
     return {
         "threshold": float(np.float32(threshold)),
         "objective": None,
-        "promises": promises,
+        "guarantees": guarantees,
         "examples": 600,
         "effective_examples": 600.0,
     }
 
 
-def report_of(judged, point=None, bounds=None, **changes):
+def report_of(results, point=None, bounds=None, **changes):
     """What `write_report` takes."""
     point = point or operating_point()
     return {
         "title": "example",
         "dataset": "random",
         "splits": {"train": 9, "calibration": 600, "test": 500, "how": "-"},
-        **report_numbers(judged, point, COSTS, NAMES, bounds, resamples=50),
-        "promises": [f"promise {n}" for n in range(len(point["promises"]))],
+        **report_numbers(results, point, COSTS, NAMES, bounds, resamples=50),
+        "guarantees": [
+            f"guarantee {n}" for n in range(len(point["guarantees"]))
+        ],
         "traffic": None,
         "fingerprints": [
             {"what": "report", "examples": 500, "sha256": "ab" * 32}

@@ -1,4 +1,4 @@
-"""Judged examples with ties, weights and edge cases, for hypothesis."""
+"""ExampleResults examples with ties, weights and edge cases, for hypothesis."""
 
 import itertools
 

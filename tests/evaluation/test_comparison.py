@@ -8,7 +8,7 @@ import scipy.stats
 
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation import (
-    Judged,
+    ExampleResults,
     compare,
     deferral_area,
     deferral_curve,
@@ -22,23 +22,25 @@ def pair(n, seed, knowing=(1.0, 0.5), weighted=False):
     ease = rng.random(n)
     teacher = rng.random(n) < 0.95
     weight = rng.choice([1.0, 3.0], n) if weighted else None
-    judged = []
+    results = []
     for knows in knowing:
         student = rng.random(n) < 0.4 + 0.55 * ease
         scores = (knows * ease + (1 - knows) * rng.random(n)).round(2)
-        judged.append(
-            Judged(scores, student, teacher, weight, labels=np.arange(n) % 3)
+        results.append(
+            ExampleResults(
+                scores, student, teacher, weight, labels=np.arange(n) % 3
+            )
         )
-    return judged
+    return results
 
 
-def columns(judged):
-    weight = judged.sample_weight
+def columns(results):
+    weight = results.sample_weight
     return (
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
-        np.ones(len(judged)) if weight is None else weight,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        np.ones(len(results)) if weight is None else weight,
     )
 
 
@@ -94,8 +96,8 @@ def test_a_cascade_does_not_differ_from_itself():
     one, _ = pair(50, seed=2, weighted=True)
     # The same decisions in another order: sums differ by rounding only.
     weight = one.sample_weight / 7
-    one = Judged(*columns(one)[:3], weight)
-    mirrored = Judged(
+    one = ExampleResults(*columns(one)[:3], weight)
+    mirrored = ExampleResults(
         one.scores**3 + 5, one.student_correct, one.teacher_correct, weight
     )
     found = compare(one, mirrored, resamples=100)
@@ -103,7 +105,7 @@ def test_a_cascade_does_not_differ_from_itself():
     assert found["verdict"] == (
         "No difference shown: each of the 7 intervals (95 %) includes 0."
     )
-    flipped = Judged(*(c[::-1] for c in columns(one)[:3]), weight[::-1])
+    flipped = ExampleResults(*(c[::-1] for c in columns(one)[:3]), weight[::-1])
     assert compare(flipped, flipped, resamples=100)["verdict"].startswith("No")
 
 
@@ -113,7 +115,8 @@ def test_rounding_is_no_difference():
     rng = np.random.default_rng(0)
     right, weight = rng.random(40) < 0.7, rng.random(40)
     one, other = (
-        Judged(sign * np.arange(40.0), right, right, weight) for sign in (1, -1)
+        ExampleResults(sign * np.arange(40.0), right, right, weight)
+        for sign in (1, -1)
     )
     rows = compare(one, other, resamples=100)["differences"]
     for row in rows:
@@ -133,7 +136,7 @@ def test_a_real_difference_is_found_and_named():
         assert a["low"] == pytest.approx(-b["high"])
 
 
-def test_equals_differ_about_as_often_as_promised():
+def test_equals_differ_about_as_often_as_guaranteed():
     wrong = 0
     for seed in range(200):
         one, other = pair(150, seed, knowing=(0.7, 0.7))
@@ -150,24 +153,24 @@ def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(4)
     student, teacher = rng.random(500) < 0.7, rng.random(500) < 0.95
     one, other = (
-        Judged(student + rng.normal(size=500), student, teacher)
+        ExampleResults(student + rng.normal(size=500), student, teacher)
         for _ in range(2)
     )
     row = compare(one, other, budgets=())["differences"][0]
     apart = [
         scipy.stats.bootstrap(
-            columns(judged),
+            columns(results),
             lambda *c: deferral_area(deferral_curve(*c)),
             paired=True, vectorized=False, n_resamples=500,
             rng=np.random.default_rng(7),
         ).standard_error
-        for judged in (one, other)
+        for results in (one, other)
     ]  # fmt: skip
     assert row["high"] - row["low"] < 2 * 1.96 * np.hypot(*apart)
 
 
 def test_an_undefined_difference_says_why():
-    always = Judged(np.arange(5.0), np.ones(5), np.ones(5))
+    always = ExampleResults(np.arange(5.0), np.ones(5), np.ones(5))
     found = compare(always, always)
     assert "no order of delegation" in found["undefined"]["score"]
     assert len(found["differences"]) == 6
@@ -180,8 +183,8 @@ def fingerprint(values):
 
 
 def test_only_the_same_examples_are_compared():
-    def judged(labels=(0, 1, 0), examples=(1, 2, 3), weight=None, n=3):
-        return Judged(
+    def results(labels=(0, 1, 0), examples=(1, 2, 3), weight=None, n=3):
+        return ExampleResults(
             np.arange(float(n)), np.ones(n), np.ones(n), weight,
             None if examples is None else fingerprint(examples),
             None if labels is None else np.array(labels),
@@ -189,18 +192,18 @@ def test_only_the_same_examples_are_compared():
 
     def check(other, message):
         with pytest.raises(ValueError, match=message):
-            compare(judged(), other)
+            compare(results(), other)
 
-    check(judged((0, 1), (1, 2), n=2), "3 and 2 examples")
-    check(judged(examples=(1, 2, 4)), "fingerprints")
-    check(judged((1, 0, 0)), "same order")
-    check(judged(weight=[1.0, 2.0, 1.0]), "same traffic")
-    compare(judged(), judged(None), resamples=40)
-    compare(judged(), judged(examples=None), resamples=40)
-    compare(judged(), judged(weight=[1.0, 1.0, 1.0]), resamples=40)
+    check(results((0, 1), (1, 2), n=2), "3 and 2 examples")
+    check(results(examples=(1, 2, 4)), "fingerprints")
+    check(results((1, 0, 0)), "same order")
+    check(results(weight=[1.0, 2.0, 1.0]), "same traffic")
+    compare(results(), results(None), resamples=40)
+    compare(results(), results(examples=None), resamples=40)
+    compare(results(), results(weight=[1.0, 1.0, 1.0]), resamples=40)
     with pytest.raises(ValueError, match="two thresholds"):
-        compare(judged(), judged(), thresholds=(0.5,))
+        compare(results(), results(), thresholds=(0.5,))
     with pytest.raises(ValueError, match="at least 40"):
-        compare(judged(), judged(), resamples=10)
+        compare(results(), results(), resamples=10)
     with pytest.raises(ValueError, match="rates between"):
-        compare(judged(), judged(), budgets=(2,))
+        compare(results(), results(), budgets=(2,))

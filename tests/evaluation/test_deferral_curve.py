@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_cascade.evaluation import Judged, deferral_curve
+from keras_cascade.evaluation import ExampleResults, deferral_curve
 
 LARGEST = float(np.finfo("float32").max)
 
 
 @st.composite
-def judged(draw, max_rows=30, dtypes=("float32", "float64")):
+def results(draw, max_rows=30, dtypes=("float32", "float64")):
     rows = draw(st.integers(1, max_rows))
     dtype = draw(st.sampled_from(dtypes))
     width = 32 if dtype == "float32" else 64
@@ -25,7 +25,7 @@ def judged(draw, max_rows=30, dtypes=("float32", "float64")):
     return scores, draw(correct), draw(correct)
 
 
-@given(judged())
+@given(results())
 @settings(max_examples=300, deadline=None)
 def test_every_point_is_what_its_threshold_does(case):
     scores, student, teacher = case
@@ -40,7 +40,7 @@ def test_every_point_is_what_its_threshold_does(case):
         assert accuracy == pytest.approx(answer.mean(), abs=1e-12)
 
 
-@given(judged())
+@given(results())
 @settings(max_examples=300, deadline=None)
 def test_every_decision_there_is_has_one_candidate(case):
     scores, student, teacher = case
@@ -80,8 +80,10 @@ def test_weights_count():
 
 def test_judged_examples_bring_their_weights():
     # The same as above.
-    judged = Judged([0.0, 1.0], [False, True], [True, True], [3.0, 1.0])
-    curve = judged.deferral_curve()
+    results = ExampleResults(
+        [0.0, 1.0], [False, True], [True, True], [3.0, 1.0]
+    )
+    curve = results.deferral_curve()
     np.testing.assert_allclose(curve.delegation_rate, [0, 0.75, 1])
     np.testing.assert_allclose(curve.accuracy, [0.25, 1, 1])
 

@@ -46,7 +46,7 @@ def test_in_the_precision_of_the_gate(scale):
         assert out_of_scope([0.0], foreign, threshold).delegated >= share
 
 
-def test_the_promise_is_kept_as_often_as_it_says():
+def test_the_guarantee_is_kept_as_often_as_it_says():
     """For uniform scores the share delegated is the threshold itself."""
     rng = np.random.default_rng(0)
     kept = [

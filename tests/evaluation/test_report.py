@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_cascade.evaluation import Judged
+from keras_cascade.evaluation import ExampleResults
 from keras_cascade.evaluation.report import FILES, write_report
 from keras_cascade.evaluation.report.charts import (
     Chart,
@@ -27,10 +27,10 @@ from keras_cascade.evaluation.report.mistakes import (
 from keras_cascade.evaluation.report.slider import slider_values
 from tests.evaluation.report_examples import (
     COSTS,
+    GUARANTEES,
     NASTY,
-    PROMISES,
     bounds_of,
-    judged_examples,
+    example_results,
     operating_point,
     report_of,
 )
@@ -78,9 +78,9 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
-def written(folder, report, judged, shown=()):
+def written(folder, report, results, shown=()):
     """Writes a report and reads it again."""
-    file = write_report(folder, report, judged, shown)
+    file = write_report(folder, report, results, shown)
     assert file == folder / "report.html"
     assert sorted(f.name for f in folder.iterdir()) == sorted(FILES)
     text = file.read_text(encoding="utf-8")
@@ -90,21 +90,21 @@ def written(folder, report, judged, shown=()):
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    judged = judged_examples(weighted=True)
-    bounds = bounds_of(judged_examples(600, seed=1))
-    report = report_of(judged, bounds=bounds)
+    results = example_results(weighted=True)
+    bounds = bounds_of(example_results(600, seed=1))
+    report = report_of(results, bounds=bounds)
     folder = tmp_path_factory.mktemp("report")
-    return judged, bounds, *written(folder, report, judged)
+    return results, bounds, *written(folder, report, results)
 
 
 def test_the_numbers_are_those_of_the_examples(example):
-    judged, bounds, numbers, _, _ = example
+    results, bounds, numbers, _, _ = example
 
     def mean(values):
-        return pytest.approx(np.average(values, weights=judged.sample_weight))
+        return pytest.approx(np.average(values, weights=results.sample_weight))
 
-    student, teacher = judged.student_correct, judged.teacher_correct
-    delegated = judged.scores < np.float32(0.5)
+    student, teacher = results.student_correct, results.teacher_correct
+    delegated = results.scores < np.float32(0.5)
     assert numbers["threshold"] == 0.5
     assert numbers["student_accuracy"] == mean(student)
     assert numbers["teacher_accuracy"] == mean(teacher)
@@ -118,7 +118,7 @@ def test_the_numbers_are_those_of_the_examples(example):
     slider = numbers["slider"]
     assert slider["threshold"][slider["start"]] == 0.5
     for index, threshold in enumerate(slider["threshold"]):
-        delegated = judged.scores < np.float32(threshold)
+        delegated = results.scores < np.float32(threshold)
         rate = mean(delegated)
         assert slider["delegation_rate"][index] == rate
         assert slider["accuracy"][index] == mean(
@@ -134,7 +134,7 @@ def test_the_numbers_are_those_of_the_examples(example):
             0.0625 + slider["delegation_rate_bound"][index]
         )
     assert (slider["confidence"], slider["examples"]) == (0.9, 600)
-    assert [p["stands"] for p in slider["promises"]] == ["above", "below"]
+    assert [p["stands"] for p in slider["guarantees"]] == ["above", "below"]
     rows = {row["name"]: row for row in numbers["rows"]}
     assert rows["cascade"]["cost"] == numbers["amortized_cost"]
     assert rows["teacher alone"]["cost"] == 1.0
@@ -145,7 +145,7 @@ def test_the_page_holds_the_same_object_and_works_without_a_script(example):
     assert strict(page.scripts["slider-data"]) == numbers["slider"]
     for words in (
         "Measured on 500 test examples",
-        "promise 0", "promise 1",
+        "guarantee 0", "guarantee 1",
         percent(numbers["cascade_accuracy"]),
         percent(numbers["delegation_rate"]),
         f"{fixed(numbers['amortized_cost'], 3)} teacher passes",
@@ -181,23 +181,24 @@ def test_the_page_is_well_made_and_loads_nothing(example):
 
 
 def test_nothing_from_the_data_becomes_markup(tmp_path):
-    judged = judged_examples()
+    results = example_results()
     point = operating_point()
     bad = "</script><img src=x onerror=alert(1)>\u2028"
     costs = dataclasses.replace(COSTS, unit=bad, how_measured=bad)
-    report = report_of(judged, point)
+    report = report_of(results, point)
     report |= {
         "title": bad, "dataset": bad, "traffic": bad,
-        "promises": [bad, bad], "facts": {bad: bad},
+        "guarantees": [bad, bad], "facts": {bad: bad},
         "costs": dataclasses.asdict(costs), "weights": {bad: bad},
         "versions": {bad: bad},
     }  # fmt: skip
     report["slider"]["unit"] = bad
-    report["slider"]["promises"] = [
-        {**promise, "group": bad} for promise in report["slider"]["promises"]
+    report["slider"]["guarantees"] = [
+        {**guarantee, "group": bad}
+        for guarantee in report["slider"]["guarantees"]
     ]
     shown = [{"text": bad} for _ in report["mistakes"]]
-    numbers, _, page = written(tmp_path, report, judged, shown)
+    numbers, _, page = written(tmp_path, report, results, shown)
     assert len(page.named("script")) == 2
     assert page.named("img") == []
     assert strict(page.scripts["slider-data"]) == numbers["slider"]
@@ -206,12 +207,12 @@ def test_nothing_from_the_data_becomes_markup(tmp_path):
 
 
 def test_texts_pictures_and_rows_are_shown(tmp_path):
-    judged = judged_examples()
-    report = report_of(judged)
+    results = example_results()
+    report = report_of(results)
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
     shown = [picture_or_text(pixels), picture_or_text(b"two\nlines"), {}]
     report["mistakes"] = report["mistakes"][:3]
-    _, _, page = written(tmp_path, report, judged, shown)
+    _, _, page = written(tmp_path, report, results, shown)
     (image,) = page.named("img")
     row = report["mistakes"][0]["row"]
     assert image["alt"] == f"Test example {row}"
@@ -261,7 +262,7 @@ def test_grey_pictures_keep_their_values_and_long_texts_end():
 @settings(max_examples=100, deadline=None)
 def test_the_hardest_mistakes_by_brute_force(case, threshold, most):
     scores, student, teacher, weight = case
-    judged = Judged(
+    results = ExampleResults(
         scores, student, teacher, weight,
         labels=np.zeros(len(scores), int),
         student_labels=np.where(student, 0, 1),
@@ -274,7 +275,7 @@ def test_the_hardest_mistakes_by_brute_force(case, threshold, most):
         and not student[row]
         and (weight is None or weight[row] > 0)
     )[:most]
-    found = hardest_kept_mistakes(judged, threshold, most)
+    found = hardest_kept_mistakes(results, threshold, most)
     assert [(-m["score"], m["row"]) for m in found] == expected
     for mistake in found:
         assert mistake["teacher_right"] == teacher[mistake["row"]]
@@ -284,8 +285,8 @@ def test_the_hardest_mistakes_by_brute_force(case, threshold, most):
 @settings(max_examples=100, deadline=None)
 def test_every_slider_has_its_ends_and_the_threshold(case, threshold):
     scores, student, teacher, weight = case
-    judged = Judged(scores, student, teacher, weight)
-    slider = slider_values(judged, threshold)
+    results = ExampleResults(scores, student, teacher, weight)
+    slider = slider_values(results, threshold)
     thresholds = np.array(slider["threshold"])
     assert (np.diff(thresholds) > 0).all()
     assert thresholds[slider["start"]] == threshold
@@ -303,8 +304,8 @@ def test_every_slider_has_its_ends_and_the_threshold(case, threshold):
 
 
 def test_a_long_slider_is_thinned_and_keeps_what_matters():
-    judged = judged_examples(20_000)
-    slider = slider_values(judged, float(np.float32(0.123456)))
+    results = example_results(20_000)
+    slider = slider_values(results, float(np.float32(0.123456)))
     assert 390 <= len(slider["threshold"]) <= 401
     limits = np.finfo("float32")
     assert slider["threshold"][0] == limits.min
@@ -316,11 +317,11 @@ def test_a_long_slider_is_thinned_and_keeps_what_matters():
 
 @pytest.mark.parametrize("end", [0, -1])
 def test_a_threshold_at_an_end_is_said_in_words(tmp_path, end):
-    judged = judged_examples()
+    results = example_results()
     limits = np.finfo("float32")
     threshold = float([limits.min, limits.max][end])
-    report = report_of(judged, operating_point(threshold))
-    numbers, _, page = written(tmp_path, report, judged)
+    report = report_of(results, operating_point(threshold))
+    numbers, _, page = written(tmp_path, report, results)
     slider = numbers["slider"]
     assert slider["threshold"][end] == threshold
     assert slider["start"] == range(len(slider["threshold"]))[end]
@@ -332,13 +333,15 @@ def test_a_threshold_at_an_end_is_said_in_words(tmp_path, end):
 
 
 def test_what_is_not_known_is_said(tmp_path):
-    judged = judged_examples()
-    bare = Judged(judged.scores, judged.student_correct, judged.student_correct)
-    report = report_of(bare, operating_point(promises=[]))
+    results = example_results()
+    bare = ExampleResults(
+        results.scores, results.student_correct, results.student_correct
+    )
+    report = report_of(bare, operating_point(guarantees=[]))
     numbers, _, page = written(tmp_path, report, bare)
     assert numbers["mistakes"] is None
     for words in (
-        "its objective promises nothing about new examples",
+        "its objective guarantees nothing about new examples",
         "Undefined: the student's confidence is not known",
         "Undefined: the labels are not known",
         f"undefined: {numbers['summary']['undefined']['deferral.score']}",
@@ -347,23 +350,23 @@ def test_what_is_not_known_is_said(tmp_path):
 
 
 def test_a_traffic_mix_is_told(tmp_path):
-    judged = judged_examples(weighted=True)
-    report = report_of(judged, traffic="a 80.0 %, b & c 20.0 %")
-    _, _, page = written(tmp_path, report, judged)
-    weight = judged.sample_weight
+    results = example_results(weighted=True)
+    report = report_of(results, traffic="a 80.0 %, b & c 20.0 %")
+    _, _, page = written(tmp_path, report, results)
+    weight = results.sample_weight
     worth = weight.sum() ** 2 / (weight @ weight)
     assert "Traffic mix: a 80.0 %, b & c 20.0 %." in page.text
     assert f"are worth {worth:.0f} unweighted ones" in page.text
 
 
 def test_a_failure_leaves_the_old_report_as_it_was(tmp_path):
-    judged = judged_examples()
-    report = report_of(judged)
-    write_report(tmp_path, report, judged)
+    results = example_results()
+    report = report_of(results)
+    write_report(tmp_path, report, results)
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
     for bad in ({"seed": float("nan")}, {"rows": None}):
         with pytest.raises((ValueError, TypeError)):
-            write_report(tmp_path, report | bad, judged)
+            write_report(tmp_path, report | bad, results)
         assert {
             file.name: file.read_bytes() for file in tmp_path.iterdir()
         } == before
@@ -379,7 +382,7 @@ def test_rounding_is_that_of_javascript():
 
 
 def test_metrics_show_intervals_where_there_are_some():
-    report = report_of(judged_examples())
+    report = report_of(example_results())
     rows = {
         row["name"]: row
         for row in metric_rows(report["summary"], report["costs"], 3)
@@ -428,9 +431,9 @@ def test_a_chart_places_shares_on_its_frame():
     assert flat.frame["low"] < flat.frame["high"] == 1.0
 
 
-def test_promises_are_those_of_the_point():
-    slider = slider_values(judged_examples(), 0.5, PROMISES)
-    assert slider["promises"] == [
-        {**PROMISES[0], "stands": "above"},
-        {**PROMISES[1], "stands": "below"},
+def test_guarantees_are_those_of_the_point():
+    slider = slider_values(example_results(), 0.5, GUARANTEES)
+    assert slider["guarantees"] == [
+        {**GUARANTEES[0], "stands": "above"},
+        {**GUARANTEES[1], "stands": "below"},
     ]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade import evaluation
-from keras_cascade.evaluation import Costs, Judged, summarize
+from keras_cascade.evaluation import Costs, ExampleResults, summarize
 from tests.evaluation.strategies import columns
 
 COSTS = Costs(0.1, 1.0, "teacher passes", "given")
@@ -46,7 +46,7 @@ def test_every_summary_is_json_and_explains_its_gaps(case, data):
     scores, student, teacher, weight = case
     rows = len(scores)
     known = data.draw(st.booleans())
-    judged = Judged(
+    results = ExampleResults(
         scores.astype(data.draw(st.sampled_from(["float32", "float64"]))),
         student,
         teacher,
@@ -56,7 +56,7 @@ def test_every_summary_is_json_and_explains_its_gaps(case, data):
     )
     threshold = data.draw(st.sampled_from([None, -20.0, 0.3, 20.0]))
     costs = data.draw(st.sampled_from([None, COSTS]))
-    summary = summarize(judged, threshold, costs, resamples=40)
+    summary = summarize(results, threshold, costs, resamples=40)
     json.dumps(summary, allow_nan=False)
     undefined = summary["undefined"]
     assert all(isinstance(reason, str) for reason in undefined.values())
@@ -84,8 +84,10 @@ def test_the_numbers_are_those_of_the_parts():
     )
     scores, student, teacher, _ = case
     labels = rng.integers(0, 4, n)
-    judged = Judged(*case, labels=labels, student_confidence=confidence)
-    summary = summarize(judged, 0.5, COSTS, 0.9, 100, seed=4)
+    results = ExampleResults(
+        *case, labels=labels, student_confidence=confidence
+    )
+    summary = summarize(results, 0.5, COSTS, 0.9, 100, seed=4)
     curve = evaluation.deferral_curve(*case)
     delegated = scores < 0.5
 
@@ -163,7 +165,7 @@ def test_the_numbers_are_those_of_the_parts():
 def test_the_kept_set_is_thinned_and_keeps_its_ends():
     scores = np.arange(1000.0)
     correct = scores > 300
-    kept = summarize(Judged(scores, correct, correct), resamples=0)
+    kept = summarize(ExampleResults(scores, correct, correct), resamples=0)
     kept = kept["kept_accuracy"]
     assert len(kept["thresholds"]) == 201
     assert kept["fraction_kept"][0] == 1.0
@@ -171,34 +173,38 @@ def test_the_kept_set_is_thinned_and_keeps_its_ends():
 
 
 def test_no_resamples_on_request():
-    summary = summarize(Judged([0.1, 0.2], [1, 0], [1, 1]), resamples=0)
+    summary = summarize(ExampleResults([0.1, 0.2], [1, 0], [1, 1]), resamples=0)
     assert summary["bootstrap"] is None
     assert summary["undefined"]["bootstrap"] == "no resamples are asked for"
 
 
 @pytest.mark.parametrize(
-    ("judged", "options", "message"),
+    ("results", "options", "message"),
     [
-        (Judged([], [], []), {}, "at least one example"),
-        (Judged([np.nan], [1], [1]), {}, "NaN or infinity"),
-        (Judged([0.1, 0.2], [1], [1, 1]), {}, "equally long"),
-        (Judged([0.1], [1], [1]), {"threshold": np.nan}, "finite threshold"),
-        (Judged([0.1], [1], [1]), {"resamples": 5}, "at least 40"),
+        (ExampleResults([], [], []), {}, "at least one example"),
+        (ExampleResults([np.nan], [1], [1]), {}, "NaN or infinity"),
+        (ExampleResults([0.1, 0.2], [1], [1, 1]), {}, "equally long"),
         (
-            Judged([0.1], [1], [1], labels=[0, 1]),
+            ExampleResults([0.1], [1], [1]),
+            {"threshold": np.nan},
+            "finite threshold",
+        ),
+        (ExampleResults([0.1], [1], [1]), {"resamples": 5}, "at least 40"),
+        (
+            ExampleResults([0.1], [1], [1], labels=[0, 1]),
             {},
             "student_correct to hold one value for each of 2",
         ),
         (
-            Judged([0.1], [1], [1], student_confidence=[7.0]),
+            ExampleResults([0.1], [1], [1], student_confidence=[7.0]),
             {},
             "not logits",
         ),
     ],
 )
-def test_bad_input(judged, options, message):
+def test_bad_input(results, options, message):
     with pytest.raises(ValueError, match=message):
-        summarize(judged, **options)
+        summarize(results, **options)
 
 
 def test_the_folder_loads_nothing_heavy():

@@ -95,26 +95,26 @@ def test_another_threshold_is_noticed(altered):
         ("group_accuracy", {"at_least": 0.9}, True),
     ],
 )
-def test_promises_are_held_against_the_examples(
+def test_guarantees_are_held_against_the_examples(
     altered, quantity, limit, stands
 ):
-    promise = {"quantity": quantity, "confidence": 0.95, **limit}
+    guarantee = {"quantity": quantity, "confidence": 0.95, **limit}
     checks, _ = check_bundle(
-        altered(promises=[promise]), batches(*examples(1000))
+        altered(guarantees=[guarantee]), batches(*examples(1000))
     )
-    expected = [] if stands else [f"promise on {quantity}"]
+    expected = [] if stands else [f"guarantee on {quantity}"]
     assert failed(checks) == expected
 
 
 def test_a_broken_drop_is_found(altered):
     # Nothing delegated: the student alone is far below the teacher.
     lowest = float(np.finfo("float32").min)
-    promise = {"quantity": "accuracy_drop", "at_most": 0.0, "confidence": 0.9}
-    path = altered(threshold=lowest, promises=[promise])
+    guarantee = {"quantity": "accuracy_drop", "at_most": 0.0, "confidence": 0.9}
+    path = altered(threshold=lowest, guarantees=[guarantee])
     x, y = examples(3000)
     checks, measured = check_bundle(path, batches(x, y))
     assert measured["accuracy_drop"] > 0.05
-    assert failed(checks) == ["decisions", "promise on accuracy_drop"]
+    assert failed(checks) == ["decisions", "guarantee on accuracy_drop"]
 
 
 def test_an_altered_file_is_not_looked_at_any_further(bundle_path, tmp_path):

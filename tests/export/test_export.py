@@ -108,7 +108,7 @@ def test_the_model_card_has_the_numbers(bundle):
     assert f"{point['accuracy']:.4f}" in card
     assert str(point["threshold"]) in card
     assert "0 decisions" in card
-    assert "promise nothing" in card
+    assert "guarantee nothing" in card
 
 
 def test_named_inputs_keep_their_names(blobs, tmp_path):
@@ -202,7 +202,7 @@ def test_training_again_needs_calibrating_again(cascade, blobs, tmp_path):
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.threshold = 0.9
     assert cascade.operating_point is None
-    # Who sets a threshold by hand knows that nothing is promised.
+    # Who sets a threshold by hand knows that nothing is guaranteed.
     cascade.export(tmp_path / "by_hand", calibration_data=held_out)
 
 

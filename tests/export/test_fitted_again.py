@@ -1,4 +1,4 @@
-"""Thresholds and promises of quantized files, fitted on the files."""
+"""Thresholds and guarantees of quantized files, fitted on the files."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_cascade.export import artifact
 from keras_cascade.export.student_export import convert_student
 from keras_cascade.runtime import StudentInterpreter
 
-PROMISE = kc.MaxAccuracyDrop(0.01, confidence=0.95)
+GUARANTEE = kc.MaxAccuracyDrop(0.01, confidence=0.95)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def accuracy_drop(file, x, y):
     return 1 - (found["delegate"] | right).mean()
 
 
-def test_the_float_threshold_would_break_the_promise(stepped, tmp_path):
+def test_the_float_threshold_would_break_the_guarantee(stepped, tmp_path):
     x, y = examples(8_000, seed=0)
-    point = stepped.calibrate((x, y), PROMISE)
+    point = stepped.calibrate((x, y), GUARANTEE)
     # 1 % of harm is half of the examples in a strip of 1/50 of those up to 8:
     # |a| in (2.84, 3), and |a| = atanh(margin) * 2.
     float_threshold = 2 * np.arctanh(point.threshold)
@@ -68,18 +68,18 @@ def test_the_float_threshold_would_break_the_promise(stepped, tmp_path):
     assert accuracy_drop(left, new_x, new_y) == pytest.approx(0.0375, abs=0.005)
 
     assert accuracy_drop(bundle.student_file, new_x, new_y) <= 0.01
-    promised = bundle.operating_point()
-    assert promised["accuracy_drop_bound"] == 0.01
+    guaranteed = bundle.operating_point()
+    assert guaranteed["accuracy_drop_bound"] == 0.01
     # The next step, 4.8, is the first that is certain: between 3.2 and 4.8.
-    assert 3.2 < 2 * np.arctanh(promised["threshold"]) < 4.8
-    assert promised["delegation_rate"] == pytest.approx(0.5, abs=0.02)
+    assert 3.2 < 2 * np.arctanh(guaranteed["threshold"]) < 4.8
+    assert guaranteed["delegation_rate"] == pytest.approx(0.5, abs=0.02)
     assert stepped.threshold == point.threshold
 
 
-def test_a_promise_that_the_file_cannot_keep_is_no_file(stepped, tmp_path):
+def test_a_guarantee_that_the_file_cannot_keep_is_no_file(stepped, tmp_path):
     """In float 37.5 % delegated are enough, in int8 it takes 50 %."""
     x, y = examples(8_000, seed=0)
-    stepped.calibrate((x, y), [PROMISE, kc.MaxDelegationRate(0.45)])
+    stepped.calibrate((x, y), [GUARANTEE, kc.MaxDelegationRate(0.45)])
     for path, arguments in (
         (tmp_path / "bundle", {}),
         (tmp_path / "student.tflite", {"format": "litert"}),
@@ -95,7 +95,7 @@ def test_a_promise_that_the_file_cannot_keep_is_no_file(stepped, tmp_path):
 
 def test_the_manifest_counts_what_changed(stepped, tmp_path):
     x, y = examples(3_000, seed=2)
-    stepped.calibrate((x, y), PROMISE)
+    stepped.calibrate((x, y), GUARANTEE)
     bundle = stepped.export(tmp_path / "bundle", quantization="int8")
     student = bundle.manifest["student"]
     assert student["quantization"] == "int8"

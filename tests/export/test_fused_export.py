@@ -67,7 +67,7 @@ def test_the_teacher_sees_the_delegated_rows_only(dense_model, blobs, tmp_path):
         keras.Model(inputs, CountRows()(logits)), dense_model(units=5), x
     )
     plain = keras.Model(inputs, logits)
-    # Of rows that depend on their neighbours no export can promise anything.
+    # Of rows that depend on their neighbours no export can guarantee anything.
     with pytest.raises(ExportError, match="does not answer as Keras"):
         cascade.export(tmp_path / "fused", format="tf_saved_model")
     assert list(tmp_path.iterdir()) == []

@@ -36,13 +36,13 @@ def test_each_is_fitted_on_the_files_own_scores(calibrated, blobs, tmp_path):
         delegated = out["score"] < np.float32(point["threshold"])
         assert point["delegation_rate"] == pytest.approx(delegated.mean())
     assert bundle.operating_point()["name"] == "default"
-    assert bundle.operating_point("sure")["promises"][0]["confidence"] == 0.9
+    assert bundle.operating_point("sure")["guarantees"][0]["confidence"] == 0.9
     card = (bundle.path / "README.md").read_text()
     assert "| saver |" in card
 
     checks, _ = check_bundle(bundle.path, [(x, y, None)])
     assert all(check.passed for check in checks)
-    assert {"saver: numbers", "sure: promise on accuracy_drop"} <= {
+    assert {"saver: numbers", "sure: guarantee on accuracy_drop"} <= {
         check.name for check in checks
     }
 
@@ -65,7 +65,7 @@ def test_bad_names(calibrated, tmp_path, name):
         )
 
 
-def test_a_promise_refuses_what_fit_validated_on(cascade, blobs, tmp_path):
+def test_a_guarantee_refuses_what_fit_validated_on(cascade, blobs, tmp_path):
     validation = blobs(400, seed=7)
     cascade.fit(*blobs(300, seed=5), validation_data=validation, verbose=0)
     cascade.calibrate(validation, kc.MaxDelegationRate(0.3))

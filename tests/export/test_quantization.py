@@ -1,4 +1,4 @@
-"""Quantized students: smaller, run, and judged on their own scores."""
+"""Quantized students: smaller, run, and scored on their own scores."""
 
 import keras
 import numpy as np
@@ -68,14 +68,14 @@ def fitted(gate, outputs, features):
     """A learned gate whose head was fitted on made-up successes."""
     rng = np.random.default_rng(0)
     rows, pooled = len(outputs), features["pool"][:, 0]
-    judged = kc.evaluation.Judged(
+    results = kc.evaluation.ExampleResults(
         scores=np.zeros(rows),
         student_correct=pooled > np.median(pooled),
         teacher_correct=rng.random(rows) < 0.8,
         student_outputs=outputs,
         features=features,
     )  # fmt: skip
-    return gate.fit(judged)
+    return gate.fit(results)
 
 
 @pytest.fixture(scope="module", params=CASES)

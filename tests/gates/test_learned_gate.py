@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
 from keras_cascade import gates
-from keras_cascade.evaluation.judged import Judged
+from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.gates import LearnedGate, MarginGate
 from keras_cascade.gates.head_fitting import fit_head
 from tests.gates.gauntlet import (
@@ -20,8 +20,8 @@ from tests.gates.gauntlet import (
 )
 
 
-def judged(logits, student, teacher, **kwargs):
-    return Judged(
+def results(logits, student, teacher, **kwargs):
+    return ExampleResults(
         np.zeros(len(logits)), student, teacher, student_outputs=logits,
         **kwargs,
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_features_add_what_the_logits_lack():
     logits, _, _ = gain_examples(1000, seed=4)
     inner = np.random.default_rng(7).normal(size=(1000, 2, 3)).astype("float32")
     student = inner[:, 1, 2] > 0
-    examples = judged(
+    examples = results(
         logits, student, np.ones(1000, bool), features={"inner": inner}
     )
     gate = LearnedGate(student_layers=["inner"]).fit(examples)
@@ -108,7 +108,7 @@ def test_weights_move_the_head():
     weight = np.where(student, 1.0, 0.0)
     weight[np.flatnonzero(~student)[:5]] = 1.0
     gate = LearnedGate().fit(
-        judged(logits, student, teacher, sample_weight=weight)
+        results(logits, student, teacher, sample_weight=weight)
     )
     counted = weight > 0
     other = LearnedGate().fit(
@@ -185,7 +185,10 @@ LOGITS, STUDENT, TEACHER = gain_examples(100)
     [
         ((LOGITS, STUDENT), "three arrays. Received: 2"),
         (LOGITS, "tuple of arrays.*Received: ndarray"),
-        (Judged(LOGITS[:, 0], STUDENT, TEACHER), "Judged without outputs"),
+        (
+            ExampleResults(LOGITS[:, 0], STUDENT, TEACHER),
+            "ExampleResults without outputs",
+        ),
         ((scipy.special.softmax(LOGITS, 1), STUDENT, TEACHER), "probabilities"),
         ((np.where(LOGITS > 4, np.nan, LOGITS), STUDENT, TEACHER), "NaN"),
         ((LOGITS[:19], STUDENT[:19], TEACHER[:19]), "at least 20"),
@@ -217,7 +220,7 @@ def test_bad_examples_leave_the_head(data, message):
 def test_bad_features(features, message):
     gate = LearnedGate(student_layers=["inner"])
     with pytest.raises(ValueError, match=message):
-        gate.fit(judged(LOGITS, STUDENT, TEACHER, features=features))
+        gate.fit(results(LOGITS, STUDENT, TEACHER, features=features))
     if features is None or "inner" not in features:
         with pytest.raises(ValueError, match=message):
             gate(LOGITS, features=features)

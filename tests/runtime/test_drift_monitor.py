@@ -28,15 +28,15 @@ from keras_cascade.runtime.drift.drift_bets import (
 from keras_cascade.runtime.drift.jumper_martingale import JumperMartingale
 
 
-def bundle_of(bins, threshold=0.5, promises=None, student="0"):
+def bundle_of(bins, threshold=0.5, guarantees=None, student="0"):
     """A bundle that is only its manifest: as much as a monitor reads."""
     point = {
         "name": "default",
         "threshold": threshold,
         "delegation_rate": bins["delegated"] / bins["examples"],
     }
-    if promises is not None:
-        point["promises"] = promises
+    if guarantees is not None:
+        point["guarantees"] = guarantees
     manifest = {
         "student": {"sha256": student * 64},
         "operating_points": [point],
@@ -204,7 +204,7 @@ def test_false_alarms_come_no_more_often_than_stated(kind):
     for seed in range(streams):
         rng = np.random.default_rng([seed, 2])
         monitor = DriftMonitor(calibrated_bundle(rng, 80, kind), rate, seed)
-        alarms += not monitor.update(draw(rng, 400, kind)).promise_stands
+        alarms += not monitor.update(draw(rng, 400, kind)).guarantee_holds
     error = math.sqrt(rate * (1 - rate) / streams)
     assert alarms / streams <= rate + 2 * error
 
@@ -225,9 +225,9 @@ def test_a_drift_is_found(kind, quiet, drift):
     rng = np.random.default_rng(5)
     monitor = DriftMonitor(calibrated_bundle(rng, 2000, kind))
     before = monitor.update(draw(rng, quiet, kind))
-    assert before.promise_stands and before.reason is None
+    assert before.guarantee_holds and before.reason is None
     after = monitor.update(drift(draw(rng, 500, kind)))
-    assert not after.promise_stands
+    assert not after.guarantee_holds
     assert after.examples == quiet + 500
 
 
@@ -239,11 +239,11 @@ def test_a_drift_is_found(kind, quiet, drift):
     ],
 )
 def test_another_delegation_rate_is_found(rate, words, test):
-    promises = [
+    guarantees = [
         {"quantity": "accuracy_drop", "at_most": 0.01},
         {"quantity": "delegation_rate", "at_most": 0.35, "confidence": 0.95},
     ]
-    monitor = DriftMonitor(bundle_of(ONLY_THE_RATE, promises=promises))
+    monitor = DriftMonitor(bundle_of(ONLY_THE_RATE, guarantees=guarantees))
     delegated = np.random.default_rng(0).random(1500) < rate
     status = monitor.update(np.where(delegated, 0.49, 0.5))
     assert status.evidence[test] > status.alarm_at[test] == 800
@@ -255,17 +255,17 @@ def test_another_delegation_rate_is_found(rate, words, test):
     last = f"{100 * delegated[max(0, examples - 200) : examples].mean():.1f} %"
     assert share in status.reason and f"{last} of the last" in status.reason
     exceeded = "exceeded" if rate > 0.35 else "kept so far"
-    assert status.reason.endswith(f"promised cap of 35.0 % is {exceeded}.")
+    assert status.reason.endswith(f"guaranteed cap of 35.0 % is {exceeded}.")
     # One example fewer, and there was no alarm yet.
-    again = DriftMonitor(bundle_of(ONLY_THE_RATE, promises=promises))
+    again = DriftMonitor(bundle_of(ONLY_THE_RATE, guarantees=guarantees))
     scores = np.where(delegated, 0.49, 0.5)
-    assert again.update(scores[: examples - 1]).promise_stands
-    assert not again.update(scores[examples - 1 : examples]).promise_stands
+    assert again.update(scores[: examples - 1]).guarantee_holds
+    assert not again.update(scores[examples - 1 : examples]).guarantee_holds
 
 
-def test_without_a_promised_cap_none_is_mentioned():
+def test_without_a_guaranteed_cap_none_is_mentioned():
     monitor = DriftMonitor(bundle_of(ONLY_THE_RATE))
-    assert "promised" not in monitor.update(np.zeros(400)).reason
+    assert "guaranteed" not in monitor.update(np.zeros(400)).reason
 
 
 def test_an_alarm_stays_until_reset():
@@ -275,11 +275,11 @@ def test_an_alarm_stays_until_reset():
     assert reason
     assert monitor.update(draw(rng, 500)).reason == reason
     monitor.reset()
-    assert monitor.status.promise_stands
+    assert monitor.status.guarantee_holds
     assert monitor.status.examples == 0
     assert monitor.status.delegation_rate is None
     assert set(monitor.status.evidence.values()) == {1.0}
-    assert not monitor.update(np.zeros(100)).promise_stands
+    assert not monitor.update(np.zeros(100)).guarantee_holds
 
 
 def test_updates_may_be_cut_anywhere_and_a_device_may_restart():
@@ -295,7 +295,7 @@ def test_updates_may_be_cut_anywhere_and_a_device_may_restart():
         monitor = DriftMonitor.from_dict(bundle, state)
         assert monitor.to_dict() == state
     assert monitor.status == expected
-    assert not expected.promise_stands
+    assert not expected.guarantee_holds
     assert monitor.to_dict() == whole.to_dict()
 
 
@@ -404,12 +404,12 @@ def test_from_the_exported_bundle_to_the_alarm(bundle_path, blobs):
     # the same kind.
     live = edge.predict(blobs(400, seed=11)[0])
     status = monitor.update(live)
-    assert status.promise_stands, status.reason
+    assert status.guarantee_holds, status.reason
     assert status.delegation_rate == live.delegation_rate
     point = edge.bundle.operating_point()
     assert status.calibrated_delegation_rate == point["delegation_rate"]
     status = monitor.update(edge.predict(0.2 * blobs(400, seed=12)[0]))
-    assert not status.promise_stands
+    assert not status.guarantee_holds
     assert status.examples == 800
 
 

@@ -115,7 +115,7 @@ def test_what_a_status_says(ask, code, retryable, refused, about_input):
 def test_answers_that_cannot_be_believed(ask, model):
     with pytest.raises(TeacherError) as caught:
         ask(model)
-    assert caught.value.unbelievable
+    assert caught.value.invalid_answer
 
 
 def test_an_empty_answer(ask):

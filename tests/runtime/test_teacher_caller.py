@@ -65,7 +65,7 @@ def test_not_without_end(caller):
         TeacherError("status 500"),
         TeacherError("status 401", refused=True),
         TeacherError("status 400", about_input=True),
-        TeacherError("NaN", unbelievable=True),
+        TeacherError("NaN", invalid_answer=True),
         # A minute of silence is longer than a caller is kept waiting.
         TeacherError("status 503", retryable=True, retry_after=60.0),
     ],

@@ -156,13 +156,13 @@ def test_of_several_outputs_the_named_one(asked):
         ("queue_full", "429.*queue", {"retryable"}),
         ("unavailable", "503.*not available", {"retryable"}),
         ("internal", "500.*Failed to run", set()),
-        ("not_a_number", "NaN", {"unbelievable"}),
+        ("not_a_number", "NaN", {"invalid_answer"}),
     ],
 )
 def test_refusals_and_failures(asked, name, message, flags):
     with pytest.raises(TeacherError, match=message) as caught:
         asked(name, rows(ROW))
-    kinds = ("refused", "about_input", "retryable", "unbelievable")
+    kinds = ("refused", "about_input", "retryable", "invalid_answer")
     assert {kind for kind in kinds if getattr(caught.value, kind)} == flags
 
 

@@ -189,7 +189,7 @@ def test_answers_that_cannot_be_believed(server, ask, reply):
     server.reply = reply
     with pytest.raises(TeacherError) as caught:
         ask(binary=True)
-    assert caught.value.unbelievable
+    assert caught.value.invalid_answer
 
 
 @pytest.mark.parametrize("extensions", [None, 3])

@@ -30,7 +30,7 @@ def by_hand(model, x):
 def test_columns_are_those_computed_by_hand(pair, blobs, form, settings):
     teacher, student = pair
     x, y = blobs(150)
-    # More examples than are judged, in another order.
+    # More examples than are scored, in another order.
     cache = kc.cache_teacher_logits(x[::-1], teacher, **settings)
     x, y = x[20:], y[20:]
     weight = np.linspace(0.5, 2.0, len(x)) if form == "weighted" else None
@@ -40,24 +40,24 @@ def test_columns_are_those_computed_by_hand(pair, blobs, form, settings):
     if form == "generator":
         data = ((x[i : i + 40], y[i : i + 40]) for i in range(0, len(x), 40))
     cascade = kc.Cascade(teacher, student)
-    judged = cascade.judge(data, teacher_logits=cache)
+    results = cascade.judge(data, teacher_logits=cache)
 
     theirs, own = by_hand(teacher, x), by_hand(student, x)
     top = np.sort(own, axis=1)
-    assert np.array_equal(judged.teacher_labels, theirs.argmax(axis=1))
-    assert np.array_equal(judged.teacher_correct, theirs.argmax(axis=1) == y)
-    assert np.array_equal(judged.student_correct, own.argmax(axis=1) == y)
+    assert np.array_equal(results.teacher_labels, theirs.argmax(axis=1))
+    assert np.array_equal(results.teacher_correct, theirs.argmax(axis=1) == y)
+    assert np.array_equal(results.student_correct, own.argmax(axis=1) == y)
     np.testing.assert_allclose(
-        judged.scores, top[:, -1] - top[:, -2], atol=1e-5
+        results.scores, top[:, -1] - top[:, -2], atol=1e-5
     )
     tolerance = 1e-5 if settings.get("dtype") == "float32" else 2e-3
     np.testing.assert_allclose(
-        judged.teacher_confidence, theirs.max(axis=1), atol=tolerance
+        results.teacher_confidence, theirs.max(axis=1), atol=tolerance
     )
     if weight is None:
-        assert judged.sample_weight is None
+        assert results.sample_weight is None
     else:
-        np.testing.assert_allclose(judged.sample_weight, weight)
+        np.testing.assert_allclose(results.sample_weight, weight)
 
 
 @pytest.mark.parametrize("gate", ["margin", "entropy", "energy", "class"])
@@ -185,13 +185,13 @@ def test_a_teacher_that_is_a_cascade(pair, dense_model, blobs):
     inner.calibrate((x, y), kc.MaxDelegationRate(0.5))
     outer = kc.Cascade(inner, dense_model(2))
     cache = kc.cache_teacher_logits((x, y), inner)
-    judged = outer.judge((x, y), teacher_logits=cache)
+    results = outer.judge((x, y), teacher_logits=cache)
     theirs, own = (by_hand(model, x) for model in pair)
     top = np.sort(own, axis=1)
     asked = top[:, -1] - top[:, -2] < inner.threshold
     expected = np.where(asked, theirs.argmax(axis=1), own.argmax(axis=1))
     # A float32 score may fall on the other side of its own threshold.
-    assert np.mean(judged.teacher_labels == expected) >= 0.995
+    assert np.mean(results.teacher_labels == expected) >= 0.995
     inner.threshold = 0.0
     with pytest.raises(ValueError, match="other weights"):
         outer.judge((x, y), teacher_logits=cache)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.text import preprocessors
 from keras_cascade.text.converted.case_folding import folded
 from keras_cascade.text.text_reader import PROBES

@@ -224,11 +224,11 @@ def test_a_cache_takes_what_a_cascade_takes(bert, texts, tmp_path):
 def test_cached_answers_judge_texts(vectorized, student, texts):
     teacher, (x, y) = vectorized(), texts["cal"]
     cache = kc.cache_teacher_logits((list(x), y), teacher)
-    judged = kc.Cascade(teacher, student).judge(
+    results = kc.Cascade(teacher, student).judge(
         (list(x), y), teacher_logits=cache
     )
     expected = np.argmax(teacher(x), axis=1)
-    assert np.array_equal(judged.teacher_correct, expected == y)
+    assert np.array_equal(results.teacher_correct, expected == y)
 
 
 def test_pairs_are_told_apart_by_where_they_are_cut():

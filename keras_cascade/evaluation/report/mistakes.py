@@ -13,18 +13,18 @@ LONGEST_TEXT = 600
 _ROUNDING = 1e-3
 
 
-def hardest_kept_mistakes(judged, threshold, most=MOST_MISTAKES):
+def hardest_kept_mistakes(results, threshold, most=MOST_MISTAKES):
     """Examples that the student keeps and gets wrong, the surest first.
 
     Examples of weight zero do not come, and are left out.
 
     Args:
-        judged: `Judged`, with labels and student labels.
+        results: `ExampleResults`, with labels and student labels.
         threshold: float. Delegate when `score < threshold`.
         most: int, how many at most. Defaults to `12`.
 
     Returns:
-        JSON-compatible list of dicts: `row` (from 0, in the order judged),
+        JSON-compatible list of dicts: `row` (from 0, in the order results),
         `label`, `student_label`, `student_confidence`, `score` and
         `teacher_right`; `None` where the labels are not known.
 
@@ -35,7 +35,7 @@ def hardest_kept_mistakes(judged, threshold, most=MOST_MISTAKES):
     >>> from keras_cascade.evaluation.report.mistakes import (
     ...     hardest_kept_mistakes,
     ... )
-    >>> judged = kc.evaluation.Judged(
+    >>> results = kc.evaluation.ExampleResults(
     ...     scores=np.array([0.1, 0.7, 0.9]),
     ...     student_correct=np.array([False, False, True]),
     ...     teacher_correct=np.array([True, True, True]),
@@ -43,27 +43,27 @@ def hardest_kept_mistakes(judged, threshold, most=MOST_MISTAKES):
     ...     student_labels=np.array([1, 0, 1]),
     ...     student_confidence=np.array([0.5, 0.75, 1.0]),
     ... )
-    >>> (mistake,) = hardest_kept_mistakes(judged, 0.5)
+    >>> (mistake,) = hardest_kept_mistakes(results, 0.5)
     >>> mistake["row"], mistake["student_label"], mistake["teacher_right"]
     (1, 0, True)
     """
-    if judged.labels is None or judged.student_labels is None:
+    if results.labels is None or results.student_labels is None:
         return None
-    wrong = ~np.asarray(judged.student_correct, dtype=bool)
-    wrong &= ~delegated_at(judged.scores, threshold)
-    if judged.sample_weight is not None:
-        wrong &= np.asarray(judged.sample_weight) > 0
+    wrong = ~np.asarray(results.student_correct, dtype=bool)
+    wrong &= ~delegated_at(results.scores, threshold)
+    if results.sample_weight is not None:
+        wrong &= np.asarray(results.sample_weight) > 0
     rows = np.flatnonzero(wrong)
-    scores = np.asarray(judged.scores)[rows]
+    scores = np.asarray(results.scores)[rows]
     rows = rows[np.argsort(-scores, kind="stable")[:most]]
     return [
         {
             "row": int(row),
-            "label": int(judged.labels[row]),
-            "student_label": int(judged.student_labels[row]),
-            "student_confidence": float(judged.student_confidence[row]),
-            "score": float(judged.scores[row]),
-            "teacher_right": bool(judged.teacher_correct[row]),
+            "label": int(results.labels[row]),
+            "student_label": int(results.student_labels[row]),
+            "student_confidence": float(results.student_confidence[row]),
+            "score": float(results.scores[row]),
+            "teacher_right": bool(results.teacher_correct[row]),
         }
         for row in rows
     ]

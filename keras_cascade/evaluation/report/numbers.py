@@ -1,4 +1,4 @@
-"""Every number of a report, from the examples that were judged."""
+"""Every number of a report, from the examples that were scored."""
 
 import dataclasses
 
@@ -8,13 +8,13 @@ from keras_cascade.evaluation.summary import summarize
 
 
 def report_numbers(
-    judged, point, costs, class_names, bounds=None, confidence=0.95,
+    results, point, costs, class_names, bounds=None, confidence=0.95,
     resamples=1000, seed=0,
 ):  # fmt: skip
     """Measures what the page shows.
 
     Args:
-        judged: `Judged`, the test examples.
+        results: `ExampleResults`, the test examples.
         point: dict, as `OperatingPoint.to_dict` returns it.
         costs: `Costs`.
         class_names: list of str, in label order.
@@ -34,7 +34,7 @@ def report_numbers(
         (as `hardest_kept_mistakes`).
     """
     threshold = point["threshold"]
-    summary = summarize(judged, threshold, costs, confidence, resamples, seed)
+    summary = summarize(results, threshold, costs, confidence, resamples, seed)
     found = summary["at_threshold"]
     numbers = {
         "student_accuracy": summary["student_accuracy"],
@@ -49,9 +49,9 @@ def report_numbers(
         "class_names": [str(name) for name in class_names],
         "summary": summary,
         "slider": slider_values(
-            judged, threshold, point["promises"], costs, bounds
+            results, threshold, point["guarantees"], costs, bounds
         ),
-        "mistakes": hardest_kept_mistakes(judged, threshold),
+        "mistakes": hardest_kept_mistakes(results, threshold),
     }
     return {**numbers, "rows": comparison_rows(numbers, costs)}
 

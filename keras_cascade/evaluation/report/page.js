@@ -9,7 +9,7 @@
   const frame = JSON.parse(chart.dataset.frame);
   const last = data.threshold.length - 1;
   const shown = Array.from(document.querySelectorAll("[data-show]"));
-  const promises = Array.from(document.querySelectorAll("[data-stands]"));
+  const guarantees = Array.from(document.querySelectorAll("[data-stands]"));
 
   // What an element shows of a list: as a share in percent, or as it is.
   function text(element, index) {
@@ -28,7 +28,7 @@
     marker.setAttribute("transform", `translate(${x} ${y})`);
   }
 
-  // A promise stands at the calibrated threshold, and on one side of it.
+  // A guarantee stands at the calibrated threshold, and on one side of it.
   function stands(side, index) {
     return side === "above" ? index >= data.start : index <= data.start;
   }
@@ -41,7 +41,7 @@
       if (element.textContent !== now) element.textContent = now;
       words[element.dataset.show] = now;
     }
-    for (const element of promises) {
+    for (const element of guarantees) {
       const kept = stands(element.dataset.stands, index);
       const verdict = element.querySelector(".verdict");
       const now = kept ? verdict.dataset.yes : verdict.dataset.no;

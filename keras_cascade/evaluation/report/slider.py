@@ -5,7 +5,7 @@ import numpy as np
 from keras_cascade.evaluation.deferral_curve import curve_of
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
-#: On which side of the calibrated threshold a promise still stands: accuracy
+#: On which side of the calibrated threshold a guarantee still stands: accuracy
 #: is shown from the highest threshold down, a budget from the lowest up.
 SIDES = {
     "accuracy_drop": "above",
@@ -17,13 +17,13 @@ SIDES = {
 MOST_POINTS = 401
 
 
-def slider_values(judged, threshold, promises=(), costs=None, bounds=None):
+def slider_values(results, threshold, guarantees=(), costs=None, bounds=None):
     """Thresholds to look at, and what the cascade does at each.
 
     Args:
-        judged: `Judged`, the test examples.
+        results: `ExampleResults`, the test examples.
         threshold: float, the calibrated one.
-        promises: list of dicts, as `OperatingPoint.promises`. Defaults to
+        guarantees: list of dicts, as `OperatingPoint.guarantees`. Defaults to
             none.
         costs: optional `Costs`. Defaults to `None`.
         bounds: optional `keras_cascade.calibration.SimultaneousBounds`.
@@ -36,7 +36,7 @@ def slider_values(judged, threshold, promises=(), costs=None, bounds=None):
         where they are not known, `amortized_cost`, `accuracy_drop_bound`,
         `delegation_rate_bound`, `amortized_cost_bound`. Beside them `start`,
         the index of the calibrated threshold; `confidence` and `examples` of
-        the bounds; `unit` of costs; `promises`, each with the side of the
+        the bounds; `unit` of costs; `guarantees`, each with the side of the
         calibrated threshold (`stands`: `"above"` or `"below"`) on which it
         stands, that threshold included.
 
@@ -44,20 +44,20 @@ def slider_values(judged, threshold, promises=(), costs=None, bounds=None):
 
     >>> import keras_cascade as kc
     >>> from keras_cascade.evaluation.report.slider import slider_values
-    >>> judged = kc.evaluation.Judged(
+    >>> results = kc.evaluation.ExampleResults(
     ...     scores=[0.1, 0.5, 0.9],
     ...     student_correct=[False, True, True],
     ...     teacher_correct=[True, True, True],
     ... )
-    >>> values = slider_values(judged, threshold=0.4)
+    >>> values = slider_values(results, threshold=0.4)
     >>> values["threshold"][values["start"]], len(values["threshold"])
     (0.4, 5)
     """
     examples = SortedExamples(
-        judged.scores,
-        judged.student_correct,
-        judged.teacher_correct,
-        judged.sample_weight,
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        results.sample_weight,
     )
     curve = curve_of(examples)
     thresholds, start = _thresholds(curve.thresholds, threshold)
@@ -75,9 +75,9 @@ def slider_values(judged, threshold, promises=(), costs=None, bounds=None):
         "confidence": None,
         "examples": None,
         "unit": None if costs is None else costs.unit,
-        "promises": [
-            {**promise, "stands": SIDES[promise["quantity"]]}
-            for promise in promises
+        "guarantees": [
+            {**guarantee, "stands": SIDES[guarantee["quantity"]]}
+            for guarantee in guarantees
         ],
     }
     if costs is not None:

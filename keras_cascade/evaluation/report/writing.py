@@ -14,7 +14,7 @@ CURVE_POINTS = 201
 FILES = ("report.json", "deferral_curve.png", "report.html")
 
 
-def write_report(folder, report, judged, shown=()):
+def write_report(folder, report, results, shown=()):
     """Writes `report.json`, `deferral_curve.png` and `report.html`.
 
     The page needs no network. Each file is written whole or not at all.
@@ -23,12 +23,12 @@ def write_report(folder, report, judged, shown=()):
         folder: existing folder to write into.
         report: dict of JSON-compatible values: those of `report_numbers`,
             and `title`; `dataset`; `splits` (sizes by name, and `how`);
-            `promises` (list of str, one for each of the operating point's);
+            `guarantees` (list of str, one for each of the operating point's);
             `traffic` (str, or `None`); `fingerprints` (list of dicts of
             `what`, `examples` and `sha256`); `weights` (dict of model to
             SHA-256); `versions` (dict of package to version); `facts` (dict
             of what else to list).
-        judged: `Judged`, the test examples.
+        results: `ExampleResults`, the test examples.
         shown: list of dicts, how to show the input of each mistake, as
             `picture_or_text` returns them. Defaults to none.
 
@@ -36,7 +36,7 @@ def write_report(folder, report, judged, shown=()):
         `Path` of `report.html`.
     """
     folder = Path(folder)
-    curve = judged.deferral_curve()
+    curve = results.deferral_curve()
     text = json.dumps(
         {**report, "deferral_curve": sampled(curve)}, indent=2, allow_nan=False
     )

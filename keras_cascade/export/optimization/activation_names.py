@@ -1,6 +1,6 @@
 """The name of an activation function, out of a layer's config."""
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 
 def activation_name(layer, activation):

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.child_process import (
     REFUSAL_FILE,
     REFUSED,

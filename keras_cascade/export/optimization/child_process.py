@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 #: So many last lines of the child's errors are shown.
 LAST_LINES = 15

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_cascade.tensor_ops import weighted_mean
+from keras_cascade.utils.tensor_ops import weighted_mean
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ import graphlib
 
 import keras
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 
 def has_graph(model):

@@ -1,6 +1,6 @@
 """Operators between tensors of a functional model, as layers."""
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 #: Class of an operation to name of an activation.
 ACTIVATIONS = {

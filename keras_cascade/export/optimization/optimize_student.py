@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import rows_of, take_rows
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.batch_norm_folding import (
     fold_batch_norms,
 )
@@ -26,7 +26,7 @@ from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
-from keras_cascade.progress import tell
+from keras_cascade.utils.progress import tell
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Rows on which the rebuilt student is compared, layer by layer.

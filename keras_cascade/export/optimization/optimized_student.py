@@ -9,7 +9,7 @@ from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_linking import link
 from keras_cascade.runtime.student_interpreter import OUTPUTS
-from keras_cascade.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import as_float
 
 STUDENT_OUTPUTS = "student_outputs"
 

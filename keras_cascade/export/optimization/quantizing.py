@@ -1,6 +1,6 @@
 """In the child: quantization-aware training."""
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.rebuilding import model_of, rebuild
 from keras_cascade.export.optimization.separable_convs import (
     split_separable_convs,

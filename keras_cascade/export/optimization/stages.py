@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.compressing import (
     cluster,
     prune,

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.activation_names import activation_name
 from keras_cascade.export.optimization.composed_layers import as_model
 from keras_cascade.export.optimization.functional_config import (

@@ -2,7 +2,7 @@
 
 import inspect
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 #: Found in a config, made anew by the weights that are set.

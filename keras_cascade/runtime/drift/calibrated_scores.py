@@ -20,7 +20,7 @@ class CalibratedScores:
         delegated: int, how many of it lie below the threshold.
         threshold: float. Delegate when `score < threshold`.
         delegation_rate: float in [0, 1], as the operating point states it.
-        promised_rate: float or `None`, the promised cap on the rate.
+        guaranteed_rate: float or `None`, the guaranteed cap on the rate.
         fingerprint: str, of the student's file and all of the above.
     """
 
@@ -30,7 +30,7 @@ class CalibratedScores:
     delegated: int
     threshold: float
     delegation_rate: float
-    promised_rate: float | None
+    guaranteed_rate: float | None
     fingerprint: str
 
     @classmethod
@@ -51,9 +51,10 @@ class CalibratedScores:
         _check(bins, bundle.path)
         point = bundle.operating_point()
         caps = [
-            promise["at_most"]
-            for promise in point.get("promises", [])
-            if promise["quantity"] == "delegation_rate" and "at_most" in promise
+            guarantee["at_most"]
+            for guarantee in point.get("guarantees", [])
+            if guarantee["quantity"] == "delegation_rate"
+            and "at_most" in guarantee
         ]
         read = {
             "edges": bins["edges"],
@@ -62,7 +63,7 @@ class CalibratedScores:
             "delegated": bins["delegated"],
             "threshold": point["threshold"],
             "delegation_rate": point["delegation_rate"],
-            "promised_rate": min(caps, default=None),
+            "guaranteed_rate": min(caps, default=None),
         }
         all_of_it = json.dumps([bundle.manifest["student"]["sha256"], read])
         fingerprint = hashlib.sha256(all_of_it.encode()).hexdigest()

@@ -28,12 +28,12 @@ WORDS = {
 class DriftMonitor:
     """Compares live scores with calibration's, and says when they differ.
 
-    The promise: when nothing drifts, which means that live examples come
+    The guarantee: when nothing drifts, which means that live examples come
     independently from the traffic that the calibration examples (with their
     weights) came from, the chance that the alarm *ever* goes off, however
     long the monitor runs and however often it is looked at, is at most
     `false_alarm_rate`. It is a chance over calibration examples, live
-    examples and the seed. No promise is made about how soon a drift is found:
+    examples and the seed. No guarantee is made about how soon a drift is found:
     a large one in tens of examples, a small one in hundreds, or never where it
     was there from the first live example and calibration had few; one that
     leaves the scores' distribution as it is, never.
@@ -72,10 +72,10 @@ class DriftMonitor:
     >>> edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
     >>> monitor = kc.DriftMonitor(bundle)
     >>> live = rng.normal(size=(100, 4))
-    >>> monitor.update(edge.predict(live)).promise_stands
+    >>> monitor.update(edge.predict(live)).guarantee_holds
     True
     >>> faint = 0.1 * live
-    >>> monitor.update(edge.predict(faint)).promise_stands
+    >>> monitor.update(edge.predict(faint)).guarantee_holds
     False
     >>> folder.cleanup()
     """
@@ -136,7 +136,7 @@ class DriftMonitor:
         with self._lock:
             seen = self._examples
             return DriftStatus(
-                promise_stands=self._reason is None,
+                guarantee_holds=self._reason is None,
                 reason=self._reason,
                 examples=seen,
                 delegation_rate=self._delegated / seen if seen else None,
@@ -213,10 +213,10 @@ class DriftMonitor:
             f"{_percent(self._calibrated.delegation_rate)} in calibration "
             f"(in truth {_percent(lowest)} to {_percent(highest)})"
         )
-        cap = self._calibrated.promised_rate
+        cap = self._calibrated.guaranteed_rate
         if cap is not None:
             kept = rate <= cap and recent.mean() <= cap
-            reason += f"; the promised cap of {_percent(cap)} is "
+            reason += f"; the guaranteed cap of {_percent(cap)} is "
             reason += "kept so far" if kept else "exceeded"
         return reason + "."
 

@@ -5,10 +5,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class DriftStatus:
-    """Whether the promises of calibration still stand.
+    """Whether the guarantees of calibration still stand.
 
     Attributes:
-        promise_stands: bool. `False` from the first alarm until `reset()`.
+        guarantee_holds: bool. `False` from the first alarm until `reset()`.
         reason: str or `None`. Why not, in one sentence with figures as they
             were when the alarm went off.
         examples: int, live examples so far.
@@ -24,7 +24,7 @@ class DriftStatus:
             nothing drifts is at most this.
     """
 
-    promise_stands: bool
+    guarantee_holds: bool
     reason: str | None
     examples: int
     delegation_rate: float | None

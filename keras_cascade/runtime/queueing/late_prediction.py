@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_cascade.numpy_softmax import numpy_softmax
 from keras_cascade.runtime.draft import SOURCE
 from keras_cascade.runtime.edge_prediction import EdgePrediction
+from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 
 def late_prediction(rows, classes):

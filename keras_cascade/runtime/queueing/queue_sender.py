@@ -5,10 +5,10 @@ import threading
 
 import numpy as np
 
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.errors import TeacherError
 
 BATCH = 64
-TRIES = 5  # unbelievable answers to one row alone, before it is given up
+TRIES = 5  # invalid_answer answers to one row alone, before it is given up
 
 _logger = logging.getLogger(__name__)
 
@@ -92,10 +92,10 @@ class QueueSender:
                 half = len(rows) // 2
                 return self._send(rows[:half]) + self._send(rows[half:])
             alone_too_often = len(rows) == 1 and rows[0].tries >= TRIES
-            if error.about_input or (error.unbelievable and alone_too_often):
+            if error.about_input or (error.invalid_answer and alone_too_often):
                 self._queue.refuse(ids[0], str(error))
                 return 0
-            if error.unbelievable:
+            if error.invalid_answer:
                 self._queue.postpone(ids)
                 return 0
             raise

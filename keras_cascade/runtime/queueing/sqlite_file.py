@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 
-from keras_cascade.runtime.queueing.queue_error import QueueError
+from keras_cascade.errors import QueueError
 
 VERSION = 1
 

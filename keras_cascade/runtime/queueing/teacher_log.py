@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 
+from keras_cascade.errors import QueueError
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.queueing.packing import (
     as_array,
     packed,
     unpacked,
 )
-from keras_cascade.runtime.queueing.queue_error import QueueError
 from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
 
 MEBIBYTE = 1024 * 1024

@@ -5,8 +5,8 @@ import os
 import threading
 import uuid
 
+from keras_cascade.errors import QueueError
 from keras_cascade.runtime.queueing.packing import packed, unpacked
-from keras_cascade.runtime.queueing.queue_error import QueueError
 from keras_cascade.runtime.queueing.queued_row import QueuedRow
 from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.errors import TeacherError
 
 
 def believed_logits(answer, rows, classes):
@@ -29,16 +29,16 @@ def believed_logits(answer, rows, classes):
         raise TeacherError(
             "Expected the teacher to answer with numbers. Received something "
             f"else ({type(error).__name__}: {str(error)[:200]}).",
-            unbelievable=True,
+            invalid_answer=True,
         ) from error
     if logits.shape != (rows, classes):
         raise TeacherError(
             f"Expected logits of shape {(rows, classes)} from the teacher. "
             f"Received: {logits.shape}.",
-            unbelievable=True,
+            invalid_answer=True,
         )
     if not np.isfinite(logits).all():
         raise TeacherError(
-            "The teacher answered NaN or infinity.", unbelievable=True
+            "The teacher answered NaN or infinity.", invalid_answer=True
         )
     return logits

@@ -5,7 +5,7 @@ import threading
 
 from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.errors import TeacherError
 
 
 class Circuit:

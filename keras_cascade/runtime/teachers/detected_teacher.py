@@ -2,9 +2,9 @@
 
 import threading
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
 from keras_cascade.runtime.teachers.rest_teacher import RestTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.v2_http_teacher import V2HttpTeacher
 
 NAME = "teacher"

@@ -5,6 +5,7 @@ import uuid
 
 import numpy as np
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
 from keras_cascade.runtime.teachers.grpc_messages import (
@@ -14,7 +15,6 @@ from keras_cascade.runtime.teachers.grpc_messages import (
 )
 from keras_cascade.runtime.teachers.http_client import is_this_machine
 from keras_cascade.runtime.teachers.remote_teacher import RemoteTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.v2_types import (
     NUMPY_TYPES,
     datatype_of,
@@ -125,7 +125,7 @@ class GrpcTeacher(RemoteTeacher):
             raise TeacherError(
                 f"The teacher's answer has no usable output '{self._output}' "
                 f"({type(error).__name__}: {str(error)[:200]}).",
-                unbelievable=True,
+                invalid_answer=True,
             ) from error
         return believed_logits(logits, rows, self._classes)
 

@@ -7,8 +7,8 @@ import urllib.request
 
 import httpcore
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.http_deadline import DeadlineBackend
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 CONNECTIONS = 64
 IDLE_SECONDS = 60.0
@@ -111,7 +111,7 @@ class HttpClient:
                 raise TeacherError(
                     f"The teacher at {url} answered in the encoding "
                     f"'{found['content-encoding']}', which was not asked for.",
-                    unbelievable=True,
+                    invalid_answer=True,
                 )
             limit = self._max_bytes
             if response.status != 200:
@@ -126,7 +126,7 @@ class HttpClient:
                     f"The teacher at {url} answered with more than {limit} "
                     "bytes. Pass a larger `max_response_bytes`, or smaller "
                     "batches.",
-                    unbelievable=True,
+                    invalid_answer=True,
                 )
         return response.status, found, bytes(content)
 

@@ -3,12 +3,12 @@
 import json
 import urllib.parse
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.http_client import (
     HttpClient,
     is_this_machine,
 )
 from keras_cascade.runtime.teachers.remote_teacher import RemoteTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 
 class HttpTeacher(RemoteTeacher):
@@ -46,7 +46,7 @@ class HttpTeacher(RemoteTeacher):
         except (ValueError, RecursionError) as error:
             raise TeacherError(
                 f"The teacher at {self.url} did not answer in JSON.",
-                unbelievable=True,
+                invalid_answer=True,
             ) from error
 
 

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.errors import TeacherError
 
 MEBIBYTE = 1024 * 1024
 SEEN_ROWS = "x-cascade-rows"

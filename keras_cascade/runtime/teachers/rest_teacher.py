@@ -2,9 +2,9 @@
 
 import json
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 
 class RestTeacher(HttpTeacher):
@@ -47,6 +47,6 @@ class RestTeacher(HttpTeacher):
             raise TeacherError(
                 f"The teacher's answer has no '{self._output}' in every row "
                 "of 'predictions'.",
-                unbelievable=True,
+                invalid_answer=True,
             ) from error
         return believed_logits(predictions, rows, self._classes)

@@ -3,8 +3,8 @@
 import importlib
 import re
 
-from keras_cascade.native_output import load_tensorflow
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
+from keras_cascade.errors import TeacherError
+from keras_cascade.utils.native_output import load_tensorflow
 
 UNKNOWN_OPERATION = r"Op type not registered '(\w+)'"
 

@@ -5,9 +5,9 @@ import time
 
 import tenacity
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.circuit import Circuit
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0

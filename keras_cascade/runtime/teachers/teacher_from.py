@@ -4,8 +4,8 @@ import importlib
 import os
 import re
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
 
 # What a URL looks like, and which class speaks to it. Loaded when asked for:

@@ -6,9 +6,9 @@ import uuid
 
 import numpy as np
 
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
-from keras_cascade.runtime.teachers.teacher_error import TeacherError
 from keras_cascade.runtime.teachers.v2_types import (
     datatype_of,
     from_bytes,
@@ -92,7 +92,7 @@ class V2HttpTeacher(HttpTeacher):
             raise TeacherError(
                 f"The teacher's answer has no usable output '{self._output}' "
                 f"({type(error).__name__}: {str(error)[:200]}).",
-                unbelievable=True,
+                invalid_answer=True,
             ) from error
         return believed_logits(logits, rows, self._classes)
 

@@ -2,7 +2,7 @@
 
 import string
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.text.tokenizer import Tokenizer
 
 #: Neither knows more than ASCII's.

@@ -1,6 +1,6 @@
 """KerasHub's WordPiece tokenizers, as BERT has them, as a `Tokenizer`."""
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.text.converted.case_folding import CHINESE, folding_rules
 from keras_cascade.text.tokenizer import Tokenizer
 

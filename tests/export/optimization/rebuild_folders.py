@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cascade.export.errors import ExportError
+from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.job_folder import (
     JOB_FILE,
     read_json,

@@ -1,7 +1,7 @@
 """The edge runtime against a real Triton.
 
 Deselected by default, because Triton is installed for it; run with
-`pytest -m triton tests/foreign`.
+`pytest -m triton tests/integration`.
 """
 
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
-from tests.foreign.triton_server import TritonServer, make_environment
+from tests.integration.triton_server import TritonServer, make_environment
 
 pytestmark = pytest.mark.triton
 

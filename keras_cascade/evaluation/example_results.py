@@ -9,7 +9,7 @@ from keras_cascade.evaluation.deferral_curve import deferral_curve
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judged:
+class ExampleResults:
     """Scores of labelled examples, and which model gets them right.
 
     The first three columns are enough for thresholds and curves; the others
@@ -35,12 +35,12 @@ class Judged:
     Example:
 
     >>> import keras_cascade as kc
-    >>> judged = kc.evaluation.Judged(
+    >>> results = kc.evaluation.ExampleResults(
     ...     scores=[0.1, 0.5, 0.9],
     ...     student_correct=[False, True, True],
     ...     teacher_correct=[True, True, True],
     ... )
-    >>> judged.deferral_curve().accuracy_at(0.4)
+    >>> results.deferral_curve().accuracy_at(0.4)
     1.0
     """
 
@@ -70,8 +70,8 @@ class Judged:
         )
 
 
-class JudgedColumns:
-    """Collects the columns of a `Judged`, batch by batch."""
+class ExampleResultsBuilder:
+    """Collects the columns of an `ExampleResults`, batch by batch."""
 
     def __init__(self):
         self._parts = {}
@@ -105,8 +105,8 @@ class JudgedColumns:
             self._parts.setdefault(name, []).append(values)
         self._weights.append(sample_weight)
 
-    def judged(self, examples):
-        """`Judged` of all batches.
+    def build(self, examples):
+        """`ExampleResults` of all batches.
 
         Args:
             examples: `Fingerprint` of the inputs.
@@ -115,7 +115,7 @@ class JudgedColumns:
             raise ValueError("Expected at least one example. Received none.")
         columns = {n: _joined(p) for n, p in self._parts.items()}
         weighted = self._weights[0] is not None
-        return Judged(
+        return ExampleResults(
             **columns,
             sample_weight=np.concatenate(self._weights) if weighted else None,
             examples=examples,

@@ -1,4 +1,4 @@
-"""Promises against slow loops over every threshold with SciPy's own tests."""
+"""Guarantees against slow loops over every threshold with SciPy's own tests."""
 
 import re
 
@@ -11,7 +11,7 @@ from scipy import stats
 import keras_cascade as kc
 from keras_cascade.calibration import (
     AllOf,
-    Evidence,
+    CalibrationSample,
     MaxAccuracyDrop,
     MaxCost,
     MaxDelegationRate,
@@ -19,7 +19,7 @@ from keras_cascade.calibration import (
     MinGroupAccuracy,
     fit_threshold,
 )
-from keras_cascade.calibration.promises import promise_sentence
+from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.evaluation import Costs
 
 ERROR = 0.05
@@ -85,7 +85,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 @given(seed=st.integers(0, 10_000), values=st.sampled_from([None, 40]))
 @settings(max_examples=25, deadline=None)
-def test_promise_is_the_end_of_the_fixed_sequence(name, seed, values):
+def test_guarantee_is_the_end_of_the_fixed_sequence(name, seed, values):
     # 300 · 0.025 < 8: a drop is tested on the harmed alone.
     make, shows, from_the_top, limits = CASES[name]
     case = population(300, seed, values=values)
@@ -94,7 +94,7 @@ def test_promise_is_the_end_of_the_fixed_sequence(name, seed, values):
         options = {} if from_the_top else {"tolerance": 1.0}
         objective = make(limit, confidence=1 - ERROR, **options)
         if expected is None:
-            with pytest.raises(ValueError, match="cannot be promised"):
+            with pytest.raises(ValueError, match="cannot be guaranteed"):
                 fit_threshold(*case, objective)
             continue
         point = fit_threshold(*case, objective)
@@ -120,16 +120,16 @@ def test_testing_stops_at_the_first_failure():
     assert point.delegation_rate == (260 - wrong_allowed) / 360
 
 
-def test_a_promise_says_what_it_promises():
+def test_a_guarantee_says_what_it_guarantees():
     point = fit_threshold(
         *population(2000), MaxAccuracyDrop(0.05, confidence=0.95)
     )
     assert point.accuracy_drop_bound == 0.05
-    assert point.promises == [
+    assert point.guarantees == [
         {"quantity": "accuracy_drop", "at_most": 0.05, "confidence": 0.95}
     ]
     empirical = fit_threshold(*population(2000), MaxAccuracyDrop(0.05))
-    assert empirical.promises == []
+    assert empirical.guarantees == []
     assert empirical.accuracy_drop_bound is empirical.confidence is None
     assert empirical.delegation_rate < point.delegation_rate
 
@@ -148,10 +148,10 @@ def test_too_few_examples_for_the_confidence():
         fit_threshold(scores, teacher, teacher, objective)
 
 
-def test_an_accuracy_that_cannot_be_promised_names_what_can():
+def test_an_accuracy_that_cannot_be_guaranteed_names_what_can():
     scores = np.arange(100.0)
     teacher = np.arange(100) >= 5
-    with pytest.raises(ValueError, match="cannot be promised") as caught:
+    with pytest.raises(ValueError, match="cannot be guaranteed") as caught:
         fit_threshold(
             scores, teacher, teacher, MinAccuracy(0.93, confidence=0.95)
         )
@@ -178,7 +178,7 @@ def test_several_objectives_take_the_cheapest_that_meets_all():
     alone = [fit_threshold(*case, one) for one in (drop, accurate)]
     point = fit_threshold(*case, [drop, accurate, rate])
     assert point.threshold == max(one.threshold for one in alone)
-    assert [p["quantity"] for p in point.promises] == [
+    assert [p["quantity"] for p in point.guarantees] == [
         "accuracy_drop", "accuracy", "delegation_rate",
     ]  # fmt: skip
     # A union bound over 0.05 + 0.1 + 0.05.
@@ -254,7 +254,7 @@ def test_every_group_has_its_floor():
             break
     else:
         raise AssertionError("the floors never failed")
-    assert point.promises[0]["at_least"] == floors
+    assert point.guarantees[0]["at_least"] == floors
 
 
 def test_groups_by_class_and_their_errors():
@@ -276,7 +276,7 @@ def test_groups_by_class_and_their_errors():
         (MinGroupAccuracy(labels, 0.999), "group 0 reaches at most"),
         (
             MinGroupAccuracy(labels, 0.99, confidence=0.95),
-            "cannot be promised for group 0",
+            "cannot be guaranteed for group 0",
         ),
     ):
         with pytest.raises(ValueError, match=message):
@@ -289,20 +289,20 @@ def test_weights_are_turned_into_a_sample_of_the_traffic():
     labels = rng.integers(0, 10, 20_000)
     mix = kc.TrafficMix({0: 0.4, 1: 0.4, **dict.fromkeys(range(2, 10), 0.025)})
     weight = mix.weights(labels)
-    evidence = Evidence(scores, student, teacher, weight, seed=3)
-    kept = labels[evidence.examples.order][evidence.counted]
+    sample = CalibrationSample(scores, student, teacher, weight, seed=3)
+    kept = labels[sample.examples.order][sample.counted]
     # Classes 0 and 1 come 4 times as often as in the data and are all kept;
     # the others a sixteenth: 20,000 · (0.2 + 0.8 / 16) = 5,000.
-    assert evidence.trials == pytest.approx(5_000, abs=4 * np.sqrt(1_000))
+    assert sample.trials == pytest.approx(5_000, abs=4 * np.sqrt(1_000))
     share = np.bincount(kept, minlength=10) / len(kept)
     np.testing.assert_allclose(share[:2], 0.4, atol=0.03)
     np.testing.assert_allclose(share[2:], 0.025, atol=0.012)
     # Kish: (Σw)² / Σw² with w = 4 for a fifth and 0.25 for the rest.
     expected = 20_000 / (0.2 * 16 + 0.8 / 16)
-    assert evidence.effective_examples == pytest.approx(expected, rel=0.03)
+    assert sample.effective_examples == pytest.approx(expected, rel=0.03)
 
 
-def test_weighted_promises_count_only_the_sample():
+def test_weighted_guarantees_count_only_the_sample():
     scores, student, teacher = population(6000)
     weight = np.where(np.arange(6000) % 3 == 0, 1.0, 0.0)
     objective = MaxAccuracyDrop(0.05, confidence=0.95)
@@ -319,10 +319,10 @@ def test_a_group_is_sampled_by_its_own_weights():
     scores, student, teacher = population(2000)
     groups = np.arange(2000) % 2
     weight = np.where(groups == 1, 0.01, 1.0)
-    evidence = Evidence(scores, student, teacher, weight)
-    rows = groups[evidence.examples.order] == 1
-    assert evidence.counted_among(rows).sum() == 1000
-    assert (evidence.counted & rows).sum() < 30
+    sample = CalibrationSample(scores, student, teacher, weight)
+    rows = groups[sample.examples.order] == 1
+    assert sample.counted_among(rows).sum() == 1000
+    assert (sample.counted & rows).sum() < 30
     objective = MinGroupAccuracy(groups, 0.75, confidence=0.95)
     weighted = fit_threshold(scores, student, teacher, objective, weight)
     plain = fit_threshold(scores, student, teacher, objective)
@@ -340,7 +340,7 @@ def test_the_draw_is_repeatable():
     assert one.effective_examples != other.effective_examples
 
 
-def test_tied_scores_refuse_a_promised_rate_that_does_not_exist():
+def test_tied_scores_refuse_a_guaranteed_rate_that_does_not_exist():
     scores = np.repeat([0.1, 0.9], [300, 700])
     right = np.ones(1000, bool)
     objective = MaxDelegationRate(0.6, confidence=0.95)
@@ -357,7 +357,7 @@ def test_tied_scores_refuse_a_promised_rate_that_does_not_exist():
 
 @pytest.mark.parametrize("confidence", [0.95, 0.999, 0.9999])
 def test_enough_examples_stay_enough(confidence):
-    # From the number on that makes it possible, nothing harmed is promised.
+    # From the number on that makes it possible, nothing harmed is guaranteed.
     needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-0.01)))
     objective = MaxAccuracyDrop(0.01, confidence=confidence)
     for n in (*range(needed, needed + 900, 50), 3000):
@@ -398,7 +398,7 @@ def test_the_largest_weight_that_can_come():
         fit_threshold(*case, objective, weight, max_weight=0.5)
 
 
-def test_no_rate_can_be_promised_to_be_nothing():
+def test_no_rate_can_be_guaranteed_to_be_nothing():
     with pytest.raises(ValueError, match="no number of examples"):
         fit_threshold(*population(50), MaxDelegationRate(0.0, confidence=0.95))
 
@@ -426,7 +426,7 @@ def test_no_rate_can_be_promised_to_be_nothing():
         ),
     ],
 )
-def test_promises_in_words(objective, words):
-    (promise,) = objective.promises()
-    assert words in promise_sentence(promise, "EUR")
-    assert AllOf([objective]).promises() == [promise]
+def test_guarantees_in_words(objective, words):
+    (guarantee,) = objective.guarantees()
+    assert words in guarantee_sentence(guarantee, "EUR")
+    assert AllOf([objective]).guarantees() == [guarantee]

@@ -1,12 +1,12 @@
 # %% [markdown]
-# # A threshold you can promise
+# # A threshold you can guarantee
 #
 # The gate's *threshold* decides which images the student answers and which
 # go to the teacher. It is chosen on calibration examples, and what you want
 # to know is what it will do on others. Here you will see why the obvious
-# threshold breaks its promise on half or more of all calibration sets, what
+# threshold breaks its guarantee on half or more of all calibration sets, what
 # `confidence=` adds and what that costs, what happens when nothing can meet
-# your wish, and when a promise ends. It takes about two minutes.
+# your wish, and when a guarantee ends. It takes about two minutes.
 
 # %%
 import keras_cascade as kc
@@ -62,7 +62,7 @@ few = x_cal[:1_000], y_cal[:1_000]
 print(cascade.calibrate(few, kc.MaxAccuracyDrop(0.01)))
 
 # %% [markdown]
-# The last line says it: nothing is promised. `evaluate` shows what the same
+# The last line says it: nothing is guaranteed. `evaluate` shows what the same
 # threshold does on the 10,000 test images.
 
 
@@ -150,12 +150,12 @@ plt.show()
 # calibration examples look this good by luck, if the cascade lost more than
 # a point? Testing begins where everything is delegated, which is safe, and
 # goes down threshold by threshold until the first one fails. To break the
-# promise, the test must err at the first threshold that is too low, and it
+# guarantee, the test must err at the first threshold that is too low, and it
 # does so with a probability of at most 5 %. Trying many thresholds therefore
 # costs nothing extra, and nothing is assumed about the models: only that
 # calibration examples and traffic are drawn from the same world.
 #
-# ## What a promise costs
+# ## What a guarantee costs
 #
 # Certainty is bought with delegated images, or with calibration examples.
 
@@ -173,22 +173,22 @@ for examples in (500, 1_000, 2_000, 5_000, 10_000):
 # Ten thousand calibration images are at hand, so the cascade gets them all.
 
 # %%
-promised = kc.MaxAccuracyDrop(0.01, confidence=0.95)
-print(cascade.calibrate((x_cal, y_cal), promised))
+guaranteed = kc.MaxAccuracyDrop(0.01, confidence=0.95)
+print(cascade.calibrate((x_cal, y_cal), guaranteed))
 report()
 
 # %% [markdown]
-# ## Other promises
+# ## Other guarantees
 #
 # The same goes for other objectives. A list asks for all of them at once and
-# gets the cheapest threshold that meets every one. Two promises of 95 % hold
+# gets the cheapest threshold that meets every one. Two guarantees of 95 % hold
 # both together with at least 90 %; `point.confidence` says so.
 
 # %%
 for objective in (
     kc.MinAccuracy(0.87, confidence=0.95),
     kc.MaxDelegationRate(0.3, confidence=0.95),
-    [promised, kc.MaxDelegationRate(0.5, confidence=0.95)],
+    [guaranteed, kc.MaxDelegationRate(0.5, confidence=0.95)],
 ):
     print(objective, cascade.calibrate((x_cal, y_cal), objective), sep="\n")
     report()
@@ -205,10 +205,10 @@ for objective in (
 # %%
 hundred = x_cal[:100], y_cal[:100]
 for examples, objective in (
-    (hundred, promised),
+    (hundred, guaranteed),
     (few, kc.MinAccuracy(0.95, confidence=0.95)),
     (few, kc.MinAccuracy(0.88, confidence=0.95)),
-    (few, [promised, kc.MaxDelegationRate(0.1, confidence=0.95)]),
+    (few, [guaranteed, kc.MaxDelegationRate(0.1, confidence=0.95)]),
 ):
     try:
         print(cascade.calibrate(examples, objective))
@@ -216,7 +216,7 @@ for examples, objective in (
         print(error, end="\n\n")
 
 # %% [markdown]
-# A promise also needs examples that nothing was chosen on before. The cascade
+# A guarantee also needs examples that nothing was chosen on before. The cascade
 # remembers what it was trained and calibrated on, and refuses to mix that up
 # with what it reports on.
 
@@ -245,8 +245,8 @@ report()
 report("in winter", winter)
 
 # %% [markdown]
-# The promise was made for the data set's traffic and says nothing about
-# winter. If you know the mix beforehand, calibrate for it. The promise then
+# The guarantee was made for the data set's traffic and says nothing about
+# winter. If you know the mix beforehand, calibrate for it. The guarantee then
 # rests on the examples that look like winter, which are fewer.
 
 # %%
@@ -282,13 +282,13 @@ for rows in np.split(requests, len(requests) // 50):
     status = monitor.update(edge.predict(x_test[rows]))
     seen.append(status.examples)
     evidence.append(status.evidence["score_distribution"])
-    if alarm is None and not status.promise_stands:
+    if alarm is None and not status.guarantee_holds:
         alarm = status
 print(f"winter begins after {len(as_usual):,} requests")
 print(f"alarm after {alarm.examples:,}: {alarm.reason}")
 
 # %% [markdown]
-# The alarm says that the promise no longer stands: what was measured is about
+# The alarm says that the guarantee no longer stands: what was measured is about
 # other traffic. It may hold all the same, or be broken already. The share of
 # delegated requests is seen without labels, so the reason names it; accuracy
 # is not. The way back is new calibration examples from the new traffic.
@@ -301,7 +301,7 @@ axes.axhline(limit, color="black", ls="--", label="alarm")
 axes.axvspan(len(as_usual), len(requests), color="0.9", label="winter")
 axes.set(
     xlabel="requests", ylabel="what a bet on a change has become",
-    title="The promise ends "
+    title="The guarantee ends "
     f"{alarm.examples - len(as_usual):,} requests into the winter",
 )  # fmt: skip
 axes.legend(loc="upper left")

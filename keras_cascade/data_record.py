@@ -23,7 +23,7 @@ USES = {
 _STATE = "cascade.json"
 
 
-class CascadeRecord:
+class DataRecord:
     """Which examples were trained and calibrated on, and with what result.
 
     Attributes:
@@ -126,7 +126,7 @@ class CascadeRecord:
 
 
 def warn_of_repeats(examples):
-    """Warns where a promise would count the same example several times.
+    """Warns where a guarantee would count the same example several times.
 
     Args:
         examples: `Fingerprint` of the calibration examples.
@@ -135,9 +135,9 @@ def warn_of_repeats(examples):
     if share < MIN_DISTINCT:
         warnings.warn(
             f"Only {share:.0%} of the {examples.examples} calibration examples "
-            "are distinct. A promise takes them for independent: that is right "
-            "where the traffic repeats itself like this, and wrong where the "
-            "data set was repeated or oversampled. Then calibrate without the "
-            "repeats.",
+            "are distinct. A guarantee takes them for independent: that is "
+            "right where the traffic repeats itself like this, and wrong "
+            "where the data set was repeated or oversampled. Then calibrate "
+            "without the repeats.",
             stacklevel=3,
         )

@@ -9,10 +9,10 @@ from keras_cascade.evaluation.sample_weights import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
-class Evidence:
+class CalibrationSample:
     """Calibration examples, swept over every candidate threshold.
 
-    Point estimates use the examples' weights. A promise needs examples that
+    Point estimates use the examples' weights. A guarantee needs examples that
     come as often as in deployment: `counted` are drawn from the weighted ones
     by rejection, each kept with the probability `weight / largest weight`, so
     that exact tests hold for the traffic that the weights describe.
@@ -33,7 +33,7 @@ class Evidence:
     Attributes:
         examples: `SortedExamples`.
         curve: `DeferralCurve` of the weighted examples.
-        counted: bool array `(examples,)`, sorted: what promises count.
+        counted: bool array `(examples,)`, sorted: what guarantees count.
         trials: int, how many that are.
         effective_examples: float, Kish's `(Σw)² / Σw²`.
     """
@@ -69,7 +69,7 @@ class Evidence:
         self.trials = int(self.counted.sum())
 
     def counted_among(self, rows):
-        """What promises about the examples of sorted `rows` count.
+        """What guarantees about the examples of sorted `rows` count.
 
         Within a group only the weights of the group matter: more of its
         examples are left than of everyone.
