@@ -5,7 +5,7 @@ import numpy as np
 from keras_cascade import calibration
 from keras_cascade.data_record import DataRecord, warn_of_repeats
 from keras_cascade.datasets import batches
-from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+from keras_cascade.datasets.input_checks import check_inputs, checked_batches
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.model_checks import (
     check_logits,

@@ -5,7 +5,7 @@ import dataclasses
 from keras_cascade import datasets
 from keras_cascade.bundle import Bundle
 from keras_cascade.cli.training import batched
-from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.export.bundle_checks import check_bundle
 
 

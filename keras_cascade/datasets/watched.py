@@ -12,7 +12,7 @@ from keras_cascade.datasets.batches import (
     iterate_batches,
     unpack,
 )
-from keras_cascade.datasets.example_checks import check_examples
+from keras_cascade.datasets.input_checks import check_examples
 from keras_cascade.datasets.mapped_py_dataset import MappedPyDataset
 
 

@@ -9,7 +9,7 @@ from keras_cascade.calibration import (
     objective_from_description,
 )
 from keras_cascade.datasets import batches as data_batches
-from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
 from keras_cascade.runtime.student_interpreter import StudentInterpreter

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import arrays_or_batches, concatenate_rows
-from keras_cascade.datasets.example_checks import checked_batches
+from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.export.signature import Signature
 from keras_cascade.prediction import inference
 

@@ -9,7 +9,7 @@ from keras_cascade.datasets.batches import (
     rows_of,
     take_rows,
 )
-from keras_cascade.datasets.example_checks import check_inputs
+from keras_cascade.datasets.input_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.model_checks import check_logits
 from keras_cascade.prediction import inference

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cascade.datasets.example_checks import check_inputs, checked_batches
+from keras_cascade.datasets.input_checks import check_inputs, checked_batches
 
 
 @pytest.mark.parametrize(

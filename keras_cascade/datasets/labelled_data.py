@@ -1,0 +1,212 @@
+"""Examples as a user gives them, examined once and then asked."""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+
+from keras_cascade.datasets.batches import (
+    DEFAULT_BATCH_SIZE,
+    is_array_like,
+    is_tf_dataset,
+    iterate_batches,
+    rows_of,
+    take_rows,
+    unpack,
+)
+from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.datasets.input_checks import check_examples, check_inputs
+from keras_cascade.text.text_columns import as_text_arrays
+
+
+class LabelledData:
+    """Inputs, labels and weights in any form that Keras takes.
+
+    Made once where a user's argument arrives, and asked from then on.
+
+    Args:
+        x: arrays, texts, a DataFrame, or a dict or list of those; or batches:
+            a `tf.data.Dataset`, a `keras.utils.PyDataset` or an iterable of
+            `(x, y)` or `(x, y, sample_weight)`.
+        y: labels, with arrays. Defaults to `None`.
+        sample_weight: weights, with arrays. Defaults to `None`.
+        batch_size: int, with arrays. Defaults to `32`.
+
+    Attributes:
+        x: inputs or batches, as Keras takes them: texts are arrays of
+            objects, and an iterator still holds what `first_rows` looked at.
+        y: labels or `None`.
+        sample_weight: weights or `None`.
+        batch_size: int or `None`.
+
+    Raises:
+        ValueError: there is no example, or examples come one by one.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_cascade.datasets.labelled_data import LabelledData
+    >>> data = LabelledData.from_argument((np.eye(3), [0, 1, 2]), batch_size=2)
+    >>> data.size, data.number_of_batches()
+    (3, 2)
+    >>> [y.tolist() for _, y, _ in data.batches()]
+    [[0, 1], [2]]
+    """
+
+    def __init__(self, x, y=None, sample_weight=None, batch_size=None):
+        self.x = as_text_arrays(_without_pandas(x))
+        self.y = _without_pandas(y)
+        self.sample_weight = _without_pandas(sample_weight)
+        self.batch_size = batch_size
+        if self.number_of_batches() == 0:
+            raise ValueError("Expected at least one example. Received none.")
+        self._check_batched()
+
+    @classmethod
+    def from_argument(cls, data, y=None, sample_weight=None, batch_size=None):
+        """From the argument of a method that takes labelled examples.
+
+        Args:
+            data: `LabelledData`; a tuple `(x, y)` or `(x, y,
+                sample_weight)`; inputs, with `y` beside them; or batches.
+            y: labels, where `data` is inputs alone. Defaults to `None`.
+            sample_weight: weights, where `data` is inputs alone. Defaults to
+                `None`.
+            batch_size: int, with arrays. Defaults to `32`.
+        """
+        if isinstance(data, LabelledData):
+            return cls(
+                data.x,
+                data.y,
+                data.sample_weight,
+                batch_size or data.batch_size,
+            )
+        data = as_text_arrays(data)
+        if y is None and isinstance(data, (list, tuple)):
+            data, y, sample_weight = unpack(data)
+        return cls(data, y, sample_weight, batch_size)
+
+    @property
+    def is_arrays(self):
+        """Whether these are arrays in memory, not batches."""
+        return is_array_like(self.x)
+
+    @property
+    def can_be_read_again(self):
+        """Whether a second pass sees the same examples as the first."""
+        return not self._is_iterator
+
+    @property
+    def size(self):
+        """Number of examples, or `None` for batches."""
+        return rows_of(self.x) if self.is_arrays else None
+
+    @functools.cached_property
+    def fingerprint(self):
+        """`Fingerprint` of the inputs; reads all of them once."""
+        fingerprint = Fingerprint()
+        for x, _, _ in self.batches():
+            fingerprint.update(x)
+        return fingerprint
+
+    def number_of_batches(self, steps=None):
+        """Number of batches, or `None` where it cannot be known beforehand.
+
+        Args:
+            steps: int, at most so many. Defaults to `None`.
+        """
+        if self.is_arrays:
+            known = -(
+                -rows_of(self.x) // (self.batch_size or DEFAULT_BATCH_SIZE)
+            )
+        elif is_tf_dataset(self.x):
+            known = int(self.x.cardinality())
+        else:
+            known = getattr(self.x, "num_batches", None)
+        if known is None or known < 0:
+            return steps
+        return known if steps is None else min(known, steps)
+
+    def batches(self, steps=None):
+        """Yields `(x, y, sample_weight)` in NumPy arrays; `None` if missing.
+
+        Args:
+            steps: int, at most so many batches. Defaults to `None`: all.
+        """
+        return iterate_batches(
+            self.x, self.y, self.sample_weight, self.batch_size, steps
+        )
+
+    def checked_batches(self, classes=None, steps=None):
+        """`batches`, each checked before it is yielded.
+
+        Args:
+            classes: int. Checks labels as well. Defaults to `None`: inputs
+                only.
+            steps: int, at most so many batches. Defaults to `None`: all.
+
+        Raises:
+            ValueError: NaN in inputs; missing, one-hot or wrong labels.
+        """
+        for batch in self.batches(steps):
+            if classes is None:
+                check_inputs(batch[0])
+            else:
+                check_examples(batch[0], batch[1], classes)
+            yield batch
+
+    def first_rows(self, count=DEFAULT_BATCH_SIZE):
+        """Up to `count` inputs. Nothing is lost of an iterator.
+
+        Args:
+            count: int. Defaults to `32`.
+
+        Raises:
+            ValueError: there is no example.
+        """
+        head = self.x
+        if self._is_iterator:
+            first = list(itertools.islice(self.x, 1))
+            self.x = itertools.chain(first, self.x)
+            head = iter(first)
+        batch = next(iterate_batches(head), None)
+        if batch is None or not rows_of(batch[0]):
+            raise ValueError("Expected at least one example. Received none.")
+        return take_rows(batch[0], slice(0, count))
+
+    def require_second_pass(self, what):
+        """Raises where the examples can be drawn only once.
+
+        Args:
+            what: str, which data it is, for the error.
+        """
+        if not self.can_be_read_again:
+            raise ValueError(
+                f"Expected {what} that can be read twice: arrays, a "
+                "`tf.data.Dataset` or a `PyDataset`. Received a generator."
+            )
+
+    @property
+    def _is_iterator(self):
+        # Some PyDatasets, such as those of ImageDataGenerator, are iterators
+        # as well; as a PyDataset they can be read again.
+        is_py_dataset = isinstance(self.x, keras.utils.PyDataset)
+        return hasattr(self.x, "__next__") and not is_py_dataset
+
+    def _check_batched(self):
+        spec = self.x.element_spec if is_tf_dataset(self.x) else None
+        pair = isinstance(spec, tuple) and len(spec) > 1
+        shape = getattr(spec[1], "shape", None) if pair else None
+        if shape is not None and shape.rank == 0:
+            raise ValueError(
+                "Expected batches of examples. Received a dataset of single "
+                f"ones, {spec}. Batch it, such as with `dataset.batch(32)`."
+            )
+
+
+def _without_pandas(column):
+    """DataFrames and Series as arrays, as `keras.Model.fit` reads them."""
+    if type(column).__module__.partition(".")[0] == "pandas":
+        return np.asarray(column)
+    return column
