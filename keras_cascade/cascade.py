@@ -1,28 +1,52 @@
 """The cascade: a teacher, a student and a gate in one Keras model."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
-from keras_cascade import steps
-from keras_cascade.datasets import batches
-from keras_cascade.datasets.input_checks import checked_batches
+from keras_cascade import calibration, steps
+from keras_cascade.data_record import DataRecord, warn_of_repeats
 from keras_cascade.datasets.fingerprint import Fingerprint
-from keras_cascade.datasets.watched import Watcher, original_error
+from keras_cascade.datasets.input_checks import check_inputs
+from keras_cascade.datasets.labelled_data import (
+    ExampleObserver,
+    LabelledData,
+    original_error,
+)
 from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.fitting import (
-    FitArguments,
+    TrainingRun,
     check_cache,
     warn_of_selection,
-    weighed,
+    with_callbacks,
 )
-from keras_cascade.gated_pair import GatedPair
+from keras_cascade.model_checks import (
+    check_logits,
+    check_same_classes,
+    check_same_form,
+    check_takes_texts,
+)
+from keras_cascade.prediction import TwoStagePass
+from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.utils.serialized_model import serialized_model
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration import Objective, OperatingPoint
+    from keras_cascade.distillation import DistillationPolicy
+    from keras_cascade.evaluation import ExampleResults
+    from keras_cascade.gates import Gate
+    from keras_cascade.teacher_logits import TeacherLogitsCache
+    from keras_cascade.traffic_mix import TrafficMix
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
-class Cascade(GatedPair):
+class Cascade(SelectiveTrainer):
     """A student that answers what it can, and a teacher for the rest.
 
     `fit` trains the student by selective distillation; the teacher is frozen
@@ -47,6 +71,11 @@ class Cascade(GatedPair):
             floating-point operations when data is first seen, in units of
             one teacher pass.
         **kwargs: of `keras.Model`.
+
+    Call arguments:
+        inputs: what teacher and student take, with a batch axis.
+        training: bool. Runs the student in training mode. Defaults to
+            `False`.
 
     Call returns:
         Dict of `probabilities` `(batch, classes)`, `score` `(batch,)` and
@@ -73,124 +102,157 @@ class Cascade(GatedPair):
 
     def __init__(
         self,
-        teacher,
-        student,
-        distillation="standard",
-        gate="margin",
-        costs=None,
-        **kwargs,
-    ):
+        teacher: keras.Model,
+        student: keras.Model,
+        distillation: str | dict | DistillationPolicy | None = "standard",
+        gate: str | dict | Gate | None = "margin",
+        costs: Costs | dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
+        self._data_record = DataRecord()
+        self._pass = None
+        self._prepared = False
 
-    # What a user calls.
+    # Training.
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-        teacher_logits=None,
-        traffic=None,
-        spot_check=True,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        teacher_logits: TeacherLogitsCache | None = None,
+        traffic: TrafficMix | None = None,
+        spot_check: bool = True,
+    ) -> keras.callbacks.History:
         """Trains the student. Takes what `keras.Model.fit` takes, and more.
 
         Args:
             teacher_logits: `TeacherLogitsCache`. The teacher then does not
                 run on training batches. Defaults to `None`.
-            traffic: `TrafficMix`. Weighs arrays `x`, `y` so that their
+            traffic: `TrafficMix`. Weights arrays `x`, `y` so that their
                 classes count as often as they come in deployment. Defaults
                 to `None`.
             spot_check: bool. Before training, compares some cached logits
                 with the live teacher and shows the cached margins. Defaults
                 to `True`.
 
-        Inputs and labels are checked on the way, and the training examples
-        are remembered by hash, so that `calibrate` can refuse them. An
-        earlier calibration no longer holds afterwards and is forgotten; its
-        threshold stays until the next.
+        Inputs and labels are checked as they are drawn. Examples are recorded
+        by hash once the step that used them has run, so that `calibrate` can
+        refuse them. With the first step an earlier calibration no longer
+        holds and is forgotten; its threshold stays until the next.
 
         Raises:
             ValueError: labels out of range or one-hot, NaN in inputs, no
                 examples, probabilities in place of logits.
         """
-        arguments = {
-            "x": self.prepare(x),
-            "y": y,
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "verbose": verbose,
-            "callbacks": callbacks,
-            "validation_split": validation_split,
-            "validation_data": validation_data,
-            "shuffle": shuffle,
-            "class_weight": class_weight,
-            "sample_weight": sample_weight,
-            "initial_epoch": initial_epoch,
-            "steps_per_epoch": steps_per_epoch,
-            "validation_steps": validation_steps,
-            "validation_batch_size": validation_batch_size,
-            "validation_freq": validation_freq,
-        }
-        ready = FitArguments(self.classes, arguments)
+        data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         if teacher_logits is not None and spot_check:
-            inputs, arguments["x"] = batches.first_rows(arguments["x"])
-            check_cache(teacher_logits, self, inputs, verbose)
+            check_cache(teacher_logits, self, data.first_rows(), verbose)
         if traffic is not None:
-            ready.weigh(traffic)
-        ready.watch(self._data_record.training, self._data_record.validation)
+            data = data.weighted(traffic)
+        if validation_data is not None:
+            validation_data = LabelledData.from_argument(validation_data)
+        # Keras cannot shuffle other batches, and would warn that it does not.
+        shuffle = shuffle and (data.is_arrays or data.is_py_dataset)
+        run = TrainingRun(
+            self,
+            data,
+            validation_data,
+            validation_split,
+            steps_per_epoch is not None,
+        )
         if teacher_logits is not None:
-            ready.use_cache(teacher_logits)
-        self._data_record.forget_calibration()
-        with original_error(*ready.sources), self._recovering():
-            history = super().fit(**arguments)
+            if validation_split:
+                raise ValueError(
+                    "Expected `validation_data` with cached logits. Received: "
+                    "`validation_split`."
+                )
+            run.use_cache(teacher_logits, shuffle)
+            shuffle = shuffle and not data.is_arrays
+        with run.recorded(self):
+            history = super().fit(
+                run.data.x,
+                run.data.y,
+                run.data.batch_size,
+                epochs,
+                verbose,
+                with_callbacks(callbacks, run.callbacks),
+                validation_split,
+                None if run.validation is None else run.validation.as_tuple(),
+                shuffle,
+                class_weight,
+                run.data.sample_weight,
+                initial_epoch,
+                steps_per_epoch,
+                validation_steps,
+                validation_batch_size,
+                validation_freq,
+            )
         warn_of_selection(self.distillation, history)
         return history
 
-    @contextlib.contextmanager
-    def _recovering(self):
-        try:
-            yield
-        except BaseException:
-            steps.recover(self)
-            raise
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        """One step on one batch. Takes what Keras's own takes."""
-        self.prepare(x)
-        Watcher(self.classes).watch(x, y, remember=self._data_record.training)
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Runs one step on one batch, as `keras.Model.train_on_batch` does."""
+        data = self.prepare(LabelledData(x, y, sample_weight))
+        examples = Fingerprint()
+        data.observed(ExampleObserver(self.classes, examples.update))
+        result = super().train_on_batch(
+            data.x, y, sample_weight, class_weight, return_dict
+        )
+        self._data_record.training.merge(examples)
         self._data_record.forget_calibration()
-        return super().train_on_batch(x, y, *args, **kwargs)
+        return result
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        """Metrics of one batch. Takes what Keras's own takes."""
-        self.prepare(x)
-        Watcher(self.classes).watch(x, y)
-        return super().test_on_batch(x, y, *args, **kwargs)
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Metrics of one batch, as `keras.Model.test_on_batch` has them."""
+        data = self.prepare(LabelledData(x, y, sample_weight))
+        data.observed(ExampleObserver(self.classes))
+        return super().test_on_batch(data.x, y, sample_weight, return_dict)
+
+    # Measuring and answering.
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        *args,
-        traffic=None,
-        allow_training_data=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        traffic: TrafficMix | None = None,
+        allow_training_data: bool = False,
+        _use_cached_eval_dataset: bool = False,
+    ) -> Any:
         """Measures student, teacher and cascade on labelled examples.
 
         Takes what `keras.Model.evaluate` takes. With `return_dict=True`
@@ -199,7 +261,7 @@ class Cascade(GatedPair):
         `amortized_cost`, and the metrics given to `compile`.
 
         Args:
-            traffic: `TrafficMix`. Weighs arrays `x`, `y` so that their
+            traffic: `TrafficMix`. Weights arrays `x`, `y` so that their
                 classes count as often as they come in deployment. Defaults
                 to `None`.
             allow_training_data: bool. Accepts examples that the student was
@@ -209,27 +271,47 @@ class Cascade(GatedPair):
         Raises:
             ValueError: more than 1 % of the examples were used before.
         """
-        if kwargs.get("_use_cached_eval_dataset"):  # by `fit`: checked there
-            return super().evaluate(x, y, *args, **kwargs)
-        x = self.prepare(x)
-        if traffic is not None:
-            kwargs["sample_weight"] = weighed(
-                traffic, x, y, kwargs.get("sample_weight")
+        rest = (verbose, sample_weight, steps, callbacks, return_dict)
+        if _use_cached_eval_dataset:  # by Keras in `fit`: checked there
+            return super().evaluate(
+                x, y, batch_size, *rest, _use_cached_eval_dataset=True
             )
-        watcher, examples = Watcher(self.classes), Fingerprint()
-        x = watcher.watch(x, y, remember=examples)
-        with original_error(watcher), self._recovering():
-            measured = super().evaluate(x, y, *args, **kwargs)
+        if isinstance(x, tuple) and y is None:
+            data = LabelledData.from_argument(x, batch_size=batch_size)
+        else:
+            data = LabelledData(x, y, sample_weight, batch_size)
+        data = self.prepare(data)
+        if traffic is not None:
+            data = data.weighted(traffic)
+        examples = Fingerprint()
+        observer = ExampleObserver(self.classes, examples.update)
+        data = data.observed(observer)
+        with original_error(observer), self.recovering():
+            metrics = super().evaluate(
+                data.x,
+                data.y,
+                batch_size,
+                verbose,
+                data.sample_weight,
+                steps,
+                callbacks,
+                return_dict,
+            )
         if not allow_training_data:
             self._data_record.refuse(
                 examples, "training", "gate", "calibration"
             )
         self._data_record.test = examples
-        return measured
+        return metrics
 
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> dict[str, np.ndarray]:
         """Answers every row; the teacher runs on delegated rows only.
 
         Delegated rows are gathered over batches, so that the teacher sees
@@ -246,24 +328,287 @@ class Cascade(GatedPair):
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
             `delegated` `(rows,)`, NumPy arrays.
         """
-        x = self.prepare(x)
+        data = self.prepare(LabelledData(x, batch_size=batch_size))
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(
                 callbacks,
                 add_progbar=verbose != 0,
                 verbose=verbose,
                 epochs=1,
-                steps=batches.number_of_batches(x, batch_size, steps),
+                steps=data.number_of_batches(steps),
                 model=self,
             )
         callbacks.on_predict_begin()
         answer = self.two_stage_pass().predict(
-            checked_batches(x, batch_size=batch_size, steps=steps),
+            data.checked_batches(steps=steps),
             callbacks.on_predict_batch_begin,
             callbacks.on_predict_batch_end,
         )
         callbacks.on_predict_end()
         return answer
+
+    def judge(
+        self,
+        data: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        traffic: TrafficMix | None = None,
+        keep_outputs: bool = False,
+        teacher_logits: TeacherLogitsCache | None = None,
+        spot_check: bool = True,
+    ) -> ExampleResults:
+        """Scores labelled examples, and compares both models with the labels.
+
+        Args:
+            data: labelled examples: `(x, y)` or `(x, y, sample_weight)`
+                arrays, or batches of those; or inputs, with `y` beside them.
+            y: labels, where `data` is inputs alone. Defaults to `None`.
+            batch_size: int, with arrays. Defaults to `32`.
+            traffic: `TrafficMix`. Weights the examples so that their classes
+                count as often as they come in deployment. Defaults to `None`.
+            keep_outputs: bool. Keeps the gate's inputs, for fitting a gate.
+                Defaults to `False`.
+            teacher_logits: `TeacherLogitsCache` of these examples. The
+                teacher then does not run on them, which saves most of the
+                time where many students of one teacher are scored. Defaults
+                to `None`.
+            spot_check: bool. Compares some cached logits with the live
+                teacher first. Defaults to `True`.
+
+        Returns:
+            `keras_cascade.evaluation.ExampleResults`.
+
+        Raises:
+            ValueError: an example is not in the cache, or the cache is of
+                another teacher.
+        """
+        data = self._labelled(data, y, batch_size)
+        ask_teacher = None
+        if teacher_logits is not None:
+            teacher_logits.check_answers_for(self.teacher)
+            ask_teacher = teacher_logits.probabilities
+            if spot_check:
+                teacher_logits.spot_check(
+                    self.two_stage_pass().ask_teacher, data.first_rows()
+                )
+        results = self.two_stage_pass().score_examples(
+            data.checked_batches(self.classes), keep_outputs, ask_teacher
+        )
+        return results if traffic is None else traffic.applied_to(results)
+
+    def scores(self, x: Any, batch_size: int | None = None) -> np.ndarray:
+        """The gate's scores. The teacher does not run.
+
+        Args:
+            x: of `keras.Model.predict`.
+            batch_size: int, with arrays. Defaults to `32`.
+
+        Returns:
+            float32 array `(rows,)`; higher = surer.
+        """
+        data = self.prepare(LabelledData(x, batch_size=batch_size))
+        run = self.two_stage_pass().run_student
+        return np.concatenate(
+            [run(batch)["score"] for batch, _, _ in data.checked_batches()]
+        )
+
+    # The gate and its threshold.
+
+    def fit_gate(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        allow_training_data: bool = False,
+        traffic: TrafficMix | None = None,
+        *,
+        y: Any = None,
+    ) -> Gate:
+        """Fits a gate that learns, such as `LearnedGate`.
+
+        Comes after `fit` and before `calibrate`, with examples of its own.
+        An earlier calibration no longer holds afterwards and is forgotten.
+
+        Args:
+            data: held-out labelled examples, as `judge` takes them.
+            batch_size: int, with arrays. Defaults to `32`.
+            allow_training_data: bool. Accepts examples that the student was
+                trained on, where it is surer than elsewhere. Defaults to
+                `False`.
+            traffic: `TrafficMix`. Weights the examples so that their classes
+                count as often as they come in deployment. Defaults to `None`.
+            y: labels, where `data` is inputs alone. Defaults to `None`.
+
+        Returns:
+            The gate.
+
+        Raises:
+            ValueError: the gate has nothing to fit, the examples were
+                trained on, or there is nothing to learn from them. The gate
+                is then left as it was.
+        """
+        self._check_gate_has("fit", "use gate='learned'")
+        results = self._results_for_gate(
+            data, y, batch_size, allow_training_data, traffic
+        )
+        self.gate.fit(results)
+        return self._gate_was_fitted(results)
+
+    def fit_temperature(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        allow_training_data: bool = False,
+        traffic: TrafficMix | None = None,
+        *,
+        y: Any = None,
+    ) -> Gate:
+        """Fits the temperature of a gate that has one, such as `MarginGate`.
+
+        Comes after `fit` and before `calibrate`, with examples of its own.
+
+        Args:
+            data: as `fit_gate`.
+            batch_size: as `fit_gate`.
+            allow_training_data: as `fit_gate`.
+            traffic: as `fit_gate`.
+            y: as `fit_gate`.
+
+        Returns:
+            The gate.
+        """
+        self._check_gate_has(
+            "fit_temperature",
+            "use gate='margin', 'max_probability', 'entropy' or 'energy'",
+        )
+        results = self._results_for_gate(
+            data, y, batch_size, allow_training_data, traffic
+        )
+        self.gate.fit_temperature(
+            results.student_outputs, results.labels, results.sample_weight
+        )
+        return self._gate_was_fitted(results)
+
+    def calibrate(
+        self,
+        data: Any,
+        objective: Objective | list[Objective] | None = None,
+        batch_size: int | None = None,
+        allow_training_data: bool = False,
+        traffic: TrafficMix | None = None,
+        seed: int = 0,
+        teacher_logits: TeacherLogitsCache | None = None,
+        *,
+        y: Any = None,
+    ) -> OperatingPoint:
+        """Sets the gate's threshold so that an objective is met.
+
+        An objective with a confidence is a guarantee about new examples; one
+        without describes these examples only.
+
+        Args:
+            data: held-out labelled examples, as `judge` takes them.
+            objective: such as `keras_cascade.MaxAccuracyDrop(0.01,
+                confidence=0.95)`; or a list of objectives, for the cheapest
+                threshold that meets all.
+            batch_size: int, with arrays. Defaults to `32`.
+            allow_training_data: bool. Accepts examples that the student was
+                trained on or the gate fitted on (or, with a confidence, that
+                `fit` validated on), and with them numbers that are too good.
+                Defaults to `False`.
+            traffic: `TrafficMix`. Numbers and guarantees are for this
+                traffic; a guarantee then rests on the examples that rejection
+                to the mix leaves (`OperatingPoint.effective_examples`).
+                Defaults to `None`.
+            seed: int, of the rejection. Defaults to `0`.
+            teacher_logits: `TeacherLogitsCache` of these examples, as `judge`
+                takes it. Defaults to `None`.
+            y: labels, where `data` is inputs alone. Defaults to `None`.
+
+        Returns:
+            `OperatingPoint`; `cascade.operating_point` keeps it.
+
+        Raises:
+            ValueError: the examples were used before, are all of one class,
+                or no threshold meets the objective. The threshold is then
+                left as it was.
+        """
+        objective = calibration.as_objective(objective)
+        self.gate.check_ready()
+        data = self._labelled(data, y, batch_size)
+        results = self.judge(
+            data, traffic=traffic, teacher_logits=teacher_logits
+        )
+        if not allow_training_data:
+            # An epoch that was chosen on these examples breaks a guarantee; a
+            # number that guarantees nothing only flatters a little.
+            validation = ("validation",) if objective.guarantees() else ()
+            self._data_record.refuse(
+                results.examples, "training", *validation, "gate"
+            )
+        if objective.guarantees():
+            warn_of_repeats(results.examples)
+        point = calibration.calibrate(
+            results, objective, self.costs, traffic, seed
+        )
+        self.gate.threshold = point.threshold
+        self._data_record.calibrated(
+            point, results.examples, data, traffic, seed
+        )
+        return point
+
+    @property
+    def threshold(self) -> float:
+        """Delegate when `score < threshold`."""
+        return self.gate.threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self._data_record.forget_calibration()
+        self._data_record.outdated = False
+        self.gate.threshold = value
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """Result of `calibrate`; `None` since a new threshold or `fit`."""
+        point = self._data_record.operating_point
+        if point is None or point.threshold != self.gate.threshold:
+            return None
+        return point
+
+    @property
+    def data_record(self) -> DataRecord:
+        """`DataRecord`: which data was trained and calibrated on."""
+        return self._data_record
+
+    def forget_data(self) -> None:
+        """Forgets every example that was used, and the calibration.
+
+        The student's weights, the gate and its threshold stay. Call it where
+        the record no longer applies: after setting other weights, say. What
+        the student was in fact trained on must still be kept out of
+        `calibrate` and `evaluate`; nothing refuses it from here on.
+
+        Example:
+
+        >>> import keras, numpy as np
+        >>> import keras_cascade as kc
+        >>> teacher, student = (
+        ...     keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        ...     for _ in range(2)
+        ... )
+        >>> cascade = kc.Cascade(teacher, student)
+        >>> cascade.compile()
+        >>> x, y = np.random.rand(8, 4), np.arange(8) % 3
+        >>> history = cascade.fit(x, y, verbose=0)
+        >>> cascade.data_record.training.examples
+        8
+        >>> cascade.forget_data()
+        >>> cascade.data_record.training.examples
+        0
+        """
+        self._data_record.forget()
+
+    # Shipping and saving.
 
     def export(self, filepath, format="bundle", **kwargs):
         """Writes what ships.
@@ -310,9 +655,7 @@ class Cascade(GatedPair):
             f"Received: {format!r}."
         )
 
-    # Saving.
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -324,16 +667,98 @@ class Cascade(GatedPair):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Cascade:
         config = dict(config)
         for name in ("teacher", "student", "distillation", "gate"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
 
-    def save_assets(self, dir_path):
-        """Keras calls this: the record goes into the .keras file."""
+    def save_assets(self, dir_path: str) -> None:
+        """Writes the data record into the `.keras` file; Keras calls this."""
         self._data_record.save(dir_path)
 
-    def load_assets(self, dir_path):
-        """Keras calls this: the inverse of `save_assets`."""
+    def load_assets(self, dir_path: str) -> None:
+        """Reads what `save_assets` wrote; Keras calls this."""
         self._data_record.load(dir_path)
+
+    # Shared by the above, and by `export`.
+
+    def two_stage_pass(self) -> TwoStagePass:
+        """`TwoStagePass` over the current student, gate and teacher."""
+        parts = (self.teacher, self.student, self.gate, self.classes)
+        if self._pass is None or self._pass.parts != parts:
+            self._pass = TwoStagePass(*parts)
+        return self._pass
+
+    def prepare(self, data: Any) -> LabelledData:
+        """Builds and checks the models on the first inputs; counts costs.
+
+        Later inputs are compared with those.
+
+        Args:
+            data: `LabelledData`, or inputs as `predict` takes them.
+
+        Returns:
+            `LabelledData`.
+        """
+        if not isinstance(data, LabelledData):
+            data = LabelledData(data)
+        if self._prepared:
+            check_same_form(
+                self.student, data.x, self._data_record.example_inputs
+            )
+            return data
+        inputs = data.first_rows()
+        check_inputs(inputs)
+        sizes = {}
+        for role, model in (
+            ("teacher", self.teacher),
+            ("student", self.student),
+        ):
+            check_takes_texts(role, model, inputs)
+            logits = model(inputs, training=False)
+            if isinstance(logits, dict):  # a cascade
+                logits = logits["logits"]
+            sizes[role] = check_logits(role, logits)
+        self.classes = check_same_classes(sizes, self.distillation)
+        self(inputs)
+        if self.costs is None:
+            self.costs = costs_from_flops(self.student, self.teacher, inputs)
+        self._data_record.example_inputs = inputs
+        self._prepared = True
+        return data
+
+    @contextlib.contextmanager
+    def recovering(self):
+        """Context in which an error leaves the variables their values."""
+        try:
+            yield
+        except BaseException:
+            steps.recover(self)
+            raise
+
+    def _labelled(self, data, y, batch_size):
+        return self.prepare(
+            LabelledData.from_argument(data, y, batch_size=batch_size)
+        )
+
+    def _check_gate_has(self, method, remedy):
+        if not hasattr(self.gate, method):
+            raise ValueError(
+                f"Expected a gate with a method `{method}`. Received: "
+                f"{type(self.gate).__name__}, which has none. Calibrate it as "
+                f"it is, or {remedy}."
+            )
+
+    def _results_for_gate(
+        self, data, y, batch_size, allow_training_data, traffic
+    ):
+        results = self.judge(data, y, batch_size, traffic, keep_outputs=True)
+        if not allow_training_data:
+            self._data_record.refuse(results.examples, "training")
+        return results
+
+    def _gate_was_fitted(self, results):
+        self._data_record.gate = results.examples
+        self._data_record.forget_calibration()
+        return self.gate

@@ -62,6 +62,10 @@ class DataRecord:
         self.traffic = None
         self.calibration = Fingerprint()
 
+    def forget(self):
+        """Forgets every example and the calibration."""
+        self.__init__()
+
     def calibrated(self, point, examples, data, traffic, seed):
         """Takes down what `Cascade.calibrate` found, and on what."""
         self.outdated = False

@@ -1,136 +1,179 @@
-"""What `Cascade.fit` does to its arguments before Keras sees them."""
+"""One call of `Cascade.fit`: its data checked, weighted, cached, recorded."""
 
+import collections
+import contextlib
+import threading
 import warnings
 
 import keras
 import numpy as np
 
-from keras_cascade.datasets import batches
-from keras_cascade.datasets.watched import Watcher
+from keras_cascade.datasets.batches import is_tf_dataset, take_rows
+from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.labelled_data import (
+    ExampleObserver,
+    LabelledData,
+    original_error,
+)
 from keras_cascade.teacher_logits.cached_data import CachedData
-from keras_cascade.teacher_logits.margin_summary import margin_summary
-from keras_cascade.text.text_columns import as_text_arrays
+
+BINS = 10
+WIDTH = 40
 
 
-class FitArguments:
-    """The arguments of `fit`, checked, weighed, remembered and cached.
+class TrainingRun:
+    """Data of one `fit`, and the record of the examples that its steps used.
 
     Args:
-        classes: int, number of classes.
-        arguments: dict of `keras.Model.fit`'s arguments; changed in place.
+        cascade: `Cascade`, prepared.
+        data: `LabelledData` to train on.
+        validation: `LabelledData`, or `None`.
+        validation_split: float in [0, 1): share of arrays, the last ones,
+            that Keras holds out, where there is no `validation`.
+        every_epoch: bool. An epoch does not draw all of the data, so that
+            later ones draw examples that are new. Only the first epoch is
+            recorded otherwise.
 
     Attributes:
-        arguments: the dict.
-        sources: objects whose `error` explains what `fit` may raise.
+        data: `LabelledData` for `keras.Model.fit`.
+        validation: `LabelledData` for `keras.Model.fit`, or `None`.
+        shuffle_batches: bool. Keras itself must not shuffle, because what it
+            is given is shuffled already or cannot be.
+        callbacks: list of callbacks that the run needs.
     """
 
-    def __init__(self, classes, arguments):
-        self.arguments = arguments
-        validation = arguments["validation_data"]
-        if isinstance(validation, (list, tuple)) and validation:
-            texts = as_text_arrays(validation[0])
-            arguments["validation_data"] = (texts, *validation[1:])
-        x = arguments["x"]
-        shuffled = batches.is_array_like(x) or isinstance(
-            x, keras.utils.PyDataset
-        )
-        if not shuffled:  # Keras cannot, and would warn that it does not.
-            arguments["shuffle"] = False
-        self._watcher = Watcher(classes)
-        self.sources = [self._watcher]
+    def __init__(
+        self, cascade, data, validation, validation_split, every_epoch
+    ):
+        record = cascade.data_record
+        self.steps = RecordedSteps(record, data.x, every_epoch)
+        held_out = self.steps.validation_drawn
+        trained = ExampleObserver(cascade.classes, self.steps.drawn)
+        validated = ExampleObserver(cascade.classes, held_out)
+        _warn_of_processes(data)
+        self.validation = None
+        if validation is not None:
+            self.validation = validation.observed(validated)
+            self.data = data.observed(trained)
+        elif validation_split and data.y is not None:
+            # As Keras cuts them: the last ones are held out.
+            count = int(data.size * (1.0 - validation_split))
+            _rows(data, slice(0, count)).observed(trained)
+            _rows(data, slice(count, None)).observed(validated)
+            self.data = data
+        else:
+            self.data = data.observed(trained)
+        self.callbacks = [self.steps]
+        self._sources = [trained, validated]
 
-    def weigh(self, traffic):
-        """Multiplies a `TrafficMix` into the sample weights."""
-        a = self.arguments
-        a["sample_weight"] = weighed(
-            traffic, a["x"], a["y"], a["sample_weight"]
-        )
-
-    def watch(self, remember, validation_examples):
-        """Checks every example, and remembers what it is used for.
+    def use_cache(self, cache, shuffle):
+        """Puts cached teacher logits beside the inputs.
 
         Args:
-            remember: `Fingerprint` of what is trained on.
-            validation_examples: `Fingerprint` of what is validated on.
+            cache: `TeacherLogitsCache`.
+            shuffle: bool, of `fit`. Arrays are shuffled here.
         """
-        a, watcher = self.arguments, self._watcher
-        x, y, validation = a["x"], a["y"], a["validation_data"]
-        if a["validation_split"] and validation is None and y is not None:
-            # Keras holds out the last share: those are not trained on.
-            count = int(batches.rows_of(x) * (1.0 - a["validation_split"]))
-            watcher.watch(*_cut(x, y, 0, count), remember=remember)
-            watcher.watch(
-                *_cut(x, y, count, None), remember=validation_examples
-            )
-        else:
-            a["x"] = watcher.watch(x, y, remember=remember)
-        if isinstance(validation, (list, tuple)):
-            watcher.watch(
-                *batches.unpack(validation)[:2], remember=validation_examples
-            )
-        elif validation is not None:
-            a["validation_data"] = watcher.watch(
-                validation, remember=validation_examples
-            )
-        if a["steps_per_epoch"] is None:  # the first epoch draws them all
-            self._add_callback(watcher.forget_after_first_epoch())
-
-    def use_cache(self, cache):
-        """Puts cached teacher logits beside the inputs."""
-        a = self.arguments
-        if a["validation_split"]:
-            raise ValueError(
-                "Expected `validation_data` with cached logits. Received: "
-                "`validation_split`."
-            )
         cached = CachedData(cache)
-        self.sources.append(cached)
-        self._add_callback(
+        self._sources.append(cached)
+        self.callbacks.append(
             keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, _: setattr(cached, "view", epoch)
             )
         )
-        if not batches.is_array_like(a["x"]):
-            a["x"] = cached.batches(a["x"])
-            return
-        a["x"] = cached.arrays(
-            a["x"], a["y"], a["sample_weight"], a["batch_size"], a["shuffle"]
-        )
-        a.update(y=None, sample_weight=None, batch_size=None, shuffle=False)
+        self.data = cached.joined(self.data, shuffle)
 
-    def _add_callback(self, callback):
-        given = self.arguments["callbacks"]
-        if isinstance(given, keras.callbacks.CallbackList):
-            given.append(callback)
-        else:
-            given = [] if given is None else keras.tree.flatten(given)
-            self.arguments["callbacks"] = [*given, callback]
+    @contextlib.contextmanager
+    def recorded(self, cascade):
+        """Context of the training itself.
+
+        Raises the original error of a batch, and records a step that ended
+        in an exception after it had changed the student.
+        """
+        before = int(cascade.optimizer.iterations) if cascade.compiled else 0
+        try:
+            with original_error(*self._sources), cascade.recovering():
+                yield
+        except BaseException:
+            ran = cascade.compiled and int(cascade.optimizer.iterations)
+            if ran and ran > before:
+                self.steps.record_up_to(ran - before)
+            raise
 
 
-def weighed(traffic, x, y, sample_weight=None):
-    """Sample weights of arrays under a `TrafficMix`.
+class RecordedSteps(keras.callbacks.Callback):
+    """Records examples as trained on once the step that used them has run.
+
+    Batches of a `tf.data.Dataset` or an iterator run in the order in which
+    they are drawn, but are drawn ahead. Arrays and PyDatasets are shuffled:
+    with their first step all that was drawn counts.
 
     Args:
-        traffic: `TrafficMix`.
-        x: inputs; arrays, not batches.
-        y: labels.
-        sample_weight: weights to multiply in. Defaults to `None`.
-
-    Returns:
-        float64 array `(examples,)`.
+        record: `DataRecord`.
+        x: the data that Keras is given.
+        every_epoch: bool. Records more than the first epoch.
     """
-    if not batches.is_array_like(x) or y is None:
-        raise ValueError(
-            "Expected arrays `x` and `y` with `traffic`. Received: batches. "
-            "To train, give them weights with `TrafficMix.class_weights`, as "
-            "`class_weight`; to measure, use `Cascade.judge(batches, "
-            "traffic=...)` with `keras_cascade.evaluation.summarize`."
-        )
-    return traffic.weights(y, sample_weight)
+
+    #: Lets Keras run `on_train_batch_end` beside the next step.
+    async_safe = True
+
+    def __init__(self, record, x, every_epoch):
+        super().__init__()
+        self._record = record
+        self._lock = threading.Lock()
+        self._is_tf_dataset = is_tf_dataset(x)
+        self._in_order = self._is_tf_dataset or hasattr(x, "__next__")
+        self._every_epoch = every_epoch
+        self._recording = True
+        self._drawn = collections.deque()
+        self._validation_drawn = collections.deque()
+        self._epoch_start = self._recorded_steps = 0
+
+    def drawn(self, x):
+        """Notes a batch of training inputs that Keras has drawn."""
+        if self._recording:
+            self._drawn.append(example_hashes(x))
+
+    def validation_drawn(self, x):
+        """Notes a batch of validation inputs that Keras has drawn."""
+        if self._recording:
+            self._validation_drawn.append(example_hashes(x))
+
+    def on_train_begin(self, logs=None):
+        if self._is_tf_dataset:  # Keras built the model with a pass of its own
+            self._drawn.clear()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.record_up_to(self._epoch_start + batch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._every_epoch:
+            self._epoch_start = self._recorded_steps
+            return
+        self._record_all(self._drawn, self._record.training)
+        self._recording = False
+
+    def on_test_end(self, logs=None):
+        self._record_all(self._validation_drawn, self._record.validation)
+
+    def record_up_to(self, steps):
+        """Records what the first so many steps of this `fit` used."""
+        with self._lock:
+            self._record.forget_calibration()
+            if not self._in_order:
+                self._record_all(self._drawn, self._record.training)
+            while self._recorded_steps < steps and self._drawn:
+                self._record.training.add(self._drawn.popleft())
+                self._recorded_steps += 1
+            self._recorded_steps = max(steps, self._recorded_steps)
+
+    @staticmethod
+    def _record_all(drawn, fingerprint):
+        while drawn:
+            fingerprint.add(drawn.popleft())
 
 
 def check_cache(cache, cascade, inputs, verbose):
-    """Refuses a stale cache; shows what the policy will select.
+    """Refuses a stale cache; prints the teacher's margins.
 
     Args:
         cache: `TeacherLogitsCache`.
@@ -143,6 +186,30 @@ def check_cache(cache, cascade, inputs, verbose):
         cache.spot_check(cascade.two_stage_pass().ask_teacher, inputs)
     if verbose:
         print(margin_summary(cache.margins(), cascade.distillation))
+
+
+def margin_summary(margins, policy):
+    """Text histogram of margins, with the share that a policy selects.
+
+    Args:
+        margins: float array `(examples,)`, in [0, 1].
+        policy: `DistillationPolicy`; one with a margin threshold gets its
+            selected fraction stated.
+
+    Returns:
+        str of several lines.
+    """
+    counts, edges = np.histogram(margins, bins=BINS, range=(0.0, 1.0))
+    lines = [f"Teacher margins of {len(margins):,} cached examples:"]
+    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+        share = count / max(len(margins), 1)
+        bar = "#" * round(WIDTH * share)
+        lines.append(f"  {low:.1f} to {high:.1f}  {share:6.1%}  {bar}")
+    threshold = policy.gate_defaults().get("margin")
+    if threshold is not None:
+        selected = float((margins > threshold).mean())
+        lines.append(f"Above the threshold {threshold}: {selected:.1%}.")
+    return "\n".join(lines)
 
 
 def warn_of_selection(policy, history):
@@ -169,6 +236,31 @@ def warn_of_selection(policy, history):
     )
 
 
-def _cut(x, y, start, stop):
-    rows = slice(start, stop)
-    return batches.take_rows(x, rows), np.asarray(y)[rows]
+def with_callbacks(callbacks, needed):
+    """The user's callbacks with those of the run, which come first.
+
+    Args:
+        callbacks: of `keras.Model.fit`.
+        needed: list of callbacks.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in needed:
+            callbacks.append(callback)
+        return callbacks
+    own = [] if callbacks is None else keras.tree.flatten(callbacks)
+    return [*needed, *own]
+
+
+def _rows(data, rows):
+    return LabelledData(take_rows(data.x, rows), np.asarray(data.y)[rows])
+
+
+def _warn_of_processes(data):
+    if getattr(data.x, "use_multiprocessing", False):
+        warnings.warn(
+            "A PyDataset with `use_multiprocessing=True` draws its "
+            "batches in other processes, so its examples cannot be "
+            "remembered: `calibrate` will not notice if it is given "
+            "training data.",
+            stacklevel=4,
+        )

@@ -7,7 +7,7 @@ from keras_cascade import distillation as distillation_policies
 from keras_cascade import gates, steps
 from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
-from keras_cascade.teacher_logits.batch import split_cached
+from keras_cascade.teacher_logits.cached_data import split_cached
 from keras_cascade.text.text_model import as_text_model
 from keras_cascade.utils.tensor_ops import as_float, is_right, weighted_mean
 

@@ -4,7 +4,11 @@ import keras
 
 from keras_cascade import Cascade
 from keras_cascade.cli.progress import fit_with_progress
-from keras_cascade.datasets.watched import Watcher, original_error
+from keras_cascade.datasets.labelled_data import (
+    ExampleObserver,
+    LabelledData,
+    original_error,
+)
 
 TEACHER_LEARNING_RATE = 2e-3
 STUDENT_LEARNING_RATE = 5e-3
@@ -31,9 +35,9 @@ def train_teacher(teacher, splits, data, console, epochs):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    watcher = Watcher(splits.classes)
-    train = watcher.watch(data["train"])
-    with original_error(watcher):
+    observer = ExampleObserver(splits.classes)
+    train = LabelledData(data["train"]).observed(observer).x
+    with original_error(observer):
         fit_with_progress(
             teacher, console, "teacher", ["accuracy"], train, epochs=epochs
         )

@@ -1,4 +1,4 @@
-"""Batches of every kind of data that Keras takes: read, or watched."""
+"""Batches of every kind of data that Keras takes, and their rows."""
 
 import itertools
 
@@ -34,18 +34,6 @@ def unpack(data):
     return x, y, weight
 
 
-def arrays_or_batches(data):
-    """`(x, y, sample_weight)` of one argument.
-
-    Args:
-        data: a tuple of arrays `(x, y)` or `(x, y, sample_weight)`; or
-            batches, which come back as `x`.
-    """
-    if isinstance(data, (list, tuple)):
-        return unpack(data)
-    return data, None, None
-
-
 def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
     """Yields `(x, y, sample_weight)` in NumPy arrays, batch by batch.
 
@@ -77,62 +65,6 @@ def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
         if steps is not None and number >= steps:
             return
         yield tuple(_to_numpy(part) for part in batch)
-
-
-def first_rows(x, count=DEFAULT_BATCH_SIZE):
-    """Up to `count` inputs, and the data with nothing drawn from it.
-
-    Args:
-        x: arrays or batches, as `iterate_batches` takes.
-        count: int, how many inputs at most. Defaults to `32`.
-
-    Returns:
-        `(inputs, data)`, where `data` stands in for `x`.
-
-    Raises:
-        ValueError: there is no example.
-    """
-    if hasattr(x, "__next__"):
-        first = next(x, None)
-        x = x if first is None else itertools.chain([first], x)
-        head = iter([] if first is None else [first])
-    else:
-        head = x
-    inputs = next((batch[0] for batch in iterate_batches(head)), None)
-    if inputs is None or not rows_of(inputs):
-        raise ValueError("Expected at least one example. Received none.")
-    return take_rows(inputs, slice(0, count)), x
-
-
-def check_not_empty(x):
-    """Raises where it can be seen without drawing that there is nothing."""
-    if number_of_batches(x) == 0:
-        raise ValueError("Expected at least one example. Received none.")
-
-
-def check_batched(x):
-    """Raises where a `tf.data.Dataset` yields single labelled examples."""
-    spec = x.element_spec if is_tf_dataset(x) else None
-    pair = isinstance(spec, tuple) and len(spec) > 1
-    shape = getattr(spec[1], "shape", None) if pair else None
-    if shape is not None and shape.rank == 0:
-        raise ValueError(
-            "Expected batches of examples. Received a dataset of single ones, "
-            f"{spec}. Batch it, such as with `dataset.batch(32)`."
-        )
-
-
-def number_of_batches(x, batch_size=None, steps=None):
-    """Number of batches, or `None` where it cannot be known beforehand."""
-    if is_array_like(x):
-        known = -(-rows_of(x) // (batch_size or DEFAULT_BATCH_SIZE))
-    elif is_tf_dataset(x):
-        known = int(x.cardinality())
-    else:
-        known = getattr(x, "num_batches", None)
-    if known is None or known < 0:
-        return steps
-    return known if steps is None else min(known, steps)
 
 
 def rows_of(x):
@@ -181,3 +113,38 @@ def _to_numpy(part):
         ),
         part,
     )
+
+
+class MappedPyDataset(keras.utils.PyDataset):
+    """Another PyDataset's batches, each given to a function.
+
+    Size, hooks and queue are those of the other.
+
+    Args:
+        dataset: `keras.utils.PyDataset`.
+        function: function from a batch to a batch.
+        use_multiprocessing: bool. Whether the batches may be drawn in other
+            processes, where what the function does stays.
+    """
+
+    def __init__(self, dataset, function, use_multiprocessing):
+        super().__init__(
+            workers=dataset.workers,
+            use_multiprocessing=use_multiprocessing,
+            max_queue_size=dataset.max_queue_size,
+        )
+        self._dataset = dataset
+        self._function = function
+
+    @property
+    def num_batches(self):
+        return self._dataset.num_batches
+
+    def __getitem__(self, index):
+        return self._function(self._dataset[index])
+
+    def on_epoch_begin(self):
+        self._dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self._dataset.on_epoch_end()

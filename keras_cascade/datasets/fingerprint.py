@@ -1,4 +1,4 @@
-"""Recognises examples that were seen before, without keeping them."""
+"""Fingerprints: bounded sketches of which examples a data set holds."""
 
 import hashlib
 import threading
@@ -41,11 +41,20 @@ class Fingerprint:
 
     def update(self, x):
         """Adds a batch of inputs (a structure of arrays, batch first)."""
-        new = example_hashes(x)
+        self.add(example_hashes(x))
+
+    def add(self, hashes):
+        """Adds examples by their hashes, as `example_hashes` returns them."""
         with self._lock:
-            self.examples += len(new)
-            merged = np.unique(np.concatenate([self.hashes, new]))
+            self.examples += len(hashes)
+            merged = np.unique(np.concatenate([self.hashes, hashes]))
             self.hashes = merged[:SKETCH_SIZE]
+
+    def merge(self, other):
+        """Adds the examples of another fingerprint."""
+        count = self.examples + other.examples
+        self.add(other.hashes)
+        self.examples = count
 
     def share_seen_in(self, other):
         """Share of these examples that `other` holds too, in [0, 1]."""
@@ -70,7 +79,7 @@ class Fingerprint:
         return hashlib.sha256(self.hashes.tobytes()).hexdigest()
 
     def _reach(self):
-        """Below this number the sketch knows every hash."""
+        """Smallest number that is above every hash the sketch is sure of."""
         full = self.hashes.size == SKETCH_SIZE
         return int(self.hashes[-1]) + 1 if full else _END
 

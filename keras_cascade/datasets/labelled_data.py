@@ -1,5 +1,6 @@
 """Examples as a user gives them, examined once and then asked."""
 
+import contextlib
 import functools
 import itertools
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from keras_cascade.datasets.batches import (
     DEFAULT_BATCH_SIZE,
+    MappedPyDataset,
     is_array_like,
     is_tf_dataset,
     iterate_batches,
@@ -91,6 +93,11 @@ class LabelledData:
     def is_arrays(self):
         """Whether these are arrays in memory, not batches."""
         return is_array_like(self.x)
+
+    @property
+    def is_py_dataset(self):
+        """Whether these are batches of a `keras.utils.PyDataset`."""
+        return isinstance(self.x, keras.utils.PyDataset)
 
     @property
     def can_be_read_again(self):
@@ -187,12 +194,68 @@ class LabelledData:
                 "`tf.data.Dataset` or a `PyDataset`. Received a generator."
             )
 
+    def as_tuple(self):
+        """Batches as they are, arrays as `(x, y)` or `(x, y, weights)`."""
+        if not self.is_arrays:
+            return self.x
+        return tuple(
+            part
+            for part in (self.x, self.y, self.sample_weight)
+            if part is not None
+        )
+
+    def weighted(self, traffic):
+        """Arrays with a traffic mix multiplied into their weights.
+
+        Args:
+            traffic: `TrafficMix`.
+
+        Raises:
+            ValueError: these are batches.
+        """
+        if not self.is_arrays or self.y is None:
+            raise ValueError(
+                "Expected arrays `x` and `y` with `traffic`. Received: "
+                "batches. To train, give them weights with "
+                "`TrafficMix.class_weights`, as `class_weight`; to measure, "
+                "use `Cascade.judge(batches, traffic=...)` with "
+                "`keras_cascade.evaluation.summarize`."
+            )
+        weights = traffic.weights(self.y, self.sample_weight)
+        return LabelledData(self.x, self.y, weights, self.batch_size)
+
+    def observed(self, observer):
+        """The data with an observer that is given every batch.
+
+        Arrays are observed now. Batches are observed as they are drawn,
+        whoever draws them.
+
+        Args:
+            observer: `ExampleObserver`.
+
+        Returns:
+            `LabelledData` with the same examples.
+        """
+        if self.is_arrays:
+            for x, y, _ in iterate_batches(self.x, self.y, batch_size=4096):
+                observer.observe(x, y)
+            return self
+        if is_tf_dataset(self.x):
+            x = _observed_tf_dataset(self.x, observer)
+        elif self.is_py_dataset:
+            # Threads of Keras may draw these batches in any order.
+            x = MappedPyDataset(
+                self.x, observer.pass_on, self.x.use_multiprocessing
+            )
+        else:
+            x = (observer.pass_on(batch) for batch in self.x)
+        return LabelledData(x, self.y, self.sample_weight, self.batch_size)
+
     @property
     def _is_iterator(self):
         # Some PyDatasets, such as those of ImageDataGenerator, are iterators
         # as well; as a PyDataset they can be read again.
-        is_py_dataset = isinstance(self.x, keras.utils.PyDataset)
-        return hasattr(self.x, "__next__") and not is_py_dataset
+        return hasattr(self.x, "__next__") and not self.is_py_dataset
 
     def _check_batched(self):
         spec = self.x.element_spec if is_tf_dataset(self.x) else None
@@ -203,6 +266,77 @@ class LabelledData:
                 "Expected batches of examples. Received a dataset of single "
                 f"ones, {spec}. Batch it, such as with `dataset.batch(32)`."
             )
+
+
+class ExampleObserver:
+    """Checks labelled examples as they are drawn, and passes them on.
+
+    Args:
+        classes: int, number of classes.
+        on_inputs: function of a batch of inputs, called for each batch that
+            passed the checks. Defaults to `None`.
+
+    Attributes:
+        error: the `ValueError` of the first batch that failed, or `None`. In
+            a `tf.data` pipeline an exception loses its type and gains a page
+            of context; `original_error` raises this one in its place.
+    """
+
+    def __init__(self, classes, on_inputs=None):
+        self.classes = classes
+        self.error = None
+        self._on_inputs = on_inputs
+
+    def observe(self, x, y):
+        """Checks one batch of inputs and labels."""
+        try:
+            check_examples(x, y, self.classes)
+        except ValueError as error:
+            self.error = error
+            raise
+        if self._on_inputs is not None:
+            self._on_inputs(x)
+
+    def pass_on(self, batch):
+        """Checks a batch `(x, y)` or `(x, y, sample_weight)`; returns it."""
+        x, y, _ = unpack(batch)
+        self.observe(x, y)
+        return batch
+
+
+@contextlib.contextmanager
+def original_error(*sources):
+    """Raises a source's own `error` in place of the error that wraps it.
+
+    Args:
+        *sources: objects with an attribute `error`, such as
+            `ExampleObserver`.
+    """
+    try:
+        yield
+    except Exception:
+        for source in sources:
+            if source.error is not None:
+                raise source.error from None
+        raise
+
+
+def _observed_tf_dataset(dataset, observer):
+    import tensorflow as tf
+
+    def step(*batch):
+        batch = batch if len(batch) > 1 else batch[0]
+
+        def host(*leaves):
+            observer.pass_on(tf.nest.pack_sequence_as(batch, leaves))
+            return np.True_
+
+        # Without the control dependency the graph would drop the check.
+        passed = tf.numpy_function(host, tf.nest.flatten(batch), tf.bool)
+        with tf.control_dependencies([passed]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return dataset.map(step)
 
 
 def _without_pandas(column):

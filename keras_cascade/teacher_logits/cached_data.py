@@ -4,16 +4,31 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import (
-    is_array_like,
+    DEFAULT_BATCH_SIZE,
+    MappedPyDataset,
     is_tf_dataset,
-    rows_of,
     take_rows,
     unpack,
 )
 from keras_cascade.datasets.fingerprint import example_hashes
-from keras_cascade.datasets.mapped_py_dataset import MappedPyDataset
-from keras_cascade.teacher_logits.batch import join_cached
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.teacher_logits.views import augmented
+
+#: Keys of a batch's inputs and logits on their way through Keras.
+INPUTS = "keras_cascade_inputs"
+LOGITS = "keras_cascade_teacher_logits"
+
+
+def join_cached(inputs, logits):
+    """Inputs and cached teacher logits as one structure."""
+    return {INPUTS: inputs, LOGITS: logits}
+
+
+def split_cached(x):
+    """`(inputs, logits)`; `logits` is `None` where none are cached."""
+    if isinstance(x, dict) and set(x) == {INPUTS, LOGITS}:
+        return x[INPUTS], x[LOGITS]
+    return x, None
 
 
 class CachedData:
@@ -32,10 +47,30 @@ class CachedData:
         self.view = 0
         self.error = None
 
-    def arrays(self, x, y, sample_weight, batch_size, shuffle):
+    def joined(self, data, shuffle):
+        """Data whose inputs have their logits beside them.
+
+        Args:
+            data: `LabelledData`. Batches are looked up as they are drawn.
+            shuffle: bool. Shuffles arrays in each epoch.
+
+        Returns:
+            `LabelledData` of batches.
+        """
+        if data.is_arrays:
+            return LabelledData(self._arrays(data, shuffle))
+        if is_tf_dataset(data.x):
+            return LabelledData(self._tf_dataset(data.x))
+        if isinstance(data.x, keras.utils.PyDataset):
+            # In threads: other processes would not see `view` change.
+            return LabelledData(MappedPyDataset(data.x, self._joined, False))
+        return LabelledData(self._joined(batch) for batch in data.x)
+
+    def _arrays(self, data, shuffle):
         """A `tf.data.Dataset` over arrays; rows are looked up once."""
         import tensorflow as tf
 
+        x, y, sample_weight = data.x, data.y, data.sample_weight
         plain = self.cache.augment is None
         rows = self.cache.rows(x) if plain else None
         weighted = sample_weight is not None
@@ -74,25 +109,14 @@ class CachedData:
             parts[-1].set_shape([None])
             return joined, label, parts[-1]
 
-        indices = tf.data.Dataset.range(rows_of(x))
+        indices = tf.data.Dataset.range(data.size)
         if shuffle:
-            indices = indices.shuffle(rows_of(x))
+            indices = indices.shuffle(data.size)
         return (
-            indices.batch(batch_size or 32)
+            indices.batch(data.batch_size or DEFAULT_BATCH_SIZE)
             .map(batch_of, num_parallel_calls=2)
             .prefetch(2)
         )
-
-    def batches(self, data):
-        """The same kind of batches, with logits; looked up as they come."""
-        if is_array_like(data):
-            raise ValueError("Expected batches. Received arrays.")
-        if is_tf_dataset(data):
-            return self._tf_dataset(data)
-        if isinstance(data, keras.utils.PyDataset):
-            # In threads: other processes would not see `view` change.
-            return MappedPyDataset(data, self._joined, False)
-        return (self._joined(batch) for batch in data)
 
     @staticmethod
     def _last(weights, index):

@@ -3,25 +3,24 @@
 import numpy as np
 
 from keras_cascade.datasets.batches import (
-    arrays_or_batches,
     concatenate_rows,
-    iterate_batches,
     rows_of,
     take_rows,
 )
-from keras_cascade.datasets.input_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.model_checks import check_logits
 from keras_cascade.prediction import inference
-from keras_cascade.teacher_logits.chunk_store import ChunkStore
+from keras_cascade.teacher_logits.chunk_store import (
+    ChunkStore,
+    in_temporary_folder,
+)
 from keras_cascade.teacher_logits.compact import DTYPES, compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
 )
-from keras_cascade.teacher_logits.temporary_folder import in_temporary_folder
 from keras_cascade.teacher_logits.views import augmented, view_keys
-from keras_cascade.text.text_columns import as_text_arrays
 from keras_cascade.text.text_model import as_text_model
 from keras_cascade.utils.progress import counted
 
@@ -82,11 +81,10 @@ def cache_teacher_logits(
                 chunk_examples,
             )
         )
+    data = LabelledData.from_argument(dataset, batch_size=batch_size)
     teacher = as_text_model(teacher)
     if not teacher.built:
-        first = next(_batches(dataset, 1), None)
-        if first is not None:
-            teacher(first)
+        teacher(data.first_rows(1))
     store = ChunkStore(path)
     settings = {
         "dtype": dtype,
@@ -103,12 +101,12 @@ def cache_teacher_logits(
     else:
         store.write_info({**settings, "complete": False})
     if known is None or not known["complete"]:
-        classes = _fill(store, dataset, teacher, settings, augment)
+        classes = _fill(store, data, teacher, settings, augment)
         store.write_info({**settings, "classes": classes, "complete": True})
     return TeacherLogitsCache(path, teacher, augment)
 
 
-def _fill(store, dataset, teacher, settings, augment):
+def _fill(store, data, teacher, settings, augment):
     """Appends what is missing; returns the number of classes."""
     done = {
         int(key)
@@ -123,7 +121,7 @@ def _fill(store, dataset, teacher, settings, augment):
         outputs = run(x)
         return outputs["logits"] if isinstance(outputs, dict) else outputs
 
-    chunks = _new_examples(dataset, done, settings)
+    chunks = _new_examples(data, done, settings)
     for x, hashes in counted(
         chunks, "Asking the teacher", lambda chunk: len(chunk[1])
     ):
@@ -155,23 +153,21 @@ def _fill(store, dataset, teacher, settings, augment):
             }
         )
     if classes is None:  # a crash came after the last chunk
-        inputs = next(_batches(dataset, settings["batch_size"]), None)
-        if inputs is None:
-            raise ValueError("Expected at least one example. Received none.")
-        classes = int(logits_of(take_rows(inputs, slice(0, 1))).shape[-1])
+        classes = int(logits_of(data.first_rows(1)).shape[-1])
     return classes
 
 
-def _new_examples(dataset, done, settings):
+def _new_examples(data, done, settings):
     """Yields `(x, hashes)` in chunks, without what was done before.
 
-    Chunks begin at fixed places of the data set, so that a resumed run
+    Chunks begin at fixed positions of the data set, so that a resumed run
     writes the same chunks as one that was never stopped.
     """
     waiting, keys = [], []
     size = settings["chunk_examples"]
-    for x in _batches(dataset, settings["batch_size"]):
-        check_inputs(x)
+    for x, _, _ in data.checked_batches():
+        if not rows_of(x):
+            continue
         hashes = example_hashes(x)
         fresh = []
         for row, key in enumerate(hashes.tolist()):
@@ -189,14 +185,6 @@ def _new_examples(dataset, done, settings):
             keys = [all_keys[size:]]
     if keys and sum(map(len, keys)):
         yield concatenate_rows(waiting), np.concatenate(keys)
-
-
-def _batches(dataset, batch_size):
-    x, _, _ = arrays_or_batches(as_text_arrays(dataset))
-    x = as_text_arrays(x)  # texts with labels, in a tuple
-    for batch in iterate_batches(x, batch_size=batch_size):
-        if rows_of(batch[0]):
-            yield batch[0]
 
 
 def _check(dtype, views, augment):

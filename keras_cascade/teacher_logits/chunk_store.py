@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +75,23 @@ class ChunkStore:
             file.stem: np.load(file, mmap_mode="r", allow_pickle=False)
             for file in sorted(chunk.glob("*.npy"))
         }
+
+
+def in_temporary_folder(make):
+    """Makes a cache in a folder that goes when the cache goes.
+
+    Args:
+        make: function from the path of a folder, which is not there yet, to
+            the `TeacherLogitsCache` in it.
+
+    Returns:
+        The cache.
+    """
+    folder = tempfile.mkdtemp()
+    try:
+        cache = make(Path(folder, "cache"))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(cache, shutil.rmtree, folder, ignore_errors=True)
+    return cache

@@ -6,12 +6,14 @@ from keras_cascade.datasets.array_splits import stratified_folds
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.prediction import inference
-from keras_cascade.teacher_logits.chunk_store import ChunkStore
+from keras_cascade.teacher_logits.chunk_store import (
+    ChunkStore,
+    in_temporary_folder,
+)
 from keras_cascade.teacher_logits.compact import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
-from keras_cascade.teacher_logits.temporary_folder import in_temporary_folder
 
 
 def cross_fit_teacher_logits(

@@ -1,4 +1,4 @@
-"""Batches, fingerprints and the watcher."""
+"""Batches, labelled data and fingerprints."""
 
 import itertools
 
@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from keras_cascade.datasets import batches, fingerprint
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
-from keras_cascade.datasets.watched import Watcher, original_error
+from keras_cascade.datasets.labelled_data import (
+    ExampleObserver,
+    LabelledData,
+    original_error,
+)
 
 X = {"a": np.arange(20.0).reshape(10, 2), "b": np.arange(10)}
 Y = np.arange(10) % 3
@@ -38,24 +42,23 @@ def sources():
 
 @pytest.mark.parametrize("kind", list(sources()))
 def test_every_kind_gives_the_same_batches(kind):
-    x, y = sources()[kind]
-    first, x = batches.first_rows(x, 2)
-    np.testing.assert_array_equal(first["b"], [0, 1])
-    found = list(batches.iterate_batches(x, y, batch_size=4))
+    data = LabelledData(*sources()[kind], batch_size=4)
+    np.testing.assert_array_equal(data.first_rows(2)["b"], [0, 1])
+    found = list(data.batches())
     assert [batches.rows_of(b[0]) for b in found] == [4, 4, 2]
     whole = batches.concatenate_rows([b[0] for b in found])
     np.testing.assert_array_equal(whole["a"], X["a"])
     np.testing.assert_array_equal(np.concatenate([b[1] for b in found]), Y)
     assert all(b[2] is None for b in found)
     if kind != "generator":
-        assert batches.number_of_batches(x, 4) == 3
-        assert batches.number_of_batches(x, 4, steps=2) == 2
+        assert data.number_of_batches() == 3
+        assert data.number_of_batches(steps=2) == 2
 
 
 def test_looking_at_a_generator_draws_nothing_from_it():
-    first, again = batches.first_rows(Sequence()[i] for i in range(3))
-    assert batches.rows_of(first) == 4
-    assert len(list(again)) == 3
+    data = LabelledData(Sequence()[i] for i in range(3))
+    assert batches.rows_of(data.first_rows()) == 4
+    assert len(list(data.batches())) == 3
 
 
 def test_lengths_must_agree():
@@ -117,35 +120,30 @@ def test_texts_and_dictionaries_are_hashed():
 
 
 @pytest.mark.parametrize("kind", list(sources()))
-def test_watching_changes_nothing_and_remembers_once(kind):
-    x, y = sources()[kind]
-    watcher, seen = Watcher(classes=3), Fingerprint()
-    watched = watcher.watch(x, y, remember=seen)
-    found = list(batches.iterate_batches(watched, y, batch_size=4))
+def test_observing_changes_nothing_and_sees_every_batch(kind):
+    examples = Fingerprint()
+    observer = ExampleObserver(classes=3, on_inputs=examples.update)
+    data = LabelledData(*sources()[kind], batch_size=4).observed(observer)
+    found = list(data.batches())
     np.testing.assert_array_equal(
         batches.concatenate_rows([b[0] for b in found])["a"], X["a"]
     )
     np.testing.assert_array_equal(np.concatenate([b[1] for b in found]), Y)
-    assert seen.examples == 10
-    watcher.remembering = False
-    if kind != "generator":
-        list(batches.iterate_batches(watched, y, batch_size=4))
-    assert seen.examples == 10
+    assert examples.examples == 10
 
 
 @pytest.mark.parametrize("kind", list(sources()))
 def test_the_original_error_comes_through(kind):
-    x, y = sources()[kind]
-    watcher = Watcher(classes=2)
+    observer = ExampleObserver(classes=2)
     with (
         pytest.raises(ValueError, match=r"labels from 0 to 1.*from 0 to 2"),
-        original_error(watcher),
+        original_error(observer),
     ):
-        watched = watcher.watch(x, y)
-        list(batches.iterate_batches(watched, y, batch_size=4))
+        data = LabelledData(*sources()[kind], batch_size=4).observed(observer)
+        list(data.batches())
 
 
-def test_a_watched_pydataset_keeps_its_hooks_and_size():
+def test_an_observed_pydataset_keeps_its_hooks_and_size():
     calls = []
 
     class Hooked(Sequence):
@@ -155,11 +153,12 @@ def test_a_watched_pydataset_keeps_its_hooks_and_size():
         def on_epoch_end(self):
             calls.append("end")
 
-    watched = Watcher(classes=3).watch(Hooked(workers=2, max_queue_size=5))
-    assert watched.num_batches == 3
-    assert (watched.workers, watched.max_queue_size) == (2, 5)
-    watched.on_epoch_begin()
-    watched.on_epoch_end()
+    hooked = LabelledData(Hooked(workers=2, max_queue_size=5))
+    observed = hooked.observed(ExampleObserver(classes=3)).x
+    assert observed.num_batches == 3
+    assert (observed.workers, observed.max_queue_size) == (2, 5)
+    observed.on_epoch_begin()
+    observed.on_epoch_end()
     assert calls == ["begin", "end"]
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_cascade as kc
+from keras_cascade.fitting import margin_summary
 from keras_cascade.teacher_logits.compact import compress, expand
-from keras_cascade.teacher_logits.margin_summary import margin_summary
 
 
 @pytest.fixture
