@@ -184,7 +184,7 @@ class Cascade(SelectiveTrainer):
                 )
             run.use_cache(teacher_logits, shuffle)
             shuffle = shuffle and not data.is_arrays
-        with run.recorded(self):
+        with run.original_error(), self.recovering():
             history = super().fit(
                 run.data.x,
                 run.data.y,

@@ -1,4 +1,4 @@
-"""What a cascade remembers of its data, saved inside its .keras file."""
+"""The data record of a cascade, saved inside its `.keras` file."""
 
 import json
 import warnings
@@ -24,7 +24,7 @@ _STATE = "cascade.json"
 
 
 class DataRecord:
-    """Which examples were trained and calibrated on, and with what result.
+    """Fingerprints of the examples used so far, and the calibration result.
 
     Attributes:
         training: `Fingerprint` of the training examples.
@@ -56,7 +56,7 @@ class DataRecord:
         self.outdated = False
 
     def forget_calibration(self):
-        """The operating point no longer holds: something changed."""
+        """Drops the operating point, which no longer holds."""
         self.outdated = self.outdated or self.operating_point is not None
         self.operating_point = None
         self.traffic = None
@@ -67,7 +67,7 @@ class DataRecord:
         self.__init__()
 
     def calibrated(self, point, examples, data, traffic, seed):
-        """Takes down what `Cascade.calibrate` found, and on what."""
+        """Stores the result of a calibration and its examples."""
         self.outdated = False
         self.operating_point = point
         self.calibration = examples
@@ -114,7 +114,7 @@ class DataRecord:
             np.save(Path(folder, f"{name}.npy"), getattr(self, name).hashes)
 
     def load(self, folder):
-        """Reads what `save` wrote."""
+        """Reads the files that `save` wrote."""
         state = json.loads(Path(folder, _STATE).read_text(encoding="utf-8"))
         for name in USES:
             hashes = np.load(Path(folder, f"{name}.npy"), allow_pickle=False)

@@ -4,7 +4,7 @@ import keras
 
 
 class FeatureExtractors:
-    """Runs teacher and student, with the outputs of named layers.
+    """Runs teacher and student, and returns outputs of named layers.
 
     Kept outside Keras's tracking: the models it makes share the layers of
     teacher and student, and are no part of what is saved.

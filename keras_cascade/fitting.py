@@ -1,4 +1,4 @@
-"""One call of `Cascade.fit`: its data checked, weighted, cached, recorded."""
+"""Data and callbacks of one call of `Cascade.fit`."""
 
 import collections
 import contextlib
@@ -22,7 +22,7 @@ WIDTH = 40
 
 
 class TrainingRun:
-    """Data of one `fit`, and the record of the examples that its steps used.
+    """Data of one `fit`, checked, cached and recorded.
 
     Args:
         cascade: `Cascade`, prepared.
@@ -83,21 +83,10 @@ class TrainingRun:
         self.data = cached.joined(self.data, shuffle)
 
     @contextlib.contextmanager
-    def recorded(self, cascade):
-        """Context of the training itself.
-
-        Raises the original error of a batch, and records a step that ended
-        in an exception after it had changed the student.
-        """
-        before = int(cascade.optimizer.iterations) if cascade.compiled else 0
-        try:
-            with original_error(*self._sources), cascade.recovering():
-                yield
-        except BaseException:
-            ran = cascade.compiled and int(cascade.optimizer.iterations)
-            if ran and ran > before:
-                self.steps.record_up_to(ran - before)
-            raise
+    def original_error(self):
+        """Context manager that raises the original error of a batch."""
+        with original_error(*self._sources):
+            yield
 
 
 class RecordedSteps(keras.callbacks.Callback):
@@ -129,12 +118,12 @@ class RecordedSteps(keras.callbacks.Callback):
         self._epoch_start = self._recorded_steps = 0
 
     def drawn(self, x):
-        """Notes a batch of training inputs that Keras has drawn."""
+        """Adds a batch of training inputs that Keras has drawn."""
         if self._recording:
             self._drawn.append(example_hashes(x))
 
     def validation_drawn(self, x):
-        """Notes a batch of validation inputs that Keras has drawn."""
+        """Adds a batch of validation inputs that Keras has drawn."""
         if self._recording:
             self._validation_drawn.append(example_hashes(x))
 
@@ -156,7 +145,7 @@ class RecordedSteps(keras.callbacks.Callback):
         self._record_all(self._validation_drawn, self._record.validation)
 
     def record_up_to(self, steps):
-        """Records what the first so many steps of this `fit` used."""
+        """Records the examples of the first `steps` steps."""
         with self._lock:
             self._record.forget_calibration()
             if not self._in_order:
@@ -237,15 +226,14 @@ def warn_of_selection(policy, history):
 
 
 def with_callbacks(callbacks, needed):
-    """The user's callbacks with those of the run, which come first.
+    """Callbacks of the run, followed by those of the user.
 
     Args:
         callbacks: of `keras.Model.fit`.
         needed: list of callbacks.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        for callback in needed:
-            callbacks.append(callback)
+        callbacks.callbacks[:0] = needed
         return callbacks
     own = [] if callbacks is None else keras.tree.flatten(callbacks)
     return [*needed, *own]

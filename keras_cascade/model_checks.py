@@ -1,4 +1,4 @@
-"""What a cascade expects of its teacher and student."""
+"""Checks of a cascade's teacher and student."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ SIGMOID_SIZE = 64
 
 
 def check_models(teacher, student, policy):
-    """Checks what can be known before any data is seen.
+    """Checks two models before any data is seen.
 
     Args:
         teacher: the teacher.
@@ -35,27 +35,27 @@ def check_models(teacher, student, policy):
     return check_same_classes(sizes, policy)
 
 
-def check_same_form(model, x, seen):
-    """Checks one array against the inputs that a model has seen.
+def check_same_form(model, x, example):
+    """Checks one array against the inputs that a model took first.
 
     Other structures, batches and texts are left to the model.
 
     Args:
         model: built `keras.Model`.
         x: the inputs.
-        seen: inputs that it took before, or `None`.
+        example: inputs that it took first, or `None`.
 
     Raises:
         ValueError: another number of axes, or another size of an axis that is
             fixed.
     """
-    arrays = isinstance(x, np.ndarray) and isinstance(seen, np.ndarray)
-    if not arrays or x.dtype.kind not in "biuf" or seen.dtype.kind == "O":
+    arrays = isinstance(x, np.ndarray) and isinstance(example, np.ndarray)
+    if not arrays or x.dtype.kind not in "biuf" or example.dtype.kind == "O":
         return
     inputs = getattr(model, "inputs", None) or []
-    fixed = inputs[0].shape if len(inputs) == 1 else (None,) * seen.ndim
+    fixed = inputs[0].shape if len(inputs) == 1 else (None,) * example.ndim
     # Keras adds or drops a last axis of one.
-    expected, found = _without_one(seen.shape), _without_one(x.shape)
+    expected, found = _without_one(example.shape), _without_one(x.shape)
     same = len(expected) == len(found) and all(
         size is None or one == other
         for size, one, other in zip(
@@ -63,9 +63,9 @@ def check_same_form(model, x, seen):
         )
     )
     if not same:
-        shape = ("batch", *seen.shape[1:])
+        shape = ("batch", *example.shape[1:])
         advice = ""
-        if x.shape == seen.shape[1:]:
+        if x.shape == example.shape[1:]:
             advice = " One example alone is a batch too: pass `x[None]`."
         raise ValueError(
             f"Expected inputs of shape {shape}. Received: {x.shape}.{advice}"
@@ -77,7 +77,7 @@ def _without_one(shape):
 
 
 def check_logits(role, logits):
-    """Checks what a model actually outputs on some examples.
+    """Checks the logits that a model returned for some examples.
 
     Args:
         role: `"teacher"` or `"student"`.
@@ -195,7 +195,7 @@ def _check_last_activation(role, model):
 
 
 def _has_layer_graph(model):
-    """Whether the model is Sequential or Functional, with known shapes."""
+    """Tells whether the model is Sequential or Functional."""
     return getattr(model, "inputs", None) is not None
 
 

@@ -1,4 +1,4 @@
-"""The student on every row, the teacher on the rows that need it."""
+"""Two-stage prediction: student on every row, teacher on delegated rows."""
 
 import functools
 
@@ -15,12 +15,12 @@ from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.utils.progress import counted
 
-#: What a gate looks at, as `StudentWithGate(keep_outputs=True)` names it.
+#: Inputs of a gate, as `StudentWithGate(keep_outputs=True)` names them.
 KEPT = ("student_outputs", "features")
 
 
 class TwoStagePass:
-    """Runs a cascade's two models over batches of NumPy arrays.
+    """Runs the two models of a cascade over batches of NumPy arrays.
 
     Args:
         teacher: `keras.Model` from inputs to logits, or a `Cascade`.
@@ -49,7 +49,7 @@ class TwoStagePass:
         return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
 
     def predict(self, batches, on_batch_begin, on_batch_end):
-        """Answers every row; gathers delegated rows into full batches.
+        """Predicts every row; gathers delegated rows into full batches.
 
         Args:
             batches: iterable of `(x, y, sample_weight)`.
@@ -62,7 +62,7 @@ class TwoStagePass:
             `delegated` `(rows,)`.
         """
         parts = {"probabilities": [], "score": [], "delegated": []}
-        queue = _TeacherQueue(self.ask_teacher)
+        delegated = _DelegatedRows(self.ask_teacher)
         offset = 0
         for step, (x, _, _) in enumerate(batches):
             on_batch_begin(step)
@@ -70,22 +70,22 @@ class TwoStagePass:
             parts["probabilities"].append(outputs["probabilities"])
             parts["score"].append(outputs["score"])
             parts["delegated"].append(outputs["delegate"])
-            queue.add(x, outputs["delegate"], offset)
+            delegated.add(x, outputs["delegate"], offset)
             offset += rows_of(x)
             on_batch_end(step, {"outputs": outputs})
         if not offset:
             raise ValueError("Expected at least one example. Received none.")
         answer = {name: np.concatenate(part) for name, part in parts.items()}
-        for rows, probabilities in queue.finish():
+        for rows, probabilities in delegated.finish():
             answer["probabilities"][rows] = probabilities
         return answer
 
     def score_examples(self, batches, keep_outputs=False, ask_teacher=None):
-        """Scores every example and asks both models for the right class.
+        """Scores every example and compares both models with its label.
 
         Args:
             batches: iterable of `(x, y, sample_weight)`.
-            keep_outputs: bool. Keeps what the gate looks at, for fitting a
+            keep_outputs: bool. Keeps the inputs of the gate, for fitting a
                 gate. Defaults to `False`.
             ask_teacher: function from inputs to the teacher's probabilities.
                 Defaults to `None`: the live teacher.
@@ -109,15 +109,15 @@ class TwoStagePass:
         return columns.build(examples)
 
     def _run_keeping(self):
-        """Like `run_student`, and returns what the gate looks at as well."""
+        """`run_student` that returns the inputs of the gate as well."""
         _, student, gate, classes = self.parts
         return inference(
             StudentWithGate(student, gate, classes, keep_outputs=True)
         )
 
 
-class _TeacherQueue:
-    """Collects delegated rows until they fill a batch for the teacher."""
+class _DelegatedRows:
+    """Buffer of delegated rows that fills whole batches for the teacher."""
 
     def __init__(self, ask_teacher):
         self._ask_teacher = ask_teacher
@@ -152,7 +152,7 @@ class _TeacherQueue:
 
 
 def inference(model):
-    """A compiled function from a NumPy batch to what the model returns.
+    """Compiled function from a NumPy batch to the model's outputs.
 
     `Model.predict_on_batch` would run once a replica under a distribution
     strategy, and return the rows of all of them.

@@ -1,4 +1,4 @@
-"""How a cascade trains: the student learns, the teacher stays as it is."""
+"""Selective distillation as a Keras training step, the teacher frozen."""
 
 import keras
 from keras import ops
@@ -30,7 +30,7 @@ JAX_STATE = (
 
 
 class SelectiveTrainer(keras.Model):
-    """Trains a student by selective distillation; `Cascade`'s base.
+    """Base class of `Cascade`: trains the student, keeps the teacher frozen.
 
     Args:
         teacher: `keras.Model` from inputs to logits `(batch, classes)`, or a
@@ -86,33 +86,61 @@ class SelectiveTrainer(keras.Model):
             }
         )
 
-    def compile(self, optimizer="adam", metrics=None, **kwargs):
+    def compile(
+        self,
+        optimizer: str | dict | keras.optimizers.Optimizer = "adam",
+        loss: None = None,
+        loss_weights: None = None,
+        metrics: list | dict | None = None,
+        weighted_metrics: list | dict | None = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: str | bool = "auto",
+        auto_scale_loss: bool = True,
+    ) -> None:
         """Configures training, as `keras.Model.compile` does.
 
         Args:
             optimizer: of `keras.Model.compile`. Defaults to `"adam"`.
-            metrics: of `keras.Model.compile`; they are given the student's
+            loss: must stay `None`: the distillation policy is the loss.
+            loss_weights: must stay `None`.
+            metrics: of `keras.Model.compile`; computed on the student's
                 logits. Defaults to `None`.
-            **kwargs: of `keras.Model.compile`, without a loss: the
-                distillation policy is the loss.
+            weighted_metrics: as `metrics`. Defaults to `None`.
+            run_eagerly: of `keras.Model.compile`. Defaults to `False`.
+            steps_per_execution: of `keras.Model.compile`. Defaults to `1`.
+            jit_compile: of `keras.Model.compile`. Defaults to `"auto"`.
+            auto_scale_loss: of `keras.Model.compile`. Defaults to `True`.
+
+        Raises:
+            ValueError: a loss was given.
         """
-        if kwargs.pop("loss", None) is not None:
+        if loss is not None or loss_weights is not None:
             raise ValueError(
                 "A cascade's loss is its distillation policy. Expected: "
-                "`compile` without `loss`. To weigh the labels in, pass "
+                "`compile` without `loss`, such as `compile('adam', "
+                "metrics=['accuracy'])`. To weight the labels in, pass "
                 "`distillation=StandardDistillation(student_loss_weight=...)`."
             )
-        super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
 
     def get_compile_config(self):
-        """Keras calls this on saving."""
+        """Compile configuration for saving; Keras calls this."""
         config = super().get_compile_config()
         if config:
             config["optimizer_built"] = self.optimizer.built
         return config
 
     def compile_from_config(self, config):
-        """Keras calls this on loading, so that `fit` goes on."""
+        """Compiles a loaded model so that `fit` goes on; Keras calls this."""
         # An optimizer that never made a step has no variables in the file.
         made_steps = config.pop("optimizer_built", True)
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -122,7 +150,7 @@ class SelectiveTrainer(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        """The policy's loss, divided by the summed weight of the examples."""
+        """Loss of the policy, divided by the summed weight of the examples."""
         args = _policy_args(y, y_pred)
         loss = weighted_mean(
             self._policy.example_loss(*args),
@@ -136,7 +164,7 @@ class SelectiveTrainer(keras.Model):
         return loss
 
     def loss_weight(self, y, y_pred, sample_weight=None):
-        """Summed weight of a batch: what its loss was divided by."""
+        """Summed weight of a batch, the divisor of its loss."""
         args = _policy_args(y, y_pred)
         weights = self._example_weights(args, sample_weight)
         if weights is None:
@@ -172,12 +200,12 @@ class SelectiveTrainer(keras.Model):
         )
 
     def update_metrics(self, loss, weight, x, y, y_pred, sample_weight):
-        """Counts a batch's loss by its weight, and updates every metric."""
+        """Updates the loss by the batch's weight, and every metric."""
         self._loss_tracker.update_state(loss, sample_weight=weight)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *args):
-        """One optimizer step on the student.
+        """Runs one optimizer step on the student.
 
         Args:
             *args: `data` on TensorFlow; `state, data` on JAX.
@@ -185,7 +213,7 @@ class SelectiveTrainer(keras.Model):
         return steps.train_step(self, *args)
 
     def test_step(self, *args):
-        """One batch of `evaluate`.
+        """Runs one batch of `evaluate`.
 
         Args:
             *args: `data` on TensorFlow; `state, data` on JAX.
@@ -193,7 +221,7 @@ class SelectiveTrainer(keras.Model):
         return steps.test_step(self, *args)
 
     def _get_jax_state(self, **kwargs):
-        """Keras, on JAX, takes the variables' values for an epoch.
+        """Values of the variables, which Keras takes for a JAX epoch.
 
         It lets `jax_state_sync` give them back from the second step on; from
         here on an error in the very first batch loses nothing either.
@@ -223,7 +251,7 @@ class SelectiveTrainer(keras.Model):
         return _others(self.weights, self.trainable_weights)
 
     def teacher_outputs(self, x):
-        """`teacher_logits`, computed or cached, and any features asked for."""
+        """Teacher logits, computed or cached, and requested features."""
         inputs, cached = split_cached(x)
         layers = self._policy.teacher_layers
         if cached is not None:
@@ -241,7 +269,7 @@ class SelectiveTrainer(keras.Model):
         return outputs
 
     def student_outputs(self, x, training):
-        """`student_outputs` as the student has them, in one forward pass."""
+        """Student outputs and requested features, in one forward pass."""
         inputs, _ = split_cached(x)
         layers = dict.fromkeys(
             (*self._policy.student_layers, *self.gate.student_layers)
@@ -253,7 +281,7 @@ class SelectiveTrainer(keras.Model):
         return outputs
 
     def with_answer(self, outputs):
-        """Adds what the gate decides and what the cascade answers."""
+        """Adds the gate's decision and the cascade's answer to the outputs."""
         teacher = outputs["teacher_logits"]
         student = self.gate.class_logits(
             outputs["student_outputs"], teacher.shape[-1]

@@ -1,4 +1,4 @@
-"""Traffic that differs from the data set."""
+"""Traffic mixes: class frequencies in deployment."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class TrafficMix:
-    """How often each class comes in deployment.
+    """Class frequencies in deployment.
 
     A data set has its own class frequencies; the deployment has others.
     `TrafficMix` turns one into the other: an example of class c gets the
@@ -122,7 +122,7 @@ class TrafficMix:
         return weights / weights.mean()
 
     def applied_to(self, results):
-        """ExampleResults examples, weighed as this traffic has them.
+        """Results weighted by this traffic.
 
         Args:
             results: `keras_cascade.evaluation.ExampleResults` with `labels`.

@@ -15,6 +15,7 @@ BOTH = [
     "tests/gates",
     "tests/test_cascade_training.py",
     "tests/test_cascade_use.py",
+    "tests/test_data_record.py",
     "tests/test_gate_fitting.py",
     "tests/test_habits.py",
     "tests/test_split_hygiene.py",

@@ -1,4 +1,4 @@
-"""Data specs to tf.data: one short string names data and its splits."""
+"""Data specs: short strings that name a data set and its splits."""
 
 from keras_cascade.datasets.splits import Splits
 

@@ -9,7 +9,7 @@ TEST_SHARE = 0.25
 
 
 def stratified_parts(labels, shares, seed):
-    """Indices of disjoint parts, each with the classes' own proportions.
+    """Indices of disjoint parts, stratified by class.
 
     Args:
         labels: integer array of shape `(examples,)`.

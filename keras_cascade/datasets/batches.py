@@ -9,12 +9,12 @@ DEFAULT_BATCH_SIZE = 32
 
 
 def is_tf_dataset(data):
-    """Whether `data` is a `tf.data.Dataset`, without importing TensorFlow."""
+    """Returns whether `data` is a `tf.data.Dataset`, without TensorFlow."""
     return hasattr(data, "element_spec") and hasattr(data, "cardinality")
 
 
 def is_array_like(data):
-    """Whether `data` is arrays (or a structure of them), not batches."""
+    """Returns whether `data` is arrays, or a structure of them."""
     if is_tf_dataset(data) or isinstance(data, keras.utils.PyDataset):
         return False
     leaves = keras.tree.flatten(data)
@@ -73,12 +73,12 @@ def rows_of(x):
 
 
 def take_rows(x, rows):
-    """The given rows of a batch, whatever its structure."""
+    """Selected rows of a batch of any structure."""
     return keras.tree.map_structure(lambda a: a[rows], x)
 
 
 def concatenate_rows(parts):
-    """One batch out of several of the same structure."""
+    """Concatenation of batches of the same structure."""
     return keras.tree.map_structure(lambda *a: np.concatenate(a), *parts)
 
 
@@ -116,7 +116,7 @@ def _to_numpy(part):
 
 
 class MappedPyDataset(keras.utils.PyDataset):
-    """Another PyDataset's batches, each given to a function.
+    """PyDataset whose batches pass through a function.
 
     Size, hooks and queue are those of the other.
 

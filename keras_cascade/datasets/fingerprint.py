@@ -11,7 +11,7 @@ _END = 2**64
 
 
 class Fingerprint:
-    """A bounded sketch of which examples a data set holds.
+    """Bounded sketch of which examples a data set holds.
 
     Every example's input is hashed to 64 bits; the `SKETCH_SIZE` smallest
     hashes are kept. Because these are a random sample that depends only on

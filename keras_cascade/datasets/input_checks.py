@@ -1,4 +1,4 @@
-"""What training and measuring expect of a batch, checked with one error."""
+"""Checks of inputs and labels, each with one clear error."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras_cascade.runtime.text_inputs import text_array
 
 
 def check_examples(x, y, classes):
-    """Checks inputs and labels; raises one clear `ValueError`.
+    """Raises a `ValueError` at the first problem in inputs or labels.
 
     Args:
         x: structure of arrays with a batch axis.
@@ -45,7 +45,7 @@ def check_examples(x, y, classes):
 
 
 def check_inputs(x):
-    """Raises a `ValueError` at NaN, infinity, or where text should be."""
+    """Raises a `ValueError` at NaN, infinity or values that are no text."""
     for path, array in keras.tree.flatten_with_path(x):
         array = np.asarray(array)
         name = ".".join(map(str, path)) or "x"

@@ -1,4 +1,4 @@
-"""Examples as a user gives them, examined once and then asked."""
+"""Labelled examples in any form that Keras takes."""
 
 import contextlib
 import functools
@@ -25,7 +25,8 @@ from keras_cascade.text.text_columns import as_text_arrays
 class LabelledData:
     """Inputs, labels and weights in any form that Keras takes.
 
-    Made once where a user's argument arrives, and asked from then on.
+    Created once, from the argument of a public method; every reader of the
+    data uses this object.
 
     Args:
         x: arrays, texts, a DataFrame, or a dict or list of those; or batches:
@@ -61,13 +62,21 @@ class LabelledData:
         self.y = _without_pandas(y)
         self.sample_weight = _without_pandas(sample_weight)
         self.batch_size = batch_size
+        if batch_size is not None and not (
+            isinstance(batch_size, (int, np.integer)) and batch_size > 0
+        ):
+            raise ValueError(
+                "Expected `batch_size` to be a positive integer. Received: "
+                f"{type(batch_size).__name__}. Labels go in with the inputs, "
+                "`(x, y)`, or by name, `y=y`."
+            )
         if self.number_of_batches() == 0:
             raise ValueError("Expected at least one example. Received none.")
         self._check_batched()
 
     @classmethod
     def from_argument(cls, data, y=None, sample_weight=None, batch_size=None):
-        """From the argument of a method that takes labelled examples.
+        """Creates the data from the argument of a public method.
 
         Args:
             data: `LabelledData`; a tuple `(x, y)` or `(x, y,
@@ -83,6 +92,11 @@ class LabelledData:
                 data.y,
                 data.sample_weight,
                 batch_size or data.batch_size,
+            )
+        if isinstance(y, int):
+            raise ValueError(
+                "Expected labels as `y`. Received: a number. A batch size is "
+                f"given by name, `batch_size={y}`."
             )
         data = as_text_arrays(data)
         if y is None and isinstance(data, (list, tuple)):
@@ -146,7 +160,7 @@ class LabelledData:
         )
 
     def checked_batches(self, classes=None, steps=None):
-        """`batches`, each checked before it is yielded.
+        """Yields `batches`, each checked first.
 
         Args:
             classes: int. Checks labels as well. Defaults to `None`: inputs
@@ -164,7 +178,7 @@ class LabelledData:
             yield batch
 
     def first_rows(self, count=DEFAULT_BATCH_SIZE):
-        """Up to `count` inputs. Nothing is lost of an iterator.
+        """Up to `count` inputs; an iterator still yields them afterwards.
 
         Args:
             count: int. Defaults to `32`.
@@ -205,7 +219,7 @@ class LabelledData:
         )
 
     def weighted(self, traffic):
-        """Arrays with a traffic mix multiplied into their weights.
+        """Copy with a traffic mix multiplied into the sample weights.
 
         Args:
             traffic: `TrafficMix`.
@@ -225,7 +239,7 @@ class LabelledData:
         return LabelledData(self.x, self.y, weights, self.batch_size)
 
     def observed(self, observer):
-        """The data with an observer that is given every batch.
+        """Copy whose batches pass through an observer.
 
         Arrays are observed now. Batches are observed as they are drawn,
         whoever draws them.
@@ -269,7 +283,7 @@ class LabelledData:
 
 
 class ExampleObserver:
-    """Checks labelled examples as they are drawn, and passes them on.
+    """Checks labelled examples as they are drawn.
 
     Args:
         classes: int, number of classes.
@@ -298,7 +312,7 @@ class ExampleObserver:
             self._on_inputs(x)
 
     def pass_on(self, batch):
-        """Checks a batch `(x, y)` or `(x, y, sample_weight)`; returns it."""
+        """Checks a batch `(x, y)` or `(x, y, sample_weight)` and returns it."""
         x, y, _ = unpack(batch)
         self.observe(x, y)
         return batch

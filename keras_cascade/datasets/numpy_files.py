@@ -1,4 +1,4 @@
-"""Reading NumPy's files, with one sentence for every way to fail."""
+"""Reader of NumPy files."""
 
 import tokenize
 import zipfile

@@ -1,4 +1,4 @@
-"""One reader for each kind of data spec."""
+"""Readers of data specs."""
 
 import csv
 import gzip
@@ -19,7 +19,7 @@ IMAGE_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
 
 
 def digits(seed):
-    """scikit-learn's 1,797 digits of 8×8 pixels; nothing to download."""
+    """Loads scikit-learn's 1,797 digits of 8×8 pixels."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -29,7 +29,7 @@ def digits(seed):
 
 
 def fashion_mnist(seed):
-    """Fashion-MNIST: from the system, else Keras, else TensorFlow Datasets."""
+    """Loads Fashion-MNIST: the system's, Keras's or TensorFlow Datasets'."""
     arrays = _fashion_mnist_arrays()
     x_train, y_train, x_test, y_test = arrays
     return splits_from_arrays(
@@ -43,7 +43,7 @@ def fashion_mnist(seed):
 
 
 def tensorflow_dataset(name, seed):
-    """Any image or text data set of TensorFlow Datasets, by name."""
+    """Loads an image or text data set of TensorFlow Datasets by name."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name)
@@ -71,7 +71,7 @@ def tensorflow_dataset(name, seed):
 
 
 def image_folder(path, seed):
-    """One folder a class; or `train/` and `test/` folders of those."""
+    """Loads images from one folder per class, or from `train/` and `test/`."""
     root = _existing(path, "dir", "a folder with one folder a class")
     own_test = (root / "train").is_dir() and (root / "test").is_dir()
     files, labels, names = _labelled_files(root / "train" if own_test else root)
@@ -101,7 +101,7 @@ def image_folder(path, seed):
 
 
 def npz(path, seed):
-    """An .npz file with `x` and `y`, or `x_train`, `y_train`, `x_test`, ..."""
+    """Loads `x` and `y`, or `x_train`, `y_train`, ..., from an .npz file."""
     file = _existing(path, "npz", "an .npz file")
     arrays = read_numpy(file, archive=True)
     test = None
@@ -135,7 +135,7 @@ def npz(path, seed):
 
 
 def text_csv(path, seed):
-    """A CSV file with the columns `text` and `label`."""
+    """Loads a CSV file with the columns `text` and `label`."""
     file = _existing(path, "csv", "a CSV file")
     with open(file, newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
@@ -153,7 +153,7 @@ def text_csv(path, seed):
 
 
 def _input_and_label(info):
-    """The keys of the only input and the only label, or `None`."""
+    """Keys of the single input and the single label, or `None`."""
     from tensorflow_datasets import features
 
     kinds = (features.Image, features.Text)

@@ -1,4 +1,4 @@
-"""The three splits that a cascade needs."""
+"""Training, calibration and test split of a data set."""
 
 import dataclasses
 from typing import Any
@@ -43,7 +43,7 @@ class Splits:
         return tuple(self.train.element_spec[0].shape)
 
     def arrays(self, split, examples=None):
-        """One split in memory.
+        """Loads one split into memory.
 
         Args:
             split: str, `"train"`, `"calibration"` or `"test"`.

@@ -1,4 +1,4 @@
-"""Small reference teachers and students, to start from."""
+"""Small reference teachers and students."""
 
 from keras_cascade.models.image_student import image_student
 from keras_cascade.models.image_teacher import image_teacher

@@ -1,4 +1,4 @@
-"""A bag of words and hashed word pairs: the smallest text student."""
+"""Text student: a bag of words and hashed word pairs."""
 
 import keras
 from keras import layers, ops
@@ -19,7 +19,7 @@ def text_bag(
     dropout=0.0,
     name="student",
 ):
-    """The mean embedding of words and word pairs, and a dense layer.
+    """Mean embedding of words and word pairs, and a dense layer.
 
     Every token has an embedding of its own; every pair of neighbours has one
     of `buckets`, by a hash that the graph computes from the token ids:
@@ -73,7 +73,7 @@ def text_bag(
 
 
 def masked_mean(x, token_ids):
-    """The mean over what is no padding; 0 where all is.
+    """Mean over tokens that are not padding; 0 without any.
 
     Args:
         x: float tensor `(batch, length, width)`.

@@ -1,4 +1,4 @@
-"""A convolution over token embeddings: sees phrases, not only words."""
+"""Text student: a convolution over token embeddings."""
 
 import keras
 from keras import layers, ops

@@ -1,4 +1,4 @@
-"""A small transformer: the text student that sees word order."""
+"""Text student: a small transformer."""
 
 import keras
 from keras import layers, ops
@@ -76,7 +76,7 @@ def text_transformer(
 
 
 def _attention(x, real, width, heads):
-    """Self-attention over the tokens that are real."""
+    """Self-attention over tokens that are not padding."""
     size = width // heads
 
     def projected():

@@ -1,4 +1,4 @@
-"""One training and one test step for each backend."""
+"""One training step and one test step per backend."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Stateless steps on JAX."""
+"""Stateless training and test steps on JAX."""
 
 import jax
 import keras
@@ -7,7 +7,7 @@ from keras_cascade.datasets.batches import unpack
 
 
 def train_step(model, state, data):
-    """One optimizer step on the student.
+    """Runs one optimizer step on the student.
 
     Args:
         model: `SelectiveTrainer`.
@@ -41,7 +41,7 @@ def train_step(model, state, data):
 
 
 def test_step(model, state, data):
-    """One batch of `evaluate`: both models run on every row."""
+    """Runs one batch of `evaluate`, both models on every row."""
     trainable, frozen, metrics = state
     x, y, sample_weight = unpack(data)
     _, aux = model.compute_loss_and_updates(
@@ -53,7 +53,7 @@ def test_step(model, state, data):
 
 
 def recover(model):
-    """After an error in `fit`: gives the variables back their values.
+    """Gives the variables their values back after an error in `fit`.
 
     Keras takes them away for the length of an epoch, and only brings them
     back at its end.
@@ -62,7 +62,7 @@ def recover(model):
 
 
 def _updated(model, values, loss, x, y, outputs, sample_weight):
-    """Metrics and the new values of their variables."""
+    """Updated metrics and the new values of their variables."""
     variables = model.metrics_variables
     mapping = list(zip(variables, values, strict=True))
     with keras.StatelessScope(state_mapping=mapping) as scope:

@@ -1,4 +1,4 @@
-"""Steps on TensorFlow, alone or under a distribution strategy."""
+"""Training and test steps on TensorFlow, with or without a strategy."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from keras_cascade.datasets.batches import unpack
 
 
 def train_step(model, data):
-    """One optimizer step on the student.
+    """Runs one optimizer step on the student.
 
     Under a strategy every replica's loss is its share of the loss over the
     whole batch, so that the summed gradient is that of one device, whatever
@@ -36,7 +36,7 @@ def train_step(model, data):
 
 
 def test_step(model, data):
-    """One batch of `evaluate`: both models run on every row."""
+    """Runs one batch of `evaluate`, both models on every row."""
     x, y, sample_weight = unpack(data)
     outputs = model(x, training=False)
     loss = model.compute_loss(x, y, outputs, sample_weight, training=False)
@@ -45,7 +45,7 @@ def test_step(model, data):
 
 
 def recover(model):
-    """After an error in `fit`: the variables are where they were."""
+    """Does nothing: on TensorFlow the variables keep their values."""
 
 
 def _share_of_all_replicas(weight):

@@ -1,4 +1,4 @@
-"""The teacher's outputs, computed once and kept on disk."""
+"""Caches of teacher logits on disk."""
 
 from keras_cascade.teacher_logits.caching import cache_teacher_logits
 from keras_cascade.teacher_logits.cross_fitting import (

@@ -1,4 +1,4 @@
-"""Training data with its cached teacher logits beside it."""
+"""Training data joined with cached teacher logits."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ class CachedData:
         self.error = None
 
     def joined(self, data, shuffle):
-        """Data whose inputs have their logits beside them.
+        """Joins labelled data with its logits.
 
         Args:
             data: `LabelledData`. Batches are looked up as they are drawn.
@@ -67,7 +67,7 @@ class CachedData:
         return LabelledData(self._joined(batch) for batch in data.x)
 
     def _arrays(self, data, shuffle):
-        """A `tf.data.Dataset` over arrays; rows are looked up once."""
+        """`tf.data.Dataset` over arrays, whose rows are looked up once."""
         import tensorflow as tf
 
         x, y, sample_weight = data.x, data.y, data.sample_weight
@@ -123,7 +123,7 @@ class CachedData:
         return [] if weights is None else [weights[index].reshape(-1)]
 
     def _view_of(self, x):
-        """`(inputs, logits)` of the view in turn."""
+        """`(inputs, logits)` of the current view."""
         hashes = example_hashes(x)
         view = self.view % self.cache.views
         inputs = augmented(x, hashes, view, self.cache.augment)

@@ -1,4 +1,4 @@
-"""The teacher's pass over the data, once, in chunks that survive a crash."""
+"""Resumable pass of the teacher over a data set, written in chunks."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def cache_teacher_logits(
     batch_size=256,
     chunk_examples=4096,
 ):
-    """Computes the teacher's logits once and keeps them on disk.
+    """Computes the teacher's logits once and stores them on disk.
 
     Stopped at any moment and called again, it goes on after the last complete
     chunk. A complete cache of the same teacher is opened as it is.
@@ -107,7 +107,7 @@ def cache_teacher_logits(
 
 
 def _fill(store, data, teacher, settings, augment):
-    """Appends what is missing; returns the number of classes."""
+    """Appends missing chunks; returns the number of classes."""
     done = {
         int(key)
         for chunk in store.chunks()
@@ -158,7 +158,7 @@ def _fill(store, data, teacher, settings, augment):
 
 
 def _new_examples(data, done, settings):
-    """Yields `(x, hashes)` in chunks, without what was done before.
+    """Yields `(x, hashes)` of new examples in chunks.
 
     Chunks begin at fixed positions of the data set, so that a resumed run
     writes the same chunks as one that was never stopped.

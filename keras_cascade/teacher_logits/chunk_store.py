@@ -1,4 +1,4 @@
-"""Chunks of logits on disk: each whole or not there, memory-mapped."""
+"""Memory-mapped chunks of arrays on disk, each written atomically."""
 
 import json
 import os
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 class ChunkStore:
-    """A folder of numbered chunks, each a few arrays with equal rows.
+    """Folder of numbered chunks, each a few arrays with equal rows.
 
     A chunk is one folder, `chunk-000012`, written under another name and
     renamed when it is complete: after a crash what is there is whole.
@@ -28,7 +28,7 @@ class ChunkStore:
         self.path = Path(path)
 
     def read_info(self):
-        """The settings that the store was made with; `None` for a new one."""
+        """Settings that the store was created with; `None` for a new one."""
         file = self.path / INFO
         if not file.exists():
             return None
@@ -42,7 +42,7 @@ class ChunkStore:
         return info
 
     def write_info(self, settings):
-        """Writes the settings, whole or not at all."""
+        """Writes the settings atomically."""
         self.path.mkdir(parents=True, exist_ok=True)
         info = {"format": FORMAT, "version": VERSION, **settings}
         part = self.path / f".{INFO}.part"
@@ -54,7 +54,7 @@ class ChunkStore:
         return sorted(self.path.glob("chunk-*"))
 
     def append(self, arrays):
-        """Writes one more chunk.
+        """Appends a chunk.
 
         Args:
             arrays: dict of name to array.
@@ -78,7 +78,7 @@ class ChunkStore:
 
 
 def in_temporary_folder(make):
-    """Makes a cache in a folder that goes when the cache goes.
+    """Creates a cache in a temporary folder that is deleted with it.
 
     Args:
         make: function from the path of a folder, which is not there yet, to

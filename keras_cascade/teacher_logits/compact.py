@@ -1,4 +1,4 @@
-"""Logits in fewer bytes: half precision, or the largest few."""
+"""Compressed logits: half precision, or the k largest."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ DTYPES = ("float16", "float32")
 
 
 def compress(logits, dtype, top_k):
-    """Logits as the arrays that are stored.
+    """Compresses logits into the arrays that are stored.
 
     Every row is shifted so that its largest logit is 0, which changes no
     softmax and keeps half precision where it is finest.
@@ -37,7 +37,7 @@ def compress(logits, dtype, top_k):
 
 
 def expand(arrays, classes):
-    """The inverse of `compress`: float32 logits `(rows, classes)`.
+    """Inverse of `compress`: float32 logits `(rows, classes)`.
 
     With top-k, the other classes share the rest of the softmax evenly.
     """

@@ -1,4 +1,4 @@
-"""Logits from teachers that never saw the example."""
+"""Cross-fitted teacher logits."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def cross_fit_teacher_logits(
     batch_size=256,
     **fit_kwargs,
 ):
-    """Gives every example the logits of a teacher that never saw it.
+    """Computes logits of each example by a teacher not trained on it.
 
     A teacher is overconfident on its own training data: nearly every margin
     is close to 1. Here the data is cut into `folds` parts, by class; for each

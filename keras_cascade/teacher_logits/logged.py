@@ -1,4 +1,4 @@
-"""What devices delegated becomes training data."""
+"""Training data from the log of a device."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from keras_cascade.teacher_logits.views import view_keys
 
 
 def cache_teacher_log(log, path, extend=None, teacher=None):
-    """Reads a device's log as training data with teacher logits.
+    """Converts a device's log to training data with teacher logits.
 
     The student learns from what it delegated, and the teacher need not run
     again. Nobody has labelled these examples: `y` is the teacher's own top

@@ -1,4 +1,4 @@
-"""A teacher's logits on disk, found by example."""
+"""Cache of teacher logits, keyed by example."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
 
 
 class TeacherLogitsCache:
-    """Logits computed once by `cache_teacher_logits`, served from disk.
+    """Teacher logits that `cache_teacher_logits` stored on disk.
 
     Rows are found by a hash of the example itself, so that shuffling,
     filtering and repeating a data set cannot misalign them; an example that
@@ -123,7 +123,7 @@ class TeacherLogitsCache:
         return self._order[place]
 
     def take(self, rows):
-        """Logits of rows that `rows` found."""
+        """Logits of rows that `rows` returned."""
         rows = np.asarray(rows)
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
         logits = np.empty((len(rows), self.classes), dtype="float32")
@@ -201,7 +201,7 @@ class TeacherLogitsCache:
 
 
 def weights_sha256(model):
-    """SHA-256 of a model's weights: names aside, values and shapes."""
+    """SHA-256 of a model's weights: values and shapes, without names."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
         digest.update(f"{weight.shape}{weight.dtype}".encode())

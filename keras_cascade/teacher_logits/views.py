@@ -1,4 +1,4 @@
-"""Augmented views that teacher and student see alike."""
+"""Seeded augmented views, identical for teacher and student."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def view_keys(hashes, view):
 
 
 def augmented(x, hashes, view, augment):
-    """One view of a batch: the same for an example wherever it appears.
+    """One augmented view of a batch, determined by each example.
 
     Args:
         x: array `(rows, ...)`, the plain inputs.
