@@ -26,12 +26,7 @@ from keras_cascade.fitting import (
     warn_of_selection,
     with_callbacks,
 )
-from keras_cascade.model_checks import (
-    check_logits,
-    check_same_classes,
-    check_same_form,
-    check_takes_texts,
-)
+from keras_cascade.model_checks import check_first_outputs, check_same_form
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.utils.serialized_model import serialized_model
@@ -610,8 +605,26 @@ class Cascade(SelectiveTrainer):
 
     # Shipping and saving.
 
-    def export(self, filepath, format="bundle", **kwargs):
-        """Writes what ships.
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "bundle",
+        verbose: bool | None = None,
+        *,
+        calibration_data: Any = None,
+        example_inputs: Any = None,
+        class_names: list[str] | None = None,
+        batch_size: int | None = None,
+        overwrite: bool | None = None,
+        allow_training_data: bool | None = None,
+        quantization: str | None = None,
+        training_data: Any = None,
+        optimization: dict | None = None,
+        onnx: bool | str | None = None,
+        operating_points: dict | list | None = None,
+        part: str | None = None,
+    ) -> Any:
+        """Writes the files that are deployed.
 
         Args:
             filepath: str or path. A folder for `"bundle"` and
@@ -620,40 +633,75 @@ class Cascade(SelectiveTrainer):
             format: `"bundle"` (student with gate as TFLite, teacher as
                 SavedModel, manifest and model card; see
                 `keras_cascade.export.export_bundle`), `"litert"` (student
-                with gate alone), `"onnx"` (the same, or with
-                `part="teacher"` the teacher) or `"tf_saved_model"` (the whole
-                cascade in one graph, the teacher on delegated rows only).
-                Defaults to `"bundle"`.
-            **kwargs: of the format's own exporter. `"bundle"` takes
-                `calibration_data`, by default what `calibrate` was given.
+                with gate alone, `export_student`), `"onnx"` (the same, or
+                with `part="teacher"` the teacher, `export_onnx`) or
+                `"tf_saved_model"` (the whole cascade in one graph, the
+                teacher on delegated rows only, `export_fused`). Defaults to
+                `"bundle"`.
+            verbose: bool. Shows progress. Defaults to `None`: where a person
+                is looking.
+            calibration_data: held-out labelled examples, as `calibrate` takes
+                them. Defaults to `None`: what `calibrate` was given.
+            example_inputs: a batch of inputs. Defaults to `None`: inputs that
+                the cascade was given first.
+            class_names: of `export_bundle`.
+            batch_size: of `export_bundle` and `export_student`.
+            overwrite: of `export_bundle` and `export_fused`.
+            allow_training_data: of `export_bundle` and `export_student`.
+            quantization: of `export_bundle` and `export_student`.
+            training_data: of `export_bundle` and `export_student`.
+            optimization: of `export_bundle` and `export_student`.
+            onnx: of `export_bundle`.
+            operating_points: of `export_bundle`.
+            part: of `export_onnx`.
+
+        Returns:
+            `keras_cascade.bundle.Bundle` for `"bundle"`, otherwise the
+            `Signature` of the file.
+
+        Raises:
+            ValueError: an unknown format, or an argument that the format does
+                not take.
         """
         from keras_cascade import export
 
-        if format == "bundle":
-            kwargs.setdefault(
-                "calibration_data", self._data_record.calibration_data
+        exporters = {
+            "bundle": export.export_bundle,
+            "litert": export.export_student,
+            "onnx": export.export_onnx,
+            "tf_saved_model": export.export_fused,
+        }
+        if format not in exporters:
+            raise ValueError(
+                "Expected format 'bundle', 'litert', 'onnx' or "
+                f"'tf_saved_model'. Received: {format!r}."
             )
-            return export.export_bundle(self, filepath, **kwargs)
-        if format == "litert":
-            kwargs.setdefault(
-                "example_inputs", self._data_record.example_inputs
-            )
-            return export.export_student(self, filepath, **kwargs)
-        if format == "onnx":
-            kwargs.setdefault(
-                "example_inputs", self._data_record.example_inputs
-            )
-            return export.export_onnx(self, filepath, **kwargs)
-        if format == "tf_saved_model":
-            kwargs.setdefault(
-                "example_inputs", self._data_record.example_inputs
-            )
-            return export.export_fused(self, filepath, **kwargs)
-        raise ValueError(
-            "Expected format 'bundle', 'litert', 'onnx' or "
-            "'tf_saved_model'. "
-            f"Received: {format!r}."
-        )
+        options = {
+            "calibration_data": calibration_data,
+            "example_inputs": example_inputs,
+            "class_names": class_names,
+            "batch_size": batch_size,
+            "overwrite": overwrite,
+            "allow_training_data": allow_training_data,
+            "quantization": quantization,
+            "training_data": training_data,
+            "optimization": optimization,
+            "onnx": onnx,
+            "operating_points": operating_points,
+            "part": part,
+        }
+        options = {k: v for k, v in options.items() if v is not None}
+        exporter = exporters[format]
+        parameters = inspect.signature(exporter).parameters
+        for name in options:
+            if name not in parameters:
+                raise ValueError(
+                    f"Expected the arguments of format '{format}': "
+                    f"{', '.join(list(parameters)[2:])}. Received: {name}."
+                )
+        known = "calibration_data" if format == "bundle" else "example_inputs"
+        options.setdefault(known, getattr(self._data_record, known))
+        return exporter(self, filepath, verbose=verbose, **options)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -710,17 +758,9 @@ class Cascade(SelectiveTrainer):
             return data
         inputs = data.first_rows()
         check_inputs(inputs)
-        sizes = {}
-        for role, model in (
-            ("teacher", self.teacher),
-            ("student", self.student),
-        ):
-            check_takes_texts(role, model, inputs)
-            logits = model(inputs, training=False)
-            if isinstance(logits, dict):  # a cascade
-                logits = logits["logits"]
-            sizes[role] = check_logits(role, logits)
-        self.classes = check_same_classes(sizes, self.distillation)
+        self.classes = check_first_outputs(
+            self.teacher, self.student, self.distillation, inputs
+        )
         self(inputs)
         if self.costs is None:
             self.costs = costs_from_flops(self.student, self.teacher, inputs)

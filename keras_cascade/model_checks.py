@@ -35,6 +35,28 @@ def check_models(teacher, student, policy):
     return check_same_classes(sizes, policy)
 
 
+def check_first_outputs(teacher, student, policy, inputs):
+    """Runs two models on their first inputs and checks both outputs.
+
+    Args:
+        teacher: the teacher.
+        student: the student.
+        policy: `DistillationPolicy`; says how many outputs the student has.
+        inputs: a batch of inputs.
+
+    Returns:
+        Number of classes.
+    """
+    sizes = {}
+    for role, model in (("teacher", teacher), ("student", student)):
+        check_takes_texts(role, model, inputs)
+        logits = model(inputs, training=False)
+        if isinstance(logits, dict):  # a cascade
+            logits = logits["logits"]
+        sizes[role] = check_logits(role, logits)
+    return check_same_classes(sizes, policy)
+
+
 def check_same_form(model, x, example):
     """Checks one array against the inputs that a model took first.
 

@@ -1,8 +1,15 @@
 """Traffic mixes: class frequencies in deployment."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation import ExampleResults
 
 
 class TrafficMix:
@@ -15,7 +22,7 @@ class TrafficMix:
 
     Args:
         frequencies: dict of class to frequency, or an array with one
-            frequency a class. Non-negative; they need not sum to 1. A class
+            frequency per class. Non-negative; they need not sum to 1. A class
             that a dict leaves out does not come. Defaults to `None`, with
             `example_weights`.
         example_weights: float array `(examples,)`, non-negative: how often
@@ -30,7 +37,11 @@ class TrafficMix:
     [3.2, 0.267, 0.267, 0.267]
     """
 
-    def __init__(self, frequencies=None, example_weights=None):
+    def __init__(
+        self,
+        frequencies: dict | npt.ArrayLike | None = None,
+        example_weights: npt.ArrayLike | None = None,
+    ) -> None:
         if (frequencies is None) == (example_weights is None):
             raise ValueError(
                 "Expected either `frequencies` or `example_weights`. "
@@ -48,7 +59,7 @@ class TrafficMix:
         values = _checked(values, "class")
         self.frequencies = values / values.sum()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self.frequencies is None:
             return f"TrafficMix of {len(self.example_weights):,} examples"
         shares = {
@@ -58,7 +69,11 @@ class TrafficMix:
         }
         return f"TrafficMix({shares})"
 
-    def class_weights(self, labels, sample_weight=None):
+    def class_weights(
+        self,
+        labels: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> np.ndarray:
         """Weight of each class, for data with these labels.
 
         Args:
@@ -92,7 +107,11 @@ class TrafficMix:
             frequencies, share, out=np.zeros(len(counts)), where=share > 0
         )
 
-    def weights(self, labels, sample_weight=None):
+    def weights(
+        self,
+        labels: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> np.ndarray:
         """Weight of each example.
 
         Args:
@@ -121,7 +140,7 @@ class TrafficMix:
             weights = weights * sample_weight
         return weights / weights.mean()
 
-    def applied_to(self, results):
+    def applied_to(self, results: ExampleResults) -> ExampleResults:
         """Results weighted by this traffic.
 
         Args:
@@ -135,7 +154,7 @@ class TrafficMix:
             sample_weight=self.weights(results.labels, results.sample_weight),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON-compatible values."""
         config = {
             "frequencies": self.frequencies,

@@ -3,12 +3,12 @@
 from keras_cascade.datasets.splits import Splits
 
 
-def load(spec, seed=0):
+def load(spec: str, seed: int = 0) -> Splits:
     """Loads a data spec, split into train, calibration and test.
 
     Args:
         spec: str, one of `digits`, `fashion_mnist`, `tfds:NAME`,
-            `dir:PATH` (one folder a class), `npz:PATH`, `csv:PATH` (columns
+            `dir:PATH` (one folder per class), `npz:PATH`, `csv:PATH` (columns
             text,label).
         seed: int. The same seed gives the same splits. Defaults to `0`.
 
@@ -47,3 +47,7 @@ def load(spec, seed=0):
 
 
 __all__ = ["Splits", "load"]
+
+
+def __dir__():
+    return list(__all__)

@@ -33,16 +33,18 @@ class Splits:
     how: str
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple:
         """Shape of one input, without the batch."""
         return tuple(self.train.element_spec[0].shape)
 
-    def arrays(self, split, examples=None):
+    def arrays(
+        self, split: str, examples: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Loads one split into memory.
 
         Args:

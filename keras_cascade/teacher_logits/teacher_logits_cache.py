@@ -1,13 +1,17 @@
 """Cache of teacher logits, keyed by example."""
 
 import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
-from keras_cascade.teacher_logits.compact import expand
+from keras_cascade.teacher_logits.compressed_logits import expand
 from keras_cascade.teacher_logits.views import view_keys
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
@@ -43,7 +47,12 @@ class TeacherLogitsCache:
     ```
     """
 
-    def __init__(self, path, teacher=None, augment=None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        teacher: keras.Model | None = None,
+        augment: Callable | None = None,
+    ) -> None:
         self._store = ChunkStore(path)
         self.path = self._store.path
         info = self._store.read_info()
@@ -72,10 +81,10 @@ class TeacherLogitsCache:
         self._order = np.argsort(keys)
         self._sorted = keys[self._order]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._sorted)
 
-    def logits(self, x, view=0):
+    def logits(self, x: Any, view: int = 0) -> np.ndarray:
         """Logits of a batch of inputs.
 
         Args:
@@ -87,7 +96,7 @@ class TeacherLogitsCache:
         """
         return self.take(self.rows(x, view))
 
-    def probabilities(self, x):
+    def probabilities(self, x: Any) -> np.ndarray:
         """The teacher's probabilities for a batch of plain inputs.
 
         With half precision they are the live teacher's to about 0.001; which
@@ -101,44 +110,44 @@ class TeacherLogitsCache:
         """
         return numpy_softmax(self.logits(x)).astype("float32")
 
-    def rows(self, x, view=0):
+    def rows(self, x: Any, view: int = 0) -> np.ndarray:
         """Row numbers of a batch of inputs, to `take` later.
 
         Raises:
             ValueError: an example is not in the cache.
         """
         keys = view_keys(example_hashes(x), view)
-        place = np.searchsorted(self._sorted, keys)
-        found = place < len(self._sorted)
-        found[found] = self._sorted[place[found]] == keys[found]
-        if not found.all():
+        index = np.searchsorted(self._sorted, keys)
+        cached = index < len(self._sorted)
+        cached[cached] = self._sorted[index[cached]] == keys[cached]
+        if not cached.all():
             raise ValueError(
-                f"{int((~found).sum())} of {rows_of(x)} examples have no "
+                f"{int((~cached).sum())} of {rows_of(x)} examples have no "
                 f"logits in the cache '{self.path}'. Expected: the examples "
                 "that it was made of, in any order. Either the data changed, "
                 "or it is augmented at random: the teacher would then have "
                 "seen another picture than the student. Give the cache the "
                 "plain data and declare `views` and `augment` when making it."
             )
-        return self._order[place]
+        return self._order[index]
 
-    def take(self, rows):
+    def take(self, rows: np.ndarray) -> np.ndarray:
         """Logits of rows that `rows` returned."""
         rows = np.asarray(rows)
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
         logits = np.empty((len(rows), self.classes), dtype="float32")
         for number in np.unique(chunk_of):
-            here = chunk_of == number
-            inside = rows[here] - self._starts[number]
+            selected = chunk_of == number
+            index = rows[selected] - self._starts[number]
             part = {
-                name: array[inside]
+                name: array[index]
                 for name, array in self._chunks[number].items()
                 if name != "keys"
             }
-            logits[here] = expand(part, self.classes)
+            logits[selected] = expand(part, self.classes)
         return logits
 
-    def check_weights(self, teacher):
+    def check_weights(self, teacher: keras.Model) -> None:
         """Raises unless the cache was made by these weights."""
         if weights_sha256(teacher) != self.info["teacher_sha256"]:
             raise ValueError(
@@ -147,7 +156,7 @@ class TeacherLogitsCache:
                 "pass the teacher that it was made with."
             )
 
-    def check_answers_for(self, teacher):
+    def check_answers_for(self, teacher: keras.Model) -> None:
         """Raises unless these are this teacher's answers to plain examples.
 
         Training can use others as well; judging and calibrating cannot.
@@ -167,7 +176,7 @@ class TeacherLogitsCache:
             )
         self.check_weights(teacher)
 
-    def spot_check(self, ask_teacher, x):
+    def spot_check(self, ask_teacher: Callable, x: Any) -> None:
         """Compares cached logits with the live teacher's on some inputs.
 
         Args:
@@ -190,7 +199,7 @@ class TeacherLogitsCache:
                 "preprocessing changed. Run `cache_teacher_logits` again."
             )
 
-    def margins(self):
+    def margins(self) -> np.ndarray:
         """Teacher margins of every cached row, float32 `(rows,)`."""
         parts = []
         for start in range(0, len(self), 4096):

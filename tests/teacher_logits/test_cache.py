@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import keras_cascade as kc
 from keras_cascade.fitting import margin_summary
-from keras_cascade.teacher_logits.compact import compress, expand
+from keras_cascade.teacher_logits.compressed_logits import compress, expand
 
 
 @pytest.fixture

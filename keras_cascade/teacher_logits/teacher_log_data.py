@@ -1,15 +1,18 @@
 """Training data from the log of a device."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.runtime.queueing.teacher_log import TeacherLog
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
-from keras_cascade.teacher_logits.compact import compress
+from keras_cascade.teacher_logits.compressed_logits import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
@@ -17,7 +20,12 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
 from keras_cascade.teacher_logits.views import view_keys
 
 
-def cache_teacher_log(log, path, extend=None, teacher=None):
+def cache_teacher_log(
+    log: str | os.PathLike | TeacherLog,
+    path: str | os.PathLike,
+    extend: TeacherLogitsCache | None = None,
+    teacher: keras.Model | None = None,
+) -> tuple[Any, np.ndarray, TeacherLogitsCache]:
     """Converts a device's log to training data with teacher logits.
 
     The student learns from what it delegated, and the teacher need not run

@@ -1,5 +1,10 @@
 """Resumable pass of the teacher over a data set, written in chunks."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import (
@@ -15,7 +20,7 @@ from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
 )
-from keras_cascade.teacher_logits.compact import DTYPES, compress
+from keras_cascade.teacher_logits.compressed_logits import DTYPES, compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
@@ -26,16 +31,16 @@ from keras_cascade.utils.progress import counted
 
 
 def cache_teacher_logits(
-    dataset,
-    teacher,
-    path=None,
-    dtype="float16",
-    top_k=None,
-    views=1,
-    augment=None,
-    batch_size=256,
-    chunk_examples=4096,
-):
+    dataset: Any,
+    teacher: keras.Model,
+    path: str | os.PathLike | None = None,
+    dtype: str = "float16",
+    top_k: int | None = None,
+    views: int = 1,
+    augment: Callable | None = None,
+    batch_size: int = 256,
+    chunk_examples: int = 4096,
+) -> TeacherLogitsCache:
     """Computes the teacher's logits once and stores them on disk.
 
     Stopped at any moment and called again, it goes on after the last complete

@@ -1,5 +1,10 @@
 """Cross-fitted teacher logits."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 
 from keras_cascade.datasets.array_splits import stratified_folds
@@ -10,21 +15,21 @@ from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
 )
-from keras_cascade.teacher_logits.compact import compress
+from keras_cascade.teacher_logits.compressed_logits import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
 
 
 def cross_fit_teacher_logits(
-    build_teacher,
-    dataset,
-    folds,
-    path=None,
-    seed=0,
-    batch_size=256,
-    **fit_kwargs,
-):
+    build_teacher: Callable[[], keras.Model],
+    dataset: tuple,
+    folds: int,
+    path: str | os.PathLike | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    **fit_kwargs: Any,
+) -> TeacherLogitsCache:
     """Computes logits of each example by a teacher not trained on it.
 
     A teacher is overconfident on its own training data: nearly every margin
