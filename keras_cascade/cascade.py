@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -663,45 +664,26 @@ class Cascade(SelectiveTrainer):
             ValueError: an unknown format, or an argument that the format does
                 not take.
         """
-        from keras_cascade import export
+        from keras_cascade.export.formats import export_as
 
-        exporters = {
-            "bundle": export.export_bundle,
-            "litert": export.export_student,
-            "onnx": export.export_onnx,
-            "tf_saved_model": export.export_fused,
-        }
-        if format not in exporters:
-            raise ValueError(
-                "Expected format 'bundle', 'litert', 'onnx' or "
-                f"'tf_saved_model'. Received: {format!r}."
-            )
-        options = {
-            "calibration_data": calibration_data,
-            "example_inputs": example_inputs,
-            "class_names": class_names,
-            "batch_size": batch_size,
-            "overwrite": overwrite,
-            "allow_training_data": allow_training_data,
-            "quantization": quantization,
-            "training_data": training_data,
-            "optimization": optimization,
-            "onnx": onnx,
-            "operating_points": operating_points,
-            "part": part,
-        }
-        options = {k: v for k, v in options.items() if v is not None}
-        exporter = exporters[format]
-        parameters = inspect.signature(exporter).parameters
-        for name in options:
-            if name not in parameters:
-                raise ValueError(
-                    f"Expected the arguments of format '{format}': "
-                    f"{', '.join(list(parameters)[2:])}. Received: {name}."
-                )
-        known = "calibration_data" if format == "bundle" else "example_inputs"
-        options.setdefault(known, getattr(self._data_record, known))
-        return exporter(self, filepath, verbose=verbose, **options)
+        return export_as(
+            format,
+            self,
+            filepath,
+            verbose=verbose,
+            calibration_data=calibration_data,
+            example_inputs=example_inputs,
+            class_names=class_names,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            allow_training_data=allow_training_data,
+            quantization=quantization,
+            training_data=training_data,
+            optimization=optimization,
+            onnx=onnx,
+            operating_points=operating_points,
+            part=part,
+        )
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
