@@ -59,8 +59,8 @@ class LabelledData:
 
     def __init__(self, x, y=None, sample_weight=None, batch_size=None):
         self.x = as_text_arrays(_without_pandas(x))
-        self.y = _without_pandas(y)
-        self.sample_weight = _without_pandas(sample_weight)
+        self.y = _as_column(y)
+        self.sample_weight = _as_column(sample_weight)
         self.batch_size = batch_size
         if batch_size is not None and not (
             isinstance(batch_size, (int, np.integer)) and batch_size > 0
@@ -358,3 +358,10 @@ def _without_pandas(column):
     if type(column).__module__.partition(".")[0] == "pandas":
         return np.asarray(column)
     return column
+
+
+def _as_column(values):
+    """Labels or weights, which may come as a list of numbers."""
+    if isinstance(values, (list, tuple)):
+        return np.asarray(values)
+    return _without_pandas(values)

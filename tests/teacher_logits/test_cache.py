@@ -217,6 +217,7 @@ def test_teacher_and_student_see_the_same_views(
     dense_model, teacher, blobs, tmp_path, as_dataset
 ):
     from keras_cascade.datasets.fingerprint import example_hashes
+    from keras_cascade.datasets.labelled_data import LabelledData
     from keras_cascade.teacher_logits.cached_data import CachedData
     from keras_cascade.teacher_logits.views import augmented
 
@@ -232,12 +233,12 @@ def test_teacher_and_student_see_the_same_views(
     for epoch in range(4):
         cached.view = epoch
         view = views[epoch % 3]
+        data = LabelledData(x, y, batch_size=16)
         if as_dataset:
-            data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
-            batches = cached.batches(data)
-        else:
-            batches = cached.arrays(x, y, None, 16, shuffle=False)
-        joined = [batch[0] for batch in batches.as_numpy_iterator()]
+            dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+            data = LabelledData(dataset)
+        batches = cached.joined(data, shuffle=False)
+        joined = [batch[0] for batch in batches.x.as_numpy_iterator()]
         inputs, logits = (
             np.concatenate([j[name] for j in joined])
             for name in ("keras_cascade_inputs", "keras_cascade_teacher_logits")
