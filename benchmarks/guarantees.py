@@ -80,7 +80,7 @@ class Tally:
             point = fit_threshold(*case, objective, **kwargs)
         except ValueError:
             self.refused += 1
-            self.wasted.append(judge.wasted_by_refusal())
+            self.wasted.append(judge.wasted_by_failure())
             return
         self.broken += not judge.holds(point.threshold)
         self.wasted.append(judge.wasted(point.threshold))

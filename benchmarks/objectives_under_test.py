@@ -45,7 +45,7 @@ class Judge:
         """Delegation rate away from the true best, on the safe side."""
         return self._distance(self._everyone.at(threshold)["rate"])
 
-    def wasted_by_refusal(self):
+    def wasted_by_failure(self):
         """The same where the objective was refused."""
         return self._distance(0.0 if self._budget else 1.0)
 

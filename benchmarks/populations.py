@@ -60,15 +60,15 @@ class Truth:
             return sums[-1] - sums
 
         right = delegated(teacher) + kept(student)
-        harmed, helped = (
+        negative, positive = (
             kept((1 - student) * teacher),
             kept(student * (1 - teacher)),
         )
         self._columns = {
             "rate": delegated(np.ones(len(scores))),
             "accuracy": right,
-            "drop": harmed - helped,
-            "drop_variance": harmed + helped - (harmed - helped) ** 2,
+            "drop": negative - positive,
+            "drop_variance": negative + positive - (negative - positive) ** 2,
         }
         self.teacher_accuracy = right[-1]
         #: What a weighted example is worth, beside one that comes as it is.

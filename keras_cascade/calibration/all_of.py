@@ -48,7 +48,7 @@ class AllOf(Objective):
         masks = [o.meets(sample) for o in self.objectives]
         for one, mask in zip(self.objectives, masks, strict=True):
             if not mask.any():
-                raise ValueError(one.refusal(sample))
+                raise ValueError(one.error_message(sample))
         met = np.flatnonzero(np.all(masks, axis=0))
         if met.size == 0:
             raise ValueError(_conflict(self.objectives, masks, sample))

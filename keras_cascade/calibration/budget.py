@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 
 from keras_cascade.calibration.exact_tests import most_allowed
-from keras_cascade.calibration.objective import Objective, check_number
+from keras_cascade.calibration.objective import Objective
+from keras_cascade.utils.validation import check_number
 
 
 class Budget(Objective):
@@ -44,7 +45,7 @@ class Budget(Objective):
     def choose(self, sample):
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(sample))
+            raise ValueError(self.error_message(sample))
         self.check_reached(sample, int(met[-1]))
         return int(met[-1])
 
@@ -72,7 +73,7 @@ class Budget(Objective):
                 "larger `tolerance`."
             )
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         limit = self.max_rate_for(sample)
         if limit <= 0:
             return (

@@ -1,4 +1,4 @@
-"""What objectives look at: the calibration examples at every threshold."""
+"""Calibration examples, counted at every candidate threshold."""
 
 import functools
 
@@ -10,7 +10,7 @@ from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
 class CalibrationSample:
-    """Calibration examples, swept over every candidate threshold.
+    """Calibration examples, counted at every candidate threshold.
 
     Point estimates use the examples' weights. A guarantee needs examples that
     come as often as in deployment: `counted` are drawn from the weighted ones
@@ -33,8 +33,9 @@ class CalibrationSample:
     Attributes:
         examples: `SortedExamples`.
         curve: `DeferralCurve` of the weighted examples.
-        counted: bool array `(examples,)`, sorted: what guarantees count.
-        trials: int, how many that are.
+        counted: bool array `(examples,)`, sorted: examples that guarantees
+            count.
+        trials: int, number of counted examples.
         effective_examples: float, Kish's `(Σw)² / Σw²`.
     """
 
@@ -69,7 +70,7 @@ class CalibrationSample:
         self.trials = int(self.counted.sum())
 
     def counted_among(self, rows):
-        """What guarantees about the examples of sorted `rows` count.
+        """Mask of those among sorted `rows` that guarantees count.
 
         Within a group only the weights of the group matter: more of its
         examples are left than of everyone.
@@ -96,23 +97,29 @@ class CalibrationSample:
         return self.examples.delegated(self.counted)
 
     @functools.cached_property
-    def harmed(self):
-        """Counted examples kept with the student wrong, the teacher right."""
+    def negative_flips(self):
+        """Counted examples kept with the student wrong and the teacher right.
+
+        int array `(candidates,)`.
+        """
         e = self.examples
         return e.kept(self.counted & ~e.student & e.teacher)
 
     @functools.cached_property
-    def helped(self):
-        """Counted examples kept with the student right, the teacher wrong."""
+    def positive_flips(self):
+        """Counted examples kept with the student right and the teacher wrong.
+
+        int array `(candidates,)`.
+        """
         e = self.examples
         return e.kept(self.counted & e.student & ~e.teacher)
 
     @functools.cached_property
     def correct(self):
-        """Counted examples that the cascade gets right."""
+        """int array `(candidates,)`: counted examples answered right."""
         return self.correct_among(self.counted)
 
     def correct_among(self, rows):
-        """Examples among sorted `rows` that the cascade gets right."""
+        """Number of sorted `rows` answered right at each candidate."""
         e = self.examples
         return e.kept(rows & e.student) + e.delegated(rows & e.teacher)

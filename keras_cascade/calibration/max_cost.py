@@ -1,7 +1,7 @@
 """Spend a cost budget: at most this much per example on average."""
 
 from keras_cascade.calibration.budget import Budget
-from keras_cascade.calibration.objective import check_number
+from keras_cascade.utils.validation import check_number
 
 
 class MaxCost(Budget):
@@ -30,6 +30,10 @@ class MaxCost(Budget):
     (0.5, 0.6)
     """
 
+    quantity = "amortized_cost"
+    side = "at_most"
+    limit = "max_cost"
+
     def __init__(self, max_cost, *, tolerance=0.01, confidence=None):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
@@ -49,17 +53,6 @@ class MaxCost(Budget):
                 "more than that."
             )
         return min(rate, 1.0)
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "amortized_cost",
-                "at_most": self.max_cost,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {"max_cost": self.max_cost, **super().get_config()}

@@ -1,7 +1,7 @@
 """Spend a delegation budget: at most this share reaches the teacher."""
 
 from keras_cascade.calibration.budget import Budget
-from keras_cascade.calibration.objective import check_number
+from keras_cascade.utils.validation import check_number
 
 
 class MaxDelegationRate(Budget):
@@ -27,23 +27,16 @@ class MaxDelegationRate(Budget):
     MaxDelegationRate(0.2)
     """
 
+    quantity = "delegation_rate"
+    side = "at_most"
+    limit = "max_rate"
+
     def __init__(self, max_rate, *, tolerance=0.01, confidence=None):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 
     def max_rate_for(self, sample):
         return self.max_rate
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "delegation_rate",
-                "at_most": self.max_rate,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {"max_rate": self.max_rate, **super().get_config()}

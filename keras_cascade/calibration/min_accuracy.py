@@ -4,13 +4,15 @@ import math
 
 from scipy import stats
 
-from keras_cascade.calibration.exact_tests import least_needed
-from keras_cascade.calibration.fixed_sequence import certified_from_the_top
+from keras_cascade.calibration.exact_tests import (
+    fixed_sequence_test,
+    least_needed,
+)
 from keras_cascade.calibration.objective import (
     Objective,
     attainable_accuracy,
-    check_number,
 )
+from keras_cascade.utils.validation import check_number
 
 
 class MinAccuracy(Objective):
@@ -34,6 +36,10 @@ class MinAccuracy(Objective):
     MinAccuracy(0.95)
     """
 
+    quantity = "accuracy"
+    side = "at_least"
+    limit = "min_accuracy"
+
     def __init__(self, min_accuracy, *, confidence=None):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
@@ -42,15 +48,15 @@ class MinAccuracy(Objective):
         if self.confidence is None:
             return sample.curve.accuracy >= self.min_accuracy - 1e-12
         needed = least_needed(sample.trials, self.min_accuracy, self.error)
-        return certified_from_the_top(sample.correct >= needed)
+        return fixed_sequence_test(sample.correct >= needed)
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         if self.confidence is None:
             return (
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for less, or train a better teacher."
             )
-        return accuracy_refusal(
+        return accuracy_error_message(
             f"{self} cannot be guaranteed",
             int(sample.correct[-1]),
             sample.trials,
@@ -58,22 +64,11 @@ class MinAccuracy(Objective):
             self.error,
         )
 
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "accuracy",
-                "at_least": self.min_accuracy,
-                "confidence": self.confidence,
-            }
-        ]
-
     def get_config(self):
         return {"min_accuracy": self.min_accuracy, **super().get_config()}
 
 
-def accuracy_refusal(what, correct, trials, floor, error):
+def accuracy_error_message(what, correct, trials, floor, error):
     """Why not even delegating everything shows an accuracy.
 
     Args:

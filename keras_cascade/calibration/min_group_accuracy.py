@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from keras_cascade.calibration.exact_tests import least_needed
-from keras_cascade.calibration.fixed_sequence import certified_from_the_top
-from keras_cascade.calibration.min_accuracy import accuracy_refusal
-from keras_cascade.calibration.objective import Objective, check_number
+from keras_cascade.calibration.exact_tests import (
+    fixed_sequence_test,
+    least_needed,
+)
+from keras_cascade.calibration.min_accuracy import accuracy_error_message
+from keras_cascade.calibration.objective import Objective
+from keras_cascade.utils.validation import check_number
 
 
 class MinGroupAccuracy(Objective):
@@ -36,6 +39,10 @@ class MinGroupAccuracy(Objective):
     0.0
     """
 
+    quantity = "group_accuracy"
+    side = "at_least"
+    limit = "min_accuracy"
+
     def __init__(self, groups, min_accuracy, *, confidence=None):
         super().__init__(confidence)
         self.groups = groups
@@ -60,9 +67,9 @@ class MinGroupAccuracy(Objective):
         met = np.ones(len(sample.curve.thresholds), dtype=bool)
         for _, rows, floor in self._floors(sample):
             met &= self._group_meets(sample, rows, floor)
-        return met if self.confidence is None else certified_from_the_top(met)
+        return met if self.confidence is None else fixed_sequence_test(met)
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         for group, rows, floor in self._floors(sample):
             met = self._group_meets(sample, rows, floor)
             if self.confidence is None and not met.any():
@@ -74,7 +81,7 @@ class MinGroupAccuracy(Objective):
                 )
             if self.confidence is not None and not met[-1]:
                 counted = sample.counted_among(rows)
-                return accuracy_refusal(
+                return accuracy_error_message(
                     f"{self._short()} cannot be guaranteed for group {group}",
                     int((counted & sample.examples.teacher).sum()),
                     int(counted.sum()),
@@ -86,17 +93,6 @@ class MinGroupAccuracy(Objective):
             "some threshold, but no threshold serves all. Ask for less, or "
             "train a better teacher."
         )
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "group_accuracy",
-                "at_least": self.min_accuracy,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {

@@ -1,9 +1,10 @@
 """The base class of objectives."""
 
 import inspect
-import numbers
 
 import numpy as np
+
+from keras_cascade.utils.validation import check_number
 
 #: Rarer than one in a million cannot be told by any calibration set.
 MIN_ERROR = 1e-6
@@ -21,11 +22,20 @@ class Objective:
     them before, and, with weights, that no weight in deployment is above the
     largest one seen.
 
-    A subclass implements `meets(sample)` and `refusal(sample)`.
+    A subclass implements `meets(sample)` and `error_message(sample)`.
 
     Args:
         confidence: float in (0, 1), or `None`. Defaults to `None`.
     """
+
+    #: The guaranteed quantity, as `OperatingPoint.guarantees` names it.
+    quantity = None
+
+    #: `"at_most"` or `"at_least"`, the side on which the quantity is limited.
+    side = None
+
+    #: Name of the constructor argument, and attribute, that holds the limit.
+    limit = None
 
     #: Whether, alone, it delegates as much as it may rather than as little.
     spends_budget = False
@@ -50,20 +60,33 @@ class Objective:
         """Boolean array `(candidates,)`, which candidates meet it."""
         raise NotImplementedError(f"{type(self).__name__}.meets")
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         """Why no candidate meets it, and what is attainable."""
-        raise NotImplementedError(f"{type(self).__name__}.refusal")
+        raise NotImplementedError(f"{type(self).__name__}.error_message")
 
     def choose(self, sample):
         """Index of the candidate to use, or a `ValueError`."""
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(sample))
+            raise ValueError(self.error_message(sample))
         return int(met[0])
 
     def guarantees(self):
-        """List of dicts, what is guaranteed; empty without a confidence."""
-        return []
+        """Guarantees about new examples; none without a confidence.
+
+        Returns:
+            List of dicts with `quantity`, `at_most` or `at_least`, and
+            `confidence`, as `OperatingPoint.guarantees` holds them.
+        """
+        if self.confidence is None or self.quantity is None:
+            return []
+        return [
+            {
+                "quantity": self.quantity,
+                self.side: getattr(self, self.limit),
+                "confidence": self.confidence,
+            }
+        ]
 
     def get_config(self):
         """The constructor's arguments, as JSON-compatible values."""
@@ -86,20 +109,6 @@ class Objective:
             elif config[name] != parameter.default:
                 shown.append(f"{name}={config[name]!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def check_number(name, value, low, high):
-    """Returns `value` as a float in [low, high], or raises."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and low <= value <= high):
-        meant = ""
-        if number and high == 1 < value <= 100:
-            meant = f" Write {value:g} % as {value / 100:g}."
-        raise ValueError(
-            f"Expected `{name}` to be a number in [{low}, {high}]. "
-            f"Received: {value!r}.{meant}"
-        )
-    return float(value)
 
 
 def attainable_accuracy(curve):

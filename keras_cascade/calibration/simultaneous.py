@@ -77,7 +77,7 @@ class SimultaneousBounds:
         Returns:
             float64 array of the same shape.
         """
-        return self._bound(self._sample.harmed, thresholds)
+        return self._bound(self._sample.negative_flips, thresholds)
 
     def delegation_rate(self, thresholds):
         """Upper bounds of the delegation rate; as `accuracy_drop`."""

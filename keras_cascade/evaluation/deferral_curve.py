@@ -33,16 +33,16 @@ class DeferralCurve:
     teacher_accuracy: float
     examples: int
 
-    def place_of(self, rate):
+    def index_of(self, rate):
         """Index of the candidate with the highest rate up to `rate`.
 
         Args:
             rate: float in [0, 1].
         """
-        places = np.searchsorted(
+        candidates = np.searchsorted(
             self.delegation_rate, rate + ROUNDING, side="right"
         )
-        return int(places) - 1
+        return int(candidates) - 1
 
     def accuracy_at(self, rate):
         """Cascade accuracy at the highest attainable rate up to `rate`.
@@ -50,7 +50,7 @@ class DeferralCurve:
         Args:
             rate: float in [0, 1].
         """
-        return float(self.accuracy[self.place_of(rate)])
+        return float(self.accuracy[self.index_of(rate)])
 
     def rate_to_reach(self, accuracy):
         """Lowest delegation rate whose cascade accuracy reaches `accuracy`.

@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
-from keras_cascade.evaluation.sample_weights import check_column
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.utils.validation import check_booleans
 
 NO_BETTER_ORDER = (
     "delegating changes every example in the same way, so that no order of "
@@ -65,8 +65,8 @@ def oracle_curve(student_correct, teacher_correct, sample_weight=None):
     ([0.0, 0.25, 0.75, 1.0], [0.5, 0.75, 0.75, 0.5])
     """
     rows = np.size(student_correct)
-    student = check_column("student_correct", student_correct, rows, "booleans")
-    teacher = check_column("teacher_correct", teacher_correct, rows, "booleans")
+    student = check_booleans("student_correct", student_correct, rows)
+    teacher = check_booleans("teacher_correct", teacher_correct, rows)
     surer = student.astype("float64") - teacher
     return deferral_curve(surer, student, teacher, sample_weight)
 

@@ -2,8 +2,6 @@
 
 import contextlib
 
-import keras
-
 from keras_cascade.evaluation.costs import Costs
 
 
@@ -66,6 +64,9 @@ def count_flops(model, inputs):
     Returns:
         int. A multiply-add counts as two.
     """
+    # Imported here, as TensorFlow is: the rest of `evaluation` loads neither.
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         raise CannotCountError(
             f"the {keras.backend.backend()} backend has no counter here"

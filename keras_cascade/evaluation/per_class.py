@@ -3,7 +3,11 @@
 import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
-from keras_cascade.evaluation.sample_weights import check_column, check_weight
+from keras_cascade.utils.validation import (
+    check_booleans,
+    check_column,
+    check_weight,
+)
 
 
 def per_class(
@@ -47,15 +51,15 @@ def per_class(
     rows = len(labels)
     check_column("labels", labels, rows)
     columns = {
-        "student_accuracy": check_column(
-            "student_correct", student_correct, rows, "booleans"
+        "student_accuracy": check_booleans(
+            "student_correct", student_correct, rows
         ),
-        "teacher_accuracy": check_column(
-            "teacher_correct", teacher_correct, rows, "booleans"
+        "teacher_accuracy": check_booleans(
+            "teacher_correct", teacher_correct, rows
         ),
     }
     if delegated is not None:
-        delegated = check_column("delegated", delegated, rows, "booleans")
+        delegated = check_booleans("delegated", delegated, rows)
         columns["cascade_accuracy"] = np.where(
             delegated, columns["teacher_accuracy"], columns["student_accuracy"]
         )

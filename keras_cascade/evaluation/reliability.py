@@ -4,7 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_cascade.evaluation.sample_weights import check_column, check_weight
+from keras_cascade.utils.validation import (
+    check_booleans,
+    check_column,
+    check_weight,
+)
 
 # How far a float32 softmax may stray above 1.
 _ROUNDING = 1e-5
@@ -92,7 +96,7 @@ def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
         )
     rows = len(confidence)
     check_column("confidence", confidence, rows)
-    correct = check_column("correct", correct, rows, "booleans")
+    correct = check_booleans("correct", correct, rows)
     weight = check_weight(sample_weight, rows)
     if confidence.min() < 0 or confidence.max() > 1 + _ROUNDING:
         raise ValueError(

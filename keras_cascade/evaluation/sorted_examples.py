@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_cascade.utils.validation import check_booleans, check_weight
+
 
 class SortedExamples:
     """Labelled examples sorted by score, and the thresholds between them.
@@ -111,12 +113,16 @@ def checked_columns(
     weight = sample_weight
     if weight is not None:
         weight = np.asarray(weight, dtype="float64")
-    given = [a for a in (scores, student, teacher, weight) if a is not None]
-    if len({a.shape for a in given}) != 1 or scores.ndim != 1:
+    shapes = [
+        column.shape
+        for column in (scores, student, teacher, weight)
+        if column is not None
+    ]
+    if len(set(shapes)) != 1 or scores.ndim != 1:
         raise ValueError(
             "Expected scores, student_correct, teacher_correct and "
             "sample_weight to be one-dimensional and equally long. Received "
-            f"shapes: {', '.join(str(a.shape) for a in given)}."
+            f"shapes: {', '.join(map(str, shapes))}."
         )
     if scores.size == 0:
         raise ValueError("Expected at least one example. Received none.")
@@ -128,24 +134,9 @@ def checked_columns(
             f"{int((~usable).sum())} of {scores.size} examples. "
             "Look for NaN in the inputs or in the student's weights."
         )
-    student = _booleans("student_correct", student)
-    teacher = _booleans("teacher_correct", teacher)
-    if weight is not None and not (
-        np.isfinite(weight.sum()) and weight.min() >= 0 < weight.sum()
-    ):
-        raise ValueError(
-            "Expected sample_weight to be non-negative, finite and not all "
-            "zero."
-        )
-    return scores, student, teacher, weight
-
-
-def _booleans(name, correct):
-    if correct.dtype == bool:
-        return correct
-    if not np.isin(correct, (0, 1)).all():
-        raise ValueError(
-            f"Expected {name} to hold booleans. Received values such as "
-            f"{correct.ravel()[:3].tolist()}."
-        )
-    return correct.astype(bool)
+    return (
+        scores,
+        check_booleans("student_correct", student),
+        check_booleans("teacher_correct", teacher),
+        None if weight is None else check_weight(weight),
+    )

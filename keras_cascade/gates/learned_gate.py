@@ -5,12 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
-from keras_cascade.gates.gate_examples import GateExamples
-from keras_cascade.gates.head_fitting import fit_head
-from keras_cascade.gates.head_inputs import (
+from keras_cascade.gates.gate_examples import GateExamples, select_features
+from keras_cascade.gates.learned_gate_head import (
+    fit_head,
     head_input_size,
     head_inputs,
-    in_order,
 )
 
 #: Rows whose inputs are computed at a time.
@@ -159,7 +158,7 @@ class LearnedGate(Gate):
                 examples; or nothing to learn, because each model is always
                 right or always wrong. The head is then left as it was.
         """
-        examples = GateExamples.checked(data, self.student_layers)
+        examples = GateExamples.from_data(data, self.student_layers)
         outputs_shape, features_shape = examples.shapes()
         self._check_size(outputs_shape, features_shape)
         head = fit_head(
@@ -184,7 +183,9 @@ class LearnedGate(Gate):
         return self
 
     def score(self, logits, features=None):
-        inputs = head_inputs(logits, in_order(features, self.student_layers))
+        inputs = head_inputs(
+            logits, select_features(features, self.student_layers)
+        )
         hidden = ops.matmul(
             (inputs - self._mean) / self._scale, self._hidden_kernel
         )

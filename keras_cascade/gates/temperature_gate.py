@@ -1,13 +1,24 @@
-"""The base class of gates that look at a tempered softmax."""
+"""Base class of gates that score a softmax with a temperature."""
 
 import numbers
 
 import keras
 import numpy as np
+import scipy.optimize
+import scipy.special
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
-from keras_cascade.gates.temperature_scaling import best_temperature
+from keras_cascade.gates.gate_examples import (
+    check_logits_to_fit,
+    check_weight_to_fit,
+    flattened,
+)
+from keras_cascade.utils.validation import check_labels
+
+#: Factor by which the search for a temperature extends below and above the
+#: spread of the logits.
+REACH = 1e4
 
 
 class TemperatureGate(Gate):
@@ -90,7 +101,7 @@ class TemperatureGate(Gate):
         >>> gate.fit_temperature(logits, labels)  # 3 / ln 3
         2.7307
         """
-        self.temperature = best_temperature(outputs, labels, sample_weight)
+        self.temperature = _best_temperature(outputs, labels, sample_weight)
         return self.temperature
 
     def tempered(self, logits):
@@ -113,3 +124,74 @@ def _checked(temperature):
             f"number > 0. Received: {temperature!r}."
         )
     return float(value)
+
+
+def _best_temperature(outputs, labels, sample_weight=None):
+    """Temperature that minimises the negative log likelihood of `labels`.
+
+    `NLL(T) = mean_i(logsumexp(z_i / T) − z_i[label_i] / T)` is convex in
+    1 / T, and so has one minimum along log T, which is searched.
+
+    Args:
+        outputs: float array `(examples, classes)` of logits `z`.
+        labels: int array `(examples,)`.
+        sample_weight: float array `(examples,)` or `None`.
+
+    Returns:
+        float.
+    """
+    logits = check_logits_to_fit(outputs)
+    rows, classes = logits.shape
+    labels = check_labels(flattened(labels), rows, classes)
+    weight = check_weight_to_fit(sample_weight, rows)
+    counted = weight > 0
+    logits = logits[counted].astype("float64")
+    labels, weight = labels[counted], weight[counted]
+    _check_varied(labels)
+    # `NLL(T)` depends on differences of logits only; the largest becomes 0.
+    logits -= logits.max(axis=1, keepdims=True)
+    right = logits[np.arange(len(logits)), labels]
+    _check_there_is_a_minimum(logits, right, weight)
+
+    def loss(log_temperature):
+        inverse = np.exp(-log_temperature)
+        log_total = scipy.special.logsumexp(logits * inverse, axis=1)
+        return np.average(log_total - right * inverse, weights=weight)
+
+    middle = np.log(logits.std(axis=1).max())
+    optimum = scipy.optimize.minimize_scalar(
+        loss,
+        bounds=(middle - np.log(REACH), middle + np.log(REACH)),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return float(np.exp(optimum.x))
+
+
+def _check_varied(labels):
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            "Fitting a temperature needs labels of at least two classes. "
+            f"Received: class {labels[0]} only. Draw the examples from all "
+            "classes."
+        )
+
+
+def _check_there_is_a_minimum(logits, right, weight):
+    if (right == 0).all():
+        raise ValueError(
+            "No temperature is best: the student is right on every one of "
+            f"the {len(right)} examples, so the lower the temperature, the "
+            "likelier the labels. Expected: examples of which it gets some "
+            "wrong. Pass more held-out examples, and none that the student "
+            "was trained on."
+        )
+    # The slope of the log likelihood in 1 / T, where T is infinite.
+    if np.average(right - logits.mean(axis=1), weights=weight) <= 0:
+        raise ValueError(
+            "No temperature is best: the right class's logit is on average "
+            "no higher than the others, so the higher the temperature, the "
+            "likelier the labels. Expected: logits that tell classes apart. "
+            "Check that outputs and labels belong to the same examples, and "
+            "train the student first."
+        )

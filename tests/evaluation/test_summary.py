@@ -162,14 +162,14 @@ def test_the_numbers_are_those_of_the_parts():
     assert summary["undefined"] == {}
 
 
-def test_the_kept_set_is_thinned_and_keeps_its_ends():
+def test_selective_accuracy_is_thinned_and_keeps_its_ends():
     scores = np.arange(1000.0)
     correct = scores > 300
-    kept = summarize(ExampleResults(scores, correct, correct), resamples=0)
-    kept = kept["kept_accuracy"]
-    assert len(kept["thresholds"]) == 201
-    assert kept["fraction_kept"][0] == 1.0
-    assert kept["fraction_kept"][-1] == pytest.approx(1 / 1000)
+    summary = summarize(ExampleResults(scores, correct, correct), resamples=0)
+    section = summary["selective_accuracy"]
+    assert len(section["thresholds"]) == 201
+    assert section["coverage"][0] == 1.0
+    assert section["coverage"][-1] == pytest.approx(1 / 1000)
 
 
 def test_no_resamples_on_request():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from keras_cascade.evaluation import (
     deferral_curve,
     delegated_at,
-    kept_accuracy,
+    selective_accuracy,
 )
 from tests.evaluation.strategies import columns
 
@@ -16,7 +16,7 @@ from tests.evaluation.strategies import columns
 @settings(max_examples=200, deadline=None)
 def test_kept_sets_by_hand(case):
     scores, student, teacher, weight = case
-    kept = kept_accuracy(*case)
+    kept = selective_accuracy(*case)
     thresholds = deferral_curve(*case).thresholds
     weight = np.ones(len(scores)) if weight is None else weight
     expected = []
@@ -34,7 +34,7 @@ def test_kept_sets_by_hand(case):
     found = np.stack(
         [
             kept.thresholds,
-            kept.fraction_kept,
+            kept.coverage,
             kept.student_accuracy,
             kept.teacher_accuracy,
         ],

@@ -1,4 +1,4 @@
-"""How good student and teacher are on what the student keeps."""
+"""Selective accuracy: accuracy on the examples that the gate accepts."""
 
 import dataclasses
 
@@ -8,27 +8,30 @@ from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class KeptAccuracy:
-    """Accuracy on the kept examples, for each threshold that keeps any.
+class SelectiveAccuracy:
+    """Accuracy on the accepted examples, for each threshold that accepts any.
 
     Attributes:
-        thresholds: float array, ascending, from keeping everything.
-        fraction_kept: float array in (0, 1], descending.
-        student_accuracy: float array, of the student on what it keeps.
+        thresholds: float array, ascending; the first accepts everything.
+        coverage: float array in (0, 1], descending, the share of examples that
+            the student answers.
+        student_accuracy: float array, of the student on accepted examples.
         teacher_accuracy: float array, of the teacher on the same examples.
     """
 
     thresholds: np.ndarray
-    fraction_kept: np.ndarray
+    coverage: np.ndarray
     student_accuracy: np.ndarray
     teacher_accuracy: np.ndarray
 
 
-def kept_accuracy(scores, student_correct, teacher_correct, sample_weight=None):
-    """In-domain accuracy against the fraction of examples that is in-domain.
+def selective_accuracy(
+    scores, student_correct, teacher_correct, sample_weight=None
+):
+    """Accuracy on accepted examples against coverage, at every threshold.
 
     Source: Figure 7 of arXiv 2110.10305. Thresholds are the deferral curve's
-    candidates; those that keep nothing have no accuracy and are left out.
+    candidates; those that accept nothing have no accuracy and are left out.
 
     Args:
         scores: float array `(examples,)`, higher = surer.
@@ -38,15 +41,15 @@ def kept_accuracy(scores, student_correct, teacher_correct, sample_weight=None):
             Defaults to `None`.
 
     Returns:
-        `KeptAccuracy`.
+        `SelectiveAccuracy`.
 
     Example:
 
     >>> import keras_cascade as kc
-    >>> kept = kc.evaluation.kept_accuracy(
+    >>> selective = kc.evaluation.selective_accuracy(
     ...     [0.1, 0.9], [False, True], [True, True]
     ... )
-    >>> kept.fraction_kept.tolist(), kept.student_accuracy.tolist()
+    >>> selective.coverage.tolist(), selective.student_accuracy.tolist()
     ([1.0, 0.5], [0.5, 1.0])
     """
     examples = SortedExamples(
@@ -56,15 +59,17 @@ def kept_accuracy(scores, student_correct, teacher_correct, sample_weight=None):
     weight = np.ones(rows) if examples.weight is None else examples.weight
     starts = examples.delegated(np.ones(rows, dtype=bool))[:-1]
 
-    def kept(values):
-        # Summed from the surest down: no difference of large sums.
+    def accepted(values):
+        # Summed from the surest down: a difference of large sums would cancel.
         return np.cumsum(values[::-1])[::-1][starts]
 
-    total = kept(weight)
+    total = accepted(weight)
     some = total > 0
-    return KeptAccuracy(
+    return SelectiveAccuracy(
         thresholds=examples.thresholds[:-1][some],
-        fraction_kept=total[some] / total[0],
-        student_accuracy=kept(weight * examples.student)[some] / total[some],
-        teacher_accuracy=kept(weight * examples.teacher)[some] / total[some],
+        coverage=total[some] / total[0],
+        student_accuracy=accepted(weight * examples.student)[some]
+        / total[some],
+        teacher_accuracy=accepted(weight * examples.teacher)[some]
+        / total[some],
     )
