@@ -208,7 +208,7 @@ class GatedPair(SelectiveTrainer):
                 or no threshold meets the objective. The threshold is then
                 left as it was.
         """
-        objective = calibration.as_objective(objective)
+        objective = calibration.get(objective)
         self.gate.check_ready()
         results = self.judge(
             data, batch_size, traffic, teacher_logits=teacher_logits

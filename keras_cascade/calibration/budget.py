@@ -1,4 +1,4 @@
-"""The base class of objectives that limit what is delegated."""
+"""Base class of objectives that limit the delegation rate."""
 
 import math
 
@@ -11,7 +11,7 @@ from keras_cascade.utils.validation import check_number
 
 
 class Budget(Objective):
-    """Delegates as much as a limit allows, and no more.
+    """Objective with an upper limit of the delegation rate, which it exhausts.
 
     The delegation rate rises with the threshold, so the exact binomial test
     of each candidate, from delegating nothing upwards, needs no correction
@@ -20,8 +20,8 @@ class Budget(Objective):
     A subclass implements `max_rate_for(sample)`.
 
     Args:
-        tolerance: float in [0, 1], how far below the limit is near enough;
-            one calibration example always is. Defaults to `0.01`.
+        tolerance: float in [0, 1], the accepted distance below the limit; one
+            calibration example is always accepted. Defaults to `0.01`.
         confidence: float in (0, 1), or `None`. Defaults to `None`.
     """
 
@@ -32,7 +32,7 @@ class Budget(Objective):
         self.tolerance = check_number("tolerance", tolerance, 0.0, 1.0)
 
     def max_rate_for(self, sample):
-        """The delegation rate that may not be exceeded."""
+        """Returns the largest allowed delegation rate, a float."""
         raise NotImplementedError(f"{type(self).__name__}.max_rate_for")
 
     def meets(self, sample):
@@ -50,14 +50,14 @@ class Budget(Objective):
         return int(met[-1])
 
     def check_reached(self, sample, index):
-        """Raises where tied scores leave the limit out of reach."""
+        """Raises a `ValueError` if tied scores put the limit out of reach."""
         rates = sample.curve.delegation_rate
-        found, limit = rates[index], min(self.max_rate_for(sample), 1.0)
+        rate, limit = rates[index], min(self.max_rate_for(sample), 1.0)
         if self.confidence is not None:
-            found = sample.delegated[index] / sample.trials
+            rate = sample.delegated[index] / sample.trials
             limit = self._most(sample) / sample.trials
         near = max(self.tolerance, 1.0 / sample.trials)
-        if limit - found > near + 1e-12:
+        if limit - rate > near + 1e-12:
             around = [rates[index], rates[index + 1]]
             what = "Attainable around it"
             if self.confidence is not None:
@@ -94,7 +94,7 @@ class Budget(Objective):
         return {"tolerance": self.tolerance, **super().get_config()}
 
     def _guaranteeable(self, sample, index):
-        """The lowest rate that the count of a candidate shows.
+        """Returns the lowest limit that the count of a candidate shows.
 
         Clopper and Pearson's upper limit, rounded up to what is printed.
         """

@@ -1,4 +1,4 @@
-"""Calibration of scored examples: checks, threshold, traffic."""
+"""Calibration of a threshold on scored examples."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ def calibrate(results, objective, costs=None, traffic=None, seed=0):
     """Finds the threshold that meets an objective on scored examples.
 
     Args:
-        results: `keras_cascade.evaluation.ExampleResults`, weighed by `traffic`
-            already.
+        results: `keras_cascade.evaluation.ExampleResults`, already weighted
+            by `traffic`.
         objective: `Objective`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
         traffic: the `TrafficMix` of the weights, for the record. Defaults to

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from keras_cascade.evaluation.deferral_curve import curve_of
-from keras_cascade.evaluation.sample_weights import effective_examples
+from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 
-from keras_cascade.calibration.all_of import AllOf
 from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.measure_threshold import measure_threshold
-from keras_cascade.calibration.objective import Objective
+from keras_cascade.calibration.serialization import get
 
 
 def fit_threshold(
@@ -63,7 +62,7 @@ def fit_threshold(
     >>> round(point.threshold, 6), round(point.delegation_rate, 3)
     (0.3, 0.333)
     """
-    objective = as_objective(objective)
+    objective = get(objective)
     sample = CalibrationSample(
         scores, student_correct, teacher_correct, sample_weight, costs,
         labels, seed, max_weight,
@@ -84,7 +83,9 @@ def fit_threshold(
             point, effective_examples=sample.effective_examples
         )
     drops = [
-        p["at_most"] for p in guarantees if p["quantity"] == "accuracy_drop"
+        guarantee["at_most"]
+        for guarantee in guarantees
+        if guarantee["quantity"] == "accuracy_drop"
     ]
     return dataclasses.replace(
         point,
@@ -93,21 +94,3 @@ def fit_threshold(
         guarantees=guarantees,
         effective_examples=float(sample.trials),
     )
-
-
-def as_objective(objective):
-    """An `Objective` from one, or from a list of several."""
-    if isinstance(objective, (list, tuple)):
-        return AllOf(list(objective))
-    if not isinstance(objective, Objective):
-        raise ValueError(
-            "Expected an objective, such as "
-            "`keras_cascade.MaxAccuracyDrop(0.01)`, or a list of them. "
-            + (
-                "Received an array; labelled examples go in together, as "
-                "`calibrate((x, y), objective)`."
-                if hasattr(objective, "shape")
-                else f"Received: {objective!r}."
-            )
-        )
-    return objective

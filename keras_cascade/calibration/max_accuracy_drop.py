@@ -1,4 +1,4 @@
-"""Almost as accurate as the teacher, as cheaply as possible."""
+"""Objective: a bounded accuracy drop against the teacher."""
 
 import math
 
@@ -16,7 +16,7 @@ from keras_cascade.utils.validation import check_number
 
 
 class MaxAccuracyDrop(Objective):
-    """The least delegation at which the cascade is near the teacher.
+    """Lowest delegation rate with a bounded accuracy drop.
 
     Met where `teacher accuracy − cascade accuracy <= max_drop`. Delegating
     everything always meets `max_drop >= 0`. With a confidence the drop is

@@ -1,22 +1,22 @@
-"""Spend a delegation budget: at most this share reaches the teacher."""
+"""Objective: a bounded delegation rate."""
 
 from keras_cascade.calibration.budget import Budget
 from keras_cascade.utils.validation import check_number
 
 
 class MaxDelegationRate(Budget):
-    """Delegates as much as a budget allows, and no more.
+    """Highest delegation rate within a budget.
 
     Chooses the highest attainable delegation rate that is at most `max_rate`;
     with a confidence, the highest for which that can be guaranteed of new
     examples. Tied scores move together, so some rates do not exist: when the
-    nearest one below is further away than `tolerance`, the objective is
-    refused rather than approximated silently.
+    nearest one below is further away than `tolerance`, the objective
+    raises an error instead of approximating.
 
     Args:
         max_rate: float in [0, 1].
-        tolerance: float in [0, 1], how far below is near enough; one
-            calibration example always is. Defaults to `0.01`.
+        tolerance: float in [0, 1], the accepted distance below it; one
+            calibration example is always accepted. Defaults to `0.01`.
         confidence: float in (0, 1), or `None` (holds on the calibration
             examples). Defaults to `None`.
 

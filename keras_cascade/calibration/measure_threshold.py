@@ -1,10 +1,10 @@
-"""What a cascade does at one given threshold."""
+"""Measurement of a cascade at one threshold."""
 
 import numpy as np
 
 from keras_cascade.calibration.operating_point import OperatingPoint
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.sorted_examples import checked_columns
-from keras_cascade.evaluation.threshold_outcome import delegated_at
 
 
 def measure_threshold(
@@ -16,7 +16,7 @@ def measure_threshold(
     costs=None,
     objective=None,
 ):
-    """Measures one threshold on plain arrays.
+    """Measures accuracy, delegation rate and cost at one threshold.
 
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
@@ -26,8 +26,8 @@ def measure_threshold(
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
-        objective: optional dict, what the threshold was chosen for. Defaults
-            to `None`.
+        objective: optional dict, the serialized objective that chose the
+            threshold. Defaults to `None`.
 
     Returns:
         `OperatingPoint`.

@@ -1,4 +1,4 @@
-"""At least this accuracy, as cheaply as possible."""
+"""Objective: a least accuracy of the cascade."""
 
 import math
 
@@ -16,7 +16,7 @@ from keras_cascade.utils.validation import check_number
 
 
 class MinAccuracy(Objective):
-    """The least delegation at which the cascade is accurate enough.
+    """Lowest delegation rate with a least accuracy of the cascade.
 
     With a confidence the accuracy is guaranteed of new examples: an exact
     binomial test of each threshold, from delegating everything down. The
@@ -69,12 +69,12 @@ class MinAccuracy(Objective):
 
 
 def accuracy_error_message(what, correct, trials, floor, error):
-    """Why not even delegating everything shows an accuracy.
+    """Error message where delegating everything does not show the accuracy.
 
     Args:
-        what: str, how the message begins.
-        correct: int, what the teacher gets right.
-        trials: int, out of so many examples.
+        what: str, the beginning of the message.
+        correct: int, number of examples that the teacher gets right.
+        trials: int, number of examples.
         floor: float, the accuracy asked for.
         error: float in (0, 1).
     """
@@ -99,7 +99,7 @@ def accuracy_error_message(what, correct, trials, floor, error):
 
 
 def _examples_needed(accuracy, floor, error):
-    """From how many examples on such an accuracy shows the floor."""
+    """Number of examples from which such an accuracy shows the floor."""
 
     def shown(trials):
         # Counts are whole: one fewer, so that a few more examples are enough

@@ -1,4 +1,4 @@
-"""A floor for every group, as cheaply as possible."""
+"""Objective: a least accuracy in every group of examples."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from keras_cascade.utils.validation import check_number
 
 
 class MinGroupAccuracy(Objective):
-    """The least delegation at which no group falls below its floor.
+    """Lowest delegation rate with a least accuracy in every group.
 
     With a confidence every floor is guaranteed of new examples of its group,
     all of them together: at each threshold every group must pass the exact
@@ -20,7 +20,7 @@ class MinGroupAccuracy(Objective):
     the number of groups).
 
     Args:
-        groups: `"class"`, for one group a class (by the right label); or an
+        groups: `"class"`, for one group per class (by the right label); or an
             array with the group of each calibration example, integers or
             strings.
         min_accuracy: float in [0, 1]; or a dict of group to floor, in which
@@ -75,21 +75,21 @@ class MinGroupAccuracy(Objective):
             if self.confidence is None and not met.any():
                 best = _weighted_accuracy(sample, rows).max()
                 return (
-                    f"{self._short()} cannot be met: group {group} reaches at "
+                    f"{self} cannot be met: group {group} reaches at "
                     f"most {best:.4f}, where {floor:.4f} is asked. Ask for "
                     "less, or train a better teacher for this group."
                 )
             if self.confidence is not None and not met[-1]:
                 counted = sample.counted_among(rows)
                 return accuracy_error_message(
-                    f"{self._short()} cannot be guaranteed for group {group}",
+                    f"{self} cannot be guaranteed for group {group}",
                     int((counted & sample.examples.teacher).sum()),
                     int(counted.sum()),
                     floor,
                     self.error,
                 )
         return (
-            f"{self._short()} cannot be met: each group reaches its floor at "
+            f"{self} cannot be met: each group reaches its floor at "
             "some threshold, but no threshold serves all. Ask for less, or "
             "train a better teacher."
         )
@@ -102,9 +102,7 @@ class MinGroupAccuracy(Objective):
         }
 
     def __repr__(self):
-        return self._short()
-
-    def _short(self):
+        # Without the group of every example: there may be a million.
         groups = (
             repr(self.groups)
             if isinstance(self.groups, str)
@@ -127,7 +125,7 @@ class MinGroupAccuracy(Objective):
         groups = sample.labels if self.groups == "class" else self.groups
         if groups is None or len(groups) != len(sample.examples):
             raise ValueError(
-                f"{self._short()} needs the group of each of the "
+                f"{self} needs the group of each of the "
                 f"{len(sample.examples)} calibration examples. Received: "
                 + ("no labels." if groups is None else f"{len(groups)}.")
             )
@@ -139,7 +137,7 @@ class MinGroupAccuracy(Objective):
             rows = groups == group
             if not _has_weight(sample, rows):
                 raise ValueError(
-                    f"{self._short()} asks for group {group!r}, of which there "
+                    f"{self} asks for group {group!r}, of which there "
                     "is no calibration example with a weight."
                 )
             yield group, rows, floor

@@ -1,17 +1,16 @@
-"""The base class of objectives."""
-
-import inspect
+"""Base class of calibration objectives."""
 
 import numpy as np
 
+from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.validation import check_number
 
-#: Rarer than one in a million cannot be told by any calibration set.
+#: No calibration set of realistic size shows smaller error probabilities.
 MIN_ERROR = 1e-6
 
 
 class Objective:
-    """What a threshold must achieve.
+    """Condition that the calibrated threshold must meet.
 
     Without a confidence an objective is empirical: it holds on the
     calibration examples and guarantees nothing about new ones. With
@@ -53,19 +52,40 @@ class Objective:
 
     @property
     def error(self):
-        """`1 - confidence`: how often the guarantee may be broken."""
+        """Error probability of the guarantee, `1 - confidence`."""
         return round(1.0 - self.confidence, 12)
 
     def meets(self, sample):
-        """Boolean array `(candidates,)`, which candidates meet it."""
+        """Evaluates every candidate threshold.
+
+        Args:
+            sample: `CalibrationSample`.
+
+        Returns:
+            Boolean array `(candidates,)`: true where the objective is met.
+        """
         raise NotImplementedError(f"{type(self).__name__}.meets")
 
     def error_message(self, sample):
-        """Why no candidate meets it, and what is attainable."""
+        """Error message where no candidate meets the objective.
+
+        Args:
+            sample: `CalibrationSample`.
+        """
         raise NotImplementedError(f"{type(self).__name__}.error_message")
 
     def choose(self, sample):
-        """Index of the candidate to use, or a `ValueError`."""
+        """Chooses the candidate to use.
+
+        Args:
+            sample: `CalibrationSample`.
+
+        Returns:
+            int, index of the candidate.
+
+        Raises:
+            ValueError: no candidate meets the objective.
+        """
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
             raise ValueError(self.error_message(sample))
@@ -89,30 +109,22 @@ class Objective:
         ]
 
     def get_config(self):
-        """The constructor's arguments, as JSON-compatible values."""
+        """Returns the constructor's arguments as JSON-compatible values."""
         return {"confidence": self.confidence}
 
     def describe(self):
-        """`{"class_name": ..., "config": ...}`, for manifests and reports."""
+        """Returns a JSON-compatible dict of `class_name` and `config`."""
         return {
             "class_name": type(self).__name__,
             "config": self.get_config(),
         }
 
     def __repr__(self):
-        config = self.get_config()
-        parameters = inspect.signature(type(self)).parameters
-        shown = []
-        for name, parameter in parameters.items():
-            if parameter.default is inspect.Parameter.empty:
-                shown.append(f"{config[name]!r}")
-            elif config[name] != parameter.default:
-                shown.append(f"{name}={config[name]!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return constructor_repr(self)
 
 
 def attainable_accuracy(curve):
-    """One sentence on the accuracies that thresholds can reach."""
+    """Describes the attainable accuracies in one sentence."""
     best = int(curve.accuracy.argmax())
     return (
         f"Attainable on these {curve.examples} calibration examples: at best "

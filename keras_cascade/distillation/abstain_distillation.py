@@ -1,4 +1,4 @@
-"""Abstain distillation: a student that may say "not mine"."""
+"""Abstain distillation: a student with an output to abstain."""
 
 import keras
 from keras import ops
@@ -13,7 +13,7 @@ from keras_cascade.utils.class_subset import check_classes, class_mask
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class AbstainDistillation(DistillationPolicy):
-    """The student has one output an in-domain class, and one to abstain.
+    """Trains a student with one output per in-domain class, and one to abstain.
 
     An in-domain example (by its **true label**) learns the teacher's softmax
     renormalised over the in-domain classes, with 0 on abstain; any other
@@ -46,7 +46,7 @@ class AbstainDistillation(DistillationPolicy):
         self.oracle = bool(oracle)
 
     def student_head(self, **kwargs):
-        """The student's last layer: `Dense(len(in_domain_classes) + 1)`.
+        """Makes the student's last layer, `Dense(len(in_domain_classes) + 1)`.
 
         Args:
             **kwargs: of `keras.layers.Dense`.

@@ -1,4 +1,4 @@
-"""Class-specific distillation: the teacher teaches a subset of classes."""
+"""Class-specific distillation: teacher targets for a subset of classes."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from keras_cascade.utils.class_subset import check_classes, class_mask
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class ClassSpecificDistillation(SelectiveDistillation):
-    """In-domain examples learn from the teacher, the others from LS(α).
+    """Teacher targets for in-domain examples, LS(α) for the others.
 
     An example is in-domain when its **true label** is one of
     `in_domain_classes`. With every class in-domain this is

@@ -1,18 +1,18 @@
-"""The shared half of policies that select some of the examples."""
+"""Base class of policies that select some of the examples."""
 
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
-    check_share,
     check_temperature,
     label_smoothing_targets,
     taught,
 )
+from keras_cascade.utils.validation import check_number
 
 
 class SelectiveDistillation(DistillationPolicy):
-    """Selected examples learn from the teacher, the others from their label.
+    """Teacher targets for selected examples, smoothed labels for the others.
 
     `target = softmax(teacher_logits / τ)` where selected, else
     `LS(α) = (1−α)·one_hot(y) + α/L`.
@@ -30,7 +30,9 @@ class SelectiveDistillation(DistillationPolicy):
 
     def __init__(self, temperature=1.0, label_smoothing=0.0, oracle=False):
         self.temperature = check_temperature(temperature)
-        self.label_smoothing = check_share("label_smoothing", label_smoothing)
+        self.label_smoothing = check_number(
+            "label_smoothing", label_smoothing, 0, 1
+        )
         self.oracle = bool(oracle)
 
     def targets(self, labels, teacher_logits):

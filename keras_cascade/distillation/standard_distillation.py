@@ -1,22 +1,22 @@
-"""Standard distillation: every example learns from the teacher."""
+"""Standard distillation: teacher targets for every example."""
 
 import keras
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
-    check_share,
     check_temperature,
     cross_entropy,
     label_smoothing_targets,
     taught,
 )
 from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.validation import check_number
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class StandardDistillation(DistillationPolicy):
-    """Every example learns from a mix of its label and the teacher.
+    """Trains every example on a mix of its label and the teacher's softmax.
 
     `target = a·one_hot(y) + (1−a)·softmax(teacher_logits / τ)`
 
@@ -53,8 +53,8 @@ class StandardDistillation(DistillationPolicy):
         oracle=False,
     ):
         self.temperature = check_temperature(temperature)
-        self.student_loss_weight = check_share(
-            "student_loss_weight", student_loss_weight
+        self.student_loss_weight = check_number(
+            "student_loss_weight", student_loss_weight, 0, 1
         )
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
         self.oracle = bool(oracle)

@@ -1,6 +1,10 @@
-"""Deferral curves, costs and reports: what a cascade is worth."""
+"""Evaluation: deferral curves, metrics, costs, intervals and comparisons."""
 
 from keras_cascade.errors import UndefinedMetricError
+from keras_cascade.evaluation.auroc import (
+    auroc_delegating_helps,
+    auroc_student_right,
+)
 from keras_cascade.evaluation.bootstrap import bootstrap_curve
 from keras_cascade.evaluation.comparison import compare
 from keras_cascade.evaluation.costs import Costs
@@ -14,10 +18,8 @@ from keras_cascade.evaluation.deferral_score import (
     oracle_curve,
     random_area,
 )
-from keras_cascade.evaluation.discrimination import (
-    auroc_delegating_helps,
-    auroc_student_right,
-)
+from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.evaluation.out_of_distribution import (
@@ -31,14 +33,12 @@ from keras_cascade.evaluation.reliability import (
     expected_calibration_error,
     reliability_diagram,
 )
-from keras_cascade.evaluation.sample_weights import effective_examples
 from keras_cascade.evaluation.selective_accuracy import (
     SelectiveAccuracy,
     selective_accuracy,
 )
 from keras_cascade.evaluation.selective_risk import augrc, aurc
 from keras_cascade.evaluation.summary import summarize
-from keras_cascade.evaluation.threshold_outcome import delegated_at
 
 __all__ = [
     "Costs",

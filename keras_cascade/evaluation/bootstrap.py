@@ -8,8 +8,8 @@ import numpy as np
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import ROUNDING
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.sorted_examples import SortedExamples
-from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.utils.validation import check_weight
 
 #: Numbers in one block of resamples: bounds the memory, about 100 MB.

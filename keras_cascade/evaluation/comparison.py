@@ -124,7 +124,7 @@ def compare(
 
 
 def check_same_examples(one, other):
-    """Raises unless two `ExampleResults` are about the same examples.
+    """Raises unless two `ExampleResults` hold the same examples.
 
     Labels are compared in order where both have them; fingerprints tell only
     which examples there are.

@@ -1,4 +1,4 @@
-"""The deferral curve: cascade accuracy against delegation rate."""
+"""Deferral curve: cascade accuracy against delegation rate."""
 
 import dataclasses
 
@@ -12,9 +12,9 @@ ROUNDING = 1e-12
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DeferralCurve:
-    """Every distinct threshold with what the cascade does there.
+    """Delegation rate and accuracy at every candidate threshold.
 
-    All arrays have one entry a candidate threshold, from delegating nothing
+    All arrays have one entry per candidate threshold, from delegating nothing
     to delegating everything.
 
     Attributes:
@@ -81,12 +81,12 @@ class DeferralCurve:
         return float(self.delegation_rate[reached.argmax()])
 
     def random_accuracy(self):
-        """Accuracy of delegating the same share at random: a straight line."""
+        """Accuracy of random delegation at each rate, a straight line."""
         rate = self.delegation_rate
         return (1 - rate) * self.student_accuracy + rate * self.teacher_accuracy
 
     def plot(self, ax=None, title=None, point=None):
-        """Draws the curve, beside delegating the same share at random.
+        """Draws the curve and, for comparison, random delegation.
 
         Args:
             ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
@@ -112,7 +112,7 @@ class DeferralCurve:
 def deferral_curve(
     scores, student_correct, teacher_correct, sample_weight=None
 ):
-    """Sweeps every threshold that makes a difference.
+    """Computes the deferral curve over all candidate thresholds.
 
     `accuracy = P(keep ∧ student right) + P(delegate ∧ teacher right)`.
 
@@ -148,7 +148,7 @@ def deferral_curve(
 
 
 def curve_of(examples):
-    """The curve of examples that are sorted already.
+    """Computes the deferral curve of sorted examples.
 
     Args:
         examples: `SortedExamples`.

@@ -1,4 +1,4 @@
-"""One number for a whole deferral curve."""
+"""Areas under the deferral curve, and the deferral score."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ NO_BETTER_ORDER = (
 
 
 def deferral_area(curve):
-    """Area under cascade accuracy against delegation rate, 0 to 1.
+    """Area under the deferral curve, from 0 to 1.
 
     Straight lines join the candidates: tied examples count as delegated in
     random order. It is the cascade's accuracy averaged over all delegation
@@ -41,10 +41,11 @@ def deferral_area(curve):
 
 
 def oracle_curve(student_correct, teacher_correct, sample_weight=None):
-    """The curve of a gate that knows who is right: no gate does better.
+    """Deferral curve of an oracle gate, the upper limit of every gate.
 
-    It delegates first where only the teacher is right, then where it makes
-    no difference, last where only the student is right.
+    It knows which model is right, and delegates first where only the teacher
+    is, then where delegating makes no difference, last where only the student
+    is.
 
     Args:
         student_correct: bool array `(examples,)`.
@@ -74,10 +75,10 @@ def oracle_curve(student_correct, teacher_correct, sample_weight=None):
 def deferral_score(
     scores, student_correct, teacher_correct, sample_weight=None
 ):
-    """How much of the way from random to ideal delegation a score goes.
+    """Normalised area under the deferral curve: 0 random, 1 ideal.
 
     `(area - area of random) / (area of ideal - area of random)`: 0 for
-    delegating at random, 1 for a gate that knows who is right, negative for
+    delegating at random, 1 for an oracle, negative for
     a gate that is worse than random.
 
     Args:
@@ -118,7 +119,7 @@ def deferral_score(
 
 
 def random_area(curve):
-    """Area under the straight line of delegating at random.
+    """Area under the deferral curve of random delegation.
 
     Args:
         curve: `DeferralCurve`.

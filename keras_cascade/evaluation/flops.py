@@ -1,4 +1,4 @@
-"""Floating-point operations of one forward pass, counted in the graph."""
+"""Floating-point operations of a forward pass, counted in its graph."""
 
 import contextlib
 
@@ -39,7 +39,7 @@ def costs_from_flops(student, teacher, inputs):
 
 
 def _expected(model, inputs, count):
-    """What a model costs; a cascade asks its teacher only sometimes."""
+    """Expected cost of a model; a cascade's teacher counts by its rate."""
     if not hasattr(model, "operating_point"):
         return count(model, inputs)
     point = model.operating_point
@@ -50,7 +50,7 @@ def _expected(model, inputs, count):
 
 
 class CannotCountError(RuntimeError):
-    """The operations of a model cannot be counted."""
+    """Raised where the operations of a model cannot be counted."""
 
 
 def count_flops(model, inputs):
@@ -108,7 +108,7 @@ def count_flops(model, inputs):
 
 @contextlib.contextmanager
 def _quiet():
-    """TensorFlow's warnings that nobody can act on do not show."""
+    """Silences TensorFlow's warnings."""
     import tensorflow as tf
 
     logger = tf.get_logger()
@@ -120,7 +120,7 @@ def _quiet():
         logger.setLevel(level)
 
 
-#: Operations with work inside that the profiler takes for nothing.
+#: Operations that do work and that the profiler counts as none.
 UNCOUNTED = {
     "Case", "Einsum", "FFT", "If", "RFFT", "StatelessCase", "StatelessIf",
     "StatelessWhile", "TensorListFromTensor", "While",
@@ -132,7 +132,7 @@ CONTRACTIONS = {
 
 
 def _check_countable(model, graph):
-    """Raises where the profiler would leave work out without a word."""
+    """Raises where the profiler would silently skip operations."""
     left_out = set()
     for operation in graph.get_operations():
         if operation.type in UNCOUNTED:

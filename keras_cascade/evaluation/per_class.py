@@ -1,4 +1,4 @@
-"""What student, teacher and cascade do on each class."""
+"""Accuracy and delegation rate per class."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from keras_cascade.utils.validation import (
 def per_class(
     labels, student_correct, teacher_correct, delegated=None, sample_weight=None
 ):
-    """One row a class.
+    """Table of accuracies with one row per class.
 
     Args:
         labels: int array `(examples,)`, the right classes.
         student_correct: bool array `(examples,)`.
         teacher_correct: bool array `(examples,)`.
-        delegated: optional bool array `(examples,)`. Defaults to `None`: what
-            the cascade does is left out.
+        delegated: optional bool array `(examples,)`. Defaults to `None`: the
+            cascade's columns are `None`.
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -45,7 +45,7 @@ def per_class(
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(
-            "Expected labels to hold one class an example. Received an array "
+            "Expected labels to hold one class per example. Received an array "
             f"of shape {labels.shape}."
         )
     rows = len(labels)
@@ -91,12 +91,12 @@ def per_class(
 
 
 def worst_class(table, accuracy="student_accuracy"):
-    """The row of `per_class` with the lowest accuracy.
+    """Class with the lowest accuracy.
 
     Args:
         table: list of dicts, as `per_class` returns it.
-        accuracy: which accuracy: `"student_accuracy"`, `"teacher_accuracy"`
-            or `"cascade_accuracy"`. Defaults to `"student_accuracy"`.
+        accuracy: str, column of the table: `"student_accuracy"`,
+            `"teacher_accuracy"` or `"cascade_accuracy"`. Defaults to `"student_accuracy"`.
 
     Returns:
         Dict of `class`, `examples` and `accuracy`. Of equals, the first.

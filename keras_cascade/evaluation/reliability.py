@@ -1,4 +1,4 @@
-"""Does the student's confidence say how often it is right?"""
+"""Calibration of the student's confidence: reliability diagram and ECE."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ _ROUNDING = 1e-5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram: accuracy against confidence, bin by bin.
+    """Reliability diagram: accuracy against confidence per bin.
 
     Attributes:
         edges: float array `(bins + 1,)`, from 0 to 1.
@@ -33,13 +33,13 @@ class Reliability:
 
     @property
     def error(self):
-        """Expected calibration error: the mean gap, weighted by the bins."""
+        """Expected calibration error, the weighted mean gap."""
         filled = self.weight > 0
         gap = np.abs(self.confidence - self.accuracy)[filled]
         return float(gap @ self.weight[filled])
 
     def to_dict(self):
-        """A JSON-compatible dict; `None` where a bin is empty."""
+        """Returns a JSON-compatible dict; `None` where a bin is empty."""
 
         def listed(values):
             return [
@@ -56,7 +56,7 @@ class Reliability:
 
 
 def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
-    """Sorts examples into bins of equal width by confidence.
+    """Computes a reliability diagram with bins of equal width.
 
     A bin holds its upper edge, the first one also 0. Source: Guo et al.,
     arXiv 1706.04599.
@@ -91,7 +91,7 @@ def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
     confidence = np.asarray(confidence, dtype="float64")
     if confidence.ndim != 1 or confidence.size == 0:
         raise ValueError(
-            "Expected confidence to hold one number an example. Received an "
+            "Expected confidence to hold one number per example. Received an "
             f"array of shape {confidence.shape}."
         )
     rows = len(confidence)

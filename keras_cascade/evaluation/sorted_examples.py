@@ -1,4 +1,4 @@
-"""Examples in the order of their scores: one sort behind every sweep."""
+"""Examples sorted by score, the basis of every sweep of thresholds."""
 
 import numpy as np
 
@@ -20,12 +20,12 @@ class SortedExamples:
             Defaults to `None`: every example counts the same.
 
     Attributes:
-        order: int array `(examples,)`, the place of each sorted example in
-            what was given.
+        order: int array `(examples,)`, index of each sorted example in the
+            arguments.
         student, teacher: bool arrays, sorted.
         weight: float64 array, sorted, or `None`.
         distinct: float array, the distinct scores, ascending.
-        thresholds: float array `(distinct + 1,)`, one a candidate.
+        thresholds: float array `(distinct + 1,)`, one per candidate.
 
     Raises:
         ValueError: shapes differ, nothing to sort, NaN.
@@ -52,7 +52,7 @@ class SortedExamples:
         return len(self.order)
 
     def delegated(self, values):
-        """Sum of `values` over the delegated, for each candidate.
+        """Sum of `values` over delegated examples, for each candidate.
 
         Args:
             values: sorted array `(examples,)`, booleans or numbers.
@@ -66,12 +66,12 @@ class SortedExamples:
         return np.concatenate([np.zeros(1, kind), sums])
 
     def kept(self, values):
-        """Sum of `values` over the kept, for each candidate."""
+        """Sum of `values` over kept examples, for each candidate."""
         sums = self.delegated(values)
         return sums[-1] - sums
 
     def candidate_of(self, thresholds):
-        """Which candidate makes the same decisions as each threshold."""
+        """Index of the candidate with the same decisions as each threshold."""
         return np.searchsorted(self.distinct, thresholds, side="left")
 
 
@@ -93,7 +93,7 @@ def _candidates(distinct):
 def checked_columns(
     scores, student_correct, teacher_correct, sample_weight=None
 ):
-    """The columns as arrays, or one clear error.
+    """Returns the columns as checked arrays, or raises.
 
     Args:
         scores: float array `(examples,)`; other numbers become float64, so

@@ -3,6 +3,10 @@
 import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
+from keras_cascade.evaluation.auroc import (
+    auroc_delegating_helps,
+    auroc_student_right,
+)
 from keras_cascade.evaluation.bootstrap import bootstrap_curve
 from keras_cascade.evaluation.comparison import BUDGETS
 from keras_cascade.evaluation.deferral_curve import deferral_curve
@@ -12,16 +16,12 @@ from keras_cascade.evaluation.deferral_score import (
     oracle_curve,
     random_area,
 )
-from keras_cascade.evaluation.discrimination import (
-    auroc_delegating_helps,
-    auroc_student_right,
-)
+from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.per_class import per_class, worst_class
 from keras_cascade.evaluation.reliability import reliability_diagram
-from keras_cascade.evaluation.sample_weights import effective_examples
 from keras_cascade.evaluation.selective_accuracy import selective_accuracy
 from keras_cascade.evaluation.selective_risk import augrc, aurc
-from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.utils.validation import check_weight
 
 #: Shares of the teacher's accuracy whose price is reported.

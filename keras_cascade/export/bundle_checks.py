@@ -12,7 +12,7 @@ from keras_cascade.calibration import measure_threshold
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.file_run import FileRun
 from keras_cascade.export.onnx_student import OnnxStudent, open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE

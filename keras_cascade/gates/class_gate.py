@@ -1,4 +1,4 @@
-"""The class gate: keep what the student takes for an in-domain class."""
+"""Class gate: keeps predictions of in-domain classes."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_cascade.utils.class_subset import check_classes, class_mask
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class ClassGate(Gate):
-    """Keeps an example when the predicted class is in-domain.
+    """Scores an example by its best in-domain logit minus its best other one.
 
     `score = max in-domain logit − max other logit`, so that at threshold 0
     an example is kept if and only if the student's class is in-domain.

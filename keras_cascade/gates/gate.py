@@ -1,14 +1,15 @@
-"""The base class of gates."""
+"""Base class of gates."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.tensor_ops import as_float
 
 
 class Gate(keras.layers.Layer):
-    """Scores how sure the student is, and decides who answers.
+    """Base class of gates: scores confidence and decides what is delegated.
 
     A gate maps student logits to one float per example, **higher = surer**.
     An example is delegated to the teacher when `score < threshold` and kept
@@ -39,7 +40,7 @@ class Gate(keras.layers.Layer):
     #: argument, for a gate made by name.
     takes_defaults = {}
 
-    #: Names of inner student layers whose outputs the gate looks at. A gate
+    #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.
     student_layers = ()
 
@@ -60,7 +61,7 @@ class Gate(keras.layers.Layer):
 
     @property
     def threshold(self):
-        """The threshold in use, exactly as it is compared (float32)."""
+        """Threshold of the comparison, a float32 value."""
         return float(ops.convert_to_numpy(self._threshold))
 
     @threshold.setter
@@ -68,7 +69,14 @@ class Gate(keras.layers.Layer):
         self._threshold.assign(_checked(value))
 
     def score(self, logits):
-        """One float per example, higher = surer."""
+        """Confidence score of each example.
+
+        Args:
+            logits: float tensor of shape `(batch, classes)`.
+
+        Returns:
+            Float tensor of shape `(batch,)`; higher = surer.
+        """
         raise NotImplementedError(f"{type(self).__name__}.score")
 
     def call(self, logits, features=None):
@@ -77,10 +85,10 @@ class Gate(keras.layers.Layer):
         return self.score(as_float(logits))
 
     def check_ready(self):
-        """Raises a `ValueError` where the gate must be fitted first."""
+        """Raises a `ValueError` if the gate must be fitted first."""
 
     def class_logits(self, logits, classes):
-        """The student's outputs as logits over all classes.
+        """Converts the student's outputs to logits over all classes.
 
         Args:
             logits: float tensor of shape `(batch, student outputs)`.
@@ -98,7 +106,14 @@ class Gate(keras.layers.Layer):
         return logits
 
     def delegate(self, score):
-        """Boolean tensor: true where the teacher should answer."""
+        """Decides which examples are delegated.
+
+        Args:
+            score: float tensor of shape `(batch,)`.
+
+        Returns:
+            Boolean tensor of shape `(batch,)`: true where delegated.
+        """
         keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))
         # Graph optimizers turn `not (a >= b)` into `a < b`, which would keep
         # a score that is not a number.
@@ -109,6 +124,9 @@ class Gate(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
+
+    def __repr__(self):
+        return constructor_repr(self)
 
 
 def _checked(threshold):

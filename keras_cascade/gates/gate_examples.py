@@ -1,4 +1,4 @@
-"""Held-out examples that a gate is fitted to, checked."""
+"""Held-out examples to fit a gate to."""
 
 import dataclasses
 
@@ -126,7 +126,7 @@ def check_weight_to_fit(sample_weight, rows):
 
 
 def flattened(values):
-    """Returns an array with a last axis of one removed, `(rows, 1)` only."""
+    """Returns `(rows, 1)` arrays as `(rows,)`, others unchanged."""
     values = np.asarray(values)
     column = values.ndim == 2 and values.shape[1] == 1
     return values.reshape(-1) if column else values

@@ -1,4 +1,4 @@
-"""The learned gate: trained to tell whether delegating would help."""
+"""Learned gate: trained to predict where delegating helps."""
 
 import keras
 import numpy as np
@@ -18,10 +18,10 @@ CHUNK = 65_536
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class LearnedGate(Gate):
-    """Scores an example by what delegating it is expected to lose.
+    """Scores an example by the expected loss of accuracy on delegation.
 
-    A small head looks at the student's logits, and at inner layers of the
-    student if asked to, and estimates how likely each model is right:
+    A small head estimates from the student's logits, and optionally from inner
+    layers of the student, how likely each model is right:
 
     `score = P(student right) − P(teacher right)`
 
@@ -105,7 +105,7 @@ class LearnedGate(Gate):
         self.seed = seed
 
     def build(self, logits_shape, features_shape=None):
-        """Makes the head's weights, once it is known what it looks at."""
+        """Creates the head's weights for the shapes of its inputs."""
         inputs = head_input_size(logits_shape[-1], features_shape or {})
         for name, shape in (
             ("mean", (inputs,)),
@@ -128,11 +128,11 @@ class LearnedGate(Gate):
 
     @property
     def fitted(self):
-        """Whether `fit` was done; saved with the weights."""
+        """True after `fit`; saved with the weights."""
         return self.built and bool(ops.convert_to_numpy(self._fitted))
 
     def check_ready(self):
-        """Raises a `ValueError` before `fit`."""
+        """Raises a `ValueError` if the gate is not fitted."""
         if not self.fitted:
             raise ValueError(
                 "A learned gate must be fitted before it is calibrated or "
@@ -142,7 +142,7 @@ class LearnedGate(Gate):
             )
 
     def fit(self, data):
-        """Trains the head on held-out examples; the student stays as it is.
+        """Fits the head to held-out examples; the student is unchanged.
 
         Args:
             data: `keras_cascade.evaluation.ExampleResults` with

@@ -1,4 +1,4 @@
-"""The graph that ships: a student and its gate in one model."""
+"""Student and gate in one model, the graph of every export."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_cascade.utils.tensor_ops import as_float
 
 
 class StudentWithGate(keras.Model):
-    """A student and its gate as one model, with named outputs.
+    """A student and its gate as one `keras.Model` with named outputs.
 
     Args:
         student: `keras.Model` from inputs to logits `(batch, classes)`.
@@ -57,7 +57,7 @@ class StudentWithGate(keras.Model):
         return answer
 
     def answer(self, outputs, features=None):
-        """Everything that comes after the student.
+        """Computes the outputs that follow from the student's.
 
         Args:
             outputs: float tensor `(batch, outputs)`, of the student.

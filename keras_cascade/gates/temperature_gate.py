@@ -22,7 +22,7 @@ REACH = 1e4
 
 
 class TemperatureGate(Gate):
-    """A gate whose score is computed from `logits / temperature`.
+    """Base class of gates that score `logits / temperature`.
 
     The temperature is set by hand, or fitted by `fit_temperature`. It is a
     weight that training leaves alone: a new one needs no retracing and is
@@ -55,7 +55,7 @@ class TemperatureGate(Gate):
 
     @property
     def temperature(self):
-        """The temperature in use, exactly as it divides (float32)."""
+        """Temperature that divides the logits, a float32 value."""
         return float(ops.convert_to_numpy(self._temperature))
 
     @temperature.setter
@@ -63,7 +63,7 @@ class TemperatureGate(Gate):
         self._temperature.assign(_checked(value))
 
     def fit_temperature(self, outputs, labels, sample_weight=None):
-        """Sets the temperature under which the labels are likeliest.
+        """Fits the temperature to labelled examples by maximum likelihood.
 
         Minimises the mean negative log likelihood of the labels under
         `softmax(outputs / T)` over T > 0. Calibrate the threshold again
@@ -105,7 +105,7 @@ class TemperatureGate(Gate):
         return self.temperature
 
     def tempered(self, logits):
-        """`(logits − top logit) / temperature`: at most 0, never overflows."""
+        """Returns `(logits − top logit) / temperature`, free of overflow."""
         temperature = ops.cast(self._temperature, logits.dtype)
         return (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
 

@@ -18,7 +18,7 @@ from keras_cascade.evaluation import (
     deferral_score,
 )
 from keras_cascade.evaluation.bootstrap import ResampledCurve
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 RATES = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
 THRESHOLD = 0.4

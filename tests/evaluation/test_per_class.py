@@ -11,7 +11,7 @@ from keras_cascade.evaluation import (
     per_class,
     worst_class,
 )
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 
 @given(columns(max_rows=20), st.data())

@@ -25,7 +25,8 @@ from keras_cascade.evaluation.report.mistakes import (
 )
 from keras_cascade.evaluation.report.numbers import slider_values
 from keras_cascade.evaluation.report.page import fixed, metric_rows, percent
-from tests.evaluation.report_examples import (
+from tests.helpers.example_columns import columns
+from tests.helpers.report_examples import (
     COSTS,
     GUARANTEES,
     NASTY,
@@ -34,7 +35,6 @@ from tests.evaluation.report_examples import (
     operating_point,
     report_of,
 )
-from tests.evaluation.strategies import columns
 
 
 class Page(html.parser.HTMLParser):

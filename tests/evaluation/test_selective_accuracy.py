@@ -9,7 +9,7 @@ from keras_cascade.evaluation import (
     delegated_at,
     selective_accuracy,
 )
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 
 @given(columns(max_rows=20))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keras_cascade import evaluation
 from keras_cascade.evaluation import Costs, ExampleResults, summarize
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 COSTS = Costs(0.1, 1.0, "teacher passes", "given")
 

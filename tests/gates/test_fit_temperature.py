@@ -12,7 +12,7 @@ from keras_cascade.gates import (
     MarginGate,
     MaxProbabilityGate,
 )
-from tests.gates.gauntlet import margin, scores, some_logits
+from tests.helpers.gate_gauntlet import margin, scores, some_logits
 
 GATES = [MarginGate, MaxProbabilityGate, EntropyGate, EnergyGate]
 

@@ -11,7 +11,7 @@ from keras_cascade import gates
 from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.gates import LearnedGate, MarginGate
 from keras_cascade.gates.learned_gate_head import fit_head
-from tests.gates.gauntlet import (
+from tests.helpers.gate_gauntlet import (
     gain_examples,
     head_inputs,
     head_output,

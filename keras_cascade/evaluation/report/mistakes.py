@@ -6,7 +6,7 @@ import io
 import keras
 import numpy as np
 
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 
 MOST_MISTAKES = 12
 LONGEST_TEXT = 600

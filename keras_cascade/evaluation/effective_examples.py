@@ -1,4 +1,4 @@
-"""How much a weighted sample knows."""
+"""Effective number of weighted examples."""
 
 import numpy.typing as npt
 
@@ -6,7 +6,7 @@ from keras_cascade.utils.validation import check_weight
 
 
 def effective_examples(sample_weight: npt.ArrayLike) -> float:
-    """Number of equally weighted examples that would know as much.
+    """Kish's effective sample size: the equivalent number of equal weights.
 
     `(Σ w)² / Σ w²`. Source: Kish, Survey Sampling, 1965.
 
