@@ -1,5 +1,7 @@
 """Conjunction of several objectives."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_cascade.calibration.objective import Objective
@@ -24,7 +26,7 @@ class AllOf(Objective):
     AllOf([MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)])
     """
 
-    def __init__(self, objectives):
+    def __init__(self, objectives: Sequence[Objective]):
         super().__init__()
         listed = objectives if isinstance(objectives, (list, tuple)) else ()
         if not listed or not all(isinstance(o, Objective) for o in listed):

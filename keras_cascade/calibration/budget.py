@@ -1,6 +1,7 @@
 """Base class of objectives that limit the delegation rate."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -8,6 +9,9 @@ from scipy import stats
 from keras_cascade.calibration.exact_tests import most_allowed
 from keras_cascade.calibration.objective import Objective
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class Budget(Objective):
@@ -27,11 +31,13 @@ class Budget(Objective):
 
     spends_budget = True
 
-    def __init__(self, tolerance=0.01, confidence=None):
+    def __init__(
+        self, tolerance: float = 0.01, confidence: float | None = None
+    ):
         super().__init__(confidence)
         self.tolerance = check_number("tolerance", tolerance, 0.0, 1.0)
 
-    def max_rate_for(self, sample):
+    def max_rate_for(self, sample: "CalibrationSample") -> float:
         """Returns the largest allowed delegation rate, a float."""
         raise NotImplementedError(f"{type(self).__name__}.max_rate_for")
 

@@ -1,12 +1,17 @@
 """Calibration examples, counted at every candidate threshold."""
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.deferral_curve import curve_of
 from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
 
 
 class CalibrationSample:
@@ -40,9 +45,16 @@ class CalibrationSample:
     """
 
     def __init__(
-        self, scores, student_correct, teacher_correct, sample_weight=None,
-        costs=None, labels=None, seed=0, max_weight=None,
-    ):  # fmt: skip
+        self,
+        scores: npt.ArrayLike,
+        student_correct: npt.ArrayLike,
+        teacher_correct: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        costs: "Costs | None" = None,
+        labels: npt.ArrayLike | None = None,
+        seed: int = 0,
+        max_weight: float | None = None,
+    ):
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
         )
@@ -69,7 +81,7 @@ class CalibrationSample:
         self.counted = self.counted_among(everyone)
         self.trials = int(self.counted.sum())
 
-    def counted_among(self, rows):
+    def counted_among(self, rows: np.ndarray) -> np.ndarray:
         """Mask of those among sorted `rows` that guarantees count.
 
         Within a group only the weights of the group matter: more of its
@@ -92,12 +104,12 @@ class CalibrationSample:
         return rows & (self._draw < weight / largest)
 
     @functools.cached_property
-    def delegated(self):
+    def delegated(self) -> np.ndarray:
         """int array `(candidates,)`: counted examples that are delegated."""
         return self.examples.delegated(self.counted)
 
     @functools.cached_property
-    def negative_flips(self):
+    def negative_flips(self) -> np.ndarray:
         """Counted examples kept with the student wrong and the teacher right.
 
         int array `(candidates,)`.
@@ -106,7 +118,7 @@ class CalibrationSample:
         return e.kept(self.counted & ~e.student & e.teacher)
 
     @functools.cached_property
-    def positive_flips(self):
+    def positive_flips(self) -> np.ndarray:
         """Counted examples kept with the student right and the teacher wrong.
 
         int array `(candidates,)`.
@@ -115,11 +127,11 @@ class CalibrationSample:
         return e.kept(self.counted & e.student & ~e.teacher)
 
     @functools.cached_property
-    def correct(self):
+    def correct(self) -> np.ndarray:
         """int array `(candidates,)`: counted examples answered right."""
         return self.correct_among(self.counted)
 
-    def correct_among(self, rows):
+    def correct_among(self, rows: np.ndarray) -> np.ndarray:
         """Number of sorted `rows` answered right at each candidate."""
         e = self.examples
         return e.kept(rows & e.student) + e.delegated(rows & e.teacher)

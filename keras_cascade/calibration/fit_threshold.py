@@ -1,23 +1,32 @@
 """Threshold search on plain arrays."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
 
 from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.measure_threshold import measure_threshold
 from keras_cascade.calibration.serialization import get
 
+if TYPE_CHECKING:
+    from keras_cascade.calibration.objective import Objective
+    from keras_cascade.calibration.operating_point import OperatingPoint
+    from keras_cascade.evaluation.costs import Costs
+
 
 def fit_threshold(
-    scores,
-    student_correct,
-    teacher_correct,
-    objective,
-    sample_weight=None,
-    costs=None,
-    labels=None,
-    seed=0,
-    max_weight=None,
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    objective: "Objective | Sequence[Objective]",
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    labels: npt.ArrayLike | None = None,
+    seed: int = 0,
+    max_weight: float | None = None,
+) -> "OperatingPoint":
     """Finds the threshold that meets an objective on calibration examples.
 
     The examples must have been used neither to train nor will be used to

@@ -40,7 +40,7 @@ class MaxAccuracyDrop(Objective):
     side = "at_most"
     limit = "max_drop"
 
-    def __init__(self, max_drop, *, confidence=None):
+    def __init__(self, max_drop: float, *, confidence: float | None = None):
         super().__init__(confidence)
         self.max_drop = check_number("max_drop", max_drop, -1.0, 1.0)
         if confidence is not None and max_drop <= 0:

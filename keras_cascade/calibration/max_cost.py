@@ -34,7 +34,13 @@ class MaxCost(Budget):
     side = "at_most"
     limit = "max_cost"
 
-    def __init__(self, max_cost, *, tolerance=0.01, confidence=None):
+    def __init__(
+        self,
+        max_cost: float,
+        *,
+        tolerance: float = 0.01,
+        confidence: float | None = None,
+    ):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
 

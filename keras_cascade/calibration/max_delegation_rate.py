@@ -31,7 +31,13 @@ class MaxDelegationRate(Budget):
     side = "at_most"
     limit = "max_rate"
 
-    def __init__(self, max_rate, *, tolerance=0.01, confidence=None):
+    def __init__(
+        self,
+        max_rate: float,
+        *,
+        tolerance: float = 0.01,
+        confidence: float | None = None,
+    ):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 

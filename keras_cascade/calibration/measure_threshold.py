@@ -1,21 +1,27 @@
 """Measurement of a cascade at one threshold."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.calibration.operating_point import OperatingPoint
 from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.sorted_examples import checked_columns
 
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
+
 
 def measure_threshold(
-    scores,
-    student_correct,
-    teacher_correct,
-    threshold,
-    sample_weight=None,
-    costs=None,
-    objective=None,
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    threshold: float,
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    objective: dict[str, Any] | None = None,
+) -> OperatingPoint:
     """Measures accuracy, delegation rate and cost at one threshold.
 
     Args:

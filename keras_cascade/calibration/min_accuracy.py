@@ -40,7 +40,7 @@ class MinAccuracy(Objective):
     side = "at_least"
     limit = "min_accuracy"
 
-    def __init__(self, min_accuracy, *, confidence=None):
+    def __init__(self, min_accuracy: float, *, confidence: float | None = None):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 

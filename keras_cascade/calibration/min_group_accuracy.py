@@ -1,6 +1,9 @@
 """Objective: a least accuracy in every group of examples."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.calibration.exact_tests import (
     fixed_sequence_test,
@@ -43,7 +46,13 @@ class MinGroupAccuracy(Objective):
     side = "at_least"
     limit = "min_accuracy"
 
-    def __init__(self, groups, min_accuracy, *, confidence=None):
+    def __init__(
+        self,
+        groups: str | npt.ArrayLike,
+        min_accuracy: float | dict[Any, float],
+        *,
+        confidence: float | None = None,
+    ):
         super().__init__(confidence)
         self.groups = groups
         if not isinstance(groups, str):

@@ -1,9 +1,14 @@
 """Base class of calibration objectives."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 #: No calibration set of realistic size shows smaller error probabilities.
 MIN_ERROR = 1e-6
@@ -39,7 +44,7 @@ class Objective:
     #: Whether, alone, it delegates as much as it may rather than as little.
     spends_budget = False
 
-    def __init__(self, confidence=None):
+    def __init__(self, confidence: float | None = None):
         if confidence is not None:
             confidence = check_number("confidence", confidence, 0.0, 1.0)
             if not MIN_ERROR <= 1.0 - confidence < 1.0:
@@ -51,11 +56,11 @@ class Objective:
         self.confidence = confidence
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Error probability of the guarantee, `1 - confidence`."""
         return round(1.0 - self.confidence, 12)
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
         """Evaluates every candidate threshold.
 
         Args:
@@ -66,7 +71,7 @@ class Objective:
         """
         raise NotImplementedError(f"{type(self).__name__}.meets")
 
-    def error_message(self, sample):
+    def error_message(self, sample: "CalibrationSample") -> str:
         """Error message where no candidate meets the objective.
 
         Args:
@@ -74,7 +79,7 @@ class Objective:
         """
         raise NotImplementedError(f"{type(self).__name__}.error_message")
 
-    def choose(self, sample):
+    def choose(self, sample: "CalibrationSample") -> int:
         """Chooses the candidate to use.
 
         Args:
@@ -91,7 +96,7 @@ class Objective:
             raise ValueError(self.error_message(sample))
         return int(met[0])
 
-    def guarantees(self):
+    def guarantees(self) -> list[dict[str, Any]]:
         """Guarantees about new examples; none without a confidence.
 
         Returns:
@@ -108,11 +113,11 @@ class Objective:
             }
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON-compatible values."""
         return {"confidence": self.confidence}
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """Returns a JSON-compatible dict of `class_name` and `config`."""
         return {
             "class_name": type(self).__name__,

@@ -1,6 +1,7 @@
 """Operating point: a threshold and its measured performance."""
 
 import dataclasses
+from typing import Any
 
 from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.utils.earlier_names import current_names
@@ -89,11 +90,11 @@ class OperatingPoint:
             f"Guaranteed of new examples: {guaranteed}."
         )
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-compatible dict."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
         """Makes an operating point from `to_dict`'s dict, of 0.1.0 as well."""
         return cls(**current_names(values))

@@ -1,6 +1,7 @@
 """Confidence bounds that hold simultaneously at every threshold."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.exact_tests import most_allowed
@@ -46,9 +47,14 @@ class SimultaneousBounds:
     """
 
     def __init__(
-        self, scores, student_correct, teacher_correct, sample_weight=None,
-        confidence=0.95, seed=0,
-    ):  # fmt: skip
+        self,
+        scores: npt.ArrayLike,
+        student_correct: npt.ArrayLike,
+        teacher_correct: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        confidence: float = 0.95,
+        seed: int = 0,
+    ):
         # An objective checks its confidence.
         self.confidence = Objective(confidence).confidence
         self._sample = CalibrationSample(
@@ -64,11 +70,11 @@ class SimultaneousBounds:
         )
 
     @property
-    def examples(self):
+    def examples(self) -> int:
         """Number of examples that the bounds rest on, an int."""
         return self._sample.trials
 
-    def accuracy_drop(self, thresholds):
+    def accuracy_drop(self, thresholds: npt.ArrayLike) -> np.ndarray:
         """Upper bounds of the accuracy drop against the teacher.
 
         Args:
@@ -79,7 +85,7 @@ class SimultaneousBounds:
         """
         return self._bound(self._sample.negative_flips, thresholds)
 
-    def delegation_rate(self, thresholds):
+    def delegation_rate(self, thresholds: npt.ArrayLike) -> np.ndarray:
         """Upper bounds of the delegation rate.
 
         Args:

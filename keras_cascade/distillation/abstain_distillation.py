@@ -1,6 +1,7 @@
 """Abstain distillation: a student with an output to abstain."""
 
 import keras
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
@@ -40,7 +41,12 @@ class AbstainDistillation(DistillationPolicy):
     [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, in_domain_classes, temperature=1.0, oracle=False):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        temperature: float = 1.0,
+        oracle: bool = False,
+    ):
         self.in_domain_classes = check_classes(in_domain_classes)
         self.temperature = check_temperature(temperature)
         self.oracle = bool(oracle)

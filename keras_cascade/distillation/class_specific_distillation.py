@@ -1,6 +1,7 @@
 """Class-specific distillation: teacher targets for a subset of classes."""
 
 import keras
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.distillation.selective_distillation import (
@@ -39,10 +40,10 @@ class ClassSpecificDistillation(SelectiveDistillation):
 
     def __init__(
         self,
-        in_domain_classes,
-        temperature=1.0,
-        label_smoothing=0.0,
-        oracle=False,
+        in_domain_classes: npt.ArrayLike,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
     ):
         super().__init__(temperature, label_smoothing, oracle)
         self.in_domain_classes = check_classes(in_domain_classes)

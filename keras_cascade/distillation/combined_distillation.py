@@ -1,5 +1,8 @@
 """Combination of a distillation policy with further losses."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -36,7 +39,12 @@ class CombinedDistillation(DistillationPolicy):
     1.386294
     """
 
-    def __init__(self, policy, losses, weights=None):
+    def __init__(
+        self,
+        policy: str | dict | DistillationPolicy,
+        losses: Sequence[Any],
+        weights: Sequence[float] | None = None,
+    ):
         from keras_cascade import distillation
 
         self.policy = distillation.get(policy)

@@ -1,11 +1,12 @@
 """Base class of distillation policies."""
 
 import numbers
+from typing import Any
 
 from keras import ops
 
 from keras_cascade.utils.constructor_repr import constructor_repr
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 
 class DistillationPolicy:
@@ -28,7 +29,7 @@ class DistillationPolicy:
     teacher_layers = ()
     student_layers = ()
 
-    def targets(self, labels, teacher_logits):
+    def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         """Target distribution of each example.
 
         Args:
@@ -40,7 +41,12 @@ class DistillationPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__}.targets")
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         """Mask of the examples that learn from the teacher.
 
         Args:
@@ -55,7 +61,9 @@ class DistillationPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__}.selected")
 
-    def example_loss(self, labels, teacher_logits, student_logits):
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         """Loss of each example.
 
         Args:
@@ -69,7 +77,9 @@ class DistillationPolicy:
         targets = self.targets(labels, as_float(teacher_logits))
         return cross_entropy(targets, student_logits)
 
-    def example_weight(self, labels, teacher_logits, student_logits):
+    def example_weight(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor | None:
         """Weight of each example, on top of its sample weight.
 
         Args:
@@ -82,7 +92,11 @@ class DistillationPolicy:
         """
         return None
 
-    def batch_loss(self, teacher_features, student_features):
+    def batch_loss(
+        self,
+        teacher_features: dict[str, Tensor] | None,
+        student_features: dict[str, Tensor] | None,
+    ) -> Tensor:
         """Loss of the whole batch, added to the examples' mean loss.
 
         Args:
@@ -95,11 +109,11 @@ class DistillationPolicy:
         """
         return 0.0
 
-    def student_outputs(self, classes):
+    def student_outputs(self, classes: int) -> int:
         """Number of outputs that the student needs for `classes` classes."""
         return classes
 
-    def gate_defaults(self):
+    def gate_defaults(self) -> dict[str, Any]:
         """Constructor arguments of a gate that is made by name.
 
         Returns:
@@ -107,12 +121,12 @@ class DistillationPolicy:
         """
         return {}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON-compatible values."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "DistillationPolicy":
         """Makes a policy from its config."""
         return cls(**config)
 

@@ -46,7 +46,7 @@ class Gatekeeper(DistillationPolicy):
 
     selective = False
 
-    def __init__(self, alpha=0.5):
+    def __init__(self, alpha: float = 0.5):
         self.alpha = check_number("alpha", alpha, 0, 1)
 
     def example_loss(self, labels, teacher_logits, student_logits):

@@ -42,10 +42,10 @@ class MarginDistillation(SelectiveDistillation):
 
     def __init__(
         self,
-        threshold=0.4,
-        temperature=1.0,
-        label_smoothing=0.0,
-        oracle=False,
+        threshold: float = 0.4,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
     ):
         super().__init__(temperature, label_smoothing, oracle)
         self.threshold = check_number("threshold", threshold, 0, 1)

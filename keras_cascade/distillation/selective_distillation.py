@@ -28,7 +28,12 @@ class SelectiveDistillation(DistillationPolicy):
             a teacher's logits. Defaults to `False`.
     """
 
-    def __init__(self, temperature=1.0, label_smoothing=0.0, oracle=False):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
+    ):
         self.temperature = check_temperature(temperature)
         self.label_smoothing = check_number(
             "label_smoothing", label_smoothing, 0, 1

@@ -47,10 +47,10 @@ class StandardDistillation(DistillationPolicy):
 
     def __init__(
         self,
-        temperature=1.0,
-        student_loss_weight=0.0,
-        scale_by_temperature_squared=False,
-        oracle=False,
+        temperature: float = 1.0,
+        student_loss_weight: float = 0.0,
+        scale_by_temperature_squared: bool = False,
+        oracle: bool = False,
     ):
         self.temperature = check_temperature(temperature)
         self.student_loss_weight = check_number(

@@ -71,3 +71,7 @@ __all__ = [
     "threshold_against",
     "worst_class",
 ]
+
+
+def __dir__():
+    return list(__all__)

@@ -1,12 +1,17 @@
 """Areas under the ROC curve of a gate's score."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
-def auroc_student_right(scores, student_correct, sample_weight=None):
+def auroc_student_right(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """AUROC of the score for examples that the student gets right.
 
     Args:
@@ -40,8 +45,11 @@ def auroc_student_right(scores, student_correct, sample_weight=None):
 
 
 def auroc_delegating_helps(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """AUROC of the score for examples where delegating helps.
 
     Delegating helps where the teacher is right and the student wrong. A

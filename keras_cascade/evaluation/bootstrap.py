@@ -2,8 +2,10 @@
 
 import math
 import numbers
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import ROUNDING
@@ -17,16 +19,16 @@ BLOCK = 1_000_000
 
 
 def bootstrap_curve(
-    scores,
-    student_correct,
-    teacher_correct,
-    sample_weight=None,
-    threshold=None,
-    rates=None,
-    confidence=0.95,
-    resamples=1000,
-    seed=0,
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    threshold: float | None = None,
+    rates: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Bootstrap bands of the deferral curve and intervals of its numbers.
 
     Percentile bootstrap over the examples, weights carried along. It measures

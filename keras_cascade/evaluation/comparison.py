@@ -1,5 +1,8 @@
 """Paired comparison of two cascades by bootstrap."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
@@ -14,6 +17,9 @@ from keras_cascade.evaluation.bootstrap import (
 from keras_cascade.evaluation.deferral_curve import ROUNDING
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
 
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.example_results import ExampleResults
+
 #: Delegation rates at which accuracy is reported.
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 _WORDS = {
@@ -25,15 +31,15 @@ _WORDS = {
 
 
 def compare(
-    one,
-    other,
-    thresholds=None,
-    budgets=BUDGETS,
-    confidence=0.95,
-    resamples=1000,
-    seed=0,
-    names=("one", "other"),
-):
+    one: "ExampleResults",
+    other: "ExampleResults",
+    thresholds: Sequence[float] | None = None,
+    budgets: Sequence[float] = BUDGETS,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    names: Sequence[str] = ("one", "other"),
+) -> dict[str, Any]:
     """Compares two cascades on the same examples by a paired bootstrap.
 
     Paired percentile bootstrap: both cascades see the same resamples, so that

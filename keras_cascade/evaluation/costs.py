@@ -48,11 +48,11 @@ class Costs:
             )
 
     @property
-    def delegated(self):
+    def delegated(self) -> float:
         """Cost of a delegated example on top of the student's."""
         return self.teacher + self.network
 
-    def amortized(self, delegation_rate):
+    def amortized(self, delegation_rate: float) -> float:
         """Mean cost per example, `c_student + d·(c_teacher + c_network)`.
 
         Example:

@@ -1,10 +1,15 @@
 """Deferral curve: cascade accuracy against delegation rate."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Shares that differ by less differ by the rounding of their sums.
 ROUNDING = 1e-12
@@ -33,7 +38,7 @@ class DeferralCurve:
     teacher_accuracy: float
     examples: int
 
-    def index_of(self, rate):
+    def index_of(self, rate: float) -> int:
         """Index of the candidate with the highest rate up to `rate`.
 
         Args:
@@ -44,7 +49,7 @@ class DeferralCurve:
         )
         return int(candidates) - 1
 
-    def accuracy_at(self, rate):
+    def accuracy_at(self, rate: float) -> float:
         """Cascade accuracy at the highest attainable rate up to `rate`.
 
         Args:
@@ -52,7 +57,7 @@ class DeferralCurve:
         """
         return float(self.accuracy[self.index_of(rate)])
 
-    def rate_to_reach(self, accuracy):
+    def rate_to_reach(self, accuracy: float) -> float:
         """Lowest delegation rate whose cascade accuracy reaches `accuracy`.
 
         Args:
@@ -80,12 +85,17 @@ class DeferralCurve:
             )
         return float(self.delegation_rate[reached.argmax()])
 
-    def random_accuracy(self):
+    def random_accuracy(self) -> np.ndarray:
         """Accuracy of random delegation at each rate, a straight line."""
         rate = self.delegation_rate
         return (1 - rate) * self.student_accuracy + rate * self.teacher_accuracy
 
-    def plot(self, ax=None, title=None, point=None):
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        title: str | None = None,
+        point: Any = None,
+    ) -> "Axes":
         """Draws the curve and, for comparison, random delegation.
 
         Args:
@@ -110,8 +120,11 @@ class DeferralCurve:
 
 
 def deferral_curve(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> DeferralCurve:
     """Computes the deferral curve over all candidate thresholds.
 
     `accuracy = P(keep ∧ student right) + P(delegate ∧ teacher right)`.

@@ -1,11 +1,17 @@
 """Areas under the deferral curve, and the deferral score."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 from keras_cascade.utils.validation import check_booleans
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.deferral_curve import DeferralCurve
 
 NO_BETTER_ORDER = (
     "delegating changes every example in the same way, so that no order of "
@@ -13,7 +19,7 @@ NO_BETTER_ORDER = (
 )
 
 
-def deferral_area(curve):
+def deferral_area(curve: "DeferralCurve") -> float:
     """Area under the deferral curve, from 0 to 1.
 
     Straight lines join the candidates: tied examples count as delegated in
@@ -40,7 +46,11 @@ def deferral_area(curve):
     return auc(curve.delegation_rate, curve.accuracy)
 
 
-def oracle_curve(student_correct, teacher_correct, sample_weight=None):
+def oracle_curve(
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> "DeferralCurve":
     """Deferral curve of an oracle gate, the upper limit of every gate.
 
     It knows which model is right, and delegates first where only the teacher
@@ -73,8 +83,11 @@ def oracle_curve(student_correct, teacher_correct, sample_weight=None):
 
 
 def deferral_score(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Normalised area under the deferral curve: 0 random, 1 ideal.
 
     `(area - area of random) / (area of ideal - area of random)`: 0 for
@@ -118,7 +131,7 @@ def deferral_score(
     )
 
 
-def random_area(curve):
+def random_area(curve: "DeferralCurve") -> float:
     """Area under the deferral curve of random delegation.
 
     Args:

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 
-def delegated_at(scores, threshold):
+def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
     """Mask of the delegated examples, those with `score < threshold`.
 
     The comparison is made in the scores' own precision, as the device makes

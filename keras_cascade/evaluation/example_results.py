@@ -1,11 +1,14 @@
 """Per-example results of an evaluation."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.evaluation.deferral_curve import deferral_curve
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.deferral_curve import DeferralCurve
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,10 +60,10 @@ class ExampleResults:
     student_outputs: np.ndarray | None = None
     features: dict | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scores)
 
-    def deferral_curve(self):
+    def deferral_curve(self) -> "DeferralCurve":
         """Returns the `DeferralCurve` of these examples, with their weights."""
         return deferral_curve(
             self.scores,

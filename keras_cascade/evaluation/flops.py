@@ -1,11 +1,17 @@
 """Floating-point operations of a forward pass, counted in its graph."""
 
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 from keras_cascade.evaluation.costs import Costs
 
+if TYPE_CHECKING:
+    import keras
 
-def costs_from_flops(student, teacher, inputs):
+
+def costs_from_flops(
+    student: "keras.Model", teacher: "keras.Model", inputs: Any
+) -> Costs:
     """`Costs` in teacher passes, from counted floating-point operations.
 
     Where the graph cannot be counted (a model with string lookups, a backend

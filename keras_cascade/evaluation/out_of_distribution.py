@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.utils.validation import check_scores
 
@@ -31,7 +32,12 @@ class OODDetection:
     confidence: float
 
 
-def out_of_distribution(scores, ood_scores, threshold, confidence=0.95):
+def out_of_distribution(
+    scores: npt.ArrayLike,
+    ood_scores: npt.ArrayLike,
+    threshold: float,
+    confidence: float = 0.95,
+) -> OODDetection:
     """Measures how a gate detects inputs that no class is right for.
 
     Args:
@@ -76,7 +82,9 @@ def out_of_distribution(scores, ood_scores, threshold, confidence=0.95):
     )
 
 
-def threshold_against(ood_scores, share, confidence=None):
+def threshold_against(
+    ood_scores: npt.ArrayLike, share: float, confidence: float | None = None
+) -> float:
     """Lowest threshold that delegates a share of out-of-distribution inputs.
 
     A cascade's own threshold may be higher already. Raising it delegates more

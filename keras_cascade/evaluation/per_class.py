@@ -1,6 +1,9 @@
 """Accuracy and delegation rate per class."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.utils.validation import (
@@ -11,8 +14,12 @@ from keras_cascade.utils.validation import (
 
 
 def per_class(
-    labels, student_correct, teacher_correct, delegated=None, sample_weight=None
-):
+    labels: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    delegated: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> list[dict[str, Any]]:
     """Table of accuracies with one row per class.
 
     Args:
@@ -90,13 +97,16 @@ def per_class(
     ]
 
 
-def worst_class(table, accuracy="student_accuracy"):
+def worst_class(
+    table: list[dict[str, Any]], accuracy: str = "student_accuracy"
+) -> dict[str, Any]:
     """Class with the lowest accuracy.
 
     Args:
         table: list of dicts, as `per_class` returns it.
         accuracy: str, column of the table: `"student_accuracy"`,
-            `"teacher_accuracy"` or `"cascade_accuracy"`. Defaults to `"student_accuracy"`.
+            `"teacher_accuracy"` or `"cascade_accuracy"`. Defaults to
+            `"student_accuracy"`.
 
     Returns:
         Dict of `class`, `examples` and `accuracy`. Of equals, the first.

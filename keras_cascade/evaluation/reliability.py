@@ -1,8 +1,10 @@
 """Calibration of the student's confidence: reliability diagram and ECE."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.utils.validation import (
     check_booleans,
@@ -32,13 +34,13 @@ class Reliability:
     weight: np.ndarray
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Expected calibration error, the weighted mean gap."""
         filled = self.weight > 0
         gap = np.abs(self.confidence - self.accuracy)[filled]
         return float(gap @ self.weight[filled])
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-compatible dict; `None` where a bin is empty."""
 
         def listed(values):
@@ -55,7 +57,12 @@ class Reliability:
         }
 
 
-def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
+def reliability_diagram(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    bins: int = 15,
+) -> Reliability:
     """Computes a reliability diagram with bins of equal width.
 
     A bin holds its upper edge, the first one also 0. Source: Guo et al.,
@@ -128,8 +135,11 @@ def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
 
 
 def expected_calibration_error(
-    confidence, correct, sample_weight=None, bins=15
-):
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    bins: int = 15,
+) -> float:
     """Mean gap between confidence and accuracy over equal-width bins.
 
     Source: Naeini et al., AAAI 2015; Guo et al., arXiv 1706.04599.

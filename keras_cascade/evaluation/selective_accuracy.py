@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
@@ -26,8 +27,11 @@ class SelectiveAccuracy:
 
 
 def selective_accuracy(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> SelectiveAccuracy:
     """Accuracy on accepted examples against coverage, at every threshold.
 
     Source: Figure 7 of arXiv 2110.10305. Thresholds are the deferral curve's

@@ -1,11 +1,16 @@
 """Selective risk: areas under the student's risk-coverage curves."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
-def aurc(scores, student_correct, sample_weight=None):
+def aurc(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Area under the risk-coverage curve: lower is better.
 
     The student's error rate on the k examples with the highest scores,
@@ -40,7 +45,11 @@ def aurc(scores, student_correct, sample_weight=None):
     return float(np.average(risk, weights=weight))
 
 
-def augrc(scores, student_correct, sample_weight=None):
+def augrc(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Area under the generalized risk-coverage curve: lower is better.
 
     The share of examples that are kept *and* wrong, averaged over coverages

@@ -1,5 +1,7 @@
 """Summary of an evaluation: all numbers of a cascade in one dict."""
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
@@ -24,6 +26,10 @@ from keras_cascade.evaluation.selective_accuracy import selective_accuracy
 from keras_cascade.evaluation.selective_risk import augrc, aurc
 from keras_cascade.utils.validation import check_weight
 
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
+    from keras_cascade.evaluation.example_results import ExampleResults
+
 #: Shares of the teacher's accuracy whose price is reported.
 TEACHER_SHARES = (0.99, 1.0)
 #: Points of the curve of selective accuracy.
@@ -31,8 +37,13 @@ SELECTIVE_POINTS = 201
 
 
 def summarize(
-    results, threshold=None, costs=None, confidence=0.95, resamples=1000, seed=0
-):
+    results: "ExampleResults",
+    threshold: float | None = None,
+    costs: "Costs | None" = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Computes every number of the evaluation report.
 
     All numbers are weighted by `results.sample_weight`. A number that the

@@ -1,7 +1,10 @@
 """Abstain gate: the best class against the abstain output."""
 
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
@@ -44,7 +47,12 @@ class AbstainGate(Gate):
 
     takes_defaults = {"in_domain_classes": "in_domain_classes"}
 
-    def __init__(self, in_domain_classes, threshold=None, **kwargs):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 

@@ -1,7 +1,10 @@
 """Class gate: keeps predictions of in-domain classes."""
 
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
@@ -42,7 +45,12 @@ class ClassGate(Gate):
 
     takes_defaults = {"in_domain_classes": "in_domain_classes"}
 
-    def __init__(self, in_domain_classes, threshold=None, **kwargs):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 

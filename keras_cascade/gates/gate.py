@@ -1,11 +1,13 @@
 """Base class of gates."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_cascade.utils.constructor_repr import constructor_repr
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 
 class Gate(keras.layers.Layer):
@@ -36,15 +38,15 @@ class Gate(keras.layers.Layer):
 
     default_threshold = 0.0
 
-    #: Which of a policy's `gate_defaults()` become which constructor
-    #: argument, for a gate made by name.
+    #: Dict from a key of a policy's `gate_defaults()` to the constructor
+    #: argument that takes its value, for a gate made by name.
     takes_defaults = {}
 
     #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.
     student_layers = ()
 
-    def __init__(self, threshold=None, **kwargs):
+    def __init__(self, threshold: float | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if threshold is None:
@@ -60,15 +62,15 @@ class Gate(keras.layers.Layer):
         )
 
     @property
-    def threshold(self):
+    def threshold(self) -> float:
         """Threshold of the comparison, a float32 value."""
         return float(ops.convert_to_numpy(self._threshold))
 
     @threshold.setter
-    def threshold(self, value):
+    def threshold(self, value: float) -> None:
         self._threshold.assign(_checked(value))
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         """Confidence score of each example.
 
         Args:
@@ -79,15 +81,17 @@ class Gate(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__}.score")
 
-    def call(self, logits, features=None):
+    def call(
+        self, logits: Tensor, features: dict[str, Tensor] | None = None
+    ) -> Tensor:
         if self.student_layers:
             return self.score(as_float(logits), features)
         return self.score(as_float(logits))
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """Raises a `ValueError` if the gate must be fitted first."""
 
-    def class_logits(self, logits, classes):
+    def class_logits(self, logits: Tensor, classes: int) -> Tensor:
         """Converts the student's outputs to logits over all classes.
 
         Args:
@@ -105,7 +109,7 @@ class Gate(keras.layers.Layer):
             )
         return logits
 
-    def delegate(self, score):
+    def delegate(self, score: Tensor) -> Tensor:
         """Decides which examples are delegated.
 
         Args:

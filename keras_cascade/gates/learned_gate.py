@@ -1,7 +1,11 @@
 """Learned gate: trained to predict where delegating helps."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
@@ -11,6 +15,9 @@ from keras_cascade.gates.learned_gate_head import (
     head_input_size,
     head_inputs,
 )
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.example_results import ExampleResults
 
 #: Rows whose inputs are computed at a time.
 CHUNK = 65_536
@@ -77,12 +84,12 @@ class LearnedGate(Gate):
 
     def __init__(
         self,
-        student_layers=(),
-        hidden_units=16,
-        l2=10.0,
-        seed=0,
-        threshold=None,
-        **kwargs,
+        student_layers: Sequence[str] = (),
+        hidden_units: int = 16,
+        l2: float = 10.0,
+        seed: int = 0,
+        threshold: float | None = None,
+        **kwargs: Any,
     ):
         super().__init__(threshold=threshold, **kwargs)
         if isinstance(student_layers, str):
@@ -127,7 +134,7 @@ class LearnedGate(Gate):
             setattr(self, f"_{name}", weight)
 
     @property
-    def fitted(self):
+    def fitted(self) -> bool:
         """True after `fit`; saved with the weights."""
         return self.built and bool(ops.convert_to_numpy(self._fitted))
 
@@ -141,7 +148,9 @@ class LearnedGate(Gate):
                 "used neither to train the student nor to calibrate."
             )
 
-    def fit(self, data):
+    def fit(
+        self, data: "ExampleResults | tuple[npt.ArrayLike, ...]"
+    ) -> "LearnedGate":
         """Fits the head to held-out examples; the student is unchanged.
 
         Args:

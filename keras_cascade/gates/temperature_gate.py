@@ -1,9 +1,11 @@
 """Base class of gates that score a softmax with a temperature."""
 
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import scipy.optimize
 import scipy.special
 from keras import ops
@@ -14,6 +16,7 @@ from keras_cascade.gates.gate_examples import (
     check_weight_to_fit,
     flattened,
 )
+from keras_cascade.utils.tensor_ops import Tensor
 from keras_cascade.utils.validation import check_labels
 
 #: Factor by which the search for a temperature extends below and above the
@@ -34,6 +37,12 @@ class TemperatureGate(Gate):
         threshold: float. Defaults to the class's `default_threshold`.
         **kwargs: of `keras.layers.Layer`.
 
+    Call arguments:
+        logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
+
+    Returns:
+        Float tensor of shape `(batch,)`.
+
     Example:
 
     >>> import keras_cascade as kc
@@ -43,7 +52,12 @@ class TemperatureGate(Gate):
     4.0
     """
 
-    def __init__(self, temperature=1.0, threshold=None, **kwargs):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self._temperature = self.add_weight(
             shape=(),
@@ -54,15 +68,20 @@ class TemperatureGate(Gate):
         )
 
     @property
-    def temperature(self):
+    def temperature(self) -> float:
         """Temperature that divides the logits, a float32 value."""
         return float(ops.convert_to_numpy(self._temperature))
 
     @temperature.setter
-    def temperature(self, value):
+    def temperature(self, value: float) -> None:
         self._temperature.assign(_checked(value))
 
-    def fit_temperature(self, outputs, labels, sample_weight=None):
+    def fit_temperature(
+        self,
+        outputs: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
         """Fits the temperature to labelled examples by maximum likelihood.
 
         Minimises the mean negative log likelihood of the labels under
@@ -104,7 +123,7 @@ class TemperatureGate(Gate):
         self.temperature = _best_temperature(outputs, labels, sample_weight)
         return self.temperature
 
-    def tempered(self, logits):
+    def tempered(self, logits: Tensor) -> Tensor:
         """Returns `(logits − top logit) / temperature`, free of overflow."""
         temperature = ops.cast(self._temperature, logits.dtype)
         return (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature

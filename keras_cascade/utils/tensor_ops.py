@@ -1,7 +1,12 @@
 """Tensor operations shared by distillation and gates."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+#: A tensor of the active backend, or an array that becomes one.
+Tensor = Any
 
 
 def as_float(tensor):

@@ -7,3 +7,7 @@ from keras_cascade.evaluation.report.page import (
 )
 
 __all__ = ["FILES", "sampled", "write_report"]
+
+
+def __dir__():
+    return list(__all__)

@@ -1,6 +1,8 @@
 """Numbers of a report, computed from scored test examples."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,6 +10,11 @@ from keras_cascade.evaluation.deferral_curve import curve_of
 from keras_cascade.evaluation.report.mistakes import hardest_mistakes
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 from keras_cascade.evaluation.summary import summarize
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
+    from keras_cascade.evaluation.costs import Costs
+    from keras_cascade.evaluation.example_results import ExampleResults
 
 #: Side of the calibrated threshold on which a guarantee still holds: accuracy
 #: is tested from the highest threshold down, a budget from the lowest up.
@@ -22,9 +29,15 @@ SLIDER_POINTS = 401
 
 
 def report_numbers(
-    results, point, costs, class_names, bounds=None, confidence=0.95,
-    resamples=1000, seed=0,
-):  # fmt: skip
+    results: "ExampleResults",
+    point: dict[str, Any],
+    costs: "Costs",
+    class_names: Sequence[str],
+    bounds: "SimultaneousBounds | None" = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Computes every number of a report.
 
     Args:

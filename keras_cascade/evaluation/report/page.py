@@ -6,8 +6,10 @@ import importlib.resources
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import markupsafe
@@ -20,11 +22,20 @@ from keras_cascade.evaluation.report.charts import (
     threshold_decimals,
 )
 
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.deferral_curve import DeferralCurve
+    from keras_cascade.evaluation.example_results import ExampleResults
+
 CURVE_POINTS = 201
 FILES = ("report.json", "deferral_curve.png", "report.html")
 
 
-def write_report(folder, report, results, shown=()):
+def write_report(
+    folder: str | os.PathLike,
+    report: dict[str, Any],
+    results: "ExampleResults",
+    shown: Sequence[dict[str, str]] = (),
+) -> Path:
     """Writes `report.json`, `deferral_curve.png` and `report.html`.
 
     The page needs no network. Each file appears whole or not at all.
@@ -66,7 +77,9 @@ def write_report(folder, report, results, shown=()):
     return folder / "report.html"
 
 
-def sampled(curve, points=CURVE_POINTS):
+def sampled(
+    curve: "DeferralCurve", points: int = CURVE_POINTS
+) -> dict[str, list[float]]:
     """Deferral curve at evenly spread candidates, both ends included."""
     count = len(curve.thresholds)
     index = np.unique(np.linspace(0, count - 1, points).round().astype(int))
