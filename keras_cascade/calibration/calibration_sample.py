@@ -84,8 +84,8 @@ class CalibrationSample:
     def counted_among(self, rows: np.ndarray) -> np.ndarray:
         """Mask of those among sorted `rows` that guarantees count.
 
-        Within a group only the weights of the group matter: more of its
-        examples are left than of everyone.
+        Within a group only the weights of the group matter: the rejection
+        drops fewer of its examples than of all.
 
         Args:
             rows: bool array `(examples,)`, sorted, with some weight.

@@ -75,23 +75,23 @@ def accuracy_error_message(what, correct, trials, floor, error):
         what: str, the beginning of the message.
         correct: int, number of examples that the teacher gets right.
         trials: int, number of examples.
-        floor: float, the accuracy asked for.
+        floor: float, the required accuracy.
         error: float in (0, 1).
     """
-    found = correct / trials
+    accuracy = correct / trials
     # Clopper and Pearson's lower limit: the highest accuracy that passes.
     lower = stats.beta.ppf(error, correct, trials - correct + 1)
     message = (
         f"{what}: of {trials} calibration examples the teacher gets "
-        f"{found:.4f} right, which shows an accuracy of at least "
+        f"{accuracy:.4f} right, which shows an accuracy of at least "
         f"{lower if correct else 0.0:.4f}. "
     )
-    if found <= floor:
+    if accuracy <= floor:
         return (
             f"{message}Expected: a teacher above {floor:.4f}. Ask for less, "
             "or train a better teacher."
         )
-    needed = _examples_needed(found, floor, error)
+    needed = _examples_needed(accuracy, floor, error)
     return (
         f"{message}Expected: about {needed} examples, for a teacher this "
         "good. Collect more, or ask for less accuracy or confidence."

@@ -7,7 +7,7 @@ from keras import ops
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     check_temperature,
-    taught,
+    teacher_targets,
 )
 from keras_cascade.utils.class_subset import check_classes, class_mask
 
@@ -28,8 +28,8 @@ class AbstainDistillation(DistillationPolicy):
         in_domain_classes: ints, the classes that the student is meant to
             handle. At least one, no repeats.
         temperature: float > 0, τ. Defaults to `1.0`.
-        oracle: bool. Puts the label in the teacher's place. Defaults to
-            `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax. Defaults
+            to `False`.
 
     Example:
 
@@ -68,7 +68,7 @@ class AbstainDistillation(DistillationPolicy):
         # The softmax over some logits is the whole softmax, renormalised.
         shares = ops.softmax(inside / self.temperature, axis=-1)
         if self.oracle:
-            whole = taught(labels, teacher_logits, 1.0, oracle=True)
+            whole = teacher_targets(labels, teacher_logits, 1.0, oracle=True)
             shares = ops.take(whole, self.in_domain_classes, axis=-1)
         nothing = ops.zeros_like(shares[:, :1])
         teach = ops.concatenate([shares, nothing], axis=-1)

@@ -26,7 +26,7 @@ class CascadeAwareDistillation(StandardDistillation):
             Defaults to `0.0`.
         scale_by_temperature_squared: bool, as in `StandardDistillation`.
             Defaults to `False`.
-        oracle: bool. Puts the label in the teacher's place in the targets.
+        oracle: bool. Uses the label instead of the teacher's softmax.
             Defaults to `False`.
 
     Example:

@@ -25,8 +25,8 @@ class ClassSpecificDistillation(SelectiveDistillation):
             handle. At least one, no repeats.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place. Defaults to
-            `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax. Defaults
+            to `False`.
 
     Example:
 

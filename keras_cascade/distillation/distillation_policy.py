@@ -148,7 +148,7 @@ def label_smoothing_targets(labels, teacher_logits, alpha):
     return (1.0 - alpha) * one_hot + alpha / classes
 
 
-def taught(labels, teacher_logits, temperature, oracle):
+def teacher_targets(labels, teacher_logits, temperature, oracle):
     """Teacher targets softmax(logits / τ); one-hot labels of an oracle."""
     if oracle:
         return label_smoothing_targets(labels, teacher_logits, 0.0)

@@ -27,8 +27,8 @@ class MarginDistillation(SelectiveDistillation):
         threshold: float in [0, 1], ρ. Defaults to `0.4`.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place; every margin is
-            then 1. Defaults to `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax; every
+            margin is then 1. Defaults to `False`.
 
     Example:
 

@@ -6,7 +6,7 @@ from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     check_temperature,
     label_smoothing_targets,
-    taught,
+    teacher_targets,
 )
 from keras_cascade.utils.validation import check_number
 
@@ -24,8 +24,8 @@ class SelectiveDistillation(DistillationPolicy):
         label_smoothing: float in [0, 1], α. 0 gives plain one-hot targets to
             the examples that are not selected; 1 tells the student nothing
             about them. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place, for data without
-            a teacher's logits. Defaults to `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax, for data
+            without a teacher's logits. Defaults to `False`.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class SelectiveDistillation(DistillationPolicy):
         selected = self.selected(labels, teacher_logits)
         return ops.where(
             selected[:, None],
-            taught(labels, teacher_logits, self.temperature, self.oracle),
+            teacher_targets(
+                labels, teacher_logits, self.temperature, self.oracle
+            ),
             label_smoothing_targets(
                 labels, teacher_logits, self.label_smoothing
             ),

@@ -82,7 +82,7 @@ class ExampleResultsBuilder:
 
     def add(
         self, labels, scores, student_probabilities, teacher_probabilities,
-        sample_weight=None, **kept,
+        sample_weight=None, **extra,
     ):  # fmt: skip
         """Appends one batch.
 
@@ -92,10 +92,10 @@ class ExampleResultsBuilder:
             student_probabilities: float array `(batch, classes)`.
             teacher_probabilities: float array `(batch, classes)`.
             sample_weight: float array `(batch,)` or `None`.
-            **kept: more columns, by name: arrays, or dicts of arrays.
+            **extra: further columns by name: arrays, or dicts of arrays.
         """
         labels = np.asarray(labels).reshape(-1)
-        columns = {"scores": scores, "labels": labels, **kept}
+        columns = {"scores": scores, "labels": labels, **extra}
         for name, probabilities in (
             ("student", student_probabilities),
             ("teacher", teacher_probabilities),

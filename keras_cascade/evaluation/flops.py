@@ -70,7 +70,7 @@ def count_flops(model, inputs):
     Returns:
         int. A multiply-add counts as two.
     """
-    # Imported here, as TensorFlow is: the rest of `evaluation` loads neither.
+    # Loaded on use, as TensorFlow is: the rest of `evaluation` needs neither.
     import keras
 
     if keras.backend.backend() != "tensorflow":

@@ -29,7 +29,7 @@ def paths(value, path=""):
 
 
 def explained(path, undefined):
-    """Whether a reason is given for a `None`."""
+    """Returns true if a reason is given for a `None`."""
     return (
         any(
             path == known or path.startswith(f"{known}.") for known in undefined

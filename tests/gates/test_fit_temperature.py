@@ -28,7 +28,7 @@ def drawn(rows, temperature, classes=4, seed=0):
 
 
 def stationary_temperature(logits, labels, weight=None):
-    """Where the likelihood's slope is zero, by root finding.
+    """Temperature at which the likelihood's slope is zero, by root finding.
 
     d/dβ of Σ w (β z_label − ln Σ_k e^(β z_k)) is Σ w (z_label − Σ_k p_k z_k).
     """

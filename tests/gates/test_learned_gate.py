@@ -1,4 +1,4 @@
-"""The learned gate: what it learns, and what it makes of bad input."""
+"""Learned gate: its score, its fit and its errors on bad input."""
 
 import keras
 import numpy as np
