@@ -33,15 +33,15 @@ class Objective:
     """
 
     #: The guaranteed quantity, as `OperatingPoint.guarantees` names it.
-    quantity = None
+    quantity: str | None = None
 
     #: `"at_most"` or `"at_least"`, the side on which the quantity is limited.
-    side = None
+    side: str | None = None
 
     #: Name of the constructor argument, and attribute, that holds the limit.
-    limit = None
+    limit: str | None = None
 
-    #: Whether, alone, it delegates as much as it may rather than as little.
+    #: True if the objective delegates as much as it allows, not as little.
     spends_budget = False
 
     def __init__(self, confidence: float | None = None):
