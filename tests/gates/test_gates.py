@@ -1,6 +1,8 @@
 """Every gate through one gauntlet: numbers, serialization, decisions."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -191,3 +193,13 @@ def test_a_gate_made_by_name_takes_over_from_training():
 def test_a_dict_with_a_short_name():
     gate = gates.get({"class_name": "margin", "config": {"temperature": 3}})
     assert gate.temperature == 3.0
+
+
+def test_gates_are_imported_first_in_a_process():
+    # Keras's import registers every saved class, and so imports the gates
+    # again while their package is half-way through its own import.
+    code = "from keras_cascade.gates import MarginGate; print(MarginGate())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "MarginGate(threshold=0.5)"
