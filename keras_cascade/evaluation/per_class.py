@@ -52,7 +52,7 @@ def per_class(
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(
-            "Expected labels to hold one class per example. Received an array "
+            "Expected labels to hold one class an example. Received an array "
             f"of shape {labels.shape}."
         )
     rows = len(labels)

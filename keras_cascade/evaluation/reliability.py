@@ -98,7 +98,7 @@ def reliability_diagram(
     confidence = np.asarray(confidence, dtype="float64")
     if confidence.ndim != 1 or confidence.size == 0:
         raise ValueError(
-            "Expected confidence to hold one number per example. Received an "
+            "Expected confidence to hold one number an example. Received an "
             f"array of shape {confidence.shape}."
         )
     rows = len(confidence)

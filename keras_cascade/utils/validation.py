@@ -82,7 +82,7 @@ def check_weight(
     weight = np.asarray(sample_weight, dtype="float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         expected = (
-            "one number per example" if rows is None else f"{rows} numbers"
+            "one number an example" if rows is None else f"{rows} numbers"
         )
         raise ValueError(
             f"Expected sample_weight to hold {expected}. Received an array "
