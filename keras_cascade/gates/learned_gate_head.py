@@ -16,8 +16,8 @@ TOP = 5
 MAX_OUTPUTS = 256
 #: Smaller probabilities are raised to this one before the logarithm.
 FLOOR = math.exp(-16.0)
-#: Enough for a head to settle on some thousand examples. One that is stopped
-#: here is a head too, and calibration measures whichever comes out.
+#: Enough to converge on some thousand examples. A head that is stopped here is
+#: usable too: calibration measures whichever comes out.
 ITERATIONS = 500
 
 
