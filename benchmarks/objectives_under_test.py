@@ -1,4 +1,4 @@
-"""Objectives with a confidence, and judges that know what is true."""
+"""Objectives with a confidence, and the truth about their thresholds."""
 
 import numpy as np
 
@@ -16,15 +16,16 @@ COSTS = Costs(0.1, 1.0, "teacher passes", "given")
 
 
 class Judge:
-    """Knows what one objective's thresholds really do.
+    """True values of one objective's guarantee at every threshold.
 
     Args:
         make: function from the groups of calibration examples to the
             `Objective`.
         everyone: `Truth`.
-        slack: function from thresholds to a list of pairs of arrays: by how
-            much each part of the guarantee is kept, and the standard deviation
-            of its estimate, times the root of the number of examples.
+        slack: function from thresholds to a list of pairs of arrays: the
+            margin by which each part of the guarantee holds, and the standard
+            deviation of its estimate, times the root of the number of
+            examples.
         budget: bool, whether more delegation is better. Defaults to `False`.
     """
 
@@ -38,26 +39,26 @@ class Judge:
         self._best = self._best_rate(0.0)
 
     def holds(self, threshold):
-        """Whether the guarantee holds at a threshold."""
-        return all(kept >= -1e-12 for kept, _ in self._slack(threshold))
+        """Returns true if the guarantee holds at a threshold."""
+        return all(margin >= -1e-12 for margin, _ in self._slack(threshold))
 
     def wasted(self, threshold):
-        """Delegation rate away from the true best, on the safe side."""
+        """Distance of the delegation rate from the true best one."""
         return self._distance(self._everyone.at(threshold)["rate"])
 
-    def wasted_by_refusal(self):
-        """The same where the objective was refused."""
+    def wasted_by_failure(self):
+        """The same distance where no threshold was found."""
         return self._distance(0.0 if self._budget else 1.0)
 
     def unavoidable(self, examples):
-        """What a normal test that knew every spread would waste."""
+        """The same distance for a normal test with known variances."""
         return self._distance(self._best_rate(NORMAL / np.sqrt(examples)))
 
     def _best_rate(self, deviations):
         thresholds = self._everyone.thresholds
         good = np.ones(len(thresholds), dtype=bool)
-        for kept, spread in self._slack(thresholds):
-            good &= kept >= deviations * spread - 1e-12
+        for margin, spread in self._slack(thresholds):
+            good &= margin >= deviations * spread - 1e-12
         rates = self._everyone.at(thresholds)["rate"][good]
         if rates.size == 0:
             return 0.0 if self._budget else 1.0
@@ -69,7 +70,7 @@ class Judge:
 
 
 def what_to_ask(kind, teacher, groups, weight=None):
-    """Accuracies that are out of reach for the student alone.
+    """Accuracy floors that the student alone does not reach.
 
     Args:
         kind: `"synthetic"` or `"real"`.
@@ -93,7 +94,7 @@ def what_to_ask(kind, teacher, groups, weight=None):
 
 
 def objectives_under_test(scores, student, teacher, groups, asked, weight=None):
-    """Dict of objective name to `Judge`.
+    """Makes a dict of objective name to `Judge`.
 
     Args:
         scores: float array `(rows,)`.
@@ -117,16 +118,17 @@ def objectives_under_test(scores, student, teacher, groups, asked, weight=None):
         return np.sqrt(np.clip(variance, 0, 1) / (share * truth.worth))
 
     def rate(thresholds):
-        found = everyone.at(thresholds)["rate"]
-        return [(MAX_RATE - found, spread(found * (1 - found)))]
+        delegated = everyone.at(thresholds)["rate"]
+        variance = delegated * (1 - delegated)
+        return [(MAX_RATE - delegated, spread(variance))]
 
     def drop(thresholds):
         at = everyone.at(thresholds)
         return [(MAX_DROP - at["drop"], spread(at["drop_variance"]))]
 
     def accuracy(truth, floor, thresholds, share=1.0):
-        found = truth.at(thresholds)["accuracy"]
-        return found - floor, spread(found * (1 - found), truth, share)
+        right = truth.at(thresholds)["accuracy"]
+        return right - floor, spread(right * (1 - right), truth, share)
 
     def every_group(thresholds):
         return [

@@ -1,4 +1,4 @@
-"""Populations with a known truth: what every threshold really does."""
+"""Populations with known error probabilities at every threshold."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ CLASSES = 10
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Population:
-    """Everything there is, as a weighted table; sampling it is i.i.d.
+    """Whole population as a table; `draw` samples it i.i.d.
 
     Attributes:
         scores: float32 array `(rows,)`, ascending.
@@ -26,7 +26,7 @@ class Population:
     groups: np.ndarray
 
     def draw(self, rng, size):
-        """Independent examples: `(scores, student, teacher, rows)`."""
+        """Draws independent examples `(scores, student, teacher, rows)`."""
         rows = rng.integers(0, len(self.scores), size)
         return (
             self.scores[rows],
@@ -37,7 +37,7 @@ class Population:
 
 
 class Truth:
-    """What each threshold does on a whole population, or on the rest of one.
+    """True performance of each threshold on a population, or a part of one.
 
     Args:
         scores: float array `(rows,)`.
@@ -60,18 +60,18 @@ class Truth:
             return sums[-1] - sums
 
         right = delegated(teacher) + kept(student)
-        harmed, helped = (
+        negative, positive = (
             kept((1 - student) * teacher),
             kept(student * (1 - teacher)),
         )
         self._columns = {
             "rate": delegated(np.ones(len(scores))),
             "accuracy": right,
-            "drop": harmed - helped,
-            "drop_variance": harmed + helped - (harmed - helped) ** 2,
+            "drop": negative - positive,
+            "drop_variance": negative + positive - (negative - positive) ** 2,
         }
         self.teacher_accuracy = right[-1]
-        #: What a weighted example is worth, beside one that comes as it is.
+        #: Worth of a weighted example, in unweighted ones.
         self.worth = total**2 / (len(scores) * (weight @ weight))
         # One threshold for every decision that makes a difference.
         self.thresholds = np.append(
@@ -79,15 +79,15 @@ class Truth:
         )
 
     def at(self, thresholds):
-        """Dict of `rate`, `accuracy`, `drop`, `drop_variance` at thresholds."""
-        place = np.searchsorted(
+        """Returns a dict of `rate`, `accuracy`, `drop` and `drop_variance`."""
+        index = np.searchsorted(
             self._scores, np.asarray(thresholds, self._scores.dtype), "left"
         )
-        return {name: values[place] for name, values in self._columns.items()}
+        return {name: values[index] for name, values in self._columns.items()}
 
 
 def synthetic(distinct_scores=None, rows=200_000):
-    """A student and a teacher whose errors are known row by row.
+    """Makes a population whose errors are known row by row.
 
     Both are right more often where the score is high, the student more so.
     The first two classes are easier than the others.

@@ -528,7 +528,7 @@ class Cascade(SelectiveTrainer):
                 or no threshold meets the objective. The threshold is then
                 left as it was.
         """
-        objective = calibration.as_objective(objective)
+        objective = calibration.get(objective)
         self.gate.check_ready()
         data = self._labelled(data, y, batch_size)
         results = self.judge(

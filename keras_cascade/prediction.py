@@ -12,7 +12,7 @@ from keras_cascade.datasets.batches import (
 )
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.example_results import ExampleResultsBuilder
-from keras_cascade.gates import StudentWithGate
+from keras_cascade.gates.student_with_gate import StudentWithGate
 from keras_cascade.utils.progress import counted
 
 #: Inputs of a gate, as `StudentWithGate(keep_outputs=True)` names them.

@@ -11,6 +11,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from keras_cascade.evaluation import ExampleResults
 
+from keras_cascade.utils.validation import check_frequencies, check_labels
+
 
 class TrafficMix:
     """Class frequencies in deployment.
@@ -49,14 +51,14 @@ class TrafficMix:
             )
         self.frequencies = self.example_weights = None
         if example_weights is not None:
-            self.example_weights = _checked(example_weights, "example")
+            self.example_weights = check_frequencies(example_weights, "example")
             return
         values = frequencies
         if isinstance(frequencies, dict):
             classes = [_class_number(number) for number in frequencies]
             values = np.zeros(1 + max(classes, default=-1))
             values[classes] = list(frequencies.values())
-        values = _checked(values, "class")
+        values = check_frequencies(values, "class")
         self.frequencies = values / values.sum()
 
     def __repr__(self) -> str:
@@ -92,7 +94,7 @@ class TrafficMix:
                 "Expected a mix of class frequencies. Received: a mix of "
                 "example weights; use `weights`."
             )
-        labels = _checked_labels(labels)
+        labels = check_labels(labels)
         known = len(self.frequencies)
         counts = np.bincount(labels, weights=sample_weight, minlength=known)
         frequencies = np.pad(self.frequencies, (0, len(counts) - known))
@@ -124,7 +126,7 @@ class TrafficMix:
         Returns:
             float64 array `(examples,)`, with mean 1.
         """
-        labels = _checked_labels(labels)
+        labels = check_labels(labels)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight, "float64").reshape(-1)
         if self.frequencies is not None:
@@ -174,24 +176,3 @@ def _class_number(number):
             f"{number!r}."
         )
     return whole
-
-
-def _checked_labels(labels):
-    labels = np.asarray(labels).reshape(-1).astype("int64")
-    if labels.size == 0 or labels.min() < 0:
-        raise ValueError(
-            "Expected at least one label, all of them >= 0. Received: "
-            f"{labels[:5].tolist()}."
-        )
-    return labels
-
-
-def _checked(values, what):
-    values = np.asarray(values, dtype="float64")
-    usable = values.ndim == 1 and values.size and np.isfinite(values).all()
-    if not (usable and values.min() >= 0 < values.sum()):
-        raise ValueError(
-            f"Expected a frequency >= 0 for each {what}, not all 0. "
-            f"Received: {values.tolist()}."
-        )
-    return values

@@ -182,7 +182,7 @@ def test_the_deferral_curve_callback(cascade, blobs, tmp_path):
         *blobs(128, seed=2),
         epochs=2,
         verbose=0,
-        callbacks=[kc.callbacks.DeferralCurve(held_out, tmp_path)],
+        callbacks=[kc.callbacks.DeferralCurveCallback(held_out, tmp_path)],
     ).history
     events = EventAccumulator(
         str(tmp_path), size_guidance={"tensors": 0}

@@ -345,36 +345,40 @@ for row, text in enumerate(sentences):
 # Every one got the name of a library, and some were kept. Five sentences are an
 # anecdote. Documentation of four other libraries, which
 # are installed as well, gives enough to measure. `auroc` is the chance that a
-# text in scope scores above a foreign one; 0.5 would be no better than a coin.
+# text in scope scores above one out of distribution (OOD); 0.5 would be no
+# better than a coin.
 
 # %%
 others = ("jinja2", "PIL", "rich", "typer")
-foreign = sorted(set().union(*map(documentation, others)))
-foreign_scores = edge.predict_alone(foreign).score
+ood_texts = sorted(set().union(*map(documentation, others)))
+ood_scores = edge.predict_alone(ood_texts).score
 threshold = edge.operating_point["threshold"]
-noticed = kc.evaluation.out_of_scope(alone.score, foreign_scores, threshold)
-print(f"auroc {noticed.auroc:.2f}")
-print(f"delegated {noticed.delegated:.0%} of {noticed.foreign:,} foreign texts")
-print(f"delegated {noticed.delegation_rate:.0%} of those in scope")
+detection = kc.evaluation.out_of_distribution(
+    alone.score, ood_scores, threshold
+)
+print(f"auroc {detection.auroc:.2f}")
+count = f"{detection.ood_examples:,}"
+print(f"delegated {detection.delegated:.0%} of {count} OOD texts")
+print(f"delegated {detection.delegation_rate:.0%} of those in scope")
 
 # %% [markdown]
-# The gate knows something of foreign texts, but not much: it was made for
+# The gate knows something of OOD texts, but not much: it was made for
 # texts that are hard to tell apart, not for those that are none of them.
 # `threshold_against` says how high the threshold must be to delegate a stated
 # share of such texts, and the price is paid by the texts in scope.
 
 # %%
 for share in (0.7, 0.8, 0.9):
-    needed = kc.evaluation.threshold_against(foreign_scores, share, 0.9)
+    needed = kc.evaluation.threshold_against(ood_scores, share, 0.9)
     in_scope = (alone.score < needed).mean()
-    print(f"{share:.0%} of foreign texts: {in_scope:.0%} of those in scope")
+    print(f"{share:.0%} of OOD texts: {in_scope:.0%} of those in scope")
 
 # %% [markdown]
 # A higher threshold keeps every guarantee on accuracy, as it delegates more.
-# Delegating a foreign text helps only if the cloud can tell it for what it is:
+# Delegating an OOD text helps only if the cloud can tell it for what it is:
 # this teacher has the same seven answers. If such texts will come, label some
 # with a class of their own
-# ([docs/text.md](../docs/text.md#what-nobody-asked-for)).
+# ([docs/text.md](../docs/text.md#out-of-distribution-inputs)).
 #
 # ## The whole curve
 #

@@ -19,11 +19,11 @@ bundle's tokenizer, in a process without TensorFlow, makes other tokens than
 the graph that the student was trained in. `converted_differences` is the same
 for KerasHub's WordPiece and Keras's `TextVectorization`.
 
-`out_of_scope`: ten intents are left out of a student's training. By gate: the
-chance that a question in scope scores above one of those (`auroc`), and with a
-threshold that guarantees, from half of them, to delegate 80 % of such questions
-with confidence 0.95: what it delegates of the other half and of the questions
-in scope.
+`out_of_distribution`: ten intents are left out of a student's training. By
+gate: the chance that an in-distribution question scores above one of those
+(`auroc`), and with a threshold that guarantees, from half of them, to delegate
+80 % of such questions with confidence 0.95: what it delegates of the other half
+and of the in-distribution questions.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ import keras_cascade as kc
 from benchmarks.banking77 import banking77
 from benchmarks.harness import options, show
 from benchmarks.text.costs import costs
-from benchmarks.text.out_of_scope import out_of_scope
+from benchmarks.text.out_of_distribution import out_of_distribution
 from benchmarks.text.parity import differences
 from benchmarks.text_teacher import text_teacher
 
@@ -149,7 +149,9 @@ def main():
         found["sequence_lengths"] = student["text"]["lengths"]
         texts = data.train_texts + data.test_texts
         found |= differences(cascade.student, bundle, texts)
-    found["out_of_scope"] = out_of_scope(data, TOKENS, chosen.quick)
+    found["out_of_distribution"] = out_of_distribution(
+        data, TOKENS, chosen.quick
+    )
     show(
         {
             **found,

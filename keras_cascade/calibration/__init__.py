@@ -1,9 +1,9 @@
-"""Thresholds: what to ask for, and how to find the one that gives it."""
+"""Calibration: the threshold that meets an objective, with a guarantee."""
 
 from keras_cascade.calibration.all_of import AllOf
 from keras_cascade.calibration.calibrate import calibrate
 from keras_cascade.calibration.calibration_sample import CalibrationSample
-from keras_cascade.calibration.fit_threshold import as_objective, fit_threshold
+from keras_cascade.calibration.fit_threshold import fit_threshold
 from keras_cascade.calibration.max_accuracy_drop import MaxAccuracyDrop
 from keras_cascade.calibration.max_cost import MaxCost
 from keras_cascade.calibration.max_delegation_rate import MaxDelegationRate
@@ -12,29 +12,12 @@ from keras_cascade.calibration.min_accuracy import MinAccuracy
 from keras_cascade.calibration.min_group_accuracy import MinGroupAccuracy
 from keras_cascade.calibration.objective import Objective
 from keras_cascade.calibration.operating_point import OperatingPoint
-from keras_cascade.calibration.simultaneous import SimultaneousBounds
-
-OBJECTIVES = {
-    cls.__name__: cls
-    for cls in (
-        MaxAccuracyDrop,
-        MaxCost,
-        MaxDelegationRate,
-        MinAccuracy,
-        MinGroupAccuracy,
-    )
-}
-
-
-def objective_from_description(description):
-    """The inverse of `Objective.describe`."""
-    name, config = description["class_name"], description["config"]
-    if name == AllOf.__name__:
-        return AllOf(
-            [objective_from_description(one) for one in config["objectives"]]
-        )
-    return OBJECTIVES[name](**config)
-
+from keras_cascade.calibration.serialization import (
+    deserialize,
+    get,
+    serialize,
+)
+from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
 
 __all__ = [
     "AllOf",
@@ -47,9 +30,14 @@ __all__ = [
     "Objective",
     "OperatingPoint",
     "SimultaneousBounds",
-    "as_objective",
     "calibrate",
+    "deserialize",
     "fit_threshold",
+    "get",
     "measure_threshold",
-    "objective_from_description",
+    "serialize",
 ]
+
+
+def __dir__():
+    return list(__all__)

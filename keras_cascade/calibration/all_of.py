@@ -1,4 +1,6 @@
-"""Several objectives at once."""
+"""Conjunction of several objectives."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,7 +8,7 @@ from keras_cascade.calibration.objective import Objective
 
 
 class AllOf(Objective):
-    """The cheapest threshold that meets every one of several objectives.
+    """Cheapest threshold that meets every one of several objectives.
 
     Each guarantee holds with its own confidence; all of them together with at
     least `1 - Σ(1 - confidence)`, which is this objective's `confidence`, or
@@ -24,17 +26,17 @@ class AllOf(Objective):
     AllOf([MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)])
     """
 
-    def __init__(self, objectives):
+    def __init__(self, objectives: Sequence[Objective]):
         super().__init__()
-        given = objectives if isinstance(objectives, (list, tuple)) else ()
-        if not given or not all(isinstance(one, Objective) for one in given):
+        listed = objectives if isinstance(objectives, (list, tuple)) else ()
+        if not listed or not all(isinstance(o, Objective) for o in listed):
             raise ValueError(
                 "Expected a list of objectives, such as "
                 "`[MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)]`. "
                 f"Received: {objectives!r}."
             )
         self.objectives = []
-        for one in given:
+        for one in listed:
             self.objectives += getattr(one, "objectives", [one])
         errors = [o.error for o in self.objectives if o.confidence is not None]
         if errors and sum(errors) < 1:
@@ -48,7 +50,7 @@ class AllOf(Objective):
         masks = [o.meets(sample) for o in self.objectives]
         for one, mask in zip(self.objectives, masks, strict=True):
             if not mask.any():
-                raise ValueError(one.refusal(sample))
+                raise ValueError(one.error_message(sample))
         met = np.flatnonzero(np.all(masks, axis=0))
         if met.size == 0:
             raise ValueError(_conflict(self.objectives, masks, sample))
@@ -59,13 +61,10 @@ class AllOf(Objective):
         return self.objectives[int(np.argmin(ends))].choose(sample)
 
     def guarantees(self):
-        return [p for one in self.objectives for p in one.guarantees()]
+        return [g for one in self.objectives for g in one.guarantees()]
 
     def get_config(self):
         return {"objectives": [one.describe() for one in self.objectives]}
-
-    def __repr__(self):
-        return f"AllOf({self.objectives!r})"
 
 
 def _conflict(objectives, masks, sample):

@@ -1,16 +1,21 @@
-"""The base class of objectives that limit what is delegated."""
+"""Base class of objectives that limit the delegation rate."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
 from keras_cascade.calibration.exact_tests import most_allowed
-from keras_cascade.calibration.objective import Objective, check_number
+from keras_cascade.calibration.objective import Objective
+from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class Budget(Objective):
-    """Delegates as much as a limit allows, and no more.
+    """Objective with an upper limit of the delegation rate, which it exhausts.
 
     The delegation rate rises with the threshold, so the exact binomial test
     of each candidate, from delegating nothing upwards, needs no correction
@@ -19,19 +24,21 @@ class Budget(Objective):
     A subclass implements `max_rate_for(sample)`.
 
     Args:
-        tolerance: float in [0, 1], how far below the limit is near enough;
-            one calibration example always is. Defaults to `0.01`.
+        tolerance: float in [0, 1], the accepted distance below the limit; one
+            calibration example is always accepted. Defaults to `0.01`.
         confidence: float in (0, 1), or `None`. Defaults to `None`.
     """
 
     spends_budget = True
 
-    def __init__(self, tolerance=0.01, confidence=None):
+    def __init__(
+        self, tolerance: float = 0.01, confidence: float | None = None
+    ):
         super().__init__(confidence)
         self.tolerance = check_number("tolerance", tolerance, 0.0, 1.0)
 
-    def max_rate_for(self, sample):
-        """The delegation rate that may not be exceeded."""
+    def max_rate_for(self, sample: "CalibrationSample") -> float:
+        """Returns the largest allowed delegation rate, a float."""
         raise NotImplementedError(f"{type(self).__name__}.max_rate_for")
 
     def meets(self, sample):
@@ -44,19 +51,19 @@ class Budget(Objective):
     def choose(self, sample):
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(sample))
+            raise ValueError(self.error_message(sample))
         self.check_reached(sample, int(met[-1]))
         return int(met[-1])
 
     def check_reached(self, sample, index):
-        """Raises where tied scores leave the limit out of reach."""
+        """Raises a `ValueError` if tied scores put the limit out of reach."""
         rates = sample.curve.delegation_rate
-        found, limit = rates[index], min(self.max_rate_for(sample), 1.0)
+        rate, limit = rates[index], min(self.max_rate_for(sample), 1.0)
         if self.confidence is not None:
-            found = sample.delegated[index] / sample.trials
+            rate = sample.delegated[index] / sample.trials
             limit = self._most(sample) / sample.trials
         near = max(self.tolerance, 1.0 / sample.trials)
-        if limit - found > near + 1e-12:
+        if limit - rate > near + 1e-12:
             around = [rates[index], rates[index + 1]]
             what = "Attainable around it"
             if self.confidence is not None:
@@ -72,7 +79,7 @@ class Budget(Objective):
                 "larger `tolerance`."
             )
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         limit = self.max_rate_for(sample)
         if limit <= 0:
             return (
@@ -93,7 +100,7 @@ class Budget(Objective):
         return {"tolerance": self.tolerance, **super().get_config()}
 
     def _guaranteeable(self, sample, index):
-        """The lowest rate that the count of a candidate shows.
+        """Returns the lowest limit that the count of a candidate shows.
 
         Clopper and Pearson's upper limit, rounded up to what is printed.
         """

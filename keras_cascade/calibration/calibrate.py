@@ -1,18 +1,32 @@
-"""Calibration of scored examples: checks, threshold, traffic."""
+"""Calibration of a threshold on scored examples."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_cascade.calibration.fit_threshold import fit_threshold
 
+if TYPE_CHECKING:
+    from keras_cascade.calibration.objective import Objective
+    from keras_cascade.calibration.operating_point import OperatingPoint
+    from keras_cascade.evaluation.costs import Costs
+    from keras_cascade.evaluation.example_results import ExampleResults
+    from keras_cascade.traffic_mix import TrafficMix
 
-def calibrate(results, objective, costs=None, traffic=None, seed=0):
+
+def calibrate(
+    results: "ExampleResults",
+    objective: "Objective",
+    costs: "Costs | None" = None,
+    traffic: "TrafficMix | None" = None,
+    seed: int = 0,
+) -> "OperatingPoint":
     """Finds the threshold that meets an objective on scored examples.
 
     Args:
-        results: `keras_cascade.evaluation.ExampleResults`, weighed by `traffic`
-            already.
+        results: `keras_cascade.evaluation.ExampleResults`, already weighted
+            by `traffic`.
         objective: `Objective`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
         traffic: the `TrafficMix` of the weights, for the record. Defaults to

@@ -1,16 +1,21 @@
-"""What objectives look at: the calibration examples at every threshold."""
+"""Calibration examples, counted at every candidate threshold."""
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.deferral_curve import curve_of
-from keras_cascade.evaluation.sample_weights import effective_examples
+from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
 
 
 class CalibrationSample:
-    """Calibration examples, swept over every candidate threshold.
+    """Calibration examples, counted at every candidate threshold.
 
     Point estimates use the examples' weights. A guarantee needs examples that
     come as often as in deployment: `counted` are drawn from the weighted ones
@@ -33,15 +38,23 @@ class CalibrationSample:
     Attributes:
         examples: `SortedExamples`.
         curve: `DeferralCurve` of the weighted examples.
-        counted: bool array `(examples,)`, sorted: what guarantees count.
-        trials: int, how many that are.
+        counted: bool array `(examples,)`, sorted: examples that guarantees
+            count.
+        trials: int, number of counted examples.
         effective_examples: float, Kish's `(Σw)² / Σw²`.
     """
 
     def __init__(
-        self, scores, student_correct, teacher_correct, sample_weight=None,
-        costs=None, labels=None, seed=0, max_weight=None,
-    ):  # fmt: skip
+        self,
+        scores: npt.ArrayLike,
+        student_correct: npt.ArrayLike,
+        teacher_correct: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        costs: "Costs | None" = None,
+        labels: npt.ArrayLike | None = None,
+        seed: int = 0,
+        max_weight: float | None = None,
+    ):
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
         )
@@ -68,11 +81,11 @@ class CalibrationSample:
         self.counted = self.counted_among(everyone)
         self.trials = int(self.counted.sum())
 
-    def counted_among(self, rows):
-        """What guarantees about the examples of sorted `rows` count.
+    def counted_among(self, rows: np.ndarray) -> np.ndarray:
+        """Mask of those among sorted `rows` that guarantees count.
 
-        Within a group only the weights of the group matter: more of its
-        examples are left than of everyone.
+        Within a group only the weights of the group matter: the rejection
+        drops fewer of its examples than of all.
 
         Args:
             rows: bool array `(examples,)`, sorted, with some weight.
@@ -91,28 +104,34 @@ class CalibrationSample:
         return rows & (self._draw < weight / largest)
 
     @functools.cached_property
-    def delegated(self):
+    def delegated(self) -> np.ndarray:
         """int array `(candidates,)`: counted examples that are delegated."""
         return self.examples.delegated(self.counted)
 
     @functools.cached_property
-    def harmed(self):
-        """Counted examples kept with the student wrong, the teacher right."""
+    def negative_flips(self) -> np.ndarray:
+        """Counted examples kept with the student wrong and the teacher right.
+
+        int array `(candidates,)`.
+        """
         e = self.examples
         return e.kept(self.counted & ~e.student & e.teacher)
 
     @functools.cached_property
-    def helped(self):
-        """Counted examples kept with the student right, the teacher wrong."""
+    def positive_flips(self) -> np.ndarray:
+        """Counted examples kept with the student right and the teacher wrong.
+
+        int array `(candidates,)`.
+        """
         e = self.examples
         return e.kept(self.counted & e.student & ~e.teacher)
 
     @functools.cached_property
-    def correct(self):
-        """Counted examples that the cascade gets right."""
+    def correct(self) -> np.ndarray:
+        """int array `(candidates,)`: counted examples answered right."""
         return self.correct_among(self.counted)
 
-    def correct_among(self, rows):
-        """Examples among sorted `rows` that the cascade gets right."""
+    def correct_among(self, rows: np.ndarray) -> np.ndarray:
+        """Number of sorted `rows` answered right at each candidate."""
         e = self.examples
         return e.kept(rows & e.student) + e.delegated(rows & e.teacher)

@@ -1,6 +1,6 @@
-"""Exact tests of shares, from the binomial law (SciPy's).
+"""Exact tests of shares and of an accuracy drop, and fixed-sequence testing.
 
-Every function turns a test into a critical count, so that a million
+Every test becomes a critical count from the binomial law, so that a million
 thresholds cost one comparison each.
 """
 
@@ -9,9 +9,9 @@ import functools
 import numpy as np
 from scipy import stats
 
-#: Below so many expected events the one-sided test is used.
+#: With fewer expected events, positive flips are ignored.
 MIN_EXPECTED = 8
-#: So many values of the nuisance parameter P(helped) are tried.
+#: Number of values of the nuisance parameter P(positive flip) in the search.
 COARSE_GRID = 25
 FINE_GRID = 300
 FINE_UP_TO = 100_000
@@ -64,27 +64,30 @@ def least_needed(trials, floor, error):
     return count + 1 if law.sf(count) <= error else count + 2
 
 
-def drop_shown(harmed, helped, trials, limit, error):
-    """Where an accuracy drop is shown to be at most `limit`.
+def drop_shown(negative_flips, positive_flips, trials, limit, error):
+    """Test of an accuracy drop: true where it is shown to be at most `limit`.
 
-    Per example the drop is 1 where keeping harms (student wrong, teacher
-    right), -1 where it helps (the reverse), else 0. With few expected events
-    (`trials * limit` below 8, or below 1.6 times the square of the normal
-    quantile of `error`) the test ignores the helped and asks whether
-    `P(harmed) <= limit`, by the binomial law. With more it tests
-    `P(harmed) - P(helped) <= limit` itself: shown where
+    Per example the drop is 1 for a negative flip (kept, student wrong,
+    teacher right), -1 for a positive flip (kept, student right, teacher
+    wrong), else 0. Let N and P be their counts, n the number of trials. With
+    few expected events (`n * limit` below 8, or below 1.6 times the square of
+    the normal quantile of `error`) the positive flips are ignored, and
+    `P(negative flip) <= limit` is tested by the binomial law. With more, the
+    test is of `P(negative flip) - P(positive flip) <= limit` itself: shown
+    where
 
-        harmed - helped <= trials·limit - c·√(trials·limit + 2·helped + 2),
+        N - P <= n·limit - c·√(n·limit + 2·P + 2),
 
-    the null's standard deviation with the observed share of helped, and with
-    the smallest c for which the exact multinomial probability of such counts
-    is at most `error` whatever P(helped) is (an unconditional exact test for
-    paired shares, in the manner of Barnard's). Which of the two is used
-    depends on `trials`, `limit` and `error` only, never on the counts.
+    the null's standard deviation with the observed share of positive flips,
+    and with the smallest c for which the exact multinomial probability of
+    such counts is at most `error` whatever P(positive flip) is (an
+    unconditional exact test for paired shares, in the manner of Barnard's).
+    Which of the two is used depends on `trials`, `limit` and `error` only,
+    never on the counts.
 
     Args:
-        harmed: int array, events kept at each candidate.
-        helped: int array of the same shape.
+        negative_flips: int array, counts at each candidate.
+        positive_flips: int array of the same shape.
         trials: int, number of examples.
         limit: float in (0, 1].
         error: float in (0, 1).
@@ -94,25 +97,50 @@ def drop_shown(harmed, helped, trials, limit, error):
     """
     quantile = stats.norm.isf(error)
     if trials * limit < max(MIN_EXPECTED, 1.6 * quantile**2):
-        return harmed <= most_allowed(trials, limit, error)
+        return negative_flips <= most_allowed(trials, limit, error)
     if limit >= 1:
-        return np.ones(np.shape(harmed), dtype=bool)
+        return np.ones(np.shape(negative_flips), dtype=bool)
     width = _width(trials, limit, error)
-    return harmed <= _most_harmed(helped, trials, limit, width)
+    most = _most_negative_flips(positive_flips, trials, limit, width)
+    return negative_flips <= most
 
 
-def _most_harmed(helped, trials, limit, width):
-    spread = np.sqrt(trials * limit + 2.0 * helped + 2.0)
-    return helped + trials * limit - width * spread
+def fixed_sequence_test(passes):
+    """Fixed-sequence testing of all candidates, from the safest one on.
+
+    Testing starts at the safest threshold (delegate everything) and goes down
+    through *every* candidate. Stopping at the first that is not shown needs
+    no correction for their number: to certify a threshold that breaks the
+    guarantee, the test must have failed at the highest such threshold, and that
+    one is the same whatever the data (Learn Then Test, arXiv 2110.01052,
+    fixed-sequence testing). Because every decision that the examples can
+    tell apart is a candidate, none is left out.
+
+    Args:
+        passes: bool array `(candidates,)`, outcome of each candidate's own
+            test; the last candidate delegates everything.
+
+    Returns:
+        Bool array: true from the last candidate down to the first failure.
+    """
+    failures = np.flatnonzero(~passes)
+    certified = np.zeros(len(passes), dtype=bool)
+    certified[failures[-1] + 1 if failures.size else 0 :] = True
+    return certified
+
+
+def _most_negative_flips(positive_flips, trials, limit, width):
+    spread = np.sqrt(trials * limit + 2.0 * positive_flips + 2.0)
+    return positive_flips + trials * limit - width * spread
 
 
 @functools.lru_cache(maxsize=4096)
 def _width(trials, limit, error):
-    """The smallest c of `drop_shown`, to a hundredth."""
-    # Accepted pairs stay accepted with fewer harmed or more helped, so the
-    # worst case has a drop of exactly the limit. Where P(helped) is then
-    # worst is searched, with a hundredth of `error` in reserve for what lies
-    # between the values that are tried.
+    """Smallest c of `drop_shown`, to a hundredth."""
+    # Accepted pairs stay accepted with fewer negative or more positive flips,
+    # so the worst case has a drop of exactly the limit. The P(positive flip)
+    # that is then worst is searched, with a hundredth of `error` in reserve
+    # for what lies between the values that are tried.
     allowed = 0.99 * error
     coarse = _laws(trials, limit, COARSE_GRID)
     low = high = float(stats.norm.isf(error))
@@ -126,7 +154,7 @@ def _width(trials, limit, error):
             low = middle
         else:
             high = middle
-    # With many examples the claims hardly depend on P(helped).
+    # With many examples the claims hardly depend on P(positive flip).
     if trials <= FINE_UP_TO:
         fine = _laws(trials, limit, FINE_GRID)
         while _false_claims(fine, trials, limit, high) > allowed:
@@ -135,18 +163,20 @@ def _width(trials, limit, error):
 
 
 def _false_claims(laws, trials, limit, width):
-    """The largest probability of showing what is not so."""
+    """Largest probability of a false claim over all laws."""
     worst = 0.0
-    for share, helped, chance in laws:
-        most = np.floor(_most_harmed(helped, trials, limit, width))
+    for share, positive_flips, chance in laws:
+        most = np.floor(
+            _most_negative_flips(positive_flips, trials, limit, width)
+        )
         harm = min((share + limit) / (1 - share), 1.0)
-        below = stats.binom.cdf(most, trials - helped, harm)
+        below = stats.binom.cdf(most, trials - positive_flips, harm)
         worst = max(worst, float(chance @ below))
     return worst
 
 
 def _laws(trials, limit, grid):
-    """`(P(helped), counts, their chances)`, all but 1e-9 of the mass."""
+    """Laws of the positive flips: `(P(positive flip), counts, chances)`."""
     # Dense near both ends, where the counts are most uneven.
     highest = (1 - limit) / 2
     shares = np.union1d(

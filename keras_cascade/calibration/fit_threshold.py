@@ -1,24 +1,32 @@
 """Threshold search on plain arrays."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from keras_cascade.calibration.all_of import AllOf
+import numpy.typing as npt
+
 from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.measure_threshold import measure_threshold
-from keras_cascade.calibration.objective import Objective
+from keras_cascade.calibration.serialization import get
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.objective import Objective
+    from keras_cascade.calibration.operating_point import OperatingPoint
+    from keras_cascade.evaluation.costs import Costs
 
 
 def fit_threshold(
-    scores,
-    student_correct,
-    teacher_correct,
-    objective,
-    sample_weight=None,
-    costs=None,
-    labels=None,
-    seed=0,
-    max_weight=None,
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    objective: "Objective | Sequence[Objective]",
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    labels: npt.ArrayLike | None = None,
+    seed: int = 0,
+    max_weight: float | None = None,
+) -> "OperatingPoint":
     """Finds the threshold that meets an objective on calibration examples.
 
     The examples must have been used neither to train nor will be used to
@@ -63,7 +71,7 @@ def fit_threshold(
     >>> round(point.threshold, 6), round(point.delegation_rate, 3)
     (0.3, 0.333)
     """
-    objective = as_objective(objective)
+    objective = get(objective)
     sample = CalibrationSample(
         scores, student_correct, teacher_correct, sample_weight, costs,
         labels, seed, max_weight,
@@ -84,7 +92,9 @@ def fit_threshold(
             point, effective_examples=sample.effective_examples
         )
     drops = [
-        p["at_most"] for p in guarantees if p["quantity"] == "accuracy_drop"
+        guarantee["at_most"]
+        for guarantee in guarantees
+        if guarantee["quantity"] == "accuracy_drop"
     ]
     return dataclasses.replace(
         point,
@@ -93,21 +103,3 @@ def fit_threshold(
         guarantees=guarantees,
         effective_examples=float(sample.trials),
     )
-
-
-def as_objective(objective):
-    """An `Objective` from one, or from a list of several."""
-    if isinstance(objective, (list, tuple)):
-        return AllOf(list(objective))
-    if not isinstance(objective, Objective):
-        raise ValueError(
-            "Expected an objective, such as "
-            "`keras_cascade.MaxAccuracyDrop(0.01)`, or a list of them. "
-            + (
-                "Received an array; labelled examples go in together, as "
-                "`calibrate((x, y), objective)`."
-                if hasattr(objective, "shape")
-                else f"Received: {objective!r}."
-            )
-        )
-    return objective

@@ -2,7 +2,7 @@
 
 
 def guarantee_sentence(guarantee, unit="cost units"):
-    """One sentence on what is guaranteed of new examples.
+    """Describes one guarantee about new examples in a sentence.
 
     Args:
         guarantee: dict, one of `OperatingPoint.guarantees`.

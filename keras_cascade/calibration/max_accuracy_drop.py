@@ -1,20 +1,22 @@
-"""Almost as accurate as the teacher, as cheaply as possible."""
+"""Objective: a bounded accuracy drop against the teacher."""
 
 import math
 
 import numpy as np
 
-from keras_cascade.calibration.exact_tests import drop_shown
-from keras_cascade.calibration.fixed_sequence import certified_from_the_top
+from keras_cascade.calibration.exact_tests import (
+    drop_shown,
+    fixed_sequence_test,
+)
 from keras_cascade.calibration.objective import (
     Objective,
     attainable_accuracy,
-    check_number,
 )
+from keras_cascade.utils.validation import check_number
 
 
 class MaxAccuracyDrop(Objective):
-    """The least delegation at which the cascade is near the teacher.
+    """Lowest delegation rate with a bounded accuracy drop.
 
     Met where `teacher accuracy − cascade accuracy <= max_drop`. Delegating
     everything always meets `max_drop >= 0`. With a confidence the drop is
@@ -34,7 +36,11 @@ class MaxAccuracyDrop(Objective):
     MaxAccuracyDrop(0.01, confidence=0.95)
     """
 
-    def __init__(self, max_drop, *, confidence=None):
+    quantity = "accuracy_drop"
+    side = "at_most"
+    limit = "max_drop"
+
+    def __init__(self, max_drop: float, *, confidence: float | None = None):
         super().__init__(confidence)
         self.max_drop = check_number("max_drop", max_drop, -1.0, 1.0)
         if confidence is not None and max_drop <= 0:
@@ -49,17 +55,17 @@ class MaxAccuracyDrop(Objective):
             curve = sample.curve
             drop = curve.teacher_accuracy - curve.accuracy
             return drop <= self.max_drop + 1e-12
-        return certified_from_the_top(
+        return fixed_sequence_test(
             drop_shown(
-                sample.harmed,
-                sample.helped,
+                sample.negative_flips,
+                sample.positive_flips,
                 sample.trials,
                 self.max_drop,
                 self.error,
             )
         )
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         if self.confidence is None:
             return (
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
@@ -74,17 +80,6 @@ class MaxAccuracyDrop(Objective):
             f"{needed} examples. Collect more, or ask for a larger drop or a "
             "lower confidence."
         )
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "accuracy_drop",
-                "at_most": self.max_drop,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {"max_drop": self.max_drop, **super().get_config()}

@@ -1,11 +1,11 @@
-"""Spend a cost budget: at most this much per example on average."""
+"""Objective: a bounded amortized cost per example."""
 
 from keras_cascade.calibration.budget import Budget
-from keras_cascade.calibration.objective import check_number
+from keras_cascade.utils.validation import check_number
 
 
 class MaxCost(Budget):
-    """Delegates as much as a cost limit allows, and no more.
+    """Highest delegation rate within a cost limit.
 
     The amortized cost `student + d·(teacher + network)` rises with the
     delegation rate d, so a limit on one is a limit on the other.
@@ -13,8 +13,8 @@ class MaxCost(Budget):
     Args:
         max_cost: float > 0, per example, in the unit of the cascade's
             `Costs`.
-        tolerance: float in [0, 1], how far below the delegation rate that the
-            limit allows is near enough. Defaults to `0.01`.
+        tolerance: float in [0, 1], the accepted distance below the delegation
+            rate that the limit allows. Defaults to `0.01`.
         confidence: float in (0, 1), or `None` (holds on the calibration
             examples). Defaults to `None`.
 
@@ -30,7 +30,17 @@ class MaxCost(Budget):
     (0.5, 0.6)
     """
 
-    def __init__(self, max_cost, *, tolerance=0.01, confidence=None):
+    quantity = "amortized_cost"
+    side = "at_most"
+    limit = "max_cost"
+
+    def __init__(
+        self,
+        max_cost: float,
+        *,
+        tolerance: float = 0.01,
+        confidence: float | None = None,
+    ):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
 
@@ -49,17 +59,6 @@ class MaxCost(Budget):
                 "more than that."
             )
         return min(rate, 1.0)
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "amortized_cost",
-                "at_most": self.max_cost,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {"max_cost": self.max_cost, **super().get_config()}

@@ -1,22 +1,22 @@
-"""Spend a delegation budget: at most this share reaches the teacher."""
+"""Objective: a bounded delegation rate."""
 
 from keras_cascade.calibration.budget import Budget
-from keras_cascade.calibration.objective import check_number
+from keras_cascade.utils.validation import check_number
 
 
 class MaxDelegationRate(Budget):
-    """Delegates as much as a budget allows, and no more.
+    """Highest delegation rate within a budget.
 
     Chooses the highest attainable delegation rate that is at most `max_rate`;
     with a confidence, the highest for which that can be guaranteed of new
     examples. Tied scores move together, so some rates do not exist: when the
-    nearest one below is further away than `tolerance`, the objective is
-    refused rather than approximated silently.
+    nearest one below is further away than `tolerance`, the objective
+    raises an error instead of approximating.
 
     Args:
         max_rate: float in [0, 1].
-        tolerance: float in [0, 1], how far below is near enough; one
-            calibration example always is. Defaults to `0.01`.
+        tolerance: float in [0, 1], the accepted distance below it; one
+            calibration example is always accepted. Defaults to `0.01`.
         confidence: float in (0, 1), or `None` (holds on the calibration
             examples). Defaults to `None`.
 
@@ -27,23 +27,22 @@ class MaxDelegationRate(Budget):
     MaxDelegationRate(0.2)
     """
 
-    def __init__(self, max_rate, *, tolerance=0.01, confidence=None):
+    quantity = "delegation_rate"
+    side = "at_most"
+    limit = "max_rate"
+
+    def __init__(
+        self,
+        max_rate: float,
+        *,
+        tolerance: float = 0.01,
+        confidence: float | None = None,
+    ):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 
     def max_rate_for(self, sample):
         return self.max_rate
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "delegation_rate",
-                "at_most": self.max_rate,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {"max_rate": self.max_rate, **super().get_config()}

@@ -1,22 +1,28 @@
-"""What a cascade does at one given threshold."""
+"""Measurement of a cascade at one threshold."""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.calibration.operating_point import OperatingPoint
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.sorted_examples import checked_columns
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
 
 
 def measure_threshold(
-    scores,
-    student_correct,
-    teacher_correct,
-    threshold,
-    sample_weight=None,
-    costs=None,
-    objective=None,
-):
-    """Measures one threshold on plain arrays.
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    threshold: float,
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    objective: dict[str, Any] | None = None,
+) -> OperatingPoint:
+    """Measures accuracy, delegation rate and cost at one threshold.
 
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
@@ -26,8 +32,8 @@ def measure_threshold(
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
-        objective: optional dict, what the threshold was chosen for. Defaults
-            to `None`.
+        objective: optional dict, the serialized objective that chose the
+            threshold. Defaults to `None`.
 
     Returns:
         `OperatingPoint`.

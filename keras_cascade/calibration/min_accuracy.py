@@ -1,20 +1,22 @@
-"""At least this accuracy, as cheaply as possible."""
+"""Objective: a least accuracy of the cascade."""
 
 import math
 
 from scipy import stats
 
-from keras_cascade.calibration.exact_tests import least_needed
-from keras_cascade.calibration.fixed_sequence import certified_from_the_top
+from keras_cascade.calibration.exact_tests import (
+    fixed_sequence_test,
+    least_needed,
+)
 from keras_cascade.calibration.objective import (
     Objective,
     attainable_accuracy,
-    check_number,
 )
+from keras_cascade.utils.validation import check_number
 
 
 class MinAccuracy(Objective):
-    """The least delegation at which the cascade is accurate enough.
+    """Lowest delegation rate with a least accuracy of the cascade.
 
     With a confidence the accuracy is guaranteed of new examples: an exact
     binomial test of each threshold, from delegating everything down. The
@@ -34,7 +36,11 @@ class MinAccuracy(Objective):
     MinAccuracy(0.95)
     """
 
-    def __init__(self, min_accuracy, *, confidence=None):
+    quantity = "accuracy"
+    side = "at_least"
+    limit = "min_accuracy"
+
+    def __init__(self, min_accuracy: float, *, confidence: float | None = None):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 
@@ -42,15 +48,15 @@ class MinAccuracy(Objective):
         if self.confidence is None:
             return sample.curve.accuracy >= self.min_accuracy - 1e-12
         needed = least_needed(sample.trials, self.min_accuracy, self.error)
-        return certified_from_the_top(sample.correct >= needed)
+        return fixed_sequence_test(sample.correct >= needed)
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         if self.confidence is None:
             return (
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for less, or train a better teacher."
             )
-        return accuracy_refusal(
+        return accuracy_error_message(
             f"{self} cannot be guaranteed",
             int(sample.correct[-1]),
             sample.trials,
@@ -58,45 +64,34 @@ class MinAccuracy(Objective):
             self.error,
         )
 
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "accuracy",
-                "at_least": self.min_accuracy,
-                "confidence": self.confidence,
-            }
-        ]
-
     def get_config(self):
         return {"min_accuracy": self.min_accuracy, **super().get_config()}
 
 
-def accuracy_refusal(what, correct, trials, floor, error):
-    """Why not even delegating everything shows an accuracy.
+def accuracy_error_message(what, correct, trials, floor, error):
+    """Error message where delegating everything does not show the accuracy.
 
     Args:
-        what: str, how the message begins.
-        correct: int, what the teacher gets right.
-        trials: int, out of so many examples.
-        floor: float, the accuracy asked for.
+        what: str, the beginning of the message.
+        correct: int, number of examples that the teacher gets right.
+        trials: int, number of examples.
+        floor: float, the required accuracy.
         error: float in (0, 1).
     """
-    found = correct / trials
+    accuracy = correct / trials
     # Clopper and Pearson's lower limit: the highest accuracy that passes.
     lower = stats.beta.ppf(error, correct, trials - correct + 1)
     message = (
         f"{what}: of {trials} calibration examples the teacher gets "
-        f"{found:.4f} right, which shows an accuracy of at least "
+        f"{accuracy:.4f} right, which shows an accuracy of at least "
         f"{lower if correct else 0.0:.4f}. "
     )
-    if found <= floor:
+    if accuracy <= floor:
         return (
             f"{message}Expected: a teacher above {floor:.4f}. Ask for less, "
             "or train a better teacher."
         )
-    needed = _examples_needed(found, floor, error)
+    needed = _examples_needed(accuracy, floor, error)
     return (
         f"{message}Expected: about {needed} examples, for a teacher this "
         "good. Collect more, or ask for less accuracy or confidence."
@@ -104,7 +99,7 @@ def accuracy_refusal(what, correct, trials, floor, error):
 
 
 def _examples_needed(accuracy, floor, error):
-    """From how many examples on such an accuracy shows the floor."""
+    """Number of examples from which such an accuracy shows the floor."""
 
     def shown(trials):
         # Counts are whole: one fewer, so that a few more examples are enough

@@ -1,15 +1,21 @@
-"""A floor for every group, as cheaply as possible."""
+"""Objective: a least accuracy in every group of examples."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_cascade.calibration.exact_tests import least_needed
-from keras_cascade.calibration.fixed_sequence import certified_from_the_top
-from keras_cascade.calibration.min_accuracy import accuracy_refusal
-from keras_cascade.calibration.objective import Objective, check_number
+from keras_cascade.calibration.exact_tests import (
+    fixed_sequence_test,
+    least_needed,
+)
+from keras_cascade.calibration.min_accuracy import accuracy_error_message
+from keras_cascade.calibration.objective import Objective
+from keras_cascade.utils.validation import check_number
 
 
 class MinGroupAccuracy(Objective):
-    """The least delegation at which no group falls below its floor.
+    """Lowest delegation rate with a least accuracy in every group.
 
     With a confidence every floor is guaranteed of new examples of its group,
     all of them together: at each threshold every group must pass the exact
@@ -17,7 +23,7 @@ class MinGroupAccuracy(Objective):
     the number of groups).
 
     Args:
-        groups: `"class"`, for one group a class (by the right label); or an
+        groups: `"class"`, for one group per class (by the right label); or an
             array with the group of each calibration example, integers or
             strings.
         min_accuracy: float in [0, 1]; or a dict of group to floor, in which
@@ -36,7 +42,17 @@ class MinGroupAccuracy(Objective):
     0.0
     """
 
-    def __init__(self, groups, min_accuracy, *, confidence=None):
+    quantity = "group_accuracy"
+    side = "at_least"
+    limit = "min_accuracy"
+
+    def __init__(
+        self,
+        groups: str | npt.ArrayLike,
+        min_accuracy: float | dict[Any, float],
+        *,
+        confidence: float | None = None,
+    ):
         super().__init__(confidence)
         self.groups = groups
         if not isinstance(groups, str):
@@ -60,43 +76,32 @@ class MinGroupAccuracy(Objective):
         met = np.ones(len(sample.curve.thresholds), dtype=bool)
         for _, rows, floor in self._floors(sample):
             met &= self._group_meets(sample, rows, floor)
-        return met if self.confidence is None else certified_from_the_top(met)
+        return met if self.confidence is None else fixed_sequence_test(met)
 
-    def refusal(self, sample):
+    def error_message(self, sample):
         for group, rows, floor in self._floors(sample):
             met = self._group_meets(sample, rows, floor)
             if self.confidence is None and not met.any():
                 best = _weighted_accuracy(sample, rows).max()
                 return (
-                    f"{self._short()} cannot be met: group {group} reaches at "
+                    f"{self} cannot be met: group {group} reaches at "
                     f"most {best:.4f}, where {floor:.4f} is asked. Ask for "
                     "less, or train a better teacher for this group."
                 )
             if self.confidence is not None and not met[-1]:
                 counted = sample.counted_among(rows)
-                return accuracy_refusal(
-                    f"{self._short()} cannot be guaranteed for group {group}",
+                return accuracy_error_message(
+                    f"{self} cannot be guaranteed for group {group}",
                     int((counted & sample.examples.teacher).sum()),
                     int(counted.sum()),
                     floor,
                     self.error,
                 )
         return (
-            f"{self._short()} cannot be met: each group reaches its floor at "
+            f"{self} cannot be met: each group reaches its floor at "
             "some threshold, but no threshold serves all. Ask for less, or "
             "train a better teacher."
         )
-
-    def guarantees(self):
-        if self.confidence is None:
-            return []
-        return [
-            {
-                "quantity": "group_accuracy",
-                "at_least": self.min_accuracy,
-                "confidence": self.confidence,
-            }
-        ]
 
     def get_config(self):
         return {
@@ -106,9 +111,7 @@ class MinGroupAccuracy(Objective):
         }
 
     def __repr__(self):
-        return self._short()
-
-    def _short(self):
+        # Without the group of every example: there may be a million.
         groups = (
             repr(self.groups)
             if isinstance(self.groups, str)
@@ -131,7 +134,7 @@ class MinGroupAccuracy(Objective):
         groups = sample.labels if self.groups == "class" else self.groups
         if groups is None or len(groups) != len(sample.examples):
             raise ValueError(
-                f"{self._short()} needs the group of each of the "
+                f"{self} needs the group of each of the "
                 f"{len(sample.examples)} calibration examples. Received: "
                 + ("no labels." if groups is None else f"{len(groups)}.")
             )
@@ -143,7 +146,7 @@ class MinGroupAccuracy(Objective):
             rows = groups == group
             if not _has_weight(sample, rows):
                 raise ValueError(
-                    f"{self._short()} asks for group {group!r}, of which there "
+                    f"{self} asks for group {group!r}, of which there "
                     "is no calibration example with a weight."
                 )
             yield group, rows, floor

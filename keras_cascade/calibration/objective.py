@@ -1,16 +1,21 @@
-"""The base class of objectives."""
+"""Base class of calibration objectives."""
 
-import inspect
-import numbers
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-#: Rarer than one in a million cannot be told by any calibration set.
+from keras_cascade.utils.constructor_repr import constructor_repr
+from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
+
+#: No calibration set of realistic size shows smaller error probabilities.
 MIN_ERROR = 1e-6
 
 
 class Objective:
-    """What a threshold must achieve.
+    """Condition that the calibrated threshold must meet.
 
     Without a confidence an objective is empirical: it holds on the
     calibration examples and guarantees nothing about new ones. With
@@ -21,16 +26,25 @@ class Objective:
     them before, and, with weights, that no weight in deployment is above the
     largest one seen.
 
-    A subclass implements `meets(sample)` and `refusal(sample)`.
+    A subclass implements `meets(sample)` and `error_message(sample)`.
 
     Args:
         confidence: float in (0, 1), or `None`. Defaults to `None`.
     """
 
-    #: Whether, alone, it delegates as much as it may rather than as little.
+    #: The guaranteed quantity, as `OperatingPoint.guarantees` names it.
+    quantity: str | None = None
+
+    #: `"at_most"` or `"at_least"`, the side on which the quantity is limited.
+    side: str | None = None
+
+    #: Name of the constructor argument, and attribute, that holds the limit.
+    limit: str | None = None
+
+    #: True if the objective delegates as much as it allows, not as little.
     spends_budget = False
 
-    def __init__(self, confidence=None):
+    def __init__(self, confidence: float | None = None):
         if confidence is not None:
             confidence = check_number("confidence", confidence, 0.0, 1.0)
             if not MIN_ERROR <= 1.0 - confidence < 1.0:
@@ -42,68 +56,80 @@ class Objective:
         self.confidence = confidence
 
     @property
-    def error(self):
-        """`1 - confidence`: how often the guarantee may be broken."""
+    def error(self) -> float:
+        """Error probability of the guarantee, `1 - confidence`."""
         return round(1.0 - self.confidence, 12)
 
-    def meets(self, sample):
-        """Boolean array `(candidates,)`, which candidates meet it."""
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
+        """Evaluates every candidate threshold.
+
+        Args:
+            sample: `CalibrationSample`.
+
+        Returns:
+            Boolean array `(candidates,)`: true where the objective is met.
+        """
         raise NotImplementedError(f"{type(self).__name__}.meets")
 
-    def refusal(self, sample):
-        """Why no candidate meets it, and what is attainable."""
-        raise NotImplementedError(f"{type(self).__name__}.refusal")
+    def error_message(self, sample: "CalibrationSample") -> str:
+        """Error message where no candidate meets the objective.
 
-    def choose(self, sample):
-        """Index of the candidate to use, or a `ValueError`."""
+        Args:
+            sample: `CalibrationSample`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.error_message")
+
+    def choose(self, sample: "CalibrationSample") -> int:
+        """Chooses the candidate to use.
+
+        Args:
+            sample: `CalibrationSample`.
+
+        Returns:
+            int, index of the candidate.
+
+        Raises:
+            ValueError: no candidate meets the objective.
+        """
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
-            raise ValueError(self.refusal(sample))
+            raise ValueError(self.error_message(sample))
         return int(met[0])
 
-    def guarantees(self):
-        """List of dicts, what is guaranteed; empty without a confidence."""
-        return []
+    def guarantees(self) -> list[dict[str, Any]]:
+        """Guarantees about new examples; none without a confidence.
 
-    def get_config(self):
-        """The constructor's arguments, as JSON-compatible values."""
+        Returns:
+            List of dicts with `quantity`, `at_most` or `at_least`, and
+            `confidence`, as `OperatingPoint.guarantees` holds them.
+        """
+        if self.confidence is None or self.quantity is None:
+            return []
+        return [
+            {
+                "quantity": self.quantity,
+                self.side: getattr(self, self.limit),
+                "confidence": self.confidence,
+            }
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON-compatible values."""
         return {"confidence": self.confidence}
 
-    def describe(self):
-        """`{"class_name": ..., "config": ...}`, for manifests and reports."""
+    def describe(self) -> dict[str, Any]:
+        """Returns a JSON-compatible dict of `class_name` and `config`."""
         return {
             "class_name": type(self).__name__,
             "config": self.get_config(),
         }
 
     def __repr__(self):
-        config = self.get_config()
-        parameters = inspect.signature(type(self)).parameters
-        shown = []
-        for name, parameter in parameters.items():
-            if parameter.default is inspect.Parameter.empty:
-                shown.append(f"{config[name]!r}")
-            elif config[name] != parameter.default:
-                shown.append(f"{name}={config[name]!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def check_number(name, value, low, high):
-    """Returns `value` as a float in [low, high], or raises."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and low <= value <= high):
-        meant = ""
-        if number and high == 1 < value <= 100:
-            meant = f" Write {value:g} % as {value / 100:g}."
-        raise ValueError(
-            f"Expected `{name}` to be a number in [{low}, {high}]. "
-            f"Received: {value!r}.{meant}"
-        )
-    return float(value)
+        return constructor_repr(self)
 
 
 def attainable_accuracy(curve):
-    """One sentence on the accuracies that thresholds can reach."""
+    """Describes the attainable accuracies in one sentence."""
     best = int(curve.accuracy.argmax())
     return (
         f"Attainable on these {curve.examples} calibration examples: at best "

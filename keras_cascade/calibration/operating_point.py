@@ -1,6 +1,7 @@
-"""One threshold, with what was measured at it."""
+"""Operating point: a threshold and its measured performance."""
 
 import dataclasses
+from typing import Any
 
 from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.utils.earlier_names import current_names
@@ -8,7 +9,7 @@ from keras_cascade.utils.earlier_names import current_names
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold and what calibration measured at it.
+    """Threshold with the performance that calibration measured at it.
 
     Attributes:
         threshold: float. Delegate when `score < threshold`.
@@ -18,22 +19,22 @@ class OperatingPoint:
         teacher_accuracy: float in [0, 1], of the teacher on every example.
         accuracy_drop: float, teacher accuracy minus cascade accuracy;
             negative where the cascade is better.
-        accuracy_drop_bound: float or `None`. What the drop stays below with
+        accuracy_drop_bound: float or `None`. Upper bound of the drop with
             the stated confidence; `None` for an empirical objective, which
             guarantees nothing.
-        objective: dict, class name and config of what was asked for; `None`
+        objective: dict, class name and config of the objective; `None`
             for a threshold that was set by hand.
         confidence: float or `None` (empirical). With several guarantees, that
             of all of them together.
         examples: int, number of calibration examples.
         amortized_cost: float or `None` (no costs known).
         name: str. Defaults to `"default"`.
-        guarantees: list of dicts, what is guaranteed of new examples:
+        guarantees: list of dicts, the guarantees about new examples:
             `quantity` (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
             `"delegation_rate"` or `"amortized_cost"`), `at_most` or
             `at_least`, and `confidence`. Empty where nothing is.
-        effective_examples: float or `None`. How many unweighted examples the
-            numbers are worth: with guarantees, how many were drawn for their
+        effective_examples: float or `None`. Number of unweighted examples that
+            the numbers are worth: with guarantees, those drawn for their
             tests; without, Kish's `(Σw)² / Σw²`.
         traffic: dict, the traffic mix that the numbers are for; `None` where
             it is the calibration examples' own.
@@ -89,11 +90,11 @@ class OperatingPoint:
             f"Guaranteed of new examples: {guaranteed}."
         )
 
-    def to_dict(self):
-        """A JSON-compatible dict."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-compatible dict."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values):
-        """The inverse of `to_dict`; reads what 0.1.0 wrote as well."""
+    def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
+        """Makes an operating point from `to_dict`'s dict, of 0.1.0 as well."""
         return cls(**current_names(values))

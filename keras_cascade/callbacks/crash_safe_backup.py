@@ -1,5 +1,6 @@
-"""Backups that a kill at any moment leaves whole."""
+"""Crash-safe backups of the training state."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import keras
 
 
 class CrashSafeBackup(keras.callbacks.BackupAndRestore):
-    """Keras's `BackupAndRestore`, whole or not there at every moment.
+    """`keras.callbacks.BackupAndRestore` with atomic backups.
 
     Keras overwrites the weights in place and then the epoch beside them: a
     process killed in between resumes with the weights of one epoch and the
@@ -18,8 +19,12 @@ class CrashSafeBackup(keras.callbacks.BackupAndRestore):
     by epoch) then gives the weights of a run that was never stopped.
 
     Args:
-        backup_dir: folder for the backups; removed when training ends.
-        **kwargs: of `keras.callbacks.BackupAndRestore`.
+        backup_dir: folder for the backups.
+        save_freq: `"epoch"`, or int, number of batches between backups.
+            Defaults to `"epoch"`.
+        double_checkpoint: bool, as in Keras. Defaults to `False`.
+        delete_checkpoint: bool. Removes the backup when training ends.
+            Defaults to `True`.
 
     Example:
 
@@ -30,12 +35,23 @@ class CrashSafeBackup(keras.callbacks.BackupAndRestore):
     ```
     """
 
-    def __init__(self, backup_dir, **kwargs):
-        super().__init__(str(backup_dir), **kwargs)
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ):
+        super().__init__(
+            str(backup_dir),
+            save_freq=save_freq,
+            double_checkpoint=double_checkpoint,
+            delete_checkpoint=delete_checkpoint,
+        )
         self._root = Path(backup_dir)
 
-    def on_train_begin(self, logs=None):
-        """Goes on from the newest complete backup, if there is one."""
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Restores the newest complete backup, if one exists."""
         complete = self._complete()
         if complete:
             self._point_to(complete[-1])

@@ -52,14 +52,14 @@ def show_point(point, costs, as_json, title):
         as_json: bool.
         title: str.
     """
-    from keras_cascade.calibration import objective_from_description
+    from keras_cascade.calibration import deserialize
     from keras_cascade.calibration.guarantees import guarantee_sentence
 
     if as_json:
         show(point.to_dict(), as_json, title)
         return
     shown = {
-        "objective": repr(objective_from_description(point.objective)),
+        "objective": repr(deserialize(point.objective)),
         **{
             name: getattr(point, name)
             for name in (

@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade import datasets
-from keras_cascade.calibration import (
-    SimultaneousBounds,
-    objective_from_description,
-)
+from keras_cascade.calibration import SimultaneousBounds, deserialize
 from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.cli.training import batched
 from keras_cascade.cli.work import load_cascade
@@ -172,7 +169,7 @@ def facts(cascade, splits, point):
         f"{splits.sizes['test']:,} test: {splits.how}",
         "Threshold": f"{point['threshold']:.6g}, chosen on "
         f"{point['examples']:,} calibration examples by "
-        f"{objective_from_description(point['objective'])}",
+        f"{deserialize(point['objective'])}",
         "Gate": type(cascade.gate).__name__,
         "Distillation": f"{type(policy).__name__}({config})",
     }

@@ -1,4 +1,4 @@
-"""What the student learns: one policy a file."""
+"""Distillation policies: the target that each example is trained on."""
 
 from keras_cascade.distillation.abstain_distillation import (
     AbstainDistillation,
@@ -15,33 +15,14 @@ from keras_cascade.distillation.combined_distillation import (
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
 from keras_cascade.distillation.gatekeeper import Gatekeeper
 from keras_cascade.distillation.margin_distillation import MarginDistillation
+from keras_cascade.distillation.serialization import (
+    deserialize,
+    get,
+    serialize,
+)
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
 )
-from keras_cascade.utils.registry import resolve
-
-NAMES = {
-    "abstain": AbstainDistillation,
-    "cascade_aware": CascadeAwareDistillation,
-    "combined": CombinedDistillation,
-    "class_specific": ClassSpecificDistillation,
-    "gatekeeper": Gatekeeper,
-    "margin": MarginDistillation,
-    "standard": StandardDistillation,
-}
-
-
-def get(identifier):
-    """A policy from a name, a dict or an object.
-
-    Example:
-
-    >>> import keras_cascade as kc
-    >>> kc.distillation.get("margin").threshold
-    0.4
-    """
-    return resolve(identifier, DistillationPolicy, NAMES)
-
 
 __all__ = [
     "AbstainDistillation",
@@ -52,5 +33,11 @@ __all__ = [
     "Gatekeeper",
     "MarginDistillation",
     "StandardDistillation",
+    "deserialize",
     "get",
+    "serialize",
 ]
+
+
+def __dir__():
+    return list(__all__)

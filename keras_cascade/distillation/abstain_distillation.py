@@ -1,19 +1,20 @@
-"""Abstain distillation: a student that may say "not mine"."""
+"""Abstain distillation: a student with an output to abstain."""
 
 import keras
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     check_temperature,
-    taught,
+    teacher_targets,
 )
 from keras_cascade.utils.class_subset import check_classes, class_mask
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class AbstainDistillation(DistillationPolicy):
-    """The student has one output an in-domain class, and one to abstain.
+    """Trains a student with one output per in-domain class, and one to abstain.
 
     An in-domain example (by its **true label**) learns the teacher's softmax
     renormalised over the in-domain classes, with 0 on abstain; any other
@@ -27,8 +28,8 @@ class AbstainDistillation(DistillationPolicy):
         in_domain_classes: ints, the classes that the student is meant to
             handle. At least one, no repeats.
         temperature: float > 0, τ. Defaults to `1.0`.
-        oracle: bool. Puts the label in the teacher's place. Defaults to
-            `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax. Defaults
+            to `False`.
 
     Example:
 
@@ -40,13 +41,18 @@ class AbstainDistillation(DistillationPolicy):
     [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, in_domain_classes, temperature=1.0, oracle=False):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        temperature: float = 1.0,
+        oracle: bool = False,
+    ):
         self.in_domain_classes = check_classes(in_domain_classes)
         self.temperature = check_temperature(temperature)
         self.oracle = bool(oracle)
 
     def student_head(self, **kwargs):
-        """The student's last layer: `Dense(len(in_domain_classes) + 1)`.
+        """Makes the student's last layer, `Dense(len(in_domain_classes) + 1)`.
 
         Args:
             **kwargs: of `keras.layers.Dense`.
@@ -62,7 +68,7 @@ class AbstainDistillation(DistillationPolicy):
         # The softmax over some logits is the whole softmax, renormalised.
         shares = ops.softmax(inside / self.temperature, axis=-1)
         if self.oracle:
-            whole = taught(labels, teacher_logits, 1.0, oracle=True)
+            whole = teacher_targets(labels, teacher_logits, 1.0, oracle=True)
             shares = ops.take(whole, self.in_domain_classes, axis=-1)
         nothing = ops.zeros_like(shares[:, :1])
         teach = ops.concatenate([shares, nothing], axis=-1)

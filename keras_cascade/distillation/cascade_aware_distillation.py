@@ -1,4 +1,4 @@
-"""Cascade-aware distillation: do not teach what neither model can do."""
+"""Cascade-aware distillation: leaves out what both models get wrong."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from keras_cascade.utils.tensor_ops import as_float, is_right
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class CascadeAwareDistillation(StandardDistillation):
-    """Standard targets, on examples that student or teacher gets right.
+    """Standard distillation on examples that student or teacher gets right.
 
     `weight = 1[student right or teacher right]`; the target is that of
     `StandardDistillation`, with its arguments. An example that both models
@@ -26,7 +26,7 @@ class CascadeAwareDistillation(StandardDistillation):
             Defaults to `0.0`.
         scale_by_temperature_squared: bool, as in `StandardDistillation`.
             Defaults to `False`.
-        oracle: bool. Puts the label in the teacher's place in the targets.
+        oracle: bool. Uses the label instead of the teacher's softmax.
             Defaults to `False`.
 
     Example:

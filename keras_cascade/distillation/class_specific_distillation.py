@@ -1,6 +1,7 @@
-"""Class-specific distillation: the teacher teaches a subset of classes."""
+"""Class-specific distillation: teacher targets for a subset of classes."""
 
 import keras
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.distillation.selective_distillation import (
@@ -11,7 +12,7 @@ from keras_cascade.utils.class_subset import check_classes, class_mask
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class ClassSpecificDistillation(SelectiveDistillation):
-    """In-domain examples learn from the teacher, the others from LS(α).
+    """Teacher targets for in-domain examples, LS(α) for the others.
 
     An example is in-domain when its **true label** is one of
     `in_domain_classes`. With every class in-domain this is
@@ -24,8 +25,8 @@ class ClassSpecificDistillation(SelectiveDistillation):
             handle. At least one, no repeats.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place. Defaults to
-            `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax. Defaults
+            to `False`.
 
     Example:
 
@@ -39,10 +40,10 @@ class ClassSpecificDistillation(SelectiveDistillation):
 
     def __init__(
         self,
-        in_domain_classes,
-        temperature=1.0,
-        label_smoothing=0.0,
-        oracle=False,
+        in_domain_classes: npt.ArrayLike,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
     ):
         super().__init__(temperature, label_smoothing, oracle)
         self.in_domain_classes = check_classes(in_domain_classes)

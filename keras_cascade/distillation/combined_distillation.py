@@ -1,4 +1,7 @@
-"""A policy together with other losses."""
+"""Combination of a distillation policy with further losses."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +12,7 @@ from keras_cascade.utils.tensor_ops import as_float
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class CombinedDistillation(DistillationPolicy):
-    """A distillation policy plus weighted losses of Keras.
+    """Distillation policy plus weighted Keras losses.
 
     `loss = policy + Σ_i weight_i · loss_i`, where a `keras.losses.Loss` is
     taken of labels and student logits, example by example, and a
@@ -21,7 +24,7 @@ class CombinedDistillation(DistillationPolicy):
         policy: name, dict or `DistillationPolicy`; it selects.
         losses: list of `keras.losses.Loss` (with `from_logits=True`) and
             `keras.distillation.DistillationLoss` objects.
-        weights: list of floats, one a loss. Defaults to `None`: all 1.
+        weights: list of floats, one per loss. Defaults to `None`: all 1.
 
     Example:
 
@@ -36,7 +39,12 @@ class CombinedDistillation(DistillationPolicy):
     1.386294
     """
 
-    def __init__(self, policy, losses, weights=None):
+    def __init__(
+        self,
+        policy: str | dict | DistillationPolicy,
+        losses: Sequence[Any],
+        weights: Sequence[float] | None = None,
+    ):
         from keras_cascade import distillation
 
         self.policy = distillation.get(policy)
@@ -52,12 +60,12 @@ class CombinedDistillation(DistillationPolicy):
 
     @property
     def teacher_layers(self):
-        """Inner layers of the teacher that the losses compare."""
+        """Names of the teacher's inner layers that the losses compare."""
         return self._layers("teacher_layer_name")
 
     @property
     def student_layers(self):
-        """Inner layers of the student that the losses compare."""
+        """Names of the student's inner layers that the losses compare."""
         return self._layers("student_layer_name")
 
     def example_loss(self, labels, teacher_logits, student_logits):
@@ -154,7 +162,7 @@ def _checked(loss):
 
 
 def _of_labels(loss, labels, logits):
-    """The loss of each example; one-hot labels unless it is a sparse one."""
+    """Loss per example; labels are one-hot unless the loss is a sparse one."""
     if not type(loss).__name__.startswith("Sparse"):
         labels = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return loss.call(ops.convert_to_tensor(labels), logits)

@@ -1,14 +1,16 @@
-"""The base class of distillation policies."""
+"""Base class of distillation policies."""
 
 import numbers
+from typing import Any
 
 from keras import ops
 
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.constructor_repr import constructor_repr
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 
 class DistillationPolicy:
-    """Decides, for each example, which target the student learns from.
+    """Base class of policies that set each example's training target.
 
     A policy is a small serializable object. A subclass implements `targets`
     and `selected`; the loss of every policy is then the cross-entropy
@@ -27,8 +29,8 @@ class DistillationPolicy:
     teacher_layers = ()
     student_layers = ()
 
-    def targets(self, labels, teacher_logits):
-        """Target distributions.
+    def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Target distribution of each example.
 
         Args:
             labels: integer tensor of shape `(batch,)`.
@@ -39,8 +41,13 @@ class DistillationPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__}.targets")
 
-    def selected(self, labels, teacher_logits, student_logits=None):
-        """Which examples learn from the teacher.
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Mask of the examples that learn from the teacher.
 
         Args:
             labels: integer tensor of shape `(batch,)`.
@@ -54,7 +61,9 @@ class DistillationPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__}.selected")
 
-    def example_loss(self, labels, teacher_logits, student_logits):
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         """Loss of each example.
 
         Args:
@@ -68,8 +77,10 @@ class DistillationPolicy:
         targets = self.targets(labels, as_float(teacher_logits))
         return cross_entropy(targets, student_logits)
 
-    def example_weight(self, labels, teacher_logits, student_logits):
-        """How much each example counts, on top of its sample weight.
+    def example_weight(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor | None:
+        """Weight of each example, on top of its sample weight.
 
         Args:
             labels: integer tensor of shape `(batch,)`.
@@ -81,8 +92,12 @@ class DistillationPolicy:
         """
         return None
 
-    def batch_loss(self, teacher_features, student_features):
-        """A loss of the whole batch, on top of the examples' own.
+    def batch_loss(
+        self,
+        teacher_features: dict[str, Tensor] | None,
+        student_features: dict[str, Tensor] | None,
+    ) -> Tensor:
+        """Loss of the whole batch, added to the examples' mean loss.
 
         Args:
             teacher_features: dict of layer name to tensor, or `None` where
@@ -94,44 +109,47 @@ class DistillationPolicy:
         """
         return 0.0
 
-    def student_outputs(self, classes):
+    def student_outputs(self, classes: int) -> int:
         """Number of outputs that the student needs for `classes` classes."""
         return classes
 
-    def gate_defaults(self):
-        """What a gate made by name takes over from training.
+    def gate_defaults(self) -> dict[str, Any]:
+        """Constructor arguments of a gate that is made by name.
 
         Returns:
             Dict with any of `"in_domain_classes"` and `"margin"`.
         """
         return {}
 
-    def get_config(self):
-        """The constructor's arguments, as JSON-compatible values."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments as JSON-compatible values."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
-        """Makes a policy from `get_config()`'s dict."""
+    def from_config(cls, config: dict[str, Any]) -> "DistillationPolicy":
+        """Makes a policy from its config."""
         return cls(**config)
+
+    def __repr__(self):
+        return constructor_repr(self)
 
 
 def cross_entropy(targets, student_logits):
-    """`-sum_k target_k * log_softmax(student_logits)_k`, per example."""
+    """Cross-entropy `-sum_k target_k * log_softmax(logits)_k` per example."""
     log_probabilities = ops.log_softmax(as_float(student_logits), axis=-1)
     targets = ops.cast(targets, log_probabilities.dtype)
     return -ops.sum(targets * log_probabilities, axis=-1)
 
 
 def label_smoothing_targets(labels, teacher_logits, alpha):
-    """LS(α) = (1−α)·one-hot + α/L, shaped like `teacher_logits`."""
+    """Smoothed labels (1−α)·one-hot + α/L, shaped like `teacher_logits`."""
     classes = teacher_logits.shape[-1]
     one_hot = ops.one_hot(labels, classes, dtype=teacher_logits.dtype)
     return (1.0 - alpha) * one_hot + alpha / classes
 
 
-def taught(labels, teacher_logits, temperature, oracle):
-    """p_T(τ) = softmax(teacher logits / τ); of an oracle, one-hot labels."""
+def teacher_targets(labels, teacher_logits, temperature, oracle):
+    """Teacher targets softmax(logits / τ); one-hot labels of an oracle."""
     if oracle:
         return label_smoothing_targets(labels, teacher_logits, 0.0)
     return ops.softmax(teacher_logits / temperature, axis=-1)
@@ -145,12 +163,3 @@ def check_temperature(temperature):
             f"> 0. Received: {temperature!r}."
         )
     return float(temperature)
-
-
-def check_share(name, value):
-    """Returns a float in [0, 1], or raises."""
-    if not (isinstance(value, numbers.Real) and 0 <= value <= 1):
-        raise ValueError(
-            f"Expected `{name}` to be a number in [0, 1]. Received: {value!r}."
-        )
-    return float(value)

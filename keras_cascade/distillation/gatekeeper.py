@@ -1,4 +1,4 @@
-"""Gatekeeper: a second stage that teaches the student to be unsure."""
+"""Gatekeeper: a fine-tuning stage for the student's confidence."""
 
 import math
 
@@ -7,14 +7,14 @@ from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
-    check_share,
 )
 from keras_cascade.utils.tensor_ops import as_float, is_right
+from keras_cascade.utils.validation import check_number
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class Gatekeeper(DistillationPolicy):
-    """Sharpens what the student gets right, flattens what it gets wrong.
+    """Raises confidence on right answers and lowers it on wrong ones.
 
     `loss = α·1[ŷ = y]·CE(y, p_S) + (1−α)·1[ŷ ≠ y]·KL(p_S ‖ uniform)`, with
     the student's own prediction ŷ. A fine-tuning stage after distillation:
@@ -25,8 +25,8 @@ class Gatekeeper(DistillationPolicy):
     cascade.fit(x, y, epochs=2)
     ```
 
-    It needs no teacher's logits and selects nothing: `selected_fraction` is
-    always 1.
+    It needs no teacher's logits and selects every example:
+    `selected_fraction` is always 1.
 
     Source: Rabanser et al., arXiv 2502.19335.
 
@@ -46,8 +46,8 @@ class Gatekeeper(DistillationPolicy):
 
     selective = False
 
-    def __init__(self, alpha=0.5):
-        self.alpha = check_share("alpha", alpha)
+    def __init__(self, alpha: float = 0.5):
+        self.alpha = check_number("alpha", alpha, 0, 1)
 
     def example_loss(self, labels, teacher_logits, student_logits):
         log_student = ops.log_softmax(as_float(student_logits), axis=-1)

@@ -1,18 +1,18 @@
-"""Margin distillation: the teacher teaches what it finds easy."""
+"""Margin distillation: teacher targets where the teacher is sure."""
 
 import keras
 from keras import ops
 
-from keras_cascade.distillation.distillation_policy import check_share
 from keras_cascade.distillation.selective_distillation import (
     SelectiveDistillation,
 )
 from keras_cascade.utils.tensor_ops import as_float, softmax_margin
+from keras_cascade.utils.validation import check_number
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class MarginDistillation(SelectiveDistillation):
-    """Examples that the teacher is sure of learn from it, others from LS(α).
+    """Teacher targets where the teacher's margin is large, LS(α) elsewhere.
 
     An example is selected when the teacher's margin (top-1 minus top-2
     softmax probability, at temperature 1) is **strictly** above `threshold`.
@@ -27,8 +27,8 @@ class MarginDistillation(SelectiveDistillation):
         threshold: float in [0, 1], ρ. Defaults to `0.4`.
         temperature: float > 0, τ. Defaults to `1.0`.
         label_smoothing: float in [0, 1], α. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place; every margin is
-            then 1. Defaults to `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax; every
+            margin is then 1. Defaults to `False`.
 
     Example:
 
@@ -42,13 +42,13 @@ class MarginDistillation(SelectiveDistillation):
 
     def __init__(
         self,
-        threshold=0.4,
-        temperature=1.0,
-        label_smoothing=0.0,
-        oracle=False,
+        threshold: float = 0.4,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
     ):
         super().__init__(temperature, label_smoothing, oracle)
-        self.threshold = check_share("threshold", threshold)
+        self.threshold = check_number("threshold", threshold, 0, 1)
 
     def selected(self, labels, teacher_logits, student_logits=None):
         margin = softmax_margin(as_float(teacher_logits))

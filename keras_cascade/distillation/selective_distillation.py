@@ -1,18 +1,18 @@
-"""The shared half of policies that select some of the examples."""
+"""Base class of policies that select some of the examples."""
 
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
-    check_share,
     check_temperature,
     label_smoothing_targets,
-    taught,
+    teacher_targets,
 )
+from keras_cascade.utils.validation import check_number
 
 
 class SelectiveDistillation(DistillationPolicy):
-    """Selected examples learn from the teacher, the others from their label.
+    """Teacher targets for selected examples, smoothed labels for the others.
 
     `target = softmax(teacher_logits / τ)` where selected, else
     `LS(α) = (1−α)·one_hot(y) + α/L`.
@@ -24,20 +24,29 @@ class SelectiveDistillation(DistillationPolicy):
         label_smoothing: float in [0, 1], α. 0 gives plain one-hot targets to
             the examples that are not selected; 1 tells the student nothing
             about them. Defaults to `0.0`.
-        oracle: bool. Puts the label in the teacher's place, for data without
-            a teacher's logits. Defaults to `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax, for data
+            without a teacher's logits. Defaults to `False`.
     """
 
-    def __init__(self, temperature=1.0, label_smoothing=0.0, oracle=False):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        label_smoothing: float = 0.0,
+        oracle: bool = False,
+    ):
         self.temperature = check_temperature(temperature)
-        self.label_smoothing = check_share("label_smoothing", label_smoothing)
+        self.label_smoothing = check_number(
+            "label_smoothing", label_smoothing, 0, 1
+        )
         self.oracle = bool(oracle)
 
     def targets(self, labels, teacher_logits):
         selected = self.selected(labels, teacher_logits)
         return ops.where(
             selected[:, None],
-            taught(labels, teacher_logits, self.temperature, self.oracle),
+            teacher_targets(
+                labels, teacher_logits, self.temperature, self.oracle
+            ),
             label_smoothing_targets(
                 labels, teacher_logits, self.label_smoothing
             ),

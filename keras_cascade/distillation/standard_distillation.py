@@ -1,22 +1,22 @@
-"""Standard distillation: every example learns from the teacher."""
+"""Standard distillation: teacher targets for every example."""
 
 import keras
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
-    check_share,
     check_temperature,
     cross_entropy,
     label_smoothing_targets,
-    taught,
+    teacher_targets,
 )
 from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.validation import check_number
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class StandardDistillation(DistillationPolicy):
-    """Every example learns from a mix of its label and the teacher.
+    """Trains every example on a mix of its label and the teacher's softmax.
 
     `target = a·one_hot(y) + (1−a)·softmax(teacher_logits / τ)`
 
@@ -30,8 +30,8 @@ class StandardDistillation(DistillationPolicy):
         scale_by_temperature_squared: bool. Multiplies the teacher's part of
             the loss by τ², which keeps its gradient's size as τ grows.
             Defaults to `False`.
-        oracle: bool. Puts the label in the teacher's place, for data without
-            a teacher's logits. Defaults to `False`.
+        oracle: bool. Uses the label instead of the teacher's softmax, for data
+            without a teacher's logits. Defaults to `False`.
 
     Example:
 
@@ -47,20 +47,20 @@ class StandardDistillation(DistillationPolicy):
 
     def __init__(
         self,
-        temperature=1.0,
-        student_loss_weight=0.0,
-        scale_by_temperature_squared=False,
-        oracle=False,
+        temperature: float = 1.0,
+        student_loss_weight: float = 0.0,
+        scale_by_temperature_squared: bool = False,
+        oracle: bool = False,
     ):
         self.temperature = check_temperature(temperature)
-        self.student_loss_weight = check_share(
-            "student_loss_weight", student_loss_weight
+        self.student_loss_weight = check_number(
+            "student_loss_weight", student_loss_weight, 0, 1
         )
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
         self.oracle = bool(oracle)
 
     def targets(self, labels, teacher_logits):
-        from_teacher = self._taught(labels, teacher_logits)
+        from_teacher = self._teacher_targets(labels, teacher_logits)
         if self.student_loss_weight == 0.0:
             return from_teacher
         from_label = label_smoothing_targets(labels, teacher_logits, 0.0)
@@ -76,7 +76,7 @@ class StandardDistillation(DistillationPolicy):
         teacher_logits = as_float(teacher_logits)
         a = self.student_loss_weight
         teacher_loss = cross_entropy(
-            self._taught(labels, teacher_logits), student_logits
+            self._teacher_targets(labels, teacher_logits), student_logits
         )
         label_loss = cross_entropy(
             label_smoothing_targets(labels, teacher_logits, 0.0),
@@ -85,8 +85,10 @@ class StandardDistillation(DistillationPolicy):
         scale = self.temperature**2
         return a * label_loss + (1.0 - a) * scale * teacher_loss
 
-    def _taught(self, labels, teacher_logits):
-        return taught(labels, teacher_logits, self.temperature, self.oracle)
+    def _teacher_targets(self, labels, teacher_logits):
+        return teacher_targets(
+            labels, teacher_logits, self.temperature, self.oracle
+        )
 
     def get_config(self):
         return {

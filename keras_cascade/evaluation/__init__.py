@@ -1,6 +1,10 @@
-"""Deferral curves, costs and reports: what a cascade is worth."""
+"""Evaluation: deferral curves, metrics, costs, intervals and comparisons."""
 
 from keras_cascade.errors import UndefinedMetricError
+from keras_cascade.evaluation.auroc import (
+    auroc_delegating_helps,
+    auroc_student_right,
+)
 from keras_cascade.evaluation.bootstrap import bootstrap_curve
 from keras_cascade.evaluation.comparison import compare
 from keras_cascade.evaluation.costs import Costs
@@ -14,15 +18,13 @@ from keras_cascade.evaluation.deferral_score import (
     oracle_curve,
     random_area,
 )
-from keras_cascade.evaluation.discrimination import (
-    auroc_delegating_helps,
-    auroc_student_right,
-)
+from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.example_results import ExampleResults
-from keras_cascade.evaluation.kept_set import KeptAccuracy, kept_accuracy
-from keras_cascade.evaluation.out_of_scope import (
-    OutOfScope,
-    out_of_scope,
+from keras_cascade.evaluation.flops import costs_from_flops
+from keras_cascade.evaluation.out_of_distribution import (
+    OODDetection,
+    out_of_distribution,
     threshold_against,
 )
 from keras_cascade.evaluation.per_class import per_class, worst_class
@@ -31,28 +33,20 @@ from keras_cascade.evaluation.reliability import (
     expected_calibration_error,
     reliability_diagram,
 )
-from keras_cascade.evaluation.sample_weights import effective_examples
+from keras_cascade.evaluation.selective_accuracy import (
+    SelectiveAccuracy,
+    selective_accuracy,
+)
 from keras_cascade.evaluation.selective_risk import augrc, aurc
 from keras_cascade.evaluation.summary import summarize
-from keras_cascade.evaluation.threshold_outcome import delegated_at
-
-
-def __getattr__(name):
-    # Counting needs Keras, which the rest here does not load.
-    if name == "costs_from_flops":
-        from keras_cascade.evaluation.flops import costs_from_flops
-
-        return costs_from_flops
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
 
 __all__ = [
     "Costs",
     "DeferralCurve",
     "ExampleResults",
-    "KeptAccuracy",
-    "OutOfScope",
+    "OODDetection",
     "Reliability",
+    "SelectiveAccuracy",
     "UndefinedMetricError",
     "augrc",
     "aurc",
@@ -67,13 +61,17 @@ __all__ = [
     "delegated_at",
     "effective_examples",
     "expected_calibration_error",
-    "kept_accuracy",
     "oracle_curve",
-    "out_of_scope",
+    "out_of_distribution",
     "per_class",
     "random_area",
     "reliability_diagram",
+    "selective_accuracy",
     "summarize",
     "threshold_against",
     "worst_class",
 ]
+
+
+def __dir__():
+    return list(__all__)

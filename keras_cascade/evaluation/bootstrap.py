@@ -1,36 +1,41 @@
-"""How far a deferral curve would move on other examples of the same kind."""
+"""Percentile bootstrap of the deferral curve and its numbers."""
+
+import math
+import numbers
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
+from keras_cascade.evaluation.deferral_curve import ROUNDING
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
-from keras_cascade.evaluation.resampled_curve import ResampledCurve
-from keras_cascade.evaluation.resampling import (
-    check_plan,
-    measure_resamples,
-    percentile_interval,
-)
-from keras_cascade.evaluation.sample_weights import check_weight
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.utils.validation import check_weight
+
+#: Numbers in one block of resamples: bounds the memory, about 100 MB.
+BLOCK = 1_000_000
 
 
 def bootstrap_curve(
-    scores,
-    student_correct,
-    teacher_correct,
-    sample_weight=None,
-    threshold=None,
-    rates=None,
-    confidence=0.95,
-    resamples=1000,
-    seed=0,
-):
-    """Bands around the deferral curve and intervals of its numbers.
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    threshold: float | None = None,
+    rates: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Bootstrap bands of the deferral curve and intervals of its numbers.
 
-    Percentile bootstrap over the examples, weights carried along. It says how
-    much the finite test set matters, with models and threshold as they are;
-    not what another training run would give. The bands hold point by point,
-    not for the whole curve at once. Examples of weight zero are left out.
+    Percentile bootstrap over the examples, weights carried along. It measures
+    how much the finite test set matters, with models and threshold as they
+    are, not how much another training run would differ. The bands hold point
+    by point, not for the whole curve at once. Examples of weight zero are left
+    out.
 
     Args:
         scores: float array `(examples,)`, higher = surer.
@@ -106,8 +111,196 @@ def bootstrap_curve(
     return report
 
 
+class ResampledCurve:
+    """Deferral curve of many resamples of the same examples at once.
+
+    The examples are sorted once; a resample is a count for each of them.
+
+    Args:
+        scores: float array `(examples,)`, higher = surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        sample_weight: float array `(examples,)`, positive.
+        rates: float array, delegation rates to look at.
+        threshold: float or `None`.
+
+    Attributes:
+        examples: int.
+    """
+
+    def __init__(
+        self, scores, student_correct, teacher_correct, sample_weight,
+        rates, threshold,
+    ):  # fmt: skip
+        examples = SortedExamples(
+            scores, student_correct, teacher_correct, sample_weight
+        )
+        self.examples = len(examples)
+        everyone = np.ones(self.examples, dtype=bool)
+        self._last_of_run = examples.delegated(everyone)[1:] - 1
+        self._rates = np.asarray(rates, dtype="float64")
+        self._order, self._weight = examples.order, examples.weight
+        student, teacher = examples.student, examples.teacher
+        self._gain = self._weight * (teacher.astype(int) - student)
+        columns = [student, teacher & ~student, student & ~teacher]
+        if threshold is not None:
+            delegated = delegated_at(scores, threshold)[self._order]
+            columns += [np.where(delegated, teacher, student), delegated]
+        self._columns = np.stack(columns, axis=1) * self._weight[:, None]
+
+    def measure(self, counts):
+        """Measures every resample.
+
+        Args:
+            counts: int array `(resamples, examples)`, the number of times
+                that each example is drawn, in the constructor's order.
+
+        Returns:
+            Dict of float arrays: `area` and `score` `(resamples,)`, `score`
+            NaN where it is undefined; `accuracy_at` `(resamples, rates)`, at
+            the highest attainable rate up to each; with a threshold,
+            `accuracy` and `delegation_rate` `(resamples,)`.
+        """
+        counts = counts[:, self._order].astype("float64")
+        delegated = np.cumsum(counts * self._weight, axis=1)
+        delegated = delegated[:, self._last_of_run]
+        total = delegated[:, -1:]
+        student, gains, losses, *at_threshold = (
+            counts @ self._columns / total
+        ).T
+        gained = np.cumsum(counts * self._gain, axis=1)[:, self._last_of_run]
+        start = np.zeros((len(counts), 1))
+        rate = np.hstack([start, delegated / total])
+        gained = np.hstack([start, gained / total])
+        area = student + np.trapezoid(gained, rate, axis=1)
+        # Random delegation gains in proportion. The ideal one rises by
+        # `gains` (only the teacher is right), stays, then falls by `losses`
+        # (only the student is right): the area between the two is
+        # (gains·(1 - gains) + losses·(1 - losses)) / 2.
+        random = student + (gains - losses) / 2
+        room = (gains * (1 - gains) + losses * (1 - losses)) / 2
+        score = np.full(len(room), np.nan)
+        np.divide(area - random, room, out=score, where=room > ROUNDING)
+        measured = {
+            "area": area,
+            "score": score,
+            "accuracy_at": student[:, None] + self._up_to_rates(rate, gained),
+        }
+        if at_threshold:
+            measured["accuracy"], measured["delegation_rate"] = at_threshold
+        return measured
+
+    def _up_to_rates(self, rate, values):
+        """Returns `values` of each resample at the highest rate per limit."""
+        limits = self._rates + ROUNDING
+        return np.stack(
+            [
+                row[np.searchsorted(rates, limits, side="right") - 1]
+                for rates, row in zip(rate, values, strict=True)
+            ]
+        )
+
+
+def check_plan(confidence, resamples):
+    """Raises where the resamples are too few for the interval.
+
+    Args:
+        confidence: float in (0, 1).
+        resamples: int.
+    """
+    number = isinstance(confidence, numbers.Real)
+    if not (number and 0 < confidence < 1):
+        raise ValueError(
+            "Expected `confidence` to be a number between 0 and 1, such as "
+            f"0.95. Received: {confidence!r}."
+        )
+    # The slack is for 2 / (1 - 0.9), which is not quite 20.
+    needed = math.ceil(2 / (1 - confidence) - 1e-6)
+    whole = isinstance(resamples, numbers.Integral)
+    if not whole or resamples < needed:
+        raise ValueError(
+            f"Expected at least {needed} resamples for a confidence of "
+            f"{confidence}. Received: {resamples!r}."
+        )
+
+
+def resampled_counts(examples, resamples, seed):
+    """Draws bootstrap resamples of the examples, block by block.
+
+    Args:
+        examples: int, number of examples, and of draws per resample.
+        resamples: int.
+        seed: int.
+
+    Yields:
+        Int arrays `(resamples of the block, examples)`: the number of times
+        that each example is drawn. The block size changes no number.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, BLOCK // examples)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, examples, size=(rows, examples))
+        drawn += examples * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * examples).reshape(
+            rows, examples
+        )
+
+
+def measure_resamples(curves, resamples, seed):
+    """Measures several curves of the same examples on the same resamples.
+
+    Args:
+        curves: list of `ResampledCurve`.
+        resamples: int.
+        seed: int.
+
+    Returns:
+        List with a dict for each curve, of float arrays
+        `(1 + resamples, ...)`; entry 0 is the examples themselves.
+    """
+    examples = curves[0].examples
+    blocks = [[curve.measure(np.ones((1, examples)))] for curve in curves]
+    for counts in resampled_counts(examples, resamples, seed):
+        for curve, block in zip(curves, blocks, strict=True):
+            block.append(curve.measure(counts))
+    return [
+        {name: np.concatenate([b[name] for b in block]) for name in block[0]}
+        for block in blocks
+    ]
+
+
+def percentile_interval(values, confidence, undefined=""):
+    """Percentile interval of resampled values, along the first axis.
+
+    Args:
+        values: float array `(1 + resamples, ...)`, NaN where undefined.
+        confidence: float in (0, 1).
+        undefined: str, the reason where the first value is undefined.
+
+    Returns:
+        Three arrays `(...)`: the first value, the lower and the upper end.
+
+    Raises:
+        UndefinedMetricError: the first value is undefined, or as many
+            resampled ones as lie beyond one end of the interval. Fewer are
+            left out.
+    """
+    value, values = values[0], values[1:]
+    if np.isnan(value).any():
+        raise UndefinedMetricError(undefined)
+    tail = (1 - confidence) / 2
+    share = np.isnan(values).mean()
+    if share > tail:
+        raise UndefinedMetricError(
+            f"it is undefined in {share:.1%} of the resamples, too many for "
+            "an interval"
+        )
+    return value, *np.nanquantile(values, [tail, 1 - tail], axis=0)
+
+
 def check_rates(rates):
-    """Delegation rates as a float64 array, or an error."""
+    """Returns delegation rates as a float64 array, or raises."""
     rates = np.asarray(rates, dtype="float64")
     usable = rates.ndim == 1 and rates.size > 0
     if not (usable and ((rates >= 0) & (rates <= 1)).all()):
@@ -119,7 +312,7 @@ def check_rates(rates):
 
 
 def with_weight(scores, student_correct, teacher_correct, sample_weight):
-    """The examples whose weight is not zero, checked.
+    """Returns the columns of the examples with a positive weight, checked.
 
     Returns:
         `scores`, `student_correct`, `teacher_correct` and `sample_weight` as

@@ -1,17 +1,24 @@
-"""Is one cascade better than another, or only on these examples?"""
+"""Paired comparison of two cascades by bootstrap."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
-from keras_cascade.evaluation.bootstrap import check_rates, with_weight
-from keras_cascade.evaluation.deferral_curve import ROUNDING
-from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
-from keras_cascade.evaluation.resampled_curve import ResampledCurve
-from keras_cascade.evaluation.resampling import (
+from keras_cascade.evaluation.bootstrap import (
+    ResampledCurve,
     check_plan,
+    check_rates,
     measure_resamples,
     percentile_interval,
+    with_weight,
 )
+from keras_cascade.evaluation.deferral_curve import ROUNDING
+from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.example_results import ExampleResults
 
 #: Delegation rates at which accuracy is reported.
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -24,16 +31,16 @@ _WORDS = {
 
 
 def compare(
-    one,
-    other,
-    thresholds=None,
-    budgets=BUDGETS,
-    confidence=0.95,
-    resamples=1000,
-    seed=0,
-    names=("one", "other"),
-):
-    """Compares two cascades that were scored on the same examples.
+    one: "ExampleResults",
+    other: "ExampleResults",
+    thresholds: Sequence[float] | None = None,
+    budgets: Sequence[float] = BUDGETS,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    names: Sequence[str] = ("one", "other"),
+) -> dict[str, Any]:
+    """Compares two cascades on the same examples by a paired bootstrap.
 
     Paired percentile bootstrap: both cascades see the same resamples, so that
     what makes an example hard for both cancels out. Every difference is `one`
@@ -56,7 +63,7 @@ def compare(
         confidence: float in (0, 1). Defaults to `0.95`.
         resamples: int. Defaults to `1000`.
         seed: int. Defaults to `0`.
-        names: pair of str, what to call them in the verdict. Defaults to
+        names: pair of str, the cascades' names in the verdict. Defaults to
             `("one", "other")`.
 
     Returns:
@@ -79,8 +86,8 @@ def compare(
     >>> guesses = kc.evaluation.ExampleResults(
     ...     np.arange(100) % 7 / 7, right, np.ones(100, bool)
     ... )
-    >>> found = kc.evaluation.compare(knows, guesses, budgets=())
-    >>> [row["differs"] for row in found["differences"]]
+    >>> comparison = kc.evaluation.compare(knows, guesses, budgets=())
+    >>> [row["differs"] for row in comparison["differences"]]
     [True, True]
     >>> kc.evaluation.compare(knows, knows, budgets=())["verdict"]
     'No difference shown: each of the 2 intervals (95 %) includes 0.'
@@ -123,7 +130,7 @@ def compare(
 
 
 def check_same_examples(one, other):
-    """Raises unless two `ExampleResults` are about the same examples.
+    """Raises unless two `ExampleResults` hold the same examples.
 
     Labels are compared in order where both have them; fingerprints tell only
     which examples there are.
@@ -176,10 +183,10 @@ def _columns(results):
 
 
 def _named(values, budgets):
-    """One array a quantity, in the order of the report."""
-    at = values.pop("accuracy_at").T
+    """Returns one array per quantity, in the order of the report."""
+    accuracies = values.pop("accuracy_at").T
     named = {name: values[name] for name in ("area", "score")}
-    for budget, column in zip(budgets, at, strict=True):
+    for budget, column in zip(budgets, accuracies, strict=True):
         named[f"accuracy_at_{budget:g}"] = column
     return {**named, **values}
 

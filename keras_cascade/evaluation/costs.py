@@ -1,4 +1,4 @@
-"""What one forward pass of each model costs, with a unit."""
+"""Costs of student, teacher and network, in one unit."""
 
 import dataclasses
 import math
@@ -8,16 +8,16 @@ import math
 class Costs:
     """Cost of one example for each model, in one unit.
 
-    Give them yourself in money or energy, or have them counted
-    (`keras_cascade.evaluation.costs_from_flops`, what a cascade does by
-    itself) or timed (`keras_cascade.export.costs_from_latency`).
+    State them in money or energy, count them
+    (`keras_cascade.evaluation.costs_from_flops`, the default of a cascade) or
+    time them (`keras_cascade.export.costs_from_latency`).
 
     Attributes:
         student: float >= 0.
         teacher: float > 0.
         unit: str, such as `"teacher passes"`, `"ms"`, `"EUR"`, `"J"`.
         how_measured: str, one sentence.
-        network: float >= 0, what reaching the teacher adds to every delegated
+        network: float >= 0, cost of reaching the teacher, per delegated
             example. Defaults to `0.0`.
         student_p99: float or `None`, where timed: 99 of 100 passes cost no
             more. Defaults to `None`.
@@ -48,12 +48,12 @@ class Costs:
             )
 
     @property
-    def delegated(self):
-        """What a delegated example costs on top of the student."""
+    def delegated(self) -> float:
+        """Cost of a delegated example on top of the student's."""
         return self.teacher + self.network
 
-    def amortized(self, delegation_rate):
-        """`c_student + d·(c_teacher + c_network)`: the student always runs.
+    def amortized(self, delegation_rate: float) -> float:
+        """Mean cost per example, `c_student + d·(c_teacher + c_network)`.
 
         Example:
 

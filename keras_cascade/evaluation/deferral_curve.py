@@ -1,10 +1,15 @@
-"""The deferral curve: cascade accuracy against delegation rate."""
+"""Deferral curve: cascade accuracy against delegation rate."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Shares that differ by less differ by the rounding of their sums.
 ROUNDING = 1e-12
@@ -12,9 +17,9 @@ ROUNDING = 1e-12
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DeferralCurve:
-    """Every distinct threshold with what the cascade does there.
+    """Delegation rate and accuracy at every candidate threshold.
 
-    All arrays have one entry a candidate threshold, from delegating nothing
+    All arrays have one entry per candidate threshold, from delegating nothing
     to delegating everything.
 
     Attributes:
@@ -33,26 +38,26 @@ class DeferralCurve:
     teacher_accuracy: float
     examples: int
 
-    def place_of(self, rate):
+    def index_of(self, rate: float) -> int:
         """Index of the candidate with the highest rate up to `rate`.
 
         Args:
             rate: float in [0, 1].
         """
-        places = np.searchsorted(
+        candidates = np.searchsorted(
             self.delegation_rate, rate + ROUNDING, side="right"
         )
-        return int(places) - 1
+        return int(candidates) - 1
 
-    def accuracy_at(self, rate):
+    def accuracy_at(self, rate: float) -> float:
         """Cascade accuracy at the highest attainable rate up to `rate`.
 
         Args:
             rate: float in [0, 1].
         """
-        return float(self.accuracy[self.place_of(rate)])
+        return float(self.accuracy[self.index_of(rate)])
 
-    def rate_to_reach(self, accuracy):
+    def rate_to_reach(self, accuracy: float) -> float:
         """Lowest delegation rate whose cascade accuracy reaches `accuracy`.
 
         Args:
@@ -80,13 +85,18 @@ class DeferralCurve:
             )
         return float(self.delegation_rate[reached.argmax()])
 
-    def random_accuracy(self):
-        """Accuracy of delegating the same share at random: a straight line."""
+    def random_accuracy(self) -> np.ndarray:
+        """Accuracy of random delegation at each rate, a straight line."""
         rate = self.delegation_rate
         return (1 - rate) * self.student_accuracy + rate * self.teacher_accuracy
 
-    def plot(self, ax=None, title=None, point=None):
-        """Draws the curve, beside delegating the same share at random.
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        title: str | None = None,
+        point: Any = None,
+    ) -> "Axes":
+        """Draws the curve and, for comparison, random delegation.
 
         Args:
             ax: `matplotlib.axes.Axes`. Defaults to `None`: a new figure.
@@ -110,9 +120,12 @@ class DeferralCurve:
 
 
 def deferral_curve(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
-    """Sweeps every threshold that makes a difference.
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> DeferralCurve:
+    """Computes the deferral curve over all candidate thresholds.
 
     `accuracy = P(keep ∧ student right) + P(delegate ∧ teacher right)`.
 
@@ -148,7 +161,7 @@ def deferral_curve(
 
 
 def curve_of(examples):
-    """The curve of examples that are sorted already.
+    """Computes the deferral curve of sorted examples.
 
     Args:
         examples: `SortedExamples`.

@@ -1,11 +1,17 @@
-"""One number for a whole deferral curve."""
+"""Areas under the deferral curve, and the deferral score."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
-from keras_cascade.evaluation.sample_weights import check_column
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.utils.validation import check_booleans
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.deferral_curve import DeferralCurve
 
 NO_BETTER_ORDER = (
     "delegating changes every example in the same way, so that no order of "
@@ -13,8 +19,8 @@ NO_BETTER_ORDER = (
 )
 
 
-def deferral_area(curve):
-    """Area under cascade accuracy against delegation rate, 0 to 1.
+def deferral_area(curve: "DeferralCurve") -> float:
+    """Area under the deferral curve, from 0 to 1.
 
     Straight lines join the candidates: tied examples count as delegated in
     random order. It is the cascade's accuracy averaged over all delegation
@@ -40,11 +46,16 @@ def deferral_area(curve):
     return auc(curve.delegation_rate, curve.accuracy)
 
 
-def oracle_curve(student_correct, teacher_correct, sample_weight=None):
-    """The curve of a gate that knows who is right: no gate does better.
+def oracle_curve(
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> "DeferralCurve":
+    """Deferral curve of an oracle gate, the upper limit of every gate.
 
-    It delegates first where only the teacher is right, then where it makes
-    no difference, last where only the student is right.
+    It knows which model is right, and delegates first where only the teacher
+    is, then where delegating makes no difference, last where only the student
+    is.
 
     Args:
         student_correct: bool array `(examples,)`.
@@ -65,19 +76,22 @@ def oracle_curve(student_correct, teacher_correct, sample_weight=None):
     ([0.0, 0.25, 0.75, 1.0], [0.5, 0.75, 0.75, 0.5])
     """
     rows = np.size(student_correct)
-    student = check_column("student_correct", student_correct, rows, "booleans")
-    teacher = check_column("teacher_correct", teacher_correct, rows, "booleans")
+    student = check_booleans("student_correct", student_correct, rows)
+    teacher = check_booleans("teacher_correct", teacher_correct, rows)
     surer = student.astype("float64") - teacher
     return deferral_curve(surer, student, teacher, sample_weight)
 
 
 def deferral_score(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
-    """How much of the way from random to ideal delegation a score goes.
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """Normalised area under the deferral curve: 0 random, 1 ideal.
 
     `(area - area of random) / (area of ideal - area of random)`: 0 for
-    delegating at random, 1 for a gate that knows who is right, negative for
+    delegating at random, 1 for an oracle, negative for
     a gate that is worse than random.
 
     Args:
@@ -117,8 +131,8 @@ def deferral_score(
     )
 
 
-def random_area(curve):
-    """Area under the straight line of delegating at random.
+def random_area(curve: "DeferralCurve") -> float:
+    """Area under the deferral curve of random delegation.
 
     Args:
         curve: `DeferralCurve`.

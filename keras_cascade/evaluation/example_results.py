@@ -1,19 +1,22 @@
-"""What each example of a data set came to: the table behind every number."""
+"""Per-example results of an evaluation."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.evaluation.deferral_curve import deferral_curve
 
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.deferral_curve import DeferralCurve
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExampleResults:
-    """Scores of labelled examples, and which model gets them right.
+    """Per-example results; every metric is computed from this table.
 
-    The first three columns are enough for thresholds and curves; the others
-    are there for what asks for more.
+    The first three columns are enough for thresholds and curves; some metrics
+    need more of them.
 
     Attributes:
         scores: float array `(examples,)`, higher = the student is surer.
@@ -27,10 +30,10 @@ class ExampleResults:
         student_confidence: float array `(examples,)`, the student's largest
             probability, or `None`.
         teacher_confidence: the same of the teacher.
-        student_outputs: float32 array `(examples, outputs)`, what the gate
-            scores; kept only where asked for.
+        student_outputs: float32 array `(examples, outputs)`, the gate's
+            inputs; kept only on request.
         features: dict of student layer name to array, batch first, for a gate
-            that looks at them; kept only where asked for.
+            that reads them; kept only on request.
 
     Example:
 
@@ -57,11 +60,11 @@ class ExampleResults:
     student_outputs: np.ndarray | None = None
     features: dict | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scores)
 
-    def deferral_curve(self):
-        """`DeferralCurve` of these examples, with their weights."""
+    def deferral_curve(self) -> "DeferralCurve":
+        """Returns the `DeferralCurve` of these examples, with their weights."""
         return deferral_curve(
             self.scores,
             self.student_correct,
@@ -79,9 +82,9 @@ class ExampleResultsBuilder:
 
     def add(
         self, labels, scores, student_probabilities, teacher_probabilities,
-        sample_weight=None, **kept,
+        sample_weight=None, **extra,
     ):  # fmt: skip
-        """Adds one batch.
+        """Appends one batch.
 
         Args:
             labels: int array `(batch,)` or `(batch, 1)`.
@@ -89,10 +92,10 @@ class ExampleResultsBuilder:
             student_probabilities: float array `(batch, classes)`.
             teacher_probabilities: float array `(batch, classes)`.
             sample_weight: float array `(batch,)` or `None`.
-            **kept: more columns, by name: arrays, or dicts of arrays.
+            **extra: further columns by name: arrays, or dicts of arrays.
         """
         labels = np.asarray(labels).reshape(-1)
-        columns = {"scores": scores, "labels": labels, **kept}
+        columns = {"scores": scores, "labels": labels, **extra}
         for name, probabilities in (
             ("student", student_probabilities),
             ("teacher", teacher_probabilities),
@@ -106,7 +109,7 @@ class ExampleResultsBuilder:
         self._weights.append(sample_weight)
 
     def build(self, examples):
-        """`ExampleResults` of all batches.
+        """Returns the `ExampleResults` of all batches.
 
         Args:
             examples: `Fingerprint` of the inputs.
@@ -123,7 +126,7 @@ class ExampleResultsBuilder:
 
 
 def _joined(parts):
-    """One column out of its batches."""
+    """Concatenates the batches of one column."""
     if isinstance(parts[0], dict):
         return {name: _joined([p[name] for p in parts]) for name in parts[0]}
     return np.concatenate(parts)

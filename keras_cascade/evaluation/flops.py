@@ -1,13 +1,17 @@
-"""Floating-point operations of one forward pass, counted in the graph."""
+"""Floating-point operations of a forward pass, counted in its graph."""
 
 import contextlib
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from keras_cascade.evaluation.costs import Costs
 
+if TYPE_CHECKING:
+    import keras
 
-def costs_from_flops(student, teacher, inputs):
+
+def costs_from_flops(
+    student: "keras.Model", teacher: "keras.Model", inputs: Any
+) -> Costs:
     """`Costs` in teacher passes, from counted floating-point operations.
 
     Where the graph cannot be counted (a model with string lookups, a backend
@@ -41,7 +45,7 @@ def costs_from_flops(student, teacher, inputs):
 
 
 def _expected(model, inputs, count):
-    """What a model costs; a cascade asks its teacher only sometimes."""
+    """Expected cost of a model; a cascade's teacher counts by its rate."""
     if not hasattr(model, "operating_point"):
         return count(model, inputs)
     point = model.operating_point
@@ -52,7 +56,7 @@ def _expected(model, inputs, count):
 
 
 class CannotCountError(RuntimeError):
-    """The operations of a model cannot be counted."""
+    """Raised where the operations of a model cannot be counted."""
 
 
 def count_flops(model, inputs):
@@ -66,6 +70,9 @@ def count_flops(model, inputs):
     Returns:
         int. A multiply-add counts as two.
     """
+    # Loaded on use, as TensorFlow is: the rest of `evaluation` needs neither.
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         raise CannotCountError(
             f"the {keras.backend.backend()} backend has no counter here"
@@ -107,7 +114,7 @@ def count_flops(model, inputs):
 
 @contextlib.contextmanager
 def _quiet():
-    """TensorFlow's warnings that nobody can act on do not show."""
+    """Silences TensorFlow's warnings."""
     import tensorflow as tf
 
     logger = tf.get_logger()
@@ -119,7 +126,7 @@ def _quiet():
         logger.setLevel(level)
 
 
-#: Operations with work inside that the profiler takes for nothing.
+#: Operations that do work and that the profiler counts as none.
 UNCOUNTED = {
     "Case", "Einsum", "FFT", "If", "RFFT", "StatelessCase", "StatelessIf",
     "StatelessWhile", "TensorListFromTensor", "While",
@@ -131,7 +138,7 @@ CONTRACTIONS = {
 
 
 def _check_countable(model, graph):
-    """Raises where the profiler would leave work out without a word."""
+    """Raises where the profiler would silently skip operations."""
     left_out = set()
     for operation in graph.get_operations():
         if operation.type in UNCOUNTED:

@@ -1,22 +1,33 @@
-"""What student, teacher and cascade do on each class."""
+"""Accuracy and delegation rate per class."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
-from keras_cascade.evaluation.sample_weights import check_column, check_weight
+from keras_cascade.utils.validation import (
+    check_booleans,
+    check_column,
+    check_weight,
+)
 
 
 def per_class(
-    labels, student_correct, teacher_correct, delegated=None, sample_weight=None
-):
-    """One row a class.
+    labels: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    delegated: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+) -> list[dict[str, Any]]:
+    """Table of accuracies with one row per class.
 
     Args:
         labels: int array `(examples,)`, the right classes.
         student_correct: bool array `(examples,)`.
         teacher_correct: bool array `(examples,)`.
-        delegated: optional bool array `(examples,)`. Defaults to `None`: what
-            the cascade does is left out.
+        delegated: optional bool array `(examples,)`. Defaults to `None`: the
+            cascade's columns are `None`.
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -47,15 +58,15 @@ def per_class(
     rows = len(labels)
     check_column("labels", labels, rows)
     columns = {
-        "student_accuracy": check_column(
-            "student_correct", student_correct, rows, "booleans"
+        "student_accuracy": check_booleans(
+            "student_correct", student_correct, rows
         ),
-        "teacher_accuracy": check_column(
-            "teacher_correct", teacher_correct, rows, "booleans"
+        "teacher_accuracy": check_booleans(
+            "teacher_correct", teacher_correct, rows
         ),
     }
     if delegated is not None:
-        delegated = check_column("delegated", delegated, rows, "booleans")
+        delegated = check_booleans("delegated", delegated, rows)
         columns["cascade_accuracy"] = np.where(
             delegated, columns["teacher_accuracy"], columns["student_accuracy"]
         )
@@ -86,13 +97,16 @@ def per_class(
     ]
 
 
-def worst_class(table, accuracy="student_accuracy"):
-    """The row of `per_class` with the lowest accuracy.
+def worst_class(
+    table: list[dict[str, Any]], accuracy: str = "student_accuracy"
+) -> dict[str, Any]:
+    """Class with the lowest accuracy.
 
     Args:
         table: list of dicts, as `per_class` returns it.
-        accuracy: which accuracy: `"student_accuracy"`, `"teacher_accuracy"`
-            or `"cascade_accuracy"`. Defaults to `"student_accuracy"`.
+        accuracy: str, column of the table: `"student_accuracy"`,
+            `"teacher_accuracy"` or `"cascade_accuracy"`. Defaults to
+            `"student_accuracy"`.
 
     Returns:
         Dict of `class`, `examples` and `accuracy`. Of equals, the first.

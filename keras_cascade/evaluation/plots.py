@@ -1,4 +1,4 @@
-"""Pictures of a cascade."""
+"""Plots of the deferral curve."""
 
 from matplotlib.figure import Figure
 
@@ -6,7 +6,7 @@ STUDENT, TEACHER, CASCADE = "#b45309", "#0f766e", "#1d4ed8"
 
 
 def plot_deferral_curve(curve, file, title, point=None):
-    """Writes `deferral_figure` as a PNG.
+    """Writes the plot of a deferral curve as a PNG.
 
     Args:
         curve: `DeferralCurve`.
@@ -18,7 +18,7 @@ def plot_deferral_curve(curve, file, title, point=None):
 
 
 def deferral_figure(curve, title, point=None):
-    """Draws cascade accuracy against delegation rate.
+    """Makes a figure of the deferral curve.
 
     Args:
         curve: `DeferralCurve`.
@@ -34,7 +34,7 @@ def deferral_figure(curve, title, point=None):
 
 
 def draw_deferral_curve(axes, curve, title=None, point=None):
-    """Draws cascade accuracy against delegation rate into given axes.
+    """Draws the deferral curve into axes.
 
     Args:
         axes: `matplotlib.axes.Axes`.

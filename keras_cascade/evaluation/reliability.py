@@ -1,10 +1,16 @@
-"""Does the student's confidence say how often it is right?"""
+"""Calibration of the student's confidence: reliability diagram and ECE."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_cascade.evaluation.sample_weights import check_column, check_weight
+from keras_cascade.utils.validation import (
+    check_booleans,
+    check_column,
+    check_weight,
+)
 
 # How far a float32 softmax may stray above 1.
 _ROUNDING = 1e-5
@@ -12,7 +18,7 @@ _ROUNDING = 1e-5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability:
-    """A reliability diagram: accuracy against confidence, bin by bin.
+    """Reliability diagram: accuracy against confidence per bin.
 
     Attributes:
         edges: float array `(bins + 1,)`, from 0 to 1.
@@ -28,14 +34,14 @@ class Reliability:
     weight: np.ndarray
 
     @property
-    def error(self):
-        """Expected calibration error: the mean gap, weighted by the bins."""
+    def error(self) -> float:
+        """Expected calibration error, the weighted mean gap."""
         filled = self.weight > 0
         gap = np.abs(self.confidence - self.accuracy)[filled]
         return float(gap @ self.weight[filled])
 
-    def to_dict(self):
-        """A JSON-compatible dict; `None` where a bin is empty."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-compatible dict; `None` where a bin is empty."""
 
         def listed(values):
             return [
@@ -51,8 +57,13 @@ class Reliability:
         }
 
 
-def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
-    """Sorts examples into bins of equal width by confidence.
+def reliability_diagram(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    bins: int = 15,
+) -> Reliability:
+    """Computes a reliability diagram with bins of equal width.
 
     A bin holds its upper edge, the first one also 0. Source: Guo et al.,
     arXiv 1706.04599.
@@ -92,7 +103,7 @@ def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
         )
     rows = len(confidence)
     check_column("confidence", confidence, rows)
-    correct = check_column("correct", correct, rows, "booleans")
+    correct = check_booleans("correct", correct, rows)
     weight = check_weight(sample_weight, rows)
     if confidence.min() < 0 or confidence.max() > 1 + _ROUNDING:
         raise ValueError(
@@ -124,8 +135,11 @@ def reliability_diagram(confidence, correct, sample_weight=None, bins=15):
 
 
 def expected_calibration_error(
-    confidence, correct, sample_weight=None, bins=15
-):
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+    bins: int = 15,
+) -> float:
     """Mean gap between confidence and accuracy over equal-width bins.
 
     Source: Naeini et al., AAAI 2015; Guo et al., arXiv 1706.04599.

@@ -1,11 +1,16 @@
-"""How often the student is wrong on what it keeps, over all coverages."""
+"""Selective risk: areas under the student's risk-coverage curves."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
-def aurc(scores, student_correct, sample_weight=None):
+def aurc(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Area under the risk-coverage curve: lower is better.
 
     The student's error rate on the k examples with the highest scores,
@@ -40,12 +45,16 @@ def aurc(scores, student_correct, sample_weight=None):
     return float(np.average(risk, weights=weight))
 
 
-def augrc(scores, student_correct, sample_weight=None):
+def augrc(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Area under the generalized risk-coverage curve: lower is better.
 
     The share of examples that are kept *and* wrong, averaged over coverages
     from 0 to 1: the average risk of a silent failure. Unlike `aurc` it does
-    not weigh the first few kept examples most. Source: Traub et al., arXiv
+    not weight the first few kept examples most. Source: Traub et al., arXiv
     2407.01032. Straight lines join the candidates, so that tied examples
     count as kept in random order.
 
@@ -77,7 +86,7 @@ def augrc(scores, student_correct, sample_weight=None):
 
 
 def _runs(scores, student_correct, sample_weight):
-    """Size, weight and weight of errors of each score, surest first.
+    """Returns size, weight and weight of errors per score, surest first.
 
     Examples without weight are left out.
     """

@@ -1,6 +1,8 @@
-"""Examples in the order of their scores: one sort behind every sweep."""
+"""Examples sorted by score, the basis of every sweep of thresholds."""
 
 import numpy as np
+
+from keras_cascade.utils.validation import check_booleans, check_weight
 
 
 class SortedExamples:
@@ -18,12 +20,12 @@ class SortedExamples:
             Defaults to `None`: every example counts the same.
 
     Attributes:
-        order: int array `(examples,)`, the place of each sorted example in
-            what was given.
+        order: int array `(examples,)`, index of each sorted example in the
+            arguments.
         student, teacher: bool arrays, sorted.
         weight: float64 array, sorted, or `None`.
         distinct: float array, the distinct scores, ascending.
-        thresholds: float array `(distinct + 1,)`, one a candidate.
+        thresholds: float array `(distinct + 1,)`, one per candidate.
 
     Raises:
         ValueError: shapes differ, nothing to sort, NaN.
@@ -50,7 +52,7 @@ class SortedExamples:
         return len(self.order)
 
     def delegated(self, values):
-        """Sum of `values` over the delegated, for each candidate.
+        """Sum of `values` over delegated examples, for each candidate.
 
         Args:
             values: sorted array `(examples,)`, booleans or numbers.
@@ -64,12 +66,12 @@ class SortedExamples:
         return np.concatenate([np.zeros(1, kind), sums])
 
     def kept(self, values):
-        """Sum of `values` over the kept, for each candidate."""
+        """Sum of `values` over kept examples, for each candidate."""
         sums = self.delegated(values)
         return sums[-1] - sums
 
     def candidate_of(self, thresholds):
-        """Which candidate makes the same decisions as each threshold."""
+        """Index of the candidate with the same decisions as each threshold."""
         return np.searchsorted(self.distinct, thresholds, side="left")
 
 
@@ -91,7 +93,7 @@ def _candidates(distinct):
 def checked_columns(
     scores, student_correct, teacher_correct, sample_weight=None
 ):
-    """The columns as arrays, or one clear error.
+    """Returns the columns as checked arrays, or raises.
 
     Args:
         scores: float array `(examples,)`; other numbers become float64, so
@@ -111,12 +113,16 @@ def checked_columns(
     weight = sample_weight
     if weight is not None:
         weight = np.asarray(weight, dtype="float64")
-    given = [a for a in (scores, student, teacher, weight) if a is not None]
-    if len({a.shape for a in given}) != 1 or scores.ndim != 1:
+    shapes = [
+        column.shape
+        for column in (scores, student, teacher, weight)
+        if column is not None
+    ]
+    if len(set(shapes)) != 1 or scores.ndim != 1:
         raise ValueError(
             "Expected scores, student_correct, teacher_correct and "
             "sample_weight to be one-dimensional and equally long. Received "
-            f"shapes: {', '.join(str(a.shape) for a in given)}."
+            f"shapes: {', '.join(map(str, shapes))}."
         )
     if scores.size == 0:
         raise ValueError("Expected at least one example. Received none.")
@@ -128,24 +134,9 @@ def checked_columns(
             f"{int((~usable).sum())} of {scores.size} examples. "
             "Look for NaN in the inputs or in the student's weights."
         )
-    student = _booleans("student_correct", student)
-    teacher = _booleans("teacher_correct", teacher)
-    if weight is not None and not (
-        np.isfinite(weight.sum()) and weight.min() >= 0 < weight.sum()
-    ):
-        raise ValueError(
-            "Expected sample_weight to be non-negative, finite and not all "
-            "zero."
-        )
-    return scores, student, teacher, weight
-
-
-def _booleans(name, correct):
-    if correct.dtype == bool:
-        return correct
-    if not np.isin(correct, (0, 1)).all():
-        raise ValueError(
-            f"Expected {name} to hold booleans. Received values such as "
-            f"{correct.ravel()[:3].tolist()}."
-        )
-    return correct.astype(bool)
+    return (
+        scores,
+        check_booleans("student_correct", student),
+        check_booleans("teacher_correct", teacher),
+        None if weight is None else check_weight(weight),
+    )

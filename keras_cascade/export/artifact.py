@@ -5,8 +5,8 @@ import dataclasses
 from keras_cascade.bundle import BundleError
 from keras_cascade.calibration import (
     calibrate,
+    deserialize,
     measure_threshold,
-    objective_from_description,
 )
 from keras_cascade.datasets import batches as data_batches
 from keras_cascade.datasets.input_checks import checked_batches
@@ -147,7 +147,7 @@ def _operating_point(cascade, results, path, quantization):
     try:
         fitted = calibrate(
             results,
-            objective_from_description(calibrated.objective),
+            deserialize(calibrated.objective),
             cascade.costs,
             cascade.data_record.traffic,
             cascade.data_record.seed,

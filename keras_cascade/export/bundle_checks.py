@@ -12,7 +12,7 @@ from keras_cascade.calibration import measure_threshold
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.file_run import FileRun
 from keras_cascade.export.onnx_student import OnnxStudent, open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
@@ -250,9 +250,9 @@ def _guarantee_holds(guarantee, results, point, bundle):
             "not tested: it is for a traffic mix",
         )
     if quantity == "accuracy_drop":
-        harmed = _share(results.teacher_correct & ~right, ERROR / 2)
-        helped = _share(right & ~results.teacher_correct, ERROR / 2)
-        lowest, limit = harmed.low - helped.high, guarantee["at_most"]
+        negative = _share(results.teacher_correct & ~right, ERROR / 2)
+        positive = _share(right & ~results.teacher_correct, ERROR / 2)
+        lowest, limit = negative.low - positive.high, guarantee["at_most"]
         found = results.teacher_correct.mean() - right.mean()
         passed = lowest <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):

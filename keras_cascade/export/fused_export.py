@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_cascade.bundle import new_folder
 from keras_cascade.datasets.batches import rows_of, take_rows
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.model_side import check_in_graph
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.signature import ENDPOINT, Signature, as_answer

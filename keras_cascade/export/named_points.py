@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from keras_cascade.calibration import as_objective, calibrate
+from keras_cascade import calibration
 from keras_cascade.runtime.operating_points import DEFAULT
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -24,7 +24,7 @@ def checked_objectives(operating_points):
                 f"`calibrate` found. Received: {name!r}."
             )
     return {
-        name: as_objective(objective)
+        name: calibration.get(objective)
         for name, objective in (operating_points or {}).items()
     }
 
@@ -53,7 +53,7 @@ def named_points(cascade, results, objectives, allow_training_data=False):
         if objective.guarantees() and not allow_training_data:
             record.refuse(results.examples, "validation")
         try:
-            point = calibrate(
+            point = calibration.calibrate(
                 results, objective, cascade.costs, record.traffic, record.seed
             )
         except ValueError as error:

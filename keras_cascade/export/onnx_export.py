@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.onnx_student import open_session
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same

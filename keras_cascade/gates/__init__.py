@@ -1,4 +1,4 @@
-"""When to delegate: one gate a file, each a Keras layer."""
+"""Gates: Keras layers that decide which examples are delegated."""
 
 from keras_cascade.gates.abstain_gate import AbstainGate
 from keras_cascade.gates.class_gate import ClassGate
@@ -8,37 +8,9 @@ from keras_cascade.gates.gate import Gate
 from keras_cascade.gates.learned_gate import LearnedGate
 from keras_cascade.gates.margin_gate import MarginGate
 from keras_cascade.gates.max_probability_gate import MaxProbabilityGate
+from keras_cascade.gates.serialization import deserialize, get, serialize
 from keras_cascade.gates.student_with_gate import StudentWithGate
 from keras_cascade.gates.temperature_gate import TemperatureGate
-from keras_cascade.utils.registry import resolve
-
-NAMES = {
-    "abstain": AbstainGate,
-    "class": ClassGate,
-    "energy": EnergyGate,
-    "entropy": EntropyGate,
-    "learned": LearnedGate,
-    "margin": MarginGate,
-    "max_probability": MaxProbabilityGate,
-}
-
-
-def get(identifier, **defaults):
-    """A gate from a name, a dict or an object.
-
-    Args:
-        identifier: name, dict or `Gate`.
-        **defaults: what a gate made by name takes over from the distillation
-            policy (`DistillationPolicy.gate_defaults()`).
-
-    Example:
-
-    >>> import keras_cascade as kc
-    >>> kc.gates.get("margin", margin=0.25).threshold
-    0.25
-    """
-    return resolve(identifier, Gate, NAMES, **defaults)
-
 
 __all__ = [
     "AbstainGate",
@@ -51,5 +23,11 @@ __all__ = [
     "MaxProbabilityGate",
     "StudentWithGate",
     "TemperatureGate",
+    "deserialize",
     "get",
+    "serialize",
 ]
+
+
+def __dir__():
+    return list(__all__)

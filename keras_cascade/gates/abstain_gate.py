@@ -1,7 +1,10 @@
-"""The abstain gate: keep what the student does not abstain from."""
+"""Abstain gate: the best class against the abstain output."""
+
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
@@ -13,7 +16,7 @@ NO_OUTPUT = -1e9
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class AbstainGate(Gate):
-    """Scores an abstain student by its best class against abstaining.
+    """Scores an abstain student by its best class minus the abstain logit.
 
     `score = best class logit − abstain logit`: at threshold 0 an example is
     kept if and only if some class does at least as well as abstaining.
@@ -44,7 +47,12 @@ class AbstainGate(Gate):
 
     takes_defaults = {"in_domain_classes": "in_domain_classes"}
 
-    def __init__(self, in_domain_classes, threshold=None, **kwargs):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 
@@ -60,10 +68,10 @@ class AbstainGate(Gate):
         self._check_outputs(logits)
         inside = class_mask(self.in_domain_classes, classes)
         # A product with zeros and ones: a scatter has no TFLite built-in.
-        place = np.zeros((len(self.in_domain_classes), classes))
-        place[np.arange(len(place)), self.in_domain_classes] = 1.0
+        scatter = np.zeros((len(self.in_domain_classes), classes))
+        scatter[np.arange(len(scatter)), self.in_domain_classes] = 1.0
         floor = np.where(inside, 0.0, NO_OUTPUT)
-        spread = ops.matmul(logits[:, :-1], ops.cast(place, logits.dtype))
+        spread = ops.matmul(logits[:, :-1], ops.cast(scatter, logits.dtype))
         return spread + ops.cast(floor, logits.dtype)
 
     def get_config(self):

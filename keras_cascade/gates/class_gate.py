@@ -1,7 +1,10 @@
-"""The class gate: keep what the student takes for an in-domain class."""
+"""Class gate: keeps predictions of in-domain classes."""
+
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
@@ -10,7 +13,7 @@ from keras_cascade.utils.class_subset import check_classes, class_mask
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class ClassGate(Gate):
-    """Keeps an example when the predicted class is in-domain.
+    """Scores an example by its best in-domain logit minus its best other one.
 
     `score = max in-domain logit − max other logit`, so that at threshold 0
     an example is kept if and only if the student's class is in-domain.
@@ -42,7 +45,12 @@ class ClassGate(Gate):
 
     takes_defaults = {"in_domain_classes": "in_domain_classes"}
 
-    def __init__(self, in_domain_classes, threshold=None, **kwargs):
+    def __init__(
+        self,
+        in_domain_classes: npt.ArrayLike,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 

@@ -1,4 +1,4 @@
-"""The energy gate: sure when the logits are high altogether."""
+"""Energy gate: the free energy of the logits."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""The entropy gate: sure when the softmax is far from uniform."""
+"""Entropy gate: the entropy of the softmax."""
 
 import keras
 from keras import ops

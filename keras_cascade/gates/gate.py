@@ -1,14 +1,17 @@
-"""The base class of gates."""
+"""Base class of gates."""
+
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.constructor_repr import constructor_repr
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 
 class Gate(keras.layers.Layer):
-    """Scores how sure the student is, and decides who answers.
+    """Base class of gates: scores confidence and decides what is delegated.
 
     A gate maps student logits to one float per example, **higher = surer**.
     An example is delegated to the teacher when `score < threshold` and kept
@@ -35,15 +38,15 @@ class Gate(keras.layers.Layer):
 
     default_threshold = 0.0
 
-    #: Which of a policy's `gate_defaults()` become which constructor
-    #: argument, for a gate made by name.
+    #: Dict from a key of a policy's `gate_defaults()` to the constructor
+    #: argument that takes its value, for a gate made by name.
     takes_defaults = {}
 
-    #: Names of inner student layers whose outputs the gate looks at. A gate
+    #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.
     student_layers = ()
 
-    def __init__(self, threshold=None, **kwargs):
+    def __init__(self, threshold: float | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if threshold is None:
@@ -59,28 +62,37 @@ class Gate(keras.layers.Layer):
         )
 
     @property
-    def threshold(self):
-        """The threshold in use, exactly as it is compared (float32)."""
+    def threshold(self) -> float:
+        """Threshold of the comparison, a float32 value."""
         return float(ops.convert_to_numpy(self._threshold))
 
     @threshold.setter
-    def threshold(self, value):
+    def threshold(self, value: float) -> None:
         self._threshold.assign(_checked(value))
 
-    def score(self, logits):
-        """One float per example, higher = surer."""
+    def score(self, logits: Tensor) -> Tensor:
+        """Confidence score of each example.
+
+        Args:
+            logits: float tensor of shape `(batch, classes)`.
+
+        Returns:
+            Float tensor of shape `(batch,)`; higher = surer.
+        """
         raise NotImplementedError(f"{type(self).__name__}.score")
 
-    def call(self, logits, features=None):
+    def call(
+        self, logits: Tensor, features: dict[str, Tensor] | None = None
+    ) -> Tensor:
         if self.student_layers:
             return self.score(as_float(logits), features)
         return self.score(as_float(logits))
 
-    def check_ready(self):
-        """Raises a `ValueError` where the gate must be fitted first."""
+    def check_ready(self) -> None:
+        """Raises a `ValueError` if the gate must be fitted first."""
 
-    def class_logits(self, logits, classes):
-        """The student's outputs as logits over all classes.
+    def class_logits(self, logits: Tensor, classes: int) -> Tensor:
+        """Converts the student's outputs to logits over all classes.
 
         Args:
             logits: float tensor of shape `(batch, student outputs)`.
@@ -97,8 +109,15 @@ class Gate(keras.layers.Layer):
             )
         return logits
 
-    def delegate(self, score):
-        """Boolean tensor: true where the teacher should answer."""
+    def delegate(self, score: Tensor) -> Tensor:
+        """Decides which examples are delegated.
+
+        Args:
+            score: float tensor of shape `(batch,)`.
+
+        Returns:
+            Boolean tensor of shape `(batch,)`: true where delegated.
+        """
         keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))
         # Graph optimizers turn `not (a >= b)` into `a < b`, which would keep
         # a score that is not a number.
@@ -109,6 +128,9 @@ class Gate(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
+
+    def __repr__(self):
+        return constructor_repr(self)
 
 
 def _checked(threshold):

@@ -1,22 +1,20 @@
-"""What a learned gate is fitted on, in whichever form it comes."""
+"""Held-out examples to fit a gate to."""
 
 import dataclasses
 
 import numpy as np
 
-from keras_cascade.gates.fitting_checks import (
-    check_correct,
-    check_outputs,
-    check_weight,
-)
-from keras_cascade.gates.head_inputs import in_order
+from keras_cascade.model_checks import check_logits
+from keras_cascade.utils import validation
 
 COLUMNS = ("student_outputs", "student_correct", "teacher_correct")
+#: With fewer examples, what is fitted is noise.
+MIN_EXAMPLES = 20
 
 
 @dataclasses.dataclass
 class GateExamples:
-    """Checked examples to fit a gate on.
+    """Checked examples to fit a learned gate to.
 
     Attributes:
         outputs: float array `(examples, outputs)`, the student's logits.
@@ -33,26 +31,31 @@ class GateExamples:
     features: dict
 
     @classmethod
-    def checked(cls, data, layers):
-        """Reads `ExampleResults` or a tuple of three arrays.
+    def from_data(cls, data, layers):
+        """Makes checked examples from `ExampleResults` or three arrays.
 
         Args:
             data: of `LearnedGate.fit`.
             layers: names of the student layers whose features are needed.
         """
         columns = _columns(data)
-        outputs = check_outputs(columns["student_outputs"])
+        outputs = check_logits_to_fit(columns["student_outputs"])
         rows = len(outputs)
         weight = columns["sample_weight"]
         return cls(
             outputs,
-            *(check_correct(name, columns[name], rows) for name in COLUMNS[1:]),
-            None if weight is None else check_weight(weight, rows),
-            _checked_features(in_order(columns["features"], layers), rows),
+            *(
+                validation.check_booleans(name, flattened(columns[name]), rows)
+                for name in COLUMNS[1:]
+            ),
+            None if weight is None else check_weight_to_fit(weight, rows),
+            _checked_features(
+                select_features(columns["features"], layers), rows
+            ),
         )
 
     def shapes(self):
-        """`(outputs' shape, dict of the features' shapes)`."""
+        """Returns the outputs' shape and a dict of the features' shapes."""
         return self.outputs.shape, {
             name: values.shape for name, values in self.features.items()
         }
@@ -67,14 +70,76 @@ class GateExamples:
             )
 
 
+def select_features(features, layers):
+    """Features of the named layers, in the order of `layers`.
+
+    Args:
+        features: dict of layer name to tensor, or `None`.
+        layers: names of layers.
+    """
+    features = features or {}
+    missing = [name for name in layers if name not in features]
+    if missing:
+        raise ValueError(
+            f"The gate looks at the student's layers {list(layers)}. Received "
+            f"no features of {missing}. Pass `features`, a dict of layer name "
+            "to output."
+        )
+    return {name: features[name] for name in layers}
+
+
+def check_logits_to_fit(outputs):
+    """Returns logits `(examples, outputs)` to fit a gate to, or raises.
+
+    Args:
+        outputs: array of the student's logits.
+    """
+    outputs = np.asarray(outputs)
+    if outputs.dtype.kind not in "iuf":
+        outputs = outputs.astype("float32")
+    if len(outputs.shape) == 2 and len(outputs) < MIN_EXAMPLES:
+        raise ValueError(
+            f"Fitting a gate needs at least {MIN_EXAMPLES} held-out examples. "
+            f"Received: {len(outputs)}. A few hundred give a steadier gate."
+        )
+    check_logits("student", outputs)
+    return outputs
+
+
+def check_weight_to_fit(sample_weight, rows):
+    """Returns a float64 array `(rows,)` of enough positive weights, or raises.
+
+    Args:
+        sample_weight: array `(rows,)` or `(rows, 1)`, or `None`: ones.
+        rows: int, number of examples.
+    """
+    if sample_weight is not None:
+        sample_weight = flattened(sample_weight)
+    weight = validation.check_weight(sample_weight, rows)
+    counted = int((weight > 0).sum())
+    if counted < MIN_EXAMPLES:
+        raise ValueError(
+            f"Fitting a gate needs at least {MIN_EXAMPLES} held-out examples "
+            f"with a weight above 0. Received: {counted}."
+        )
+    return weight
+
+
+def flattened(values):
+    """Returns `(rows, 1)` arrays as `(rows,)`, others unchanged."""
+    values = np.asarray(values)
+    column = values.ndim == 2 and values.shape[1] == 1
+    return values.reshape(-1) if column else values
+
+
 def _columns(data):
     if isinstance(data, (tuple, list)):
         if len(data) != len(COLUMNS):
             raise ValueError(
                 f"Expected `{COLUMNS}`, three arrays. Received: {len(data)}."
             )
-        found = dict(zip(COLUMNS, data, strict=True))
-        return {**found, "features": None, "sample_weight": None}
+        columns = dict(zip(COLUMNS, data, strict=True))
+        return {**columns, "features": None, "sample_weight": None}
     if getattr(data, "student_outputs", None) is None:
         without = " without outputs" if hasattr(data, "student_outputs") else ""
         raise ValueError(

@@ -1,17 +1,23 @@
-"""The learned gate: trained to tell whether delegating would help."""
+"""Learned gate: trained to predict where delegating helps."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
-from keras_cascade.gates.gate_examples import GateExamples
-from keras_cascade.gates.head_fitting import fit_head
-from keras_cascade.gates.head_inputs import (
+from keras_cascade.gates.gate_examples import GateExamples, select_features
+from keras_cascade.gates.learned_gate_head import (
+    fit_head,
     head_input_size,
     head_inputs,
-    in_order,
 )
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.example_results import ExampleResults
 
 #: Rows whose inputs are computed at a time.
 CHUNK = 65_536
@@ -19,10 +25,10 @@ CHUNK = 65_536
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class LearnedGate(Gate):
-    """Scores an example by what delegating it is expected to lose.
+    """Scores an example by the expected loss of accuracy on delegation.
 
-    A small head looks at the student's logits, and at inner layers of the
-    student if asked to, and estimates how likely each model is right:
+    A small head estimates from the student's logits, and optionally from inner
+    layers of the student, how likely each model is right:
 
     `score = P(student right) − P(teacher right)`
 
@@ -78,12 +84,12 @@ class LearnedGate(Gate):
 
     def __init__(
         self,
-        student_layers=(),
-        hidden_units=16,
-        l2=10.0,
-        seed=0,
-        threshold=None,
-        **kwargs,
+        student_layers: Sequence[str] = (),
+        hidden_units: int = 16,
+        l2: float = 10.0,
+        seed: int = 0,
+        threshold: float | None = None,
+        **kwargs: Any,
     ):
         super().__init__(threshold=threshold, **kwargs)
         if isinstance(student_layers, str):
@@ -106,7 +112,7 @@ class LearnedGate(Gate):
         self.seed = seed
 
     def build(self, logits_shape, features_shape=None):
-        """Makes the head's weights, once it is known what it looks at."""
+        """Creates the head's weights for the shapes of its inputs."""
         inputs = head_input_size(logits_shape[-1], features_shape or {})
         for name, shape in (
             ("mean", (inputs,)),
@@ -128,12 +134,12 @@ class LearnedGate(Gate):
             setattr(self, f"_{name}", weight)
 
     @property
-    def fitted(self):
-        """Whether `fit` was done; saved with the weights."""
+    def fitted(self) -> bool:
+        """True after `fit`; saved with the weights."""
         return self.built and bool(ops.convert_to_numpy(self._fitted))
 
     def check_ready(self):
-        """Raises a `ValueError` before `fit`."""
+        """Raises a `ValueError` if the gate is not fitted."""
         if not self.fitted:
             raise ValueError(
                 "A learned gate must be fitted before it is calibrated or "
@@ -142,8 +148,10 @@ class LearnedGate(Gate):
                 "used neither to train the student nor to calibrate."
             )
 
-    def fit(self, data):
-        """Trains the head on held-out examples; the student stays as it is.
+    def fit(
+        self, data: "ExampleResults | tuple[npt.ArrayLike, ...]"
+    ) -> "LearnedGate":
+        """Fits the head to held-out examples; the student is unchanged.
 
         Args:
             data: `keras_cascade.evaluation.ExampleResults` with
@@ -159,7 +167,7 @@ class LearnedGate(Gate):
                 examples; or nothing to learn, because each model is always
                 right or always wrong. The head is then left as it was.
         """
-        examples = GateExamples.checked(data, self.student_layers)
+        examples = GateExamples.from_data(data, self.student_layers)
         outputs_shape, features_shape = examples.shapes()
         self._check_size(outputs_shape, features_shape)
         head = fit_head(
@@ -184,7 +192,9 @@ class LearnedGate(Gate):
         return self
 
     def score(self, logits, features=None):
-        inputs = head_inputs(logits, in_order(features, self.student_layers))
+        inputs = head_inputs(
+            logits, select_features(features, self.student_layers)
+        )
         hidden = ops.matmul(
             (inputs - self._mean) / self._scale, self._hidden_kernel
         )

@@ -1,4 +1,4 @@
-"""The margin gate: sure when the top class is far ahead of the second."""
+"""Margin gate: the lead of the top class over the second."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""The max-probability gate: sure when one class has most of the mass."""
+"""Max-probability gate: the largest softmax probability."""
 
 import keras
 from keras import ops

@@ -1,24 +1,35 @@
-"""The graph that ships: a student and its gate in one model."""
+"""Student and gate in one model, the graph of every export."""
+
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
 from keras_cascade.feature_extractors import FeatureExtractors
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import Tensor, as_float
+
+if TYPE_CHECKING:
+    from keras_cascade.gates.gate import Gate
 
 
 class StudentWithGate(keras.Model):
-    """A student and its gate as one model, with named outputs.
+    """A student and its gate as one `keras.Model` with named outputs.
 
     Args:
         student: `keras.Model` from inputs to logits `(batch, classes)`.
         gate: `Gate`.
-        classes: int, number of classes. Defaults to `None`: one a student
+        classes: int, number of classes. Defaults to `None`: one per student
             output.
-        keep_outputs: bool. Also returns what the gate looks at. Defaults to
+        keep_outputs: bool. Also returns the gate's inputs. Defaults to
+            `False`.
+        **kwargs: of `keras.Model`.
+
+    Call arguments:
+        inputs: inputs of the student, with a batch axis.
+        training: bool. Runs the student in training mode. Defaults to
             `False`.
 
-    Returns (of a call):
+    Returns:
         Dict of `logits` and `probabilities`, float32 `(batch, classes)`;
         `score`, float32 `(batch,)`; `delegate`, bool `(batch,)`. With
         `keep_outputs` also `student_outputs`, float32 `(batch, outputs)`, and
@@ -36,7 +47,12 @@ class StudentWithGate(keras.Model):
     """
 
     def __init__(
-        self, student, gate, classes=None, keep_outputs=False, **kwargs
+        self,
+        student: keras.Model,
+        gate: "Gate",
+        classes: int | None = None,
+        keep_outputs: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.student = student
@@ -45,7 +61,7 @@ class StudentWithGate(keras.Model):
         self.keep_outputs = keep_outputs
         self._features = FeatureExtractors(teacher=None, student=student)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Tensor]:
         outputs, features = self._features.student(
             inputs, self.gate.student_layers, training
         )
@@ -56,8 +72,10 @@ class StudentWithGate(keras.Model):
                 answer["features"] = features
         return answer
 
-    def answer(self, outputs, features=None):
-        """Everything that comes after the student.
+    def answer(
+        self, outputs: Tensor, features: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Computes the outputs that follow from the student's.
 
         Args:
             outputs: float tensor `(batch, outputs)`, of the student.

@@ -1,17 +1,31 @@
-"""The base class of gates that look at a tempered softmax."""
+"""Base class of gates that score a softmax with a temperature."""
 
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
+import scipy.optimize
+import scipy.special
 from keras import ops
 
 from keras_cascade.gates.gate import Gate
-from keras_cascade.gates.temperature_scaling import best_temperature
+from keras_cascade.gates.gate_examples import (
+    check_logits_to_fit,
+    check_weight_to_fit,
+    flattened,
+)
+from keras_cascade.utils.tensor_ops import Tensor
+from keras_cascade.utils.validation import check_labels
+
+#: Factor by which the search for a temperature extends below and above the
+#: spread of the logits.
+REACH = 1e4
 
 
 class TemperatureGate(Gate):
-    """A gate whose score is computed from `logits / temperature`.
+    """Base class of gates that score `logits / temperature`.
 
     The temperature is set by hand, or fitted by `fit_temperature`. It is a
     weight that training leaves alone: a new one needs no retracing and is
@@ -23,6 +37,12 @@ class TemperatureGate(Gate):
         threshold: float. Defaults to the class's `default_threshold`.
         **kwargs: of `keras.layers.Layer`.
 
+    Call arguments:
+        logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
+
+    Returns:
+        Float tensor of shape `(batch,)`.
+
     Example:
 
     >>> import keras_cascade as kc
@@ -32,7 +52,12 @@ class TemperatureGate(Gate):
     4.0
     """
 
-    def __init__(self, temperature=1.0, threshold=None, **kwargs):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(threshold=threshold, **kwargs)
         self._temperature = self.add_weight(
             shape=(),
@@ -43,16 +68,21 @@ class TemperatureGate(Gate):
         )
 
     @property
-    def temperature(self):
-        """The temperature in use, exactly as it divides (float32)."""
+    def temperature(self) -> float:
+        """Temperature that divides the logits, a float32 value."""
         return float(ops.convert_to_numpy(self._temperature))
 
     @temperature.setter
-    def temperature(self, value):
+    def temperature(self, value: float) -> None:
         self._temperature.assign(_checked(value))
 
-    def fit_temperature(self, outputs, labels, sample_weight=None):
-        """Sets the temperature under which the labels are likeliest.
+    def fit_temperature(
+        self,
+        outputs: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
+        """Fits the temperature to labelled examples by maximum likelihood.
 
         Minimises the mean negative log likelihood of the labels under
         `softmax(outputs / T)` over T > 0. Calibrate the threshold again
@@ -90,11 +120,11 @@ class TemperatureGate(Gate):
         >>> gate.fit_temperature(logits, labels)  # 3 / ln 3
         2.7307
         """
-        self.temperature = best_temperature(outputs, labels, sample_weight)
+        self.temperature = _best_temperature(outputs, labels, sample_weight)
         return self.temperature
 
-    def tempered(self, logits):
-        """`(logits − top logit) / temperature`: at most 0, never overflows."""
+    def tempered(self, logits: Tensor) -> Tensor:
+        """Returns `(logits − top logit) / temperature`, free of overflow."""
         temperature = ops.cast(self._temperature, logits.dtype)
         return (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
 
@@ -113,3 +143,74 @@ def _checked(temperature):
             f"number > 0. Received: {temperature!r}."
         )
     return float(value)
+
+
+def _best_temperature(outputs, labels, sample_weight=None):
+    """Temperature that minimises the negative log likelihood of `labels`.
+
+    `NLL(T) = mean_i(logsumexp(z_i / T) − z_i[label_i] / T)` is convex in
+    1 / T, and so has one minimum along log T, which is searched.
+
+    Args:
+        outputs: float array `(examples, classes)` of logits `z`.
+        labels: int array `(examples,)`.
+        sample_weight: float array `(examples,)` or `None`.
+
+    Returns:
+        float.
+    """
+    logits = check_logits_to_fit(outputs)
+    rows, classes = logits.shape
+    labels = check_labels(flattened(labels), rows, classes)
+    weight = check_weight_to_fit(sample_weight, rows)
+    counted = weight > 0
+    logits = logits[counted].astype("float64")
+    labels, weight = labels[counted], weight[counted]
+    _check_varied(labels)
+    # `NLL(T)` depends on differences of logits only; the largest becomes 0.
+    logits -= logits.max(axis=1, keepdims=True)
+    right = logits[np.arange(len(logits)), labels]
+    _check_there_is_a_minimum(logits, right, weight)
+
+    def loss(log_temperature):
+        inverse = np.exp(-log_temperature)
+        log_total = scipy.special.logsumexp(logits * inverse, axis=1)
+        return np.average(log_total - right * inverse, weights=weight)
+
+    middle = np.log(logits.std(axis=1).max())
+    optimum = scipy.optimize.minimize_scalar(
+        loss,
+        bounds=(middle - np.log(REACH), middle + np.log(REACH)),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return float(np.exp(optimum.x))
+
+
+def _check_varied(labels):
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            "Fitting a temperature needs labels of at least two classes. "
+            f"Received: class {labels[0]} only. Draw the examples from all "
+            "classes."
+        )
+
+
+def _check_there_is_a_minimum(logits, right, weight):
+    if (right == 0).all():
+        raise ValueError(
+            "No temperature is best: the student is right on every one of "
+            f"the {len(right)} examples, so the lower the temperature, the "
+            "likelier the labels. Expected: examples of which it gets some "
+            "wrong. Pass more held-out examples, and none that the student "
+            "was trained on."
+        )
+    # The slope of the log likelihood in 1 / T, where T is infinite.
+    if np.average(right - logits.mean(axis=1), weights=weight) <= 0:
+        raise ValueError(
+            "No temperature is best: the right class's logit is on average "
+            "no higher than the others, so the higher the temperature, the "
+            "likelier the labels. Expected: logits that tell classes apart. "
+            "Check that outputs and labels belong to the same examples, and "
+            "train the student first."
+        )

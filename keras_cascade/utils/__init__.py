@@ -1,1 +1,1 @@
-"""Helpers that several packages share; none of them is public."""
+"""Private helpers shared by several packages."""

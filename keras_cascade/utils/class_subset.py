@@ -17,7 +17,7 @@ def check_classes(classes):
 
 
 def class_mask(in_domain_classes, classes):
-    """Boolean array of shape `(classes,)`, true where in-domain."""
+    """Returns a boolean array `(classes,)`, true where in-domain."""
     if in_domain_classes[-1] >= classes:
         raise ValueError(
             f"`in_domain_classes` names class {in_domain_classes[-1]}, but "

@@ -1,4 +1,4 @@
-"""Names in files that keras_cascade 0.1.0 wrote, and what they are today.
+"""Translation of names in files that keras_cascade 0.1.0 wrote.
 
 Every name of 0.1.0 that is still read stands here and nowhere else.
 """
@@ -7,7 +7,7 @@ _CURRENT = {"promises": "guarantees"}
 
 
 def current_names(values):
-    """Renames every key that 0.1.0 wrote under another name.
+    """Renames the keys of 0.1.0 to those of this version.
 
     Args:
         values: what a JSON file held: dicts, lists and plain values.

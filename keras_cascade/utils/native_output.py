@@ -1,8 +1,8 @@
-"""Keeps what native libraries write to standard error off the terminal.
+"""Redirection of native libraries' standard error.
 
-TensorFlow and LiteRT greet every start, and TensorFlow Lite's converter every
-model, with lines that nobody can act on. `KERAS_CASCADE_NATIVE_LOGS=1` shows
-them all.
+TensorFlow and LiteRT log at every start, and TensorFlow Lite's converter for
+every model, without anything to act on. `KERAS_CASCADE_NATIVE_LOGS=1` shows all
+of it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import sys
 import threading
 
 SHOW = "KERAS_CASCADE_NATIVE_LOGS"
-#: Characters of hidden output that go along with an error.
+#: Characters of hidden output in the note of an exception.
 NOTED = 4_000
 
 _one_at_a_time = threading.RLock()
@@ -21,7 +21,7 @@ _state = {"hidden": False}
 
 
 class NativeOutput:
-    """Sends file descriptor 2 to a temporary file; Python keeps its own.
+    """Redirects file descriptor 2 to a temporary file, without Python's stream.
 
     Python's `sys.stderr` still reaches the terminal.
     """
@@ -33,7 +33,7 @@ class NativeOutput:
         self._said = ""
 
     def hide(self):
-        """Starts hiding; does nothing where the user asked to see."""
+        """Starts the redirection, unless `KERAS_CASCADE_NATIVE_LOGS=1`."""
         ask_for_less()
         if _state["hidden"] or os.environ.get(SHOW) == "1":
             return
@@ -49,7 +49,7 @@ class NativeOutput:
         _state["hidden"] = True
 
     def show(self):
-        """Ends hiding. What was hidden can still be `read`."""
+        """Ends the redirection; `read` still returns the hidden output."""
         if self._log is None:
             return
         os.dup2(self._terminal, 2)
@@ -61,7 +61,7 @@ class NativeOutput:
         _state["hidden"] = False
 
     def read(self):
-        """What has been hidden so far, a str."""
+        """Returns the hidden output so far, a str."""
         if self._log is None:
             return self._said
         self._log.seek(0)
@@ -70,10 +70,9 @@ class NativeOutput:
 
 @contextlib.contextmanager
 def hidden_native_output():
-    """Hides native output for a while.
+    """Context manager that hides native output.
 
-    An error on the way takes what was hidden along, as a note that comes
-    with its traceback.
+    An exception inside carries the hidden output as a note in its traceback.
     """
     with _one_at_a_time:
         output = NativeOutput()
@@ -90,9 +89,9 @@ def hidden_native_output():
 
 @contextlib.contextmanager
 def without_remarks():
-    """Keeps TensorFlow's Python log to warnings for a while.
+    """Context manager that limits TensorFlow's Python log to warnings.
 
-    In a notebook it tells of every file that it writes.
+    In a notebook it would log every file that it writes.
     """
     logger = logging.getLogger("tensorflow")
     level = logger.level
@@ -105,7 +104,7 @@ def without_remarks():
 
 
 def load_tensorflow():
-    """Imports TensorFlow without its greetings.
+    """Imports TensorFlow with its native output hidden.
 
     Returns:
         The module.
@@ -115,22 +114,22 @@ def load_tensorflow():
     with hidden_native_output():
         import tensorflow as tf
 
-        # It complains of a missing GPU when it first looks for one.
+        # The warning of a missing GPU comes when devices are first listed.
         tf.config.list_physical_devices()
     return tf
 
 
 def ask_for_less():
-    """Asks TensorFlow for errors only, unless someone asked otherwise."""
+    """Limits TensorFlow's native log to errors, unless the user set a level."""
     if os.environ.get(SHOW) != "1":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @functools.cache
 def _python_stream():
-    """What Python writes to while native output is hidden.
+    """Stream for Python's `sys.stderr` while native output is hidden.
 
-    It stays open: a logger that is made meanwhile keeps it.
+    It stays open: a logger that is made meanwhile holds on to it.
     """
     return os.fdopen(os.dup(2), "w", buffering=1)
 

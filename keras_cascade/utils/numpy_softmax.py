@@ -1,4 +1,4 @@
-"""The softmax of NumPy arrays, for code that must not load Keras."""
+"""Softmax of NumPy arrays, for code that must not load Keras."""
 
 import numpy as np
 

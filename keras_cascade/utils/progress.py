@@ -1,33 +1,33 @@
-"""What a long wait says, to people at a terminal or a notebook only."""
+"""Progress messages, shown at a terminal or in a notebook only."""
 
 import sys
 import time
 
-#: Seconds that may pass in silence.
-PATIENCE = 5.0
+#: Seconds between two messages.
+INTERVAL = 5.0
 
 _state = {"enabled": True}
 
 
 def disable():
-    """Says nothing from now on, where something else tells of progress."""
+    """Turns progress messages off for this process."""
     _state["enabled"] = False
 
 
 def tell(text):
-    """Prints a line before something that takes long."""
+    """Prints a message before a long operation."""
     if _people():
         print(text, flush=True)
 
 
 def counted(items, what, rows_of):
-    """Yields items, and says every few seconds how far that has come.
+    """Yields items and reports progress every few seconds.
 
-    What is over within 5 s says nothing.
+    An operation of less than 5 s prints nothing.
 
     Args:
         items: iterable.
-        what: str, what is done to them, such as `"Asking the teacher"`.
+        what: str, the operation, such as `"Asking the teacher"`.
         rows_of: function from an item to its number of examples.
     """
     begun = said = time.monotonic()
@@ -36,7 +36,7 @@ def counted(items, what, rows_of):
         yield item
         rows += rows_of(item)
         now = time.monotonic()
-        if now - said >= PATIENCE and _people():
+        if now - said >= INTERVAL and _people():
             said = now
             line = f"{what}: {rows:,} examples in {now - begun:.0f} s"
             print(f"\r{line}", end="", flush=True)

@@ -1,17 +1,18 @@
-"""Turns a string, a dict or an object into an object, Keras's way."""
+"""Resolution of a name, a dict or an object to an object, as in Keras."""
 
 import keras
 
 
-def resolve(identifier, base, names, **defaults):
+def resolve(identifier, base, names, default, **defaults):
     """Resolves an identifier to an instance of `base`.
 
     Args:
-        identifier: an instance of `base`; a name from `names`; or a dict as
+        identifier: an instance of `base`; a name from `names`; a dict as
             `keras.saving.serialize_keras_object` returns it, or in its short
-            form `{"class_name": NAME, "config": {...}}`.
+            form `{"class_name": NAME, "config": {...}}`; or `None`.
         base: the base class of the family.
         names: dict of short name to class.
+        default: str, the name that `None` stands for.
         **defaults: constructor arguments for a class given by name, used
             only where the class takes them (`takes_defaults`).
 
@@ -19,18 +20,19 @@ def resolve(identifier, base, names, **defaults):
         An instance of `base`.
     """
     kind = base.__name__
+    if identifier is None:
+        identifier = default
     if isinstance(identifier, base):
         return identifier
     if isinstance(identifier, str) and identifier in names:
         cls = names[identifier]
-        wanted = getattr(cls, "takes_defaults", {})
-        kwargs = {
+        arguments = {
             argument: defaults[key]
-            for key, argument in wanted.items()
-            if key in defaults
+            for key, argument in getattr(cls, "takes_defaults", {}).items()
+            if defaults.get(key) is not None
         }
         try:
-            return cls(**kwargs)
+            return cls(**arguments)
         except TypeError as error:
             raise ValueError(
                 f"{kind} '{identifier}' cannot be made from its name alone: "

@@ -1,10 +1,10 @@
-"""A model's config, as it can be loaded again."""
+"""Serialized config of a model."""
 
 import keras
 
 
 def serialized_model(model):
-    """A model's config, without an optimizer that never made a step.
+    """Serializes a model, without an optimizer that was never built.
 
     Keras would build it on loading and then miss its variables in the file.
     """

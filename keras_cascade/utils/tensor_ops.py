@@ -1,11 +1,16 @@
-"""Tensor arithmetic that both distillation and gates stand on."""
+"""Tensor operations shared by distillation and gates."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
+#: A tensor of the active backend, or an array that becomes one.
+Tensor = Any
+
 
 def as_float(tensor):
-    """Returns `tensor` in float32, or as it is when it is float64.
+    """Casts a tensor to float32; float64 is left unchanged.
 
     Losses and scores are computed in at least float32, whatever the models'
     own precision.
@@ -17,7 +22,7 @@ def as_float(tensor):
 
 
 def softmax_margin(logits):
-    """The margin: top-1 minus top-2 softmax probability, in [0, 1].
+    """Top-1 minus top-2 softmax probability, in [0, 1].
 
     Args:
         logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
@@ -30,13 +35,13 @@ def softmax_margin(logits):
 
 
 def is_right(logits, labels):
-    """Boolean tensor `(batch,)`: true where the top class is the label."""
+    """Boolean mask `(batch,)`, true where the top class is the label."""
     predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
     return ops.equal(predicted, ops.cast(labels, "int32"))
 
 
 def weighted_mean(values, weights=None):
-    """Mean of `values` that divides by the summed weight; 0 for no weight.
+    """Weighted mean; 0 where the weights sum to 0.
 
     Args:
         values: float tensor of shape `(batch,)`.

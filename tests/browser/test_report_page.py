@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from keras_cascade.evaluation.report import write_report
-from keras_cascade.evaluation.report.metrics import fixed
 from keras_cascade.evaluation.report.mistakes import picture_or_text
-from tests.evaluation.report_examples import (
+from keras_cascade.evaluation.report.page import fixed
+from tests.helpers.report_examples import (
     bounds_of,
     example_results,
     report_of,

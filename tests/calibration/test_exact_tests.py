@@ -66,14 +66,14 @@ def test_the_same_as_mapies_p_value_for_zero_one_losses(n, limit):
 
 @pytest.mark.parametrize(("n", "limit"), [(120, 0.2), (80, 0.3)])
 def test_error_probability_by_enumeration(n, limit):
-    # Every (harmed, helped) has its multinomial probability; the drop equals
+    # Every pair of counts has its multinomial probability; the drop equals
     # the limit, so whatever is shown is a false claim.
     error = 0.1
     pairs = np.array(
         [
-            (harmed, helped)
-            for harmed, helped in itertools.product(range(n + 1), repeat=2)
-            if harmed + helped <= n
+            (negative, positive)
+            for negative, positive in itertools.product(range(n + 1), repeat=2)
+            if negative + positive <= n
         ]
     )
     shown = drop_shown(pairs[:, 0], pairs[:, 1], n, limit, error)
@@ -91,42 +91,49 @@ def test_error_probability_by_enumeration(n, limit):
 def test_error_probability_on_5000_examples(p_help):
     # G ~ Binomial(n, g) and, given G, H ~ Binomial(n - G, h / (1 - g)).
     n, limit, error = 5000, 0.01, 0.05
-    helped = np.arange(600)
-    chance = stats.binom.pmf(helped, n, p_help)
-    helped, chance = helped[chance > 1e-12], chance[chance > 1e-12]
-    harmed = np.arange(800)
+    positive = np.arange(600)
+    chance = stats.binom.pmf(positive, n, p_help)
+    positive, chance = (
+        positive[chance > 1e-12],
+        chance[chance > 1e-12],
+    )
+    negative = np.arange(800)
     critical = np.array(
         [
-            harmed[drop_shown(harmed, np.full(800, g), n, limit, error)].max()
-            for g in helped
+            negative[
+                drop_shown(negative, np.full(800, g), n, limit, error)
+            ].max()
+            for g in positive
         ]
     )
     below = stats.binom.cdf(
-        critical, n - helped, (p_help + limit) / (1 - p_help)
+        critical, n - positive, (p_help + limit) / (1 - p_help)
     )
     # Never above, and not safe by being useless.
     assert error / 2 <= chance @ below <= error
 
 
-def test_few_expected_events_ignore_the_helped():
-    # 700 · 0.01 = 7 < 8: the binomial test of the harmed alone.
-    harmed = np.arange(20)
-    helped = np.full(20, 15)
-    shown = drop_shown(harmed, helped, 700, 0.01, 0.05)
-    assert shown.tolist() == (harmed <= most_allowed(700, 0.01, 0.05)).tolist()
+def test_few_expected_events_ignore_positive_flips():
+    # 700 · 0.01 = 7 < 8: the binomial test of the negative flips alone.
+    negative = np.arange(20)
+    positive = np.full(20, 15)
+    shown = drop_shown(negative, positive, 700, 0.01, 0.05)
+    assert (
+        shown.tolist() == (negative <= most_allowed(700, 0.01, 0.05)).tolist()
+    )
 
 
 def test_any_drop_is_at_most_everything():
     assert drop_shown(np.array([50]), np.array([0]), 50, 1.0, 0.05).all()
 
 
-def test_helped_examples_make_room():
-    # 5000 · 0.01 = 50 expected. With 40 helped, more harmed are allowed than
-    # the test of the harmed alone allows, and fewer than 40 more.
+def test_positive_flips_make_room():
+    # 5000 · 0.01 = 50 expected. With 40 positive flips, more negative ones
+    # are allowed than the test of these alone allows, and fewer than 40 more.
     alone = most_allowed(5000, 0.01, 0.05)
-    harmed = np.arange(200)
-    shown = drop_shown(harmed, np.full(200, 40), 5000, 0.01, 0.05)
-    assert alone < harmed[shown].max() < alone + 40
+    negative = np.arange(200)
+    shown = drop_shown(negative, np.full(200, 40), 5000, 0.01, 0.05)
+    assert alone < negative[shown].max() < alone + 40
 
 
 @given(
@@ -134,10 +141,12 @@ def test_helped_examples_make_room():
     st.integers(0, 50),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
-def test_fewer_harmed_and_more_helped_stay_shown(harmed, helped, less, more):
+def test_fewer_negative_and_more_positive_flips_stay_shown(
+    negative, positive, less, more
+):
     one, other = drop_shown(
-        np.array([harmed, max(harmed - less, 0)]),
-        np.array([helped, helped + more]),
+        np.array([negative, max(negative - less, 0)]),
+        np.array([positive, positive + more]),
         5000,
         0.02,
         0.05,

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import keras_cascade as kc
 from keras_cascade.calibration import (
-    OBJECTIVES,
     AllOf,
     MaxAccuracyDrop,
     MaxCost,
@@ -19,15 +18,15 @@ from keras_cascade.calibration import (
     OperatingPoint,
     fit_threshold,
     measure_threshold,
-    objective_from_description,
 )
+from keras_cascade.calibration.serialization import NAMES
 from keras_cascade.evaluation import Costs
-from tests.evaluation.test_deferral_curve import results as any_results
+from tests.helpers.example_columns import correctness
 
 
 def results():
     """Scores of at least two values: one value separates nothing."""
-    return any_results().filter(lambda case: len(np.unique(case[0])) > 1)
+    return correctness().filter(lambda case: len(np.unique(case[0])) > 1)
 
 
 def every_split(scores, student, teacher):
@@ -196,13 +195,28 @@ def test_operating_point_and_objectives_survive_a_dict():
         MinAccuracy(0.4),
         MinGroupAccuracy(["a", "b"], {"a": 0.5}, confidence=0.95),
     ]
-    assert {type(one) for one in made} == set(OBJECTIVES.values())
+    assert {type(one) for one in made} == set(NAMES.values()) - {AllOf}
     for one in (*made, MinGroupAccuracy("class", 0.5), AllOf(made)):
-        description = json.loads(json.dumps(one.describe()))
-        again = objective_from_description(description)
-        assert type(again) is type(one)
-        assert again.get_config() == one.get_config()
-        assert repr(again) == repr(one)
+        assert kc.calibration.get(one) is one
+        assert kc.calibration.serialize(one) == one.describe()
+        config = json.loads(json.dumps(kc.calibration.serialize(one)))
+        for again in (
+            kc.calibration.deserialize(config),
+            kc.calibration.get(config),
+        ):
+            assert type(again) is type(one)
+            assert again.get_config() == one.get_config()
+            assert repr(again) == repr(one)
+        if not (isinstance(one, (AllOf, MinGroupAccuracy))):
+            again = eval(repr(one), NAMES)
+            assert again.get_config() == one.get_config()
+    assert kc.calibration.get(made).get_config() == AllOf(made).get_config()
+
+
+@pytest.mark.parametrize("bad", [None, {"class_name": "Max", "config": {}}])
+def test_no_objective(bad):
+    with pytest.raises(ValueError, match="Expected"):
+        kc.calibration.get(bad)
 
 
 def test_objectives_print_as_they_are_written():

@@ -68,8 +68,8 @@ def shows_rate(limit):
 
 def shows_drop(limit):
     def passes(delegated, student, teacher):
-        harmed = int((~delegated & ~student & teacher).sum())
-        test = stats.binomtest(harmed, len(student), limit, "less")
+        negative_flips = int((~delegated & ~student & teacher).sum())
+        test = stats.binomtest(negative_flips, len(student), limit, "less")
         return test.pvalue <= ERROR
 
     return passes
@@ -86,7 +86,7 @@ CASES = {
 @given(seed=st.integers(0, 10_000), values=st.sampled_from([None, 40]))
 @settings(max_examples=25, deadline=None)
 def test_guarantee_is_the_end_of_the_fixed_sequence(name, seed, values):
-    # 300 · 0.025 < 8: a drop is tested on the harmed alone.
+    # 300 · 0.025 < 8: a drop is tested on the negative flips alone.
     make, shows, from_the_top, limits = CASES[name]
     case = population(300, seed, values=values)
     for limit in limits:
@@ -357,7 +357,7 @@ def test_tied_scores_refuse_a_guaranteed_rate_that_does_not_exist():
 
 @pytest.mark.parametrize("confidence", [0.95, 0.999, 0.9999])
 def test_enough_examples_stay_enough(confidence):
-    # From the number on that makes it possible, nothing harmed is guaranteed.
+    # From the number on that makes it possible, nothing lost is guaranteed.
     needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-0.01)))
     objective = MaxAccuracyDrop(0.01, confidence=confidence)
     for n in (*range(needed, needed + 900, 50), 3000):

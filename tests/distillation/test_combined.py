@@ -8,7 +8,7 @@ import scipy.special
 import keras_cascade as kc
 from keras_cascade import distillation
 from keras_cascade.distillation import CombinedDistillation
-from tests.distillation.test_policies import gradient
+from tests.helpers.gradients import gradient
 
 
 def logits(seed, rows=20, classes=4):

@@ -1,5 +1,7 @@
 """Losses against numbers derived by hand and against NumPy."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from keras_cascade.distillation import (
     MarginDistillation,
     StandardDistillation,
 )
+from tests.helpers.gradients import gradient
 
 # softmax([ln 3, 0]) = [3/4, 1/4]; softmax([ln 4, ln 2, ln 2]) = [1/2, 1/4, 1/4]
 LN = np.log
@@ -279,7 +282,7 @@ def numpy_loss(policy, labels, teacher, student):
 
 
 def test_the_gauntlet_has_every_policy():
-    alone = set(distillation.NAMES.values())
+    alone = set(distillation.serialization.NAMES.values())
     alone.remove(CombinedDistillation)  # test_combined.py
     assert {type(p) for p in GAUNTLET} == alone
 
@@ -331,19 +334,6 @@ def test_gradient_against_finite_differences(policy):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def gradient(function, at):
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return np.asarray(jax.grad(function)(at))
-    import tensorflow as tf
-
-    variable = tf.Variable(at)
-    with tf.GradientTape() as tape:
-        value = function(variable)
-    return tape.gradient(value, variable).numpy()
-
-
 @each_policy
 def test_selected_is_one_boolean_an_example(policy):
     labels, teacher, student = draw(policy)
@@ -358,13 +348,48 @@ def test_selected_is_one_boolean_an_example(policy):
 
 @each_policy
 def test_serialization(policy):
-    names = {v: k for k, v in distillation.NAMES.items()}
-    short = {"class_name": names[type(policy)], "config": policy.get_config()}
-    full = keras.saving.serialize_keras_object(policy)
-    for identifier in (policy, short, full):
-        again = distillation.get(identifier)
+    name = {v: k for k, v in distillation.serialization.NAMES.items()}[
+        type(policy)
+    ]
+    config = policy.get_config()
+    full = distillation.serialize(policy)
+    short = {"class_name": name, "config": config}
+    for again in (
+        distillation.deserialize(full),
+        distillation.deserialize(json.loads(json.dumps(full))),
+        distillation.get(full),
+        distillation.get(short),
+        eval(repr(policy), vars(distillation)),
+    ):
         assert type(again) is type(policy)
-        assert again.get_config() == policy.get_config()
+        assert again.get_config() == config
+    assert distillation.get(policy) is policy
+
+
+@pytest.mark.parametrize("name", distillation.serialization.NAMES)
+def test_get_by_name(name):
+    cls = distillation.serialization.NAMES[name]
+    if name in ("abstain", "class_specific", "combined"):
+        with pytest.raises(ValueError, match="needs arguments"):
+            distillation.get(name)
+        return
+    assert type(distillation.get(name)) is cls
+    assert distillation.get(name).get_config() == cls().get_config()
+
+
+def test_the_default_policy():
+    policy = distillation.get(None)
+    assert type(policy) is StandardDistillation
+    assert policy.get_config() == StandardDistillation().get_config()
+
+
+def test_a_policy_prints_the_arguments_that_are_not_defaults():
+    assert repr(MarginDistillation(0.6)) == "MarginDistillation(threshold=0.6)"
+    assert repr(StandardDistillation()) == "StandardDistillation()"
+    assert (
+        repr(AbstainDistillation([2, 0], oracle=True))
+        == "AbstainDistillation([0, 2], oracle=True)"
+    )
 
 
 @each_policy

@@ -11,14 +11,14 @@ from hypothesis.extra import numpy as hnp
 
 from keras_cascade.evaluation import (
     UndefinedMetricError,
+    bootstrap,
     bootstrap_curve,
     deferral_area,
     deferral_curve,
     deferral_score,
-    resampling,
 )
-from keras_cascade.evaluation.resampled_curve import ResampledCurve
-from tests.evaluation.strategies import columns
+from keras_cascade.evaluation.bootstrap import ResampledCurve
+from tests.helpers.example_columns import columns
 
 RATES = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
 THRESHOLD = 0.4
@@ -76,18 +76,18 @@ def test_a_resample_is_its_rows(case, data):
 
 
 def test_resamples_are_uniform_and_do_not_depend_on_blocks(monkeypatch):
-    draws = np.concatenate(list(resampling.resampled_counts(50, 2000, 3)))
+    draws = np.concatenate(list(bootstrap.resampled_counts(50, 2000, 3)))
     assert draws.shape == (2000, 50)
     assert (draws.sum(axis=1) == 50).all()
     # Counts are binomial(50, 1/50): mean 1, variance 0.98.
     error = np.sqrt(0.98 / 2000)
     assert np.abs(draws.mean(axis=0) - 1).max() < 5 * error
     assert draws.var() == pytest.approx(0.98, rel=0.05)
-    monkeypatch.setattr(resampling, "BLOCK", 170)
-    again = np.concatenate(list(resampling.resampled_counts(50, 2000, 3)))
+    monkeypatch.setattr(bootstrap, "BLOCK", 170)
+    again = np.concatenate(list(bootstrap.resampled_counts(50, 2000, 3)))
     np.testing.assert_array_equal(draws, again)
-    monkeypatch.setattr(resampling, "BLOCK", 1)
-    blocks = list(resampling.resampled_counts(50, 4, 3))
+    monkeypatch.setattr(bootstrap, "BLOCK", 1)
+    blocks = list(bootstrap.resampled_counts(50, 4, 3))
     assert [len(block) for block in blocks] == [1] * 4
     np.testing.assert_array_equal(np.concatenate(blocks), draws[:4])
 
@@ -164,11 +164,11 @@ def test_an_interval_is_the_middle_of_the_resamples():
     # The first value is the estimate and no resample. Of 0 ... 99, 5 % lie
     # below 4.95.
     values = np.append(1000.0, np.arange(100.0)[::-1])
-    found = resampling.percentile_interval(values, 0.9)
+    found = bootstrap.percentile_interval(values, 0.9)
     np.testing.assert_allclose(found, [1000, 4.95, 94.05])
     # NaN in fewer resamples than lie beyond an end is left out.
     values[np.isin(values, [0, 99])] = np.nan
-    found = resampling.percentile_interval(values, 0.9)
+    found = bootstrap.percentile_interval(values, 0.9)
     np.testing.assert_allclose(found, [1000, 1 + 4.85, 98 - 4.85])
 
 

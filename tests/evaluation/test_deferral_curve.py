@@ -3,29 +3,14 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from keras_cascade.evaluation import ExampleResults, deferral_curve
+from tests.helpers.example_columns import correctness
 
 LARGEST = float(np.finfo("float32").max)
 
 
-@st.composite
-def results(draw, max_rows=30, dtypes=("float32", "float64")):
-    rows = draw(st.integers(1, max_rows))
-    dtype = draw(st.sampled_from(dtypes))
-    width = 32 if dtype == "float32" else 64
-    values = st.one_of(
-        st.sampled_from([0.0, 0.25, 0.5]),  # ties
-        st.floats(-(2.0**100), 2.0**100, width=width),
-    )
-    scores = draw(hnp.arrays(dtype, rows, elements=values))
-    correct = hnp.arrays(bool, rows)
-    return scores, draw(correct), draw(correct)
-
-
-@given(results())
+@given(correctness())
 @settings(max_examples=300, deadline=None)
 def test_every_point_is_what_its_threshold_does(case):
     scores, student, teacher = case
@@ -40,7 +25,7 @@ def test_every_point_is_what_its_threshold_does(case):
         assert accuracy == pytest.approx(answer.mean(), abs=1e-12)
 
 
-@given(results())
+@given(correctness())
 @settings(max_examples=300, deadline=None)
 def test_every_decision_there_is_has_one_candidate(case):
     scores, student, teacher = case

@@ -15,7 +15,7 @@ from keras_cascade.evaluation import (
     oracle_curve,
     random_area,
 )
-from tests.evaluation.strategies import columns, orders
+from tests.helpers.example_columns import columns, orders
 
 
 def path_area(order, student, teacher, weight):

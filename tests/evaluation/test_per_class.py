@@ -1,4 +1,4 @@
-"""Rows of the class table against one mask a class."""
+"""Rows of the class table against one mask per class."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from keras_cascade.evaluation import (
     UndefinedMetricError,
-    effective_examples,
     per_class,
     worst_class,
 )
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 
 @given(columns(max_rows=20), st.data())
@@ -67,13 +66,3 @@ def test_without_a_threshold_the_cascade_is_left_out():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         per_class(*arguments)
-
-
-def test_effective_examples():
-    # Kish: (3 + 1)² / (9 + 1).
-    assert effective_examples([3.0, 1.0, 0.0]) == pytest.approx(1.6)
-    assert effective_examples([1e-200] * 5) == pytest.approx(5)
-    assert effective_examples([1e200, 1e200]) == pytest.approx(2)
-    for bad in ([], [-1.0, 2.0], [0.0], [np.nan], [[1.0]]):
-        with pytest.raises(ValueError, match="sample_weight"):
-            effective_examples(bad)

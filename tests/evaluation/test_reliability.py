@@ -10,7 +10,7 @@ from keras_cascade.evaluation import (
     expected_calibration_error,
     reliability_diagram,
 )
-from tests.evaluation.strategies import columns, repeated
+from tests.helpers.example_columns import columns, repeated
 
 EDGES = st.sampled_from([k / 15 for k in range(16)])
 CONFIDENCE = st.one_of(EDGES, st.floats(0, 1, width=32))

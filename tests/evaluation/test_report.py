@@ -19,13 +19,14 @@ from keras_cascade.evaluation.report.charts import (
     cost_decimals,
     threshold_decimals,
 )
-from keras_cascade.evaluation.report.metrics import fixed, metric_rows, percent
 from keras_cascade.evaluation.report.mistakes import (
-    hardest_kept_mistakes,
+    hardest_mistakes,
     picture_or_text,
 )
-from keras_cascade.evaluation.report.slider import slider_values
-from tests.evaluation.report_examples import (
+from keras_cascade.evaluation.report.numbers import slider_values
+from keras_cascade.evaluation.report.page import fixed, metric_rows, percent
+from tests.helpers.example_columns import columns
+from tests.helpers.report_examples import (
     COSTS,
     GUARANTEES,
     NASTY,
@@ -34,7 +35,6 @@ from tests.evaluation.report_examples import (
     operating_point,
     report_of,
 )
-from tests.evaluation.strategies import columns
 
 
 class Page(html.parser.HTMLParser):
@@ -275,7 +275,7 @@ def test_the_hardest_mistakes_by_brute_force(case, threshold, most):
         and not student[row]
         and (weight is None or weight[row] > 0)
     )[:most]
-    found = hardest_kept_mistakes(results, threshold, most)
+    found = hardest_mistakes(results, threshold, most)
     assert [(-m["score"], m["row"]) for m in found] == expected
     for mistake in found:
         assert mistake["teacher_right"] == teacher[mistake["row"]]

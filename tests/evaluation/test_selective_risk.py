@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from keras_cascade.evaluation import augrc, aurc
-from tests.evaluation.strategies import columns, orders, repeated
+from tests.helpers.example_columns import columns, orders, repeated
 
 
 @given(columns(max_rows=6, weights="none"))

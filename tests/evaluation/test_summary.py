@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keras_cascade import evaluation
 from keras_cascade.evaluation import Costs, ExampleResults, summarize
-from tests.evaluation.strategies import columns
+from tests.helpers.example_columns import columns
 
 COSTS = Costs(0.1, 1.0, "teacher passes", "given")
 
@@ -29,7 +29,7 @@ def paths(value, path=""):
 
 
 def explained(path, undefined):
-    """Whether a reason is given for a `None`."""
+    """Returns true if a reason is given for a `None`."""
     return (
         any(
             path == known or path.startswith(f"{known}.") for known in undefined
@@ -162,14 +162,14 @@ def test_the_numbers_are_those_of_the_parts():
     assert summary["undefined"] == {}
 
 
-def test_the_kept_set_is_thinned_and_keeps_its_ends():
+def test_selective_accuracy_is_thinned_and_keeps_its_ends():
     scores = np.arange(1000.0)
     correct = scores > 300
-    kept = summarize(ExampleResults(scores, correct, correct), resamples=0)
-    kept = kept["kept_accuracy"]
-    assert len(kept["thresholds"]) == 201
-    assert kept["fraction_kept"][0] == 1.0
-    assert kept["fraction_kept"][-1] == pytest.approx(1 / 1000)
+    summary = summarize(ExampleResults(scores, correct, correct), resamples=0)
+    section = summary["selective_accuracy"]
+    assert len(section["thresholds"]) == 201
+    assert section["coverage"][0] == 1.0
+    assert section["coverage"][-1] == pytest.approx(1 / 1000)
 
 
 def test_no_resamples_on_request():
@@ -209,7 +209,8 @@ def test_bad_input(results, options, message):
 
 def test_the_folder_loads_nothing_heavy():
     code = (
-        "import sys, keras_cascade.evaluation; "
+        "import sys, keras_cascade as kc; "
+        "kc.evaluation.costs_from_flops; "
         "print(sorted({'keras', 'matplotlib', 'scipy', 'sklearn', "
         "'tensorflow'} & set(sys.modules)))"
     )

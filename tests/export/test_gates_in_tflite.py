@@ -6,7 +6,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_cascade.export.student_file import StudentFile
 from keras_cascade.gates import AbstainGate, StudentWithGate
-from tests.gates.gauntlet import each_gate, scores
+from tests.helpers.gate_gauntlet import each_gate, scores
 
 
 def classes_of(gate):

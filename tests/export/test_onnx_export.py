@@ -7,7 +7,7 @@ import pytest
 
 import keras_cascade as kc
 from keras_cascade.export import ExportError
-from tests.gates.gauntlet import each_gate
+from tests.helpers.gate_gauntlet import each_gate
 
 
 def run(file, **inputs):

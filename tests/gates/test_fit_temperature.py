@@ -12,7 +12,7 @@ from keras_cascade.gates import (
     MarginGate,
     MaxProbabilityGate,
 )
-from tests.gates.gauntlet import margin, scores, some_logits
+from tests.helpers.gate_gauntlet import margin, scores, some_logits
 
 GATES = [MarginGate, MaxProbabilityGate, EntropyGate, EnergyGate]
 
@@ -28,7 +28,7 @@ def drawn(rows, temperature, classes=4, seed=0):
 
 
 def stationary_temperature(logits, labels, weight=None):
-    """Where the likelihood's slope is zero, by root finding.
+    """Temperature at which the likelihood's slope is zero, by root finding.
 
     d/dβ of Σ w (β z_label − ln Σ_k e^(β z_k)) is Σ w (z_label − Σ_k p_k z_k).
     """
@@ -134,8 +134,8 @@ OPPOSITE = LOGITS.argmin(axis=1)
         ((LOGITS, LABELS - 1), "labels from 0 to 3"),
         ((LOGITS, LABELS + 0.5), "Expected integer labels"),
         ((LOGITS, np.where(LABELS == 1, np.nan, 1)), "Expected integer labels"),
-        ((LOGITS, np.eye(4)[LABELS]), r"one value an example, 100.*\(100, 4\)"),
-        ((LOGITS, LABELS[:50]), "one value an example"),
+        ((LOGITS, np.eye(4)[LABELS]), r"one value for each of 100.*\(100, 4\)"),
+        ((LOGITS, LABELS[:50]), "one value for each of 100"),
         ((LOGITS, np.zeros(100)), "at least two classes.*class 0 only"),
         ((LOGITS[:19], LABELS[:19]), "at least 20 .*Received: 19"),
         ((LOGITS[:, 0], LABELS), r"shape \(100,\)"),

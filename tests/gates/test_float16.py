@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.gates.gauntlet import GAUNTLET, each_gate, scores
+from tests.helpers.gate_gauntlet import GAUNTLET, each_gate, scores
 
 EXTREMES = np.array([-60000, -1, 0, 1, 60000], "float16")
 #: Every finite float16 number, in order.

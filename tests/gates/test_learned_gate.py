@@ -1,4 +1,4 @@
-"""The learned gate: what it learns, and what it makes of bad input."""
+"""Learned gate: its score, its fit and its errors on bad input."""
 
 import keras
 import numpy as np
@@ -10,8 +10,8 @@ from sklearn.neural_network import MLPClassifier
 from keras_cascade import gates
 from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.gates import LearnedGate, MarginGate
-from keras_cascade.gates.head_fitting import fit_head
-from tests.gates.gauntlet import (
+from keras_cascade.gates.learned_gate_head import fit_head
+from tests.helpers.gate_gauntlet import (
     gain_examples,
     head_inputs,
     head_output,
@@ -192,9 +192,9 @@ LOGITS, STUDENT, TEACHER = gain_examples(100)
         ((scipy.special.softmax(LOGITS, 1), STUDENT, TEACHER), "probabilities"),
         ((np.where(LOGITS > 4, np.nan, LOGITS), STUDENT, TEACHER), "NaN"),
         ((LOGITS[:19], STUDENT[:19], TEACHER[:19]), "at least 20"),
-        ((LOGITS, STUDENT[:50], TEACHER), "`student_correct`.*100"),
-        ((LOGITS, STUDENT, TEACHER * 2), "`teacher_correct` to say true"),
-        ((LOGITS, STUDENT, np.full(100, np.nan)), "`teacher_correct`"),
+        ((LOGITS, STUDENT[:50], TEACHER), "student_correct to hold .* 100"),
+        ((LOGITS, STUDENT, TEACHER * 2), "teacher_correct to hold booleans"),
+        ((LOGITS, STUDENT, np.full(100, np.nan)), "teacher_correct"),
         ((LOGITS, STUDENT > 2, TEACHER < 2), "always wrong.*always right"),
         ((LOGITS[:, :4], STUDENT, TEACHER), "head has 15 inputs.*give 12"),
     ],

@@ -13,7 +13,7 @@ def test_the_python_blocks(tmp_path, monkeypatch, vectorized):
     names["held_out"], names["held_out_labels"] = make_texts(120, 1)
     rng = np.random.default_rng(0)
     letters = list("abcdefghijklmnopqrstuvwxyz ")
-    names["foreign_texts"] = [
+    names["ood_texts"] = [
         "x" + "".join(rng.choice(letters, 30)) for _ in range(60)
     ]
     shown = blocks("docs/text.md", "python")
@@ -21,4 +21,4 @@ def test_the_python_blocks(tmp_path, monkeypatch, vectorized):
     for block in shown:
         exec(compile(block, "text.md", "exec"), names)
     assert len(names["prediction"]) == 2
-    assert 0.5 < names["found"].auroc <= 1
+    assert 0.5 < names["detection"].auroc <= 1

@@ -1,4 +1,4 @@
-"""The report's charts: shares against shares, as SVG paths."""
+"""Charts of the report as SVG paths."""
 
 import math
 
@@ -6,22 +6,22 @@ import numpy as np
 
 WIDTH, HEIGHT = 600, 370
 LEFT, RIGHT, TOP, BOTTOM = 66, 16, 34, 58
-#: The least height of a chart, as a share.
+#: Least height of a chart, as a share.
 LEAST = 0.01
 
 
 class Chart:
-    """Turns shares in [0, 1] into places in an SVG of 600 × 370.
+    """Maps shares in [0, 1] to coordinates in an SVG of 600 × 370.
 
     Args:
-        values: list of number lists, all that is to be seen on the y axis.
-            The x axis goes from 0 to 1.
+        values: list of number lists; the y axis covers all of them. The x
+            axis goes from 0 to 1.
 
     Attributes:
         frame: dict of `left`, `top`, `width`, `height` in SVG units and
             `low`, `high`, the ends of the y axis.
-        x_ticks: list of `(place, label)`.
-        y_ticks: list of `(place, label)`.
+        x_ticks: list of `(coordinate, label)`.
+        y_ticks: list of `(coordinate, label)`.
 
     Example:
 
@@ -32,8 +32,8 @@ class Chart:
     """
 
     def __init__(self, values):
-        seen = np.concatenate([np.asarray(v, "float64") for v in values])
-        low, high = float(seen.min()), float(seen.max())
+        shares = np.concatenate([np.asarray(v, "float64") for v in values])
+        low, high = float(shares.min()), float(shares.max())
         room = max(0.1 * (high - low), LEAST / 2)
         low, high = max(low - room, 0.0), min(high + room, 1.0)
         self.frame = {
@@ -49,55 +49,57 @@ class Chart:
         self.y_ticks = [(self.y(t), _label(t)) for t in _ticks(low, high)]
 
     def x(self, share):
-        """Place of a share on the x axis, from the left."""
+        """Coordinate of a share on the x axis, from the left."""
         return round(self.frame["left"] + self.frame["width"] * share, 1)
 
     def y(self, share):
-        """Place of a share on the y axis, from the top."""
+        """Coordinate of a share on the y axis, from the top."""
         frame = self.frame
         up = (share - frame["low"]) / (frame["high"] - frame["low"])
         return round(frame["top"] + frame["height"] * (1 - up), 1)
 
     def line(self, x, y):
         """Path through points."""
-        return "M" + " ".join(self._places(x, y))
+        return "M" + " ".join(self._points(x, y))
 
     def steps(self, x, y):
-        """Path that keeps each height up to the next point."""
-        path = [f"M{self._places(x[:1], y[:1])[0]}"]
+        """Path of a step function, constant up to the next point."""
+        path = [f"M{self._points(x[:1], y[:1])[0]}"]
         for right, height in zip(x[1:], y[1:], strict=True):
             path.append(f"H{self.x(right)}V{self.y(height)}")
         return "".join(path)
 
     def band(self, x, low, high):
-        """Closed path around what lies between two lines."""
-        around = self._places(x, high) + self._places(x[::-1], low[::-1])
+        """Closed path around the area between two lines."""
+        around = self._points(x, high) + self._points(x[::-1], low[::-1])
         return "M" + " ".join(around) + "Z"
 
-    def _places(self, x, y):
+    def _points(self, x, y):
         return [f"{self.x(a)} {self.y(b)}" for a, b in zip(x, y, strict=True)]
 
 
 def report_charts(summary, slider):
-    """The charts of a report.
+    """Makes the charts of a report.
 
     Args:
         summary: dict, as `summarize` returns it.
         slider: dict, as `slider_values` returns it.
 
     Returns:
-        Dict of `Chart`: `deferral`, `kept`, and `reliability`, which is
+        Dict of `Chart`: `deferral`, `selective`, and `reliability`, which is
         `None` where the student's confidence is not known.
     """
-    kept = summary["kept_accuracy"]
+    selective = summary["selective_accuracy"]
     band = (summary["bootstrap"] or {"band": None})["band"]
     edges = [summary["student_accuracy"], summary["teacher_accuracy"]]
-    seen = [slider["accuracy"], summary["ideal_curve"]["accuracy"], edges]
+    ranges = [slider["accuracy"], summary["ideal_curve"]["accuracy"], edges]
     if band is not None:
-        seen += [band["low"], band["high"]]
+        ranges += [band["low"], band["high"]]
     return {
-        "deferral": Chart(seen),
-        "kept": Chart([kept["student_accuracy"], kept["teacher_accuracy"]]),
+        "deferral": Chart(ranges),
+        "selective": Chart(
+            [selective["student_accuracy"], selective["teacher_accuracy"]]
+        ),
         "reliability": summary["calibration"] and Chart([[0, 1]]),
     }
 
@@ -120,7 +122,7 @@ def _label(share):
 
 
 def cost_decimals(costs):
-    """Decimals that show a teacher pass to four digits.
+    """Number of decimals that show the teacher's cost to four digits.
 
     Args:
         costs: dict of a `Costs`.
@@ -129,7 +131,7 @@ def cost_decimals(costs):
 
 
 def threshold_decimals(thresholds):
-    """Decimals that show the spread of thresholds to five digits.
+    """Number of decimals that show the spread of thresholds to five digits.
 
     Args:
         thresholds: list of floats, ascending, the ends of the type included.

@@ -1,4 +1,4 @@
-"""The mistakes that the gate lets through, and what they look like."""
+"""Accepted mistakes of the student, and their inputs as picture or text."""
 
 import base64
 import io
@@ -6,35 +6,33 @@ import io
 import keras
 import numpy as np
 
-from keras_cascade.evaluation.threshold_outcome import delegated_at
+from keras_cascade.evaluation.delegated_at import delegated_at
 
 MOST_MISTAKES = 12
 LONGEST_TEXT = 600
 _ROUNDING = 1e-3
 
 
-def hardest_kept_mistakes(results, threshold, most=MOST_MISTAKES):
-    """Examples that the student keeps and gets wrong, the surest first.
+def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
+    """Examples that the gate accepts and the student gets wrong, surest first.
 
-    Examples of weight zero do not come, and are left out.
+    Examples of weight zero are left out.
 
     Args:
         results: `ExampleResults`, with labels and student labels.
         threshold: float. Delegate when `score < threshold`.
-        most: int, how many at most. Defaults to `12`.
+        most: int, the largest number of examples. Defaults to `12`.
 
     Returns:
-        JSON-compatible list of dicts: `row` (from 0, in the order results),
-        `label`, `student_label`, `student_confidence`, `score` and
+        JSON-compatible list of dicts: `row` (from 0, as in `results`), `label`,
+        `student_label`, `student_confidence`, `score` and
         `teacher_right`; `None` where the labels are not known.
 
     Example:
 
     >>> import numpy as np
     >>> import keras_cascade as kc
-    >>> from keras_cascade.evaluation.report.mistakes import (
-    ...     hardest_kept_mistakes,
-    ... )
+    >>> from keras_cascade.evaluation.report.mistakes import hardest_mistakes
     >>> results = kc.evaluation.ExampleResults(
     ...     scores=np.array([0.1, 0.7, 0.9]),
     ...     student_correct=np.array([False, False, True]),
@@ -43,7 +41,7 @@ def hardest_kept_mistakes(results, threshold, most=MOST_MISTAKES):
     ...     student_labels=np.array([1, 0, 1]),
     ...     student_confidence=np.array([0.5, 0.75, 1.0]),
     ... )
-    >>> (mistake,) = hardest_kept_mistakes(results, 0.5)
+    >>> (mistake,) = hardest_mistakes(results, 0.5)
     >>> mistake["row"], mistake["student_label"], mistake["teacher_right"]
     (1, 0, True)
     """
@@ -69,11 +67,11 @@ def hardest_kept_mistakes(results, threshold, most=MOST_MISTAKES):
     ]
 
 
-def picture_or_text(one):
-    """How to show one input to people.
+def picture_or_text(example):
+    """One input as an image or a text, for the page.
 
     Args:
-        one: array (or structure of arrays) without a batch axis.
+        example: array (or structure of arrays) without a batch axis.
 
     Returns:
         `{"image": data URI}` for an image of 1 or 3 channels, uint8 or
@@ -90,7 +88,7 @@ def picture_or_text(one):
     >>> picture_or_text(np.zeros(7))
     {}
     """
-    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(one)]
+    leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(example)]
     if len(leaves) != 1:
         return {}
     (leaf,) = leaves

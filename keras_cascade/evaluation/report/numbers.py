@@ -1,17 +1,44 @@
-"""Every number of a report, from the examples that were scored."""
+"""Numbers of a report, computed from scored test examples."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from keras_cascade.evaluation.report.mistakes import hardest_kept_mistakes
-from keras_cascade.evaluation.report.slider import slider_values
+import numpy as np
+
+from keras_cascade.evaluation.deferral_curve import curve_of
+from keras_cascade.evaluation.report.mistakes import hardest_mistakes
+from keras_cascade.evaluation.sorted_examples import SortedExamples
 from keras_cascade.evaluation.summary import summarize
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
+    from keras_cascade.evaluation.costs import Costs
+    from keras_cascade.evaluation.example_results import ExampleResults
+
+#: Side of the calibrated threshold on which a guarantee still holds: accuracy
+#: is tested from the highest threshold down, a budget from the lowest up.
+SIDES = {
+    "accuracy_drop": "above",
+    "accuracy": "above",
+    "group_accuracy": "above",
+    "delegation_rate": "below",
+    "amortized_cost": "below",
+}
+SLIDER_POINTS = 401
 
 
 def report_numbers(
-    results, point, costs, class_names, bounds=None, confidence=0.95,
-    resamples=1000, seed=0,
-):  # fmt: skip
-    """Measures what the page shows.
+    results: "ExampleResults",
+    point: dict[str, Any],
+    costs: "Costs",
+    class_names: Sequence[str],
+    bounds: "SimultaneousBounds | None" = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Computes every number of a report.
 
     Args:
         results: `ExampleResults`, the test examples.
@@ -31,17 +58,17 @@ def report_numbers(
         `amortized_cost`, `threshold`, `objective`, `calibration` (the
         operating point), `costs`, `class_names`, `rows`, `summary` (as
         `summarize` returns it), `slider` (as `slider_values`) and `mistakes`
-        (as `hardest_kept_mistakes`).
+        (as `hardest_mistakes`).
     """
     threshold = point["threshold"]
     summary = summarize(results, threshold, costs, confidence, resamples, seed)
-    found = summary["at_threshold"]
+    at_threshold = summary["at_threshold"]
     numbers = {
         "student_accuracy": summary["student_accuracy"],
         "teacher_accuracy": summary["teacher_accuracy"],
-        "cascade_accuracy": found["accuracy"],
-        "delegation_rate": found["delegation_rate"],
-        "amortized_cost": found["amortized_cost"],
+        "cascade_accuracy": at_threshold["accuracy"],
+        "delegation_rate": at_threshold["delegation_rate"],
+        "amortized_cost": at_threshold["amortized_cost"],
         "threshold": threshold,
         "objective": point["objective"],
         "calibration": point,
@@ -51,13 +78,13 @@ def report_numbers(
         "slider": slider_values(
             results, threshold, point["guarantees"], costs, bounds
         ),
-        "mistakes": hardest_kept_mistakes(results, threshold),
+        "mistakes": hardest_mistakes(results, threshold),
     }
     return {**numbers, "rows": comparison_rows(numbers, costs)}
 
 
 def comparison_rows(numbers, costs):
-    """Student, teacher and cascade side by side.
+    """Rows of the table that compares student, teacher and cascade.
 
     Args:
         numbers: dict of `student_accuracy`, `teacher_accuracy`,
@@ -85,3 +112,93 @@ def comparison_rows(numbers, costs):
             ),
         )
     ]
+
+
+def slider_values(results, threshold, guarantees=(), costs=None, bounds=None):
+    """Values of the page's slider: the cascade at each of many thresholds.
+
+    Args:
+        results: `ExampleResults`, the test examples.
+        threshold: float, the calibrated one.
+        guarantees: list of dicts, as `OperatingPoint.guarantees`. Defaults to
+            none.
+        costs: optional `Costs`. Defaults to `None`.
+        bounds: optional `keras_cascade.calibration.SimultaneousBounds`.
+            Defaults to `None`.
+
+    Returns:
+        JSON-compatible dict. Lists with one entry per threshold: `threshold`,
+        ascending, at most 401, among them both ends of the curve and the
+        calibrated one, exactly; `accuracy`, `delegation_rate`; and, `None`
+        where they are unknown, `amortized_cost`, `accuracy_drop_bound`,
+        `delegation_rate_bound`, `amortized_cost_bound`. Beside them `start`,
+        the index of the calibrated threshold; `confidence` and `examples` of
+        the bounds; `unit` of costs; `guarantees`, each with the side of the
+        calibrated threshold (`stands`: `"above"` or `"below"`) on which it
+        stands, that threshold included.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> from keras_cascade.evaluation.report.numbers import slider_values
+    >>> results = kc.evaluation.ExampleResults(
+    ...     scores=[0.1, 0.5, 0.9],
+    ...     student_correct=[False, True, True],
+    ...     teacher_correct=[True, True, True],
+    ... )
+    >>> values = slider_values(results, threshold=0.4)
+    >>> values["threshold"][values["start"]], len(values["threshold"])
+    (0.4, 5)
+    """
+    examples = SortedExamples(
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        results.sample_weight,
+    )
+    curve = curve_of(examples)
+    thresholds, start = _thresholds(curve.thresholds, threshold)
+    indices = examples.candidate_of(thresholds)
+    rate = curve.delegation_rate[indices]
+    values = {
+        "threshold": thresholds.tolist(),
+        "accuracy": curve.accuracy[indices].tolist(),
+        "delegation_rate": rate.tolist(),
+        "amortized_cost": None,
+        "accuracy_drop_bound": None,
+        "delegation_rate_bound": None,
+        "amortized_cost_bound": None,
+        "start": start,
+        "confidence": None,
+        "examples": None,
+        "unit": None if costs is None else costs.unit,
+        "guarantees": [
+            {**guarantee, "stands": SIDES[guarantee["quantity"]]}
+            for guarantee in guarantees
+        ],
+    }
+    if costs is not None:
+        values["amortized_cost"] = costs.amortized(rate).tolist()
+    if bounds is not None:
+        most = bounds.delegation_rate(thresholds)
+        values["accuracy_drop_bound"] = bounds.accuracy_drop(
+            thresholds
+        ).tolist()
+        values["delegation_rate_bound"] = most.tolist()
+        values["confidence"] = float(bounds.confidence)
+        values["examples"] = int(bounds.examples)
+        if costs is not None:
+            values["amortized_cost_bound"] = costs.amortized(most).tolist()
+    return values
+
+
+def _thresholds(candidates, threshold):
+    """Evenly spread candidates with the calibrated threshold, and its index."""
+    limits = np.finfo(candidates.dtype)
+    threshold = np.clip(threshold, limits.min, limits.max)
+    threshold = threshold.astype(candidates.dtype)
+    spread = np.linspace(0, len(candidates) - 1, SLIDER_POINTS - 1)
+    indices = np.unique(spread.round().astype(int))
+    # `unique` sorts, and keeps one where the threshold is a candidate.
+    thresholds = np.unique(np.append(candidates[indices], threshold))
+    return thresholds, int(np.searchsorted(thresholds, threshold))

@@ -11,7 +11,7 @@
   const shown = Array.from(document.querySelectorAll("[data-show]"));
   const guarantees = Array.from(document.querySelectorAll("[data-stands]"));
 
-  // What an element shows of a list: as a share in percent, or as it is.
+  // Text of an element: a list's value at an index, scaled and rounded.
   function text(element, index) {
     const { show, decimals, scale } = element.dataset;
     if (show === "threshold" && index === 0) return "below every score";
@@ -42,11 +42,11 @@
       words[element.dataset.show] = now;
     }
     for (const element of guarantees) {
-      const kept = stands(element.dataset.stands, index);
+      const holds = stands(element.dataset.stands, index);
       const verdict = element.querySelector(".verdict");
-      const now = kept ? verdict.dataset.yes : verdict.dataset.no;
+      const now = holds ? verdict.dataset.yes : verdict.dataset.no;
       if (verdict.textContent !== now) verdict.textContent = now;
-      element.classList.toggle("broken", !kept);
+      element.classList.toggle("broken", !holds);
     }
     moveMarker(index);
     const cost = data.amortized_cost
@@ -66,7 +66,7 @@
     update();
     slider.focus();
   });
-  // A reloaded page may come back with another place of the slider.
+  // A reloaded page may come back with another position of the slider.
   slider.value = String(data.start);
   byId("controls").hidden = false;
   update();

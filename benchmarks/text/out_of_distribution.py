@@ -1,4 +1,4 @@
-"""What gates do with intents that nobody trained for."""
+"""Detection by gates of intents that are left out of training."""
 
 import keras
 import numpy as np
@@ -11,11 +11,12 @@ GATES = ("margin", "max_probability", "entropy", "energy")
 SHARE, CONFIDENCE = 0.8, 0.95
 
 
-def out_of_scope(data, tokens, quick, seed=0):
-    """AUROC of every gate, and of a class for what is not in scope.
+def out_of_distribution(data, tokens, quick, seed=0):
+    """AUROC of every gate, and of a reject class.
 
     Ten intents are left out of training. Ten more are only known as "none of
-    the others", to a student with one output for them; the rest is in scope.
+    the others", to a student with one output for them; the rest is in
+    distribution.
 
     Args:
         data: `Banking77`.
@@ -28,16 +29,16 @@ def out_of_scope(data, tokens, quick, seed=0):
     """
     order = np.random.default_rng(seed).permutation(len(data.names))
     unknown = order[:UNKNOWN]
-    in_scope = np.sort(order[UNKNOWN + REJECTED :])
-    # In scope from 0; all that is rejected is the last class.
-    numbers = np.full(len(data.names), len(in_scope))
-    numbers[in_scope] = np.arange(len(in_scope))
+    known_classes = np.sort(order[UNKNOWN + REJECTED :])
+    # Known classes from 0; all that is rejected is the last class.
+    numbers = np.full(len(data.names), len(known_classes))
+    numbers[known_classes] = np.arange(len(known_classes))
     texts = np.array(data.train_texts, dtype=object)
     known = ~np.isin(data.train_labels, unknown)
     tokenizer = kc.text.train_tokenizer(texts[known], tokens)
     test = np.array(data.test_texts, dtype=object)
-    ours = test[np.isin(data.test_labels, in_scope)]
-    foreign = test[np.isin(data.test_labels, unknown)]
+    in_distribution = test[np.isin(data.test_labels, known_classes)]
+    ood = test[np.isin(data.test_labels, unknown)]
     found = {}
 
     def trained(gates, rows, classes):
@@ -61,30 +62,30 @@ def out_of_scope(data, tokens, quick, seed=0):
         )
         logits = [
             student.predict(some, batch_size=256, verbose=0)
-            for some in (ours, foreign)
+            for some in (in_distribution, ood)
         ]
         for name, gate in gates.items():
             found[name] = _measured(gate, *logits)
 
-    in_scope_rows = np.isin(data.train_labels, in_scope)
+    known_rows = np.isin(data.train_labels, known_classes)
     trained(
         {name: kc.gates.get(name) for name in GATES},
-        in_scope_rows,
-        len(in_scope),
+        known_rows,
+        len(known_classes),
     )
-    abstain = kc.gates.AbstainGate(in_domain_classes=range(len(in_scope)))
-    trained({"reject class": abstain}, known, len(in_scope) + 1)
+    abstain = kc.gates.AbstainGate(in_domain_classes=range(len(known_classes)))
+    trained({"reject class": abstain}, known, len(known_classes) + 1)
     return found
 
 
-def _measured(gate, ours, foreign):
-    scores, foreign = (np.asarray(gate(some)) for some in (ours, foreign))
-    # A threshold from one half of the foreign questions, tried on the other.
-    threshold = kc.evaluation.threshold_against(foreign[::2], SHARE, CONFIDENCE)
-    tried = kc.evaluation.out_of_scope(scores, foreign[1::2], threshold)
-    every = kc.evaluation.out_of_scope(scores, foreign, threshold)
+def _measured(gate, in_distribution, ood):
+    scores, ood = (np.asarray(gate(some)) for some in (in_distribution, ood))
+    # A threshold from one half of the OOD questions, tried on the other.
+    threshold = kc.evaluation.threshold_against(ood[::2], SHARE, CONFIDENCE)
+    tried = kc.evaluation.out_of_distribution(scores, ood[1::2], threshold)
+    every = kc.evaluation.out_of_distribution(scores, ood, threshold)
     return {
         "auroc": every.auroc,
         "delegated": tried.delegated,
-        "delegated_in_scope": tried.delegation_rate,
+        "delegated_in_distribution": tried.delegation_rate,
     }

@@ -10,7 +10,7 @@ from keras_cascade.evaluation import (
     auroc_delegating_helps,
     auroc_student_right,
 )
-from tests.evaluation.strategies import SCORES, columns
+from tests.helpers.example_columns import SCORES, columns
 
 HUGE = st.one_of(SCORES, st.sampled_from([-1e308, 1e308, 5e-324]))
 

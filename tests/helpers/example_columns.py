@@ -1,4 +1,4 @@
-"""ExampleResults examples with ties, weights and edge cases, for hypothesis."""
+"""Columns of example results with ties and weights, for hypothesis."""
 
 import itertools
 
@@ -31,6 +31,21 @@ def columns(draw, max_rows=12, weights="some", scores=SCORES):
             )
         )
     return values, student, teacher, weight
+
+
+@st.composite
+def correctness(draw, max_rows=30, dtypes=("float32", "float64")):
+    """`scores, student_correct, teacher_correct` of either precision."""
+    rows = draw(st.integers(1, max_rows))
+    dtype = draw(st.sampled_from(dtypes))
+    width = 32 if dtype == "float32" else 64
+    values = st.one_of(
+        st.sampled_from([0.0, 0.25, 0.5]),  # ties
+        st.floats(-(2.0**100), 2.0**100, width=width),
+    )
+    scores = draw(hnp.arrays(dtype, rows, elements=values))
+    correct = hnp.arrays(bool, rows)
+    return scores, draw(correct), draw(correct)
 
 
 def repeated(scores, student, teacher, weight):

@@ -1,17 +1,20 @@
-"""The deferral curve of every epoch, in TensorBoard."""
+"""Callback that logs the deferral curve to TensorBoard."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_cascade.evaluation.plots import deferral_figure
 
+#: Delegation rates at which the accuracy is logged.
 RATES = (0.1, 0.2, 0.3)
 
 
-class DeferralCurve(keras.callbacks.Callback):
-    """Writes curve, delegation rate and selected fraction every epoch.
+class DeferralCurveCallback(keras.callbacks.Callback):
+    """Logs the deferral curve to TensorBoard after every epoch.
 
     Scalars: `accuracy_at_10`, `_20`, `_30` (cascade accuracy at 10, 20 and
     30 % delegation), `delegation_rate` and `selected_fraction`; and the curve
@@ -25,20 +28,19 @@ class DeferralCurve(keras.callbacks.Callback):
     Example:
 
     ```python
-    cascade.fit(
-        x, y, callbacks=[kc.callbacks.DeferralCurve((x_val, y_val), "logs")]
-    )
+    curve = kc.callbacks.DeferralCurveCallback((x_val, y_val), "logs")
+    cascade.fit(x, y, callbacks=[curve])
     ```
     """
 
-    def __init__(self, data, log_dir):
+    def __init__(self, data: Any, log_dir: str | os.PathLike):
         super().__init__()
         self._data = data
         self._folder = Path(log_dir)
         self._writer = None
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Measures the model as it is now."""
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Scores the data with the current weights and logs the results."""
         import tensorflow as tf
 
         if self._writer is None:
@@ -57,15 +59,15 @@ class DeferralCurve(keras.callbacks.Callback):
             tf.summary.image("deferral_curve", _picture(curve)[None])
         self._writer.flush()
 
-    def on_train_end(self, logs=None):
-        """Closes the log."""
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Closes the log file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def _picture(curve):
-    """uint8 array `(height, width, 4)`."""
+    """Renders the curve as a uint8 array `(height, width, 4)`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(deferral_figure(curve, "deferral curve"))

@@ -1,13 +1,18 @@
-"""How well a score tells the right answers from the wrong ones."""
+"""Areas under the ROC curve of a gate's score."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 
 
-def auroc_student_right(scores, student_correct, sample_weight=None):
-    """Chance that a right answer of the student scores above a wrong one.
+def auroc_student_right(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """AUROC of the score for examples that the student gets right.
 
     Args:
         scores: float array `(examples,)`, higher = surer.
@@ -40,9 +45,12 @@ def auroc_student_right(scores, student_correct, sample_weight=None):
 
 
 def auroc_delegating_helps(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
-    """Chance that an example that the teacher saves scores below another.
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
+    """AUROC of the score for examples where delegating helps.
 
     Delegating helps where the teacher is right and the student wrong. A
     student can be unsure where the teacher is wrong too; delegating that

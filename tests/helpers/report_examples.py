@@ -47,7 +47,7 @@ def bounds_of(calibration):
 
 
 def operating_point(threshold=0.5, guarantees=GUARANTEES):
-    """What a report needs of an `OperatingPoint`, as a dict."""
+    """Fields of an `OperatingPoint` that a report needs, as a dict."""
     return {
         "threshold": float(np.float32(threshold)),
         "objective": None,
@@ -58,7 +58,7 @@ def operating_point(threshold=0.5, guarantees=GUARANTEES):
 
 
 def report_of(results, point=None, bounds=None, **changes):
-    """What `write_report` takes."""
+    """Report dict for `write_report`."""
     point = point or operating_point()
     return {
         "title": "example",

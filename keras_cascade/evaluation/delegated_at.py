@@ -1,14 +1,13 @@
-"""What a cascade does at one threshold."""
+"""Delegation decisions at one threshold."""
 
 import math
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_cascade.errors import UndefinedMetricError
 
-
-def delegated_at(scores, threshold):
-    """Which examples go to the teacher: those with `score < threshold`.
+def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
+    """Mask of the delegated examples, those with `score < threshold`.
 
     The comparison is made in the scores' own precision, as the device makes
     it.
@@ -39,20 +38,3 @@ def delegated_at(scores, threshold):
     threshold = np.clip(float(threshold), limits.min, limits.max)
     # What is not a number is delegated, as a gate does.
     return ~(scores >= threshold.astype(scores.dtype))
-
-
-def share_among(values, among, weight, nothing):
-    """Weighted mean of some of the values.
-
-    Args:
-        values: bool array `(examples,)`.
-        among: bool array `(examples,)`, which ones.
-        weight: float array `(examples,)`.
-        nothing: str, the reason to give where these have no weight.
-
-    Raises:
-        UndefinedMetricError: no example, or none with weight.
-    """
-    if not weight[among].sum() > 0:
-        raise UndefinedMetricError(nothing)
-    return float(np.average(values[among], weights=weight[among]))

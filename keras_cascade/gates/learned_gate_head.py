@@ -1,19 +1,72 @@
-"""Fits the head of a learned gate with scikit-learn."""
+"""Head of the learned gate: its inputs, and its fit with scikit-learn."""
 
+import math
 import warnings
 
 import numpy as np
+from keras import ops
 from scipy.special import logit
 
-#: Enough for a head to settle on some thousand examples. One that is stopped
-#: here is a head too, and calibration measures whichever comes out.
+from keras_cascade.utils.tensor_ops import as_float
+
+#: Number of largest probabilities among the inputs.
+TOP = 5
+#: With more student outputs, the probabilities by class are left out: the head
+#: would have more weights than there are examples to fit them.
+MAX_OUTPUTS = 256
+#: Smaller probabilities are raised to this one before the logarithm.
+FLOOR = math.exp(-16.0)
+#: Enough to converge on some thousand examples. A head that is stopped here is
+#: usable too: calibration measures whichever comes out.
 ITERATIONS = 500
+
+
+def head_inputs(logits, features):
+    """Input vector of the head for each example.
+
+    Args:
+        logits: float tensor `(batch, outputs)`.
+        features: dict of layer name to tensor, batch first; as
+            `select_features` returns it.
+
+    Returns:
+        Float tensor `(batch, inputs)`: the largest probabilities in order,
+        their logarithms, the logarithms of all, the flattened features.
+    """
+    shares = ops.softmax(logits, axis=-1)
+    outputs = logits.shape[-1]
+    top, _ = ops.top_k(shares, k=min(TOP, outputs))
+    parts = [top, ops.log(ops.maximum(top, FLOOR))]
+    if outputs <= MAX_OUTPUTS:
+        parts.append(ops.log(ops.maximum(shares, FLOOR)))
+    for feature in features.values():
+        size = math.prod(feature.shape[1:])
+        parts.append(ops.reshape(as_float(feature), (-1, size)))
+    return ops.concatenate(parts, axis=-1)
+
+
+def head_input_size(outputs, feature_shapes):
+    """Length of the head's input vector.
+
+    Args:
+        outputs: int, number of student outputs.
+        feature_shapes: dict of layer name to shape, batch first.
+    """
+    for name, shape in feature_shapes.items():
+        if None in shape[1:]:
+            raise ValueError(
+                "A learned gate needs features of one size. Received shape "
+                f"{tuple(shape)} from layer '{name}'. Name a pooling layer "
+                "behind it."
+            )
+    size = 2 * min(TOP, outputs) + (outputs if outputs <= MAX_OUTPUTS else 0)
+    return size + sum(math.prod(s[1:]) for s in feature_shapes.values())
 
 
 def fit_head(
     inputs, student_correct, teacher_correct, weight, hidden_units, l2, seed
 ):
-    """A one-layer network from inputs to which model is right.
+    """Fits a one-layer network that predicts which models are right.
 
     Args:
         inputs: float array `(examples, inputs)`.
@@ -47,7 +100,7 @@ def fit_head(
         )
     varied = np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0))
     if not varied.size:
-        raise ValueError(_nothing_to_learn(targets))
+        raise ValueError(_constant_targets_message(targets))
     inputs = inputs.astype("float64")
     mean = np.average(inputs, axis=0, weights=weight)
     scale = _scale(inputs, mean, weight)
@@ -77,7 +130,7 @@ def fit_head(
     right_bias = logit((len(targets) * shares + 1) / (len(targets) + 2))
     right_kernel[:, varied] = head.coefs_[1]
     right_bias[varied] = head.intercepts_[1]
-    found = {
+    head_weights = {
         "mean": mean,
         "scale": scale,
         "hidden_kernel": head.coefs_[0],
@@ -85,11 +138,13 @@ def fit_head(
         "right_kernel": right_kernel,
         "right_bias": right_bias,
     }
-    return {name: values.astype("float32") for name, values in found.items()}
+    return {
+        name: values.astype("float32") for name, values in head_weights.items()
+    }
 
 
 def _scale(inputs, mean, weight):
-    """Standard deviations, but never so small as to blow up rounding.
+    """Standard deviations with a floor against amplified rounding errors.
 
     A saturated student's largest probability differs from 1 by less than
     float32 tells apart on another device; its logarithms carry the rest.
@@ -100,7 +155,7 @@ def _scale(inputs, mean, weight):
     return np.where(scale > 1e-6, scale, 1.0)
 
 
-def _nothing_to_learn(targets):
+def _constant_targets_message(targets):
     student, teacher = (
         "always right" if column.all() else "always wrong"
         for column in targets.T

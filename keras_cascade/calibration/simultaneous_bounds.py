@@ -1,21 +1,22 @@
-"""Bounds that hold at every threshold at once, for looking around."""
+"""Confidence bounds that hold simultaneously at every threshold."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.exact_tests import most_allowed
 from keras_cascade.calibration.objective import Objective
 
-#: Shares that a bound can take: so many steps from 1e-4 to 1.
+#: Number of values from 1e-4 to 1 that a bound can take.
 STEPS = 60
 
 
 class SimultaneousBounds:
-    """What a cascade guarantees at whichever threshold one likes best.
+    """Upper bounds that hold at all thresholds at once.
 
-    An objective fixes what is asked before it looks at the data, and is
-    tighter. Here the question may be picked after looking: with the stated
-    confidence the bounds hold for all thresholds together.
+    With the stated confidence the bounds hold for all thresholds together, so
+    that a threshold may be chosen after looking at them. An `Objective`, which
+    is fixed before, is tighter.
 
     Both shares, `P(delegated)` and `P(kept, student wrong, teacher right)`
     (which bounds the accuracy drop), are monotone in the threshold. It is
@@ -46,9 +47,14 @@ class SimultaneousBounds:
     """
 
     def __init__(
-        self, scores, student_correct, teacher_correct, sample_weight=None,
-        confidence=0.95, seed=0,
-    ):  # fmt: skip
+        self,
+        scores: npt.ArrayLike,
+        student_correct: npt.ArrayLike,
+        teacher_correct: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        confidence: float = 0.95,
+        seed: int = 0,
+    ):
         # An objective checks its confidence.
         self.confidence = Objective(confidence).confidence
         self._sample = CalibrationSample(
@@ -64,11 +70,11 @@ class SimultaneousBounds:
         )
 
     @property
-    def examples(self):
-        """int, how many examples the bounds rest on."""
+    def examples(self) -> int:
+        """Number of examples that the bounds rest on, an int."""
         return self._sample.trials
 
-    def accuracy_drop(self, thresholds):
+    def accuracy_drop(self, thresholds: npt.ArrayLike) -> np.ndarray:
         """Upper bounds of the accuracy drop against the teacher.
 
         Args:
@@ -77,15 +83,22 @@ class SimultaneousBounds:
         Returns:
             float64 array of the same shape.
         """
-        return self._bound(self._sample.harmed, thresholds)
+        return self._bound(self._sample.negative_flips, thresholds)
 
-    def delegation_rate(self, thresholds):
-        """Upper bounds of the delegation rate; as `accuracy_drop`."""
+    def delegation_rate(self, thresholds: npt.ArrayLike) -> np.ndarray:
+        """Upper bounds of the delegation rate.
+
+        Args:
+            thresholds: float, or float array.
+
+        Returns:
+            float64 array of the same shape.
+        """
         return self._bound(self._sample.delegated, thresholds)
 
     def _bound(self, counts, thresholds):
         examples = self._sample.examples
-        found = counts[examples.candidate_of(thresholds)]
+        observed = counts[examples.candidate_of(thresholds)]
         # The smallest share that so small a count speaks against.
-        place = np.searchsorted(self._most, found, side="left")
-        return self._shares[np.minimum(place, STEPS - 1)]
+        index = np.searchsorted(self._most, observed, side="left")
+        return self._shares[np.minimum(index, STEPS - 1)]

@@ -1,22 +1,26 @@
-"""Whether a gate delegates what the student knows nothing about."""
+"""Out-of-distribution (OOD) inputs: detection by a gate, and a threshold."""
 
 import dataclasses
 import math
 
 import numpy as np
+import numpy.typing as npt
+
+from keras_cascade.utils.validation import check_scores
 
 
 @dataclasses.dataclass(frozen=True)
-class OutOfScope:
-    """How a gate tells foreign inputs from those it was made for.
+class OODDetection:
+    """Detection of out-of-distribution inputs by a gate's score.
 
     Attributes:
-        auroc: float, the chance that an input in scope scores above a foreign
-            one; 0.5 is none.
-        delegated: float, share of foreign inputs that the threshold delegates.
+        auroc: float, the chance that an in-distribution input scores above an
+            out-of-distribution one; 0.5 for a score that separates nothing.
+        delegated: float, share of OOD inputs that the threshold delegates.
         delegated_interval: tuple of two floats, exact (Clopper-Pearson).
-        delegation_rate: float, share of inputs in scope that it delegates.
-        foreign: int, how many foreign inputs there were.
+        delegation_rate: float, share of in-distribution inputs that it
+            delegates.
+        ood_examples: int, number of OOD inputs.
         confidence: float, of the interval.
     """
 
@@ -24,22 +28,27 @@ class OutOfScope:
     delegated: float
     delegated_interval: tuple
     delegation_rate: float
-    foreign: int
+    ood_examples: int
     confidence: float
 
 
-def out_of_scope(scores, foreign_scores, threshold, confidence=0.95):
-    """Measures a gate on inputs that no class is right for.
+def out_of_distribution(
+    scores: npt.ArrayLike,
+    ood_scores: npt.ArrayLike,
+    threshold: float,
+    confidence: float = 0.95,
+) -> OODDetection:
+    """Measures how a gate detects inputs that no class is right for.
 
     Args:
-        scores: array `(examples,)`, of inputs in scope, such as
+        scores: array `(examples,)`, of in-distribution inputs, such as
             `cascade.scores(x)`.
-        foreign_scores: array, of foreign ones.
+        ood_scores: array `(examples,)`, of OOD inputs.
         threshold: float. Delegate when `score < threshold`.
         confidence: float in (0, 1). Defaults to `0.95`.
 
     Returns:
-        `OutOfScope`.
+        `OODDetection`.
 
     Raises:
         ValueError: no scores, or some that are not finite.
@@ -47,40 +56,44 @@ def out_of_scope(scores, foreign_scores, threshold, confidence=0.95):
     Example:
 
     >>> import keras_cascade as kc
-    >>> found = kc.evaluation.out_of_scope([0.9, 0.4], [0.5, 0.1], 0.3)
-    >>> found.auroc, found.delegated
+    >>> ood = kc.evaluation.out_of_distribution([0.9, 0.4], [0.5, 0.1], 0.3)
+    >>> ood.auroc, ood.delegated
     (0.75, 0.5)
     """
     from scipy import stats
     from sklearn.metrics import roc_auc_score
 
-    scores, foreign = _checked(scores), _checked(foreign_scores)
+    scores, ood = check_scores(scores), check_scores(ood_scores)
     threshold = np.float32(threshold)
-    delegated = foreign.astype("float32") < threshold
-    exact = stats.binomtest(int(delegated.sum()), len(foreign)).proportion_ci(
+    delegated = ood.astype("float32") < threshold
+    exact = stats.binomtest(int(delegated.sum()), len(ood)).proportion_ci(
         confidence, "exact"
     )
-    ours = np.repeat([True, False], [len(scores), len(foreign)])
-    return OutOfScope(
-        auroc=float(roc_auc_score(ours, np.concatenate([scores, foreign]))),
+    in_distribution = np.repeat([True, False], [len(scores), len(ood)])
+    return OODDetection(
+        auroc=float(
+            roc_auc_score(in_distribution, np.concatenate([scores, ood]))
+        ),
         delegated=float(delegated.mean()),
         delegated_interval=(float(exact.low), float(exact.high)),
         delegation_rate=float((scores.astype("float32") < threshold).mean()),
-        foreign=len(foreign),
+        ood_examples=len(ood),
         confidence=confidence,
     )
 
 
-def threshold_against(foreign_scores, share, confidence=None):
-    """The lowest threshold that delegates a share of foreign inputs.
+def threshold_against(
+    ood_scores: npt.ArrayLike, share: float, confidence: float | None = None
+) -> float:
+    """Lowest threshold that delegates a share of out-of-distribution inputs.
 
     A cascade's own threshold may be higher already. Raising it delegates more
     and so keeps every guarantee on accuracy; a guarantee on cost it may break.
 
     Args:
-        foreign_scores: array, of foreign inputs.
+        ood_scores: array `(examples,)`, of OOD inputs.
         share: float in (0, 1), of them to delegate at least.
-        confidence: float in (0, 1), with which that holds for new foreign
+        confidence: float in (0, 1), with which that holds for new OOD
             inputs like these: the order statistic whose rank the binomial
             distribution gives. Defaults to `None`: it holds for these.
 
@@ -96,10 +109,10 @@ def threshold_against(foreign_scores, share, confidence=None):
     >>> kc.evaluation.threshold_against([0.1, 0.2, 0.3, 0.4], 0.75)
     0.35
     """
-    foreign = np.sort(_checked(foreign_scores))
+    ood = np.sort(check_scores(ood_scores))
     if not 0 < share < 1:
         raise ValueError(f"Expected `share` in (0, 1). Received: {share!r}.")
-    count = len(foreign)
+    count = len(ood)
     rank = math.ceil(share * count)
     if confidence is not None:
         from scipy import stats
@@ -110,24 +123,15 @@ def threshold_against(foreign_scores, share, confidence=None):
         if rank > count:
             needed = math.ceil(math.log(1 - confidence) / math.log(share))
             raise ValueError(
-                f"Expected at least {needed} foreign inputs, to delegate "
-                f"{share:.0%} of new ones with confidence {confidence}. "
+                f"Expected at least {needed} out-of-distribution inputs, to "
+                f"delegate {share:.0%} of new ones with confidence "
+                f"{confidence}. "
                 f"Received: {count}."
             )
-    lowest = foreign[rank - 1]
-    above = foreign[foreign > lowest]
+    lowest = ood[rank - 1]
+    above = ood[ood > lowest]
     # Between two scores, as float32, in which a gate compares them.
     between = np.float32((lowest + above[0]) / 2 if above.size else lowest)
     if between <= np.float32(lowest):
         between = np.nextafter(np.float32(lowest), np.float32(np.inf))
     return float(between)
-
-
-def _checked(scores):
-    scores = np.asarray(scores, "float64").reshape(-1)
-    if not scores.size or not np.isfinite(scores).all():
-        raise ValueError(
-            "Expected at least one score, and only finite ones. Received: "
-            f"{scores.size}, {int((~np.isfinite(scores)).sum())} not finite."
-        )
-    return scores
