@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from keras_cascade.bundle import BundleError
 from keras_cascade.calibration import (
     calibrate,
     measure_threshold,
@@ -10,9 +9,7 @@ from keras_cascade.calibration import (
 )
 from keras_cascade.datasets import batches as data_batches
 from keras_cascade.datasets.input_checks import checked_batches
-from keras_cascade.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.text_student import TextStudent
 from keras_cascade.text.text_columns import as_text_arrays
 
@@ -40,8 +37,8 @@ def read_twice(data):
 
 
 def write_fitted(
-    cascade, student_file, path, data, signature, batch_size,
-    quantization, allow_training_data, open_file=None, reader=None,
+    cascade, artifact, path, data, signature, batch_size,
+    allow_training_data, reader=None,
 ):  # fmt: skip
     """Writes a student's file with the threshold that is right for it.
 
@@ -53,15 +50,12 @@ def write_fitted(
 
     Args:
         cascade: `Cascade`; keeps its own threshold.
-        student_file: `StudentFile`, or another with `convert(threshold)`.
+        artifact: `StudentArtifact`.
         path: `Path` to write.
         data: `(x, y, sample_weight)` that can be read twice.
         signature: `Signature`; learns the inputs' value ranges.
         batch_size: int, with arrays.
-        quantization: str, for errors and tolerances.
         allow_training_data: bool.
-        open_file: function from a path to what runs it. Defaults to
-            `StudentInterpreter`.
         reader: `TextReader`, where the file takes token ids. Defaults to
             `None`.
 
@@ -73,16 +67,16 @@ def write_fitted(
         ValueError: no threshold meets the objective on the file.
     """
     two_stages = cascade.two_stage_pass()
-    open_raw = open_file or _opened
+    quantization = artifact.quantization
 
     def opened():
-        file = open_raw(path)
+        file = artifact.open(path)
         return file if reader is None else TextStudent(file, reader)
 
     def batches():
         return checked_batches(*data, batch_size, classes=cascade.classes)
 
-    path.write_bytes(student_file.convert(cascade.threshold))
+    path.write_bytes(artifact.convert(cascade.threshold))
     comparison = compare(
         opened(),
         two_stages.run_student,
@@ -102,7 +96,7 @@ def write_fitted(
         )
     point = _operating_point(cascade, comparison.results, path, quantization)
     if point.threshold != cascade.threshold:
-        path.write_bytes(student_file.convert(point.threshold))
+        path.write_bytes(artifact.convert(point.threshold))
     check_decisions(
         opened(),
         batches(),
@@ -111,20 +105,6 @@ def write_fitted(
         comparison.scores,
     )
     return point, comparison
-
-
-def _opened(path):
-    try:
-        return StudentInterpreter(path)
-    except BundleError as error:
-        # Such as scales that its kernels cannot compute with, of a student
-        # whose outputs hardly vary.
-        text = " ".join(str(error.__cause__ or error).split())[:300]
-        raise ExportError(
-            f"LiteRT cannot open the exported student: {text}. The file was "
-            "not kept. Train the student first, or export it without "
-            "quantization."
-        ) from error
 
 
 def _operating_point(cascade, results, path, quantization):

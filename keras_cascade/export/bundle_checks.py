@@ -14,7 +14,10 @@ from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.file_run import FileRun
-from keras_cascade.export.onnx_student import OnnxStudent, open_session
+from keras_cascade.export.onnx_interpreter import (
+    OnnxStudentInterpreter,
+    open_session,
+)
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.runtime.inputs import prepare_inputs
@@ -99,7 +102,7 @@ def check_bundle(path, batches):
         runs.append(
             FileRun(
                 file.name,
-                as_text_student(OnnxStudent(file), bundle),
+                as_text_student(OnnxStudentInterpreter(file), bundle),
                 entry["operating_point"],
                 entry["verification"],
             )

@@ -22,11 +22,7 @@ from keras_cascade.export.manifest_content import (
 from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.named_points import checked_objectives, named_points
 from keras_cascade.export.onnx_bundle import checked_parts, write_onnx
-from keras_cascade.export.quantization import (
-    FLOAT32,
-    checked_quantization,
-    described,
-)
+from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import convert_student
 from keras_cascade.export.teacher_export import export_teacher
@@ -119,7 +115,7 @@ def export_bundle(
     class_names = _checked_names(class_names, cascade.classes)
     signature = Signature(first[0])
     with new_folder(filepath, overwrite) as folder:
-        student_file = convert_student(
+        artifact = convert_student(
             cascade, first[0], quantization, data, training_data, optimization
         )
         student = ModelSide("student", cascade, first[0])
@@ -127,9 +123,8 @@ def export_bundle(
         for side in (student, teacher):
             side.check_lengths(first[0])
         point, comparison = write_fitted(
-            cascade, student_file, folder / STUDENT_FILE, data, signature,
-            batch_size, quantization, allow_training_data,
-            reader=student.reader,
+            cascade, artifact, folder / STUDENT_FILE, data, signature,
+            batch_size, allow_training_data, student.reader,
         )  # fmt: skip
         points = [
             point,
@@ -152,7 +147,7 @@ def export_bundle(
             Path(filepath).name, folder, cascade, class_names, signature,
             points, comparison,
         )  # fmt: skip
-        manifest["student"] |= described(student_file, quantization)
+        manifest["student"] |= artifact.describe()
         for side in (student, teacher):
             batches = iterate_batches(*data, batch_size)
             manifest[side.role] |= side.ship(folder, batches)

@@ -1,12 +1,7 @@
 """The ONNX files of a bundle, with a threshold fitted on the student's own."""
 
-import tempfile
-from pathlib import Path
-
 from keras_cascade.export.artifact import write_fitted
-from keras_cascade.export.onnx_export import convert_to_onnx, export_onnx
-from keras_cascade.export.onnx_student import OnnxStudent
-from keras_cascade.export.quantization import FLOAT32
+from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
 
 PARTS = ("student", "teacher")
 
@@ -55,46 +50,14 @@ def write_onnx(
             export_onnx(cascade, path, example_inputs, part)
             written[part] = (path, None, None)
         else:
+            artifact = OnnxStudent(
+                side.with_gate(cascade),
+                side.inputs(example_inputs),
+                side.signature,
+            )
             fitted = write_fitted(
-                cascade, OnnxStudentFile(cascade, example_inputs, side),
-                path, data, signature, batch_size, FLOAT32,
-                allow_training_data, OnnxStudent, side.reader,
+                cascade, artifact, path, data, signature, batch_size,
+                allow_training_data, side.reader,
             )  # fmt: skip
             written[part] = (path, *fitted)
     return written
-
-
-class OnnxStudentFile:
-    """Converts a cascade's student and gate for any threshold.
-
-    Args:
-        cascade: `Cascade`.
-        example_inputs: a batch of inputs.
-        side: `ModelSide` of the student.
-    """
-
-    def __init__(self, cascade, example_inputs, side):
-        self._gate = cascade.gate
-        self._model = side.with_gate(cascade)
-        self._example_inputs = side.inputs(example_inputs)
-        self._signature = side.signature
-
-    def convert(self, threshold):
-        """ONNX bytes of the student and its gate.
-
-        Args:
-            threshold: float, for the file. The gate keeps its own.
-        """
-        before, self._gate.threshold = self._gate.threshold, threshold
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, "student.onnx")
-                convert_to_onnx(
-                    self._model,
-                    file,
-                    self._example_inputs,
-                    self._signature,
-                )
-                return file.read_bytes()
-        finally:
-            self._gate.threshold = before

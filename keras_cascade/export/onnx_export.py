@@ -11,10 +11,14 @@ import numpy as np
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.threshold_outcome import delegated_at
 from keras_cascade.export.model_side import ModelSide
-from keras_cascade.export.onnx_student import open_session
+from keras_cascade.export.onnx_interpreter import (
+    OnnxStudentInterpreter,
+    open_session,
+)
 from keras_cascade.export.same_answers import BATCH_SIZES, check_same
 from keras_cascade.export.saved_model_functions import allow_inlining
 from keras_cascade.export.signature import ENDPOINT, as_answer
+from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.teacher_export import as_logits
 
 OPSET = 17
@@ -63,6 +67,33 @@ def export_onnx(cascade, filepath, example_inputs=None, part="student"):
         _compare(named, file, example_inputs, signature, threshold)
         os.replace(file, filepath)
     return signature
+
+
+class OnnxStudent(StudentArtifact):
+    """ONNX file of a student and its gate, in float32.
+
+    Args:
+        student_with_gate: built `StudentWithGate`.
+        example_inputs: a batch of inputs.
+        signature: `Signature` of them.
+    """
+
+    tool = "tf2onnx"
+
+    def __init__(self, student_with_gate, example_inputs, signature):
+        super().__init__(student_with_gate)
+        self._example_inputs = example_inputs
+        self._signature = signature
+
+    def convert(self, threshold: float) -> bytes:
+        model = self.with_threshold(threshold)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "student.onnx")
+            convert_to_onnx(model, file, self._example_inputs, self._signature)
+            return file.read_bytes()
+
+    def open(self, path) -> OnnxStudentInterpreter:
+        return OnnxStudentInterpreter(path)
 
 
 def convert_to_onnx(model, file, example_inputs, signature, outputs=None):

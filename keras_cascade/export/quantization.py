@@ -31,20 +31,6 @@ def checked_quantization(quantization):
     return name
 
 
-def described(student_file, quantization):
-    """How a student was made smaller, for the manifest's `student` entry."""
-    if quantization not in TRAINING:
-        return {"quantization": quantization, "tool": "tf.lite.TFLiteConverter"}
-    return {
-        "quantization": quantization,
-        "tool": "tensorflow-model-optimization",
-        "left_in_float": [
-            {"layer": layer, "why": why}
-            for layer, why in student_file.left_in_float
-        ],
-    }
-
-
 def representative_inputs(data, count=REPRESENTATIVE, seed=0):
     """Some inputs of a data set, each as likely as any other.
 

@@ -15,7 +15,7 @@ from keras_cascade.export.quantization import (
     representative_inputs,
 )
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.export.tflite_student import TFLiteStudent
 
 
 def export_student(
@@ -90,7 +90,7 @@ def export_student(
             "shapes and types, and this cascade has seen none yet."
         )
     side = ModelSide("student", cascade, example_inputs)
-    student_file = convert_student(
+    artifact = convert_student(
         cascade, example_inputs, quantization, data, training_data,
         optimization,
     )  # fmt: skip
@@ -99,12 +99,11 @@ def export_student(
     ) as folder:
         part = Path(folder, filepath.name)
         if data is None:
-            part.write_bytes(student_file.convert(cascade.threshold))
+            part.write_bytes(artifact.convert(cascade.threshold))
         else:
             write_fitted(
-                cascade, student_file, part, data, Signature(example_inputs),
-                batch_size, quantization, allow_training_data,
-                reader=side.reader,
+                cascade, artifact, part, data, Signature(example_inputs),
+                batch_size, allow_training_data, side.reader,
             )  # fmt: skip
         if side.reader is not None:
             tokenizer = Path(folder, "tokenizer.json")
@@ -135,7 +134,7 @@ def convert_student(
         optimization: of `export_student`.
 
     Returns:
-        `StudentFile`, or another with `convert(threshold)`.
+        `StudentArtifact`.
     """
     side = ModelSide("student", cascade, example_inputs)
     if quantization in TRAINING:
@@ -151,7 +150,7 @@ def convert_student(
     representative = ()
     if quantization == "int8":
         representative = list(map(side.inputs, representative_inputs(data)))
-    return StudentFile(
+    return TFLiteStudent(
         side.with_gate(cascade),
         side.inputs(example_inputs),
         quantization,

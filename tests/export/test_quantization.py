@@ -9,7 +9,7 @@ from keras import layers
 
 import keras_cascade as kc
 from keras_cascade.export import ExportError, quantization
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.runtime import StudentInterpreter
 
 MODES = ("float16", "dynamic", "int8")
@@ -104,7 +104,7 @@ def runner(content, folder):
 def test_every_gate_on_every_quantized_student(case, mode, tmp_path):
     model, x, expected = case
     some = quantization.representative_inputs((x, None, None), count=100)
-    file = StudentFile(model, x[:4], mode, some)
+    file = TFLiteStudent(model, x[:4], mode, some)
     threshold = model.gate.threshold
     content = file.convert(threshold)
     student = runner(content, tmp_path)
@@ -134,7 +134,7 @@ def test_every_gate_on_every_quantized_student(case, mode, tmp_path):
         again["delegate"], found["score"] < np.float32(other)
     )
     assert model.gate.threshold == threshold
-    whole = StudentFile(model, x[:4]).convert(threshold)
+    whole = TFLiteStudent(model, x[:4]).convert(threshold)
     assert len(content) < 0.9 * len(whole)
 
 
@@ -162,7 +162,7 @@ def test_int8_computes_in_int8_and_its_gate_in_float(tmp_path):
     model = kc.gates.StudentWithGate(student, kc.gates.MarginGate())
     model(x)
     some = quantization.representative_inputs((x, None, None))
-    inputs, found = types_in(StudentFile(model, x, "int8", some).convert(0.1))
+    inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["FLOAT32"]
     assert found["CONV_2D"] == found["FULLY_CONNECTED"] == {"INT8"}
     assert found["SOFTMAX"] == found["TOPK_V2"] == {"FLOAT32"}
@@ -173,7 +173,7 @@ def test_integer_inputs_stay_integers():
     model = kc.gates.StudentWithGate(text_student(), kc.gates.MarginGate())
     model(x)
     some = quantization.representative_inputs((x, None, None))
-    inputs, found = types_in(StudentFile(model, x, "int8", some).convert(0.1))
+    inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["INT32"]
     assert found["FULLY_CONNECTED"] == {"INT8"}
 
@@ -188,8 +188,8 @@ def test_strings_stay_strings():
     model = kc.gates.StudentWithGate(student, kc.gates.MarginGate())
     model(keras.ops.convert_to_tensor(x))
     with pytest.raises(ExportError, match="Received: strings in \\['input'\\]"):
-        StudentFile(model, x, "int8", [x[:1]])
-    content = StudentFile(model, x, "dynamic").convert(0.5)
+        TFLiteStudent(model, x, "int8", [x[:1]])
+    content = TFLiteStudent(model, x, "dynamic").convert(0.5)
     types, _ = types_in(content)
     assert types == ["STRING"]
     interpreter = Interpreter(model_content=content)
@@ -205,7 +205,7 @@ def test_weights_lie_where_an_interpreter_may_map_them():
     x = images(4)
     model = kc.gates.StudentWithGate(conv_student(), kc.gates.MarginGate())
     model(x)
-    content = StudentFile(model, x).convert(0.5)
+    content = TFLiteStudent(model, x).convert(0.5)
     start = np.frombuffer(content, "uint8").ctypes.data
     file = schema.Model.GetRootAs(content, 0)
     buffers = [file.Buffers(i) for i in range(file.BuffersLength())]

@@ -26,6 +26,7 @@ from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
+from keras_cascade.gates import StudentWithGate
 from keras_cascade.utils.progress import tell
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
@@ -126,12 +127,13 @@ def optimize_student(
         )
         run_child(folder)
         return OptimizedStudent(
+            StudentWithGate(
+                cascade.student, cascade.gate, teacher_logits.shape[1]
+            ),
+            mode,
             graph,
             _loaded(folder / STUDENT_FOLDER),
-            cascade,
-            teacher_logits.shape[1],
             signature,
-            mode.endswith("qat"),
             read_json(folder / RESULTS_FILE),
         )
 
