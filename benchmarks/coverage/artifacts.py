@@ -8,11 +8,9 @@ import numpy as np
 
 import keras_cascade as kc
 from benchmarks.coverage.inputs import FITTED_ON, give_varied_answers
-from keras_cascade.export import export_onnx
-from keras_cascade.export.model_side import ModelSide
+from keras_cascade.export import export_onnx, export_student
+from keras_cascade.export.exported_model import ExportedModel
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_export import export_student
-from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.export.tflite_operations import operations
 from keras_cascade.export.verification import (
     FLOAT16_TOLERANCE,
@@ -130,8 +128,8 @@ class Candidate:
 
     def _teacher(self):
         folder = self._folder / "teacher"
-        side = ModelSide("teacher", self._cascade, self._test)
-        export_teacher(side, folder)
+        exported = ExportedModel("teacher", self._cascade, self._test)
+        exported.write_saved_model(folder)
         teacher = SavedModelTeacher(folder)
         found = self._compared(
             lambda named: {"logits": teacher.logits(named)}, None, None

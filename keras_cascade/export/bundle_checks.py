@@ -12,14 +12,14 @@ from keras_cascade.calibration import measure_threshold
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.evaluation.threshold_outcome import delegated_at
-from keras_cascade.export.file_run import FileRun
 from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,
 )
-from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
@@ -29,7 +29,10 @@ from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
+#: Level of the tests of guarantees.
 ERROR = 0.01
+#: Outputs that are compared between batch sizes.
+COMPARED = ("probabilities", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,7 @@ def check_bundle(path, batches):
         )
     )
     runs = [
-        FileRun(
+        _FileRun(
             bundle.student_file.name,
             student,
             bundle.operating_point(),
@@ -100,7 +103,7 @@ def check_bundle(path, batches):
         file = bundle.onnx_files["student"]
         entry = bundle.manifest["onnx"]["student"]
         runs.append(
-            FileRun(
+            _FileRun(
                 file.name,
                 as_text_student(OnnxStudentInterpreter(file), bundle),
                 entry["operating_point"],
@@ -285,3 +288,68 @@ def _share(events, error):
     """Clopper and Pearson's interval, each end with the given error."""
     test = stats.binomtest(int(events.sum()), len(events))
     return test.proportion_ci(1 - 2 * error, method="exact")
+
+
+class _FileRun:
+    """Outputs of one file of a student, over labelled examples.
+
+    Args:
+        name: str, the file's name.
+        student: object with `run(inputs)`.
+        point: dict, the manifest's operating point of the file.
+        verification: dict, the manifest's entry for the file.
+
+    Attributes:
+        gap: float, how far the answers at other batch sizes are from those
+            in a large batch, in units of what is accepted.
+        wrong: int, decisions that are not those of `score < threshold`.
+    """
+
+    def __init__(self, name, student, point, verification):
+        self.name = name
+        self.point = point
+        self.gap = None
+        self.wrong = 0
+        self._student = student
+        # Rounding to few bits may turn the last bit of a sum into a step.
+        self._accepted = {
+            "probabilities": verification["max_probability_difference"],
+            "score": verification["max_score_difference"],
+        }
+        self._columns = ExampleResultsBuilder()
+
+    def add(self, inputs, y, teacher_probabilities, weight):
+        """Runs one batch.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+            y: int array `(rows,)`.
+            teacher_probabilities: array `(rows, classes)`.
+            weight: array `(rows,)`, or `None`.
+        """
+        outputs = self._student.run(inputs)
+        if self.gap is None:
+            self.gap = self._batch_gap(inputs, outputs)
+        delegated = delegated_at(outputs["score"], self.point["threshold"])
+        self.wrong += int((outputs["delegate"] != delegated).sum())
+        self._columns.add(
+            y, outputs["score"], outputs["probabilities"],
+            teacher_probabilities, weight,
+        )  # fmt: skip
+
+    def build(self, examples):
+        """`ExampleResults` of every example so far."""
+        return self._columns.build(examples)
+
+    def _batch_gap(self, inputs, expected):
+        rows = min(len(expected["score"]), max(BATCH_SIZES))
+        gap = 0.0
+        for size in BATCH_SIZES:
+            for start in range(0, rows, size):
+                cut = slice(start, min(start + size, rows))
+                part = self._student.run({k: v[cut] for k, v in inputs.items()})
+                for name in COMPARED:
+                    difference = np.abs(part[name] - expected[name][cut]).max()
+                    accepted = max(TOLERANCE, self._accepted[name])
+                    gap = max(gap, float(difference) / accepted)
+        return gap

@@ -120,9 +120,15 @@ class Signature:
             ) from error
 
 
-def as_answer(outputs):
-    """Of what a `StudentWithGate` returns, what ships: a dict by name."""
+def as_answer(outputs) -> dict:
+    """The exported outputs among those of a `StudentWithGate`."""
     return {name: outputs[name] for name in OUTPUTS}
+
+
+def as_logits(outputs) -> dict:
+    """The exported output of a teacher, which may be a cascade."""
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    return {"logits": logits}
 
 
 def _row(array, variable_length):

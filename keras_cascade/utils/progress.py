@@ -1,5 +1,6 @@
 """What a long wait says, to people at a terminal or a notebook only."""
 
+import contextlib
 import sys
 import time
 
@@ -12,6 +13,22 @@ _state = {"enabled": True}
 def disable():
     """Says nothing from now on, where something else tells of progress."""
     _state["enabled"] = False
+
+
+@contextlib.contextmanager
+def progress_shown(verbose=None):
+    """Shows progress within a block as Keras's argument `verbose` asks.
+
+    Args:
+        verbose: bool or int. `False` or 0 shows none. Defaults to `None`: as
+            outside of the block.
+    """
+    before = _state["enabled"]
+    _state["enabled"] = before and (verbose is None or bool(verbose))
+    try:
+        yield
+    finally:
+        _state["enabled"] = before
 
 
 def tell(text):

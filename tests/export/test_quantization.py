@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 import keras_cascade as kc
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export import ExportError, quantization
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.runtime import StudentInterpreter
@@ -103,7 +104,7 @@ def runner(content, folder):
 @pytest.mark.parametrize("mode", MODES)
 def test_every_gate_on_every_quantized_student(case, mode, tmp_path):
     model, x, expected = case
-    some = quantization.representative_inputs((x, None, None), count=100)
+    some = quantization.representative_inputs(LabelledData(x), count=100)
     file = TFLiteStudent(model, x[:4], mode, some)
     threshold = model.gate.threshold
     content = file.convert(threshold)
@@ -161,7 +162,7 @@ def test_int8_computes_in_int8_and_its_gate_in_float(tmp_path):
     student(x, training=True)
     model = kc.gates.StudentWithGate(student, kc.gates.MarginGate())
     model(x)
-    some = quantization.representative_inputs((x, None, None))
+    some = quantization.representative_inputs(LabelledData(x))
     inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["FLOAT32"]
     assert found["CONV_2D"] == found["FULLY_CONNECTED"] == {"INT8"}
@@ -172,7 +173,7 @@ def test_integer_inputs_stay_integers():
     x = tokens(100)
     model = kc.gates.StudentWithGate(text_student(), kc.gates.MarginGate())
     model(x)
-    some = quantization.representative_inputs((x, None, None))
+    some = quantization.representative_inputs(LabelledData(x))
     inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["INT32"]
     assert found["FULLY_CONNECTED"] == {"INT8"}
@@ -220,20 +221,20 @@ def test_weights_lie_where_an_interpreter_may_map_them():
 
 def test_representative_inputs_are_a_sample_of_all_rows():
     x = np.arange(1000)
-    one = quantization.representative_inputs((x, None, None), count=50)
+    one = quantization.representative_inputs(LabelledData(x), count=50)
     rows = np.concatenate(one)
     assert len(set(rows)) == 50
     # The mean of 50 draws without replacement out of 0..999 has a standard
     # deviation of 288.8 * sqrt(0.95 / 50) = 39.8.
     assert abs(rows.mean() - 499.5) < 4 * 39.8
-    again = quantization.representative_inputs((x, None, None), count=50)
+    again = quantization.representative_inputs(LabelledData(x), count=50)
     np.testing.assert_array_equal(np.concatenate(again), rows)
-    few = quantization.representative_inputs((x[:7], None, None), count=50)
+    few = quantization.representative_inputs(LabelledData(x[:7]), count=50)
     assert sorted(np.concatenate(few)) == list(range(7))
     batches = [
         ({"a": x[i : i + 3], "b": x[i : i + 3]},) for i in range(0, 9, 3)
     ]
-    named = quantization.representative_inputs((iter(batches), None, None))
+    named = quantization.representative_inputs(LabelledData(iter(batches)))
     assert [int(one["b"][0]) for one in named] == list(range(9))
 
 

@@ -5,12 +5,15 @@ import numbers
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
+from keras_cascade.export.export_job import check_backend
 from keras_cascade.export.optimization.batch_norm_folding import (
     fold_batch_norms,
 )
@@ -26,8 +29,12 @@ from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
+from keras_cascade.export.signature import Signature
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.utils.progress import tell
+from keras_cascade.utils.progress import progress_shown, tell
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Rows on which the rebuilt student is compared, layer by layer.
@@ -39,20 +46,21 @@ HALF_TOLERANCE = 3e-2
 
 
 def optimize_student(
-    cascade,
-    mode,
-    inputs,
-    labels,
-    teacher_logits,
-    signature,
-    epochs=5,
-    batch_size=32,
-    learning_rate=5e-4,
-    sparsity=0.7,
-    clusters=16,
-    seed=0,
-    sample_weight=None,
-):
+    cascade: "Cascade",
+    mode: str,
+    inputs: Any,
+    labels: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    signature: Signature,
+    epochs: int = 5,
+    batch_size: int = 32,
+    learning_rate: float = 5e-4,
+    sparsity: float = 0.7,
+    clusters: int = 16,
+    seed: int = 0,
+    sample_weight: npt.ArrayLike | None = None,
+    verbose: bool | None = None,
+) -> OptimizedStudent:
     """Fine-tunes a student with TensorFlow Model Optimization.
 
     The student is rebuilt in Keras 2, in a child process, compared layer by
@@ -81,6 +89,8 @@ def optimize_student(
         seed: int. The same seed gives the same file on the same machine.
             Defaults to `0`.
         sample_weight: float array `(examples,)`. Defaults to `None`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `OptimizedStudent`.
@@ -88,8 +98,10 @@ def optimize_student(
     Raises:
         ExportError: a layer that cannot be rebuilt or a student that TFMOT
             cannot take at all, by name; or what ended the child process.
-        ValueError: bad arguments.
+        RuntimeError: Keras does not run on TensorFlow.
+        ValueError: an argument that is not valid.
     """
+    check_backend()
     numeric = {
         "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "sparsity": sparsity,
@@ -117,7 +129,7 @@ def optimize_student(
         # Where a policy of the user's own is to be found.
         "path": [path for path in sys.path if path],
     }
-    with tempfile.TemporaryDirectory() as folder:
+    with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_job(folder, job, graph)
         write_examples(folder, graph, inputs, labels, teacher_logits, weight)
