@@ -11,7 +11,7 @@ from benchmarks.coverage.inputs import FITTED_ON, give_varied_answers
 from keras_cascade.export import export_onnx, export_student
 from keras_cascade.export.exported_model import ExportedModel
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.export.verification import (
     FLOAT16_TOLERANCE,
     MEAN_DISTANCE,

@@ -18,7 +18,7 @@ from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,
 )
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.believed import believed_logits

@@ -13,7 +13,7 @@ from keras_cascade.export.student_artifact import (
     StudentArtifact,
 )
 from keras_cascade.export.tflite_conversion import convert_to_tflite
-from keras_cascade.export.tflite_linking import link
+from keras_cascade.export.tflite_file import link
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.export.bundle_checks import check_bundle
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import EdgeCascade
 
 

@@ -14,11 +14,11 @@ from benchmarks.coverage.inputs import give_varied_answers, images, tokens
 from benchmarks.coverage.page import page
 from benchmarks.coverage.zoo import ZOO, Entry
 from keras_cascade.export import ExportError
-from keras_cascade.export.error_function import REPLACEMENTS
 from keras_cascade.export.onnx_export import convert_to_onnx
+from keras_cascade.export.saved_model_functions import REPLACEMENTS
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_conversion import convert_to_tflite
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import StudentInterpreter
 
 ROOT_HALF = np.float32(np.sqrt(0.5))

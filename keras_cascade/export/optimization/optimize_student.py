@@ -1,7 +1,9 @@
-"""Makes a student smaller by training it on, in a process of its own."""
+"""Fine-tunes a student while compressing it, in a child process."""
 
 import importlib.util
 import numbers
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,16 +16,17 @@ import numpy.typing as npt
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
 from keras_cascade.export.export_job import check_backend
-from keras_cascade.export.optimization.batch_norm_folding import (
-    fold_batch_norms,
-)
-from keras_cascade.export.optimization.child_process import run_child
 from keras_cascade.export.optimization.job_folder import (
+    ERROR_FILE,
+    ERROR_STATUS,
     RESULTS_FILE,
     STUDENT_FOLDER,
     read_json,
     write_examples,
     write_job,
+)
+from keras_cascade.export.optimization.layer_substitutions import (
+    fold_batch_norms,
 )
 from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from keras_cascade.cascade import Cascade
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
+#: Number of last lines of the child's log that an error shows.
+LAST_LINES = 15
 #: Rows on which the rebuilt student is compared, layer by layer.
 COMPARED = 8
 #: Rounding adds up: 28 layers of a MobileNet were 1.1e-5 apart.
@@ -126,7 +131,7 @@ def optimize_student(
         "mode": mode,
         "policy": keras.saving.serialize_keras_object(cascade.distillation),
         "tolerance": _tolerance(cascade.student),
-        # Where a policy of the user's own is to be found.
+        # Import path of a policy of the user's own.
         "path": [path for path in sys.path if path],
     }
     with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
@@ -150,6 +155,47 @@ def optimize_student(
         )
 
 
+def run_child(folder):
+    """Runs the job in a folder in a child process, and waits for it.
+
+    The child watches its standard input: when this process ends, however it
+    does, the pipe closes and the child stops.
+
+    Args:
+        folder: path that holds the job, and will hold the results.
+
+    Raises:
+        ExportError: that of the child, or the last lines of its log.
+    """
+    command = [sys.executable, "-m", f"{__package__}.child", str(folder)]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    errors = folder / "errors.txt"
+    with errors.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+        try:
+            status = process.wait()
+        finally:
+            process.stdin.close()
+            if process.poll() is None:  # interrupted
+                process.kill()
+                process.wait()
+    if status == ERROR_STATUS:
+        raise ExportError((folder / ERROR_FILE).read_text(encoding="utf-8"))
+    if status != 0:
+        lines = errors.read_text(encoding="utf-8", errors="replace")
+        last = "\n".join(lines.strip().splitlines()[-LAST_LINES:])
+        raise ExportError(
+            "Optimizing the student in a process of its own failed with exit "
+            f"status {status}. Its last words:\n{last}"
+        )
+
+
 def _loaded(folder):
     import tensorflow as tf
 
@@ -167,8 +213,8 @@ def _check_arguments(mode, numeric):
         raise ValueError(
             f"Expected `mode` to be one of {list(MODES)}. Received: {mode!r}."
         )
-    whole = {"epochs": 1, "batch_size": 1, "clusters": 2, "seed": 0}
-    for name, least in whole.items():
+    minimum = {"epochs": 1, "batch_size": 1, "clusters": 2, "seed": 0}
+    for name, least in minimum.items():
         value = numeric[name]
         if not (isinstance(value, numbers.Integral) and value >= least):
             raise ValueError(
