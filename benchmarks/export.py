@@ -97,7 +97,7 @@ def one_seed(setting, seed, modes):
 
 
 def _train_on(cascade, setting, optimization):
-    """Trains a student on in float, as `FineTuning` does for `qat`."""
+    """Trains a student on in float, as `FineTuner` does for `qat`."""
     x, y = setting["training"]
     epochs = optimization.get("epochs", TRAINED_ON_EPOCHS)
     decay = keras.optimizers.schedules.CosineDecay(

@@ -4,7 +4,7 @@ from benchmarks.coverage.artifacts import COLUMNS, TFLITE
 
 MEGABYTE = 1e6
 _INTRODUCTION = """\
-# Which models export to what
+# Export coverage by model
 
 Every model below, at random initialisation and with no network, is the
 student and the teacher of a `kc.Cascade` and goes through the package's own

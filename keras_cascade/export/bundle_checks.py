@@ -1,4 +1,4 @@
-"""Checks a bundle again, from its files alone."""
+"""Verification of an exported bundle from its files alone."""
 
 import dataclasses
 
@@ -37,12 +37,12 @@ COMPARED = ("probabilities", "score")
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
         name: str.
         passed: bool.
-        detail: str, one sentence with what was found.
+        detail: str, one sentence about the result.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Check:
 
 
 def check_bundle(path, batches):
-    """Opens a bundle and runs both of its models over labelled examples.
+    """Verifies a bundle by running both of its models on labelled examples.
 
     Args:
         path: folder of the bundle.
         batches: iterable of `(x, y, sample_weight)`.
 
     Returns:
-        `(checks, measured)`: list of `Check`, and a dict of what the bundle
-        does on these examples.
+        `(checks, measured)`: list of `Check`, and a dict of the operating
+        point's numbers on these examples.
 
     Raises:
         BundleError: a file is missing or altered, or the manifest not valid.
@@ -122,29 +122,29 @@ def check_bundle(path, batches):
         )
     measured = {}
     for number, run in enumerate(runs):
-        found, of_file = _check_file(bundle, run, run.build(examples))
+        of_file, numbers = _check_file(bundle, run, run.build(examples))
         prefix = f"{run.name}: " if number else ""
         checks += [
             dataclasses.replace(check, name=prefix + check.name)
-            for check in found
+            for check in of_file
         ]
-        measured = measured or of_file
+        measured = measured or numbers
     results = runs[0].build(examples)
     for point in bundle.manifest["operating_points"]:
         if point["name"] == bundle.operating_point()["name"]:
             continue
-        found = _check_point(
+        of_point = _check_point(
             bundle, point, results, _measured(bundle, results, point)
         )
         checks += [
             dataclasses.replace(check, name=f"{point['name']}: {check.name}")
-            for check in found
+            for check in of_point
         ]
     return checks, measured
 
 
 def _check_file(bundle, run, results):
-    """`(checks, measured)` of one file's answers."""
+    """`(checks, measured)` of one file."""
     point, measured = run.point, _measured(bundle, results, run.point)
     checks = [
         Check(
@@ -165,7 +165,7 @@ def _check_file(bundle, run, results):
 
 
 def _check_point(bundle, point, results, measured):
-    """One operating point's numbers, on the same data, and its guarantees."""
+    """Checks of one operating point's numbers and guarantees."""
     checks = []
     same = bundle.manifest["calibration"]["sha256"] == (
         results.examples.hexdigest()
@@ -205,10 +205,11 @@ def _run(bundle, runs, batches):
         for run in runs:
             run.add(inputs, y, probabilities, weight)
         if session is not None:
-            fed = getattr(teacher, "reader", lambda given: (given, None))
-            found = session.run(["logits"], fed(inputs)[0])[0]
-            found = numpy_softmax(found)
-            difference = np.abs(found - probabilities).max()
+            reader = getattr(teacher, "reader", lambda inputs: (inputs, None))
+            (onnx_logits,) = session.run(["logits"], reader(inputs)[0])
+            difference = np.abs(
+                numpy_softmax(onnx_logits) - probabilities
+            ).max()
             gap = max(gap or 0.0, float(difference))
     return examples, gap
 
@@ -240,9 +241,9 @@ def _same_numbers(point, measured):
 
 
 def _guarantee_holds(guarantee, results, point, bundle):
-    """Whether these examples speak against a guarantee, at the 1 % level.
+    """Test of a guarantee on these examples, at the 1 % level.
 
-    They never prove it: that was done in calibration.
+    It can contradict the guarantee and never prove it: calibration does.
     """
     delegated = delegated_at(results.scores, point["threshold"])
     right = np.where(
@@ -256,20 +257,22 @@ def _guarantee_holds(guarantee, results, point, bundle):
             "not tested: it is for a traffic mix",
         )
     if quantity == "accuracy_drop":
-        harmed = _share(results.teacher_correct & ~right, ERROR / 2)
-        helped = _share(right & ~results.teacher_correct, ERROR / 2)
-        lowest, limit = harmed.low - helped.high, guarantee["at_most"]
-        found = results.teacher_correct.mean() - right.mean()
+        negative_flips = _share(results.teacher_correct & ~right, ERROR / 2)
+        positive_flips = _share(right & ~results.teacher_correct, ERROR / 2)
+        lowest = negative_flips.low - positive_flips.high
+        limit = guarantee["at_most"]
+        measured = results.teacher_correct.mean() - right.mean()
         passed = lowest <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):
-        limit, found = guarantee["at_most"], delegated.mean()
+        limit, measured = guarantee["at_most"], delegated.mean()
         lowest = _share(delegated, ERROR).low
         if quantity == "amortized_cost":
             costs = Costs(**bundle.manifest["costs"])
-            lowest, found = costs.amortized(lowest), costs.amortized(found)
+            lowest = costs.amortized(lowest)
+            measured = costs.amortized(measured)
         passed = lowest <= limit
     elif quantity == "accuracy":
-        limit, found = guarantee["at_least"], right.mean()
+        limit, measured = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
     else:
         return Check(
@@ -279,13 +282,13 @@ def _guarantee_holds(guarantee, results, point, bundle):
     return Check(
         f"guarantee on {quantity}",
         bool(passed),
-        f"{found:.4f} where {limit:.4f} is guaranteed: these {n} examples "
+        f"{measured:.4f} where {limit:.4f} is guaranteed: these {n} examples "
         f"{verdict} against it at the {ERROR:.0%} level",
     )
 
 
 def _share(events, error):
-    """Clopper and Pearson's interval, each end with the given error."""
+    """Clopper-Pearson interval with an error probability per end."""
     test = stats.binomtest(int(events.sum()), len(events))
     return test.proportion_ci(1 - 2 * error, method="exact")
 
@@ -319,7 +322,7 @@ class _FileRun:
         self._columns = ExampleResultsBuilder()
 
     def add(self, inputs, y, teacher_probabilities, weight):
-        """Runs one batch.
+        """Runs one batch and keeps its results.
 
         Args:
             inputs: dict of input name to array, batch first.
@@ -338,7 +341,7 @@ class _FileRun:
         )  # fmt: skip
 
     def build(self, examples):
-        """`ExampleResults` of every example so far."""
+        """`ExampleResults` of the examples of all batches."""
         return self._columns.build(examples)
 
     def _batch_gap(self, inputs, expected):

@@ -1,4 +1,4 @@
-"""One export of a cascade: what is exported, and what it is verified on."""
+"""One export of a cascade: models, data and options."""
 
 import dataclasses
 import functools
@@ -61,7 +61,7 @@ class ExportJob:
     """A cascade with the data, signature and options of one export.
 
     Args:
-        cascade: `Cascade`; prepared here, otherwise left as it is.
+        cascade: `Cascade`; prepared here, otherwise unchanged.
         calibration_data: held-out labelled examples that can be read twice.
             Defaults to `None`: files are not compared on examples.
         example_inputs: a batch of inputs. Defaults to `None`: the first rows
@@ -121,7 +121,7 @@ class ExportJob:
         """A batch of the cascade's inputs.
 
         Raises:
-            ValueError: the export has neither examples nor data.
+            ValueError: the export has neither inputs nor data.
         """
         if self._example_inputs is None:
             raise ValueError(
@@ -173,7 +173,7 @@ class ExportJob:
     def write_student(
         self, artifact: StudentArtifact, path
     ) -> tuple[OperatingPoint, Comparison]:
-        """Writes a student's file with the threshold that is right for it.
+        """Writes a student's file with a threshold fitted on its own scores.
 
         The file is run over the calibration data; its answers are compared
         with Keras, and the cascade's objective is fitted again on its scores.

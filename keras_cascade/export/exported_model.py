@@ -32,7 +32,7 @@ TOKENIZER_FILES = {
 
 
 class ExportedModel:
-    """The model that is converted of a student or teacher, and its tokenizer.
+    """A student or teacher as it is converted, and its tokenizer.
 
     A model of numbers is converted whole. Of a `TextModel` the student is
     converted as a model of token ids, with its tokenizer in a file of its
@@ -172,7 +172,7 @@ class ExportedModel:
         lengths = self.reader.tokenizer.lengths if self.reader else []
         if len(lengths) < 2:
             return
-        # Words that fill the shortest length, and one word alone.
+        # Two texts: words that fill the shortest length, and one word alone.
         words = " ".join(
             as_strings(self._cascade_signature.named(x)[self.reader.fields[0]])
         ).split()
@@ -217,7 +217,7 @@ class ExportedModel:
         return keras.ops.convert_to_numpy(self.model(inputs, training=False))
 
     def _compared(self, x):
-        """Which texts are truncated, after their tokens were compared."""
+        """Compares tokens with training; returns the truncated texts' flags."""
         named = self._cascade_signature.named(x)
         on_device, truncated = self.reader(named)
         expected = self.signature.named(self._whole.model_inputs(x))

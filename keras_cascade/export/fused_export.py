@@ -44,8 +44,8 @@ def export_fused(
 
     The student runs on every row, the teacher on the gathered delegated rows
     only, and not at all where nothing is delegated. Every signature is run and
-    compared with Keras at 1, 2, 7 and 64 rows before the folder is put in its
-    place.
+    compared with Keras at 1, 2, 7 and 64 rows before the folder is moved to
+    `filepath`.
 
     Signatures:
 

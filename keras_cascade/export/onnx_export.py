@@ -43,7 +43,7 @@ def export_onnx(
     """Writes the student with its gate, or the teacher, as one ONNX file.
 
     The file is opened in onnxruntime and compared with Keras at 1, 2, 7 and
-    64 rows before it is put in its place.
+    64 rows before it is moved to `filepath`.
 
     Args:
         cascade: `Cascade` with built models.
@@ -160,11 +160,11 @@ class NamedOutputs(keras.Model):
 
 
 def _convert(model, file, signature):
-    """Writes the file by way of a SavedModel.
+    """Converts a SavedModel of the model.
 
-    Keras's own export hands tf2onnx a function in which constants that a
+    Keras's own export passes tf2onnx a function in which constants that a
     layer holds look like inputs, and convolutions of several groups are calls
-    that ONNX has not.
+    that ONNX lacks.
     """
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx

@@ -8,8 +8,8 @@ def open_session(file):
     """An `onnxruntime.InferenceSession` of a file, on the CPU.
 
     Raises:
-        ExportError: onnxruntime is missing, or refuses the file: tf2onnx can
-            write one that is not valid.
+        ExportError: onnxruntime is missing, or the file is not valid:
+            tf2onnx can write such a one.
     """
     try:
         import onnxruntime

@@ -27,7 +27,7 @@ class LinkedStudent(StudentArtifact):
     threshold leaves the student's part as it is, bit by bit, and with it
     every score.
 
-    A subclass calls `convert_student` when it is made.
+    A subclass calls `convert_student` in its constructor.
     """
 
     tool = "tf.lite.TFLiteConverter"

@@ -1,4 +1,4 @@
-"""Small reference teachers and students, to start from."""
+"""Small reference teachers and students."""
 
 from keras_cascade.models.image_student import image_student
 from keras_cascade.models.image_teacher import image_teacher
@@ -13,3 +13,7 @@ __all__ = [
     "text_cnn",
     "text_transformer",
 ]
+
+
+def __dir__():
+    return list(__all__)

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 from keras import layers, ops
 
-from benchmarks.coverage import running
+from benchmarks.coverage import child_process
 from benchmarks.coverage.artifacts import COLUMNS, Candidate
 from benchmarks.coverage.inputs import give_varied_answers, images, tokens
 from benchmarks.coverage.page import page
@@ -232,8 +232,8 @@ def test_a_crash_is_a_result(monkeypatch):
             lines.append(f'{{"column": "{column}", "bytes": 7}}')
         file.write_text("\n".join(lines), encoding="utf-8")
 
-    monkeypatch.setattr(running, "_run", run)
-    found = running.measured("MobileNet")
+    monkeypatch.setattr(child_process, "_run", run)
+    found = child_process.measured("MobileNet")
     assert found["parameters"] == 5
     assert set(found["columns"]) == set(COLUMNS)
     assert found["columns"].pop(COLUMNS[2]) == {

@@ -1,4 +1,4 @@
-"""Layers that substitute others, operations and composed layers.
+"""Substitutions of layers, operations and composed layers by plain layers.
 
 Keras 2 and TensorFlow Model Optimization take plain layers only.
 """

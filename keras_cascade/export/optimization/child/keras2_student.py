@@ -1,4 +1,4 @@
-"""The student, or a part of it, as a Keras 2 model."""
+"""Rebuilding of a student, or a part of it, as a Keras 2 model."""
 
 import inspect
 

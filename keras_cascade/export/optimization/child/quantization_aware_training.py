@@ -1,4 +1,4 @@
-"""Quantization-aware training."""
+"""Quantization-aware training with TensorFlow Model Optimization."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Each model in a process of its own; a crash is a result, too."""
+"""Measurement of each model in a child process; a crash is a result."""
 
 import json
 import os
