@@ -1,4 +1,4 @@
-"""A bundle is checked again from its files; what is wrong is found."""
+"""Verification of a bundle from its files finds every deviation."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from keras_cascade.runtime import EdgeCascade
 
 
 def examples(rows=600, seed=7):
-    """Of the population that `bundle_path` was trained and calibrated on."""
+    """Labelled examples of the population of the bundle in `bundle_path`."""
     centres = np.random.default_rng(99).normal(size=(4, 6))
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 4, rows).astype("int32")
@@ -29,7 +29,7 @@ def batches(x, y, size=100):
 
 
 def calibration_examples():
-    """What tests/conftest.py calibrated the bundle on."""
+    """Examples that tests/conftest.py calibrated the bundle on."""
     rng = np.random.default_rng(3)
     centres = np.random.default_rng(99).normal(size=(4, 6))
     y = rng.integers(0, 4, 900).astype("int32")

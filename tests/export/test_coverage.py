@@ -1,4 +1,4 @@
-"""What the coverage table rests on, on models small enough for a test."""
+"""Exports and checks of the coverage table, on small models."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Text students: padding changes nothing, and what exports agrees."""
+"""Text students do not depend on padding, exported or not."""
 
 import itertools
 

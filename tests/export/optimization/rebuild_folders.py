@@ -1,4 +1,4 @@
-"""Rebuilds students in a process that may import Keras 2; see the tests.
+"""Rebuilds students in a process that imports Keras 2.
 
 `python rebuild_folders.py FOLDER ...` prints one JSON object: by folder, how
 far the rebuilt student is from the reference, and what QAT makes of it.
@@ -62,7 +62,7 @@ def rebuilt(folder):
 
 
 def main():
-    """Not at the top: the tests' own process reads this file, too."""
+    """Rebuilds the students of the folders in `sys.argv`."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tf_keras
 

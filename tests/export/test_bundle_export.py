@@ -1,4 +1,4 @@
-"""What ships was run, compared and measured before it was written."""
+"""Bundles are run, compared and measured before they are written."""
 
 import json
 import warnings
@@ -194,10 +194,10 @@ def test_training_again_needs_calibrating_again(cascade, blobs, tmp_path):
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.fit(*blobs(256, seed=4), epochs=3, verbose=0)
     assert cascade.operating_point is None
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
         bundle = cascade.export(tmp_path / "bundle", calibration_data=held_out)
-    assert "Call `calibrate` again" in str(told[0].message)
+    assert "Call `calibrate` again" in str(warned[0].message)
     assert bundle.operating_point()["objective"] is None
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.threshold = 0.9
