@@ -121,21 +121,24 @@ class Candidate:
                 f"{[*others, *filter(VARIABLES.search, built_in)]}."
             )
         threshold = np.float32(self._cascade.threshold)
-        found = self._compared(
+        comparison = self._compared(
             StudentInterpreter(file).run, quantization, threshold
         )
-        return {**found, "bytes": file.stat().st_size}
+        return {**comparison, "bytes": file.stat().st_size}
 
     def _teacher(self):
         folder = self._folder / "teacher"
         exported = ExportedModel("teacher", self._cascade, self._test)
         exported.write_saved_model(folder)
         teacher = SavedModelTeacher(folder)
-        found = self._compared(
+        comparison = self._compared(
             lambda named: {"logits": teacher.logits(named)}, None, None
         )
         files = [file for file in folder.rglob("*") if file.is_file()]
-        return {**found, "bytes": sum(file.stat().st_size for file in files)}
+        return {
+            **comparison,
+            "bytes": sum(file.stat().st_size for file in files),
+        }
 
     def _onnx(self, part):
         import onnx
@@ -157,10 +160,10 @@ class Candidate:
             return dict(zip(names, session.run(names, named), strict=True))
 
         threshold = np.float32(self._cascade.threshold)
-        found = self._compared(
+        comparison = self._compared(
             run, None, threshold if part == "student" else None
         )
-        return {**found, "bytes": file.stat().st_size}
+        return {**comparison, "bytes": file.stat().st_size}
 
     def _compared(self, run, quantization, threshold):
         """Every output at every batch size, against Keras."""
@@ -208,16 +211,16 @@ class Candidate:
     def _check(quantization, largest, distance):
         limits = {None: TOLERANCE, "float16": FLOAT16_TOLERANCE}
         if quantization in limits:
-            found, limit, how = largest, limits[quantization], "up to"
+            gap, limit, how = largest, limits[quantization], "up to"
         else:
-            found, limit, how = distance, MEAN_DISTANCE, "on average"
-        if not found <= limit:
+            gap, limit, how = distance, MEAN_DISTANCE, "on average"
+        if not gap <= limit:
             raise ValueError(
                 f"Its probabilities differ from those of Keras by {how} "
-                f"{found:.2g}, where at most {limit} is expected."
+                f"{gap:.2g}, where at most {limit} is expected."
             )
 
 
-def _distance(found, expected):
+def _distance(probabilities, expected):
     """Half the sum of the differences, mean over rows: 0 to 1."""
-    return float(0.5 * np.abs(found - expected).sum(axis=1).mean())
+    return float(0.5 * np.abs(probabilities - expected).sum(axis=1).mean())
