@@ -1,6 +1,8 @@
 """Verification of an exported bundle from its files alone."""
 
 import dataclasses
+import os
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import stats
@@ -50,7 +52,9 @@ class Check:
     detail: str
 
 
-def check_bundle(path, batches):
+def check_bundle(
+    path: str | os.PathLike, batches: Iterable[tuple]
+) -> tuple[list[Check], dict]:
     """Verifies a bundle by running both of its models on labelled examples.
 
     Args:

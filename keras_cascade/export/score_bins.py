@@ -1,6 +1,7 @@
 """Histogram of calibration scores, the reference of the drift monitor."""
 
 import numpy as np
+import numpy.typing as npt
 
 BINS = 50
 #: More examples than this do not improve the 49 edges noticeably.
@@ -9,7 +10,12 @@ MOST_FOR_EDGES = 1000
 SEED = 210_210_439
 
 
-def score_bins(scores, threshold, sample_weight=None, seed=SEED):
+def score_bins(
+    scores: npt.ArrayLike,
+    threshold: float,
+    sample_weight: npt.ArrayLike | None = None,
+    seed: int = SEED,
+) -> dict:
     """Histogram of calibration scores over bins that do not depend on them.
 
     The examples are split at random: one part, at most half, places the bins'

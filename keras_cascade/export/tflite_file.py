@@ -16,7 +16,7 @@ _BUILTIN = {
 }
 
 
-def link(first, second):
+def link(first: bytes, second: bytes) -> bytes:
     """Links two files into one; `second` runs on the outputs of `first`.
 
     The operations and weights of both stay as they are. Inputs are those of
@@ -64,7 +64,7 @@ def link(first, second):
     return _write(model)
 
 
-def operations(content):
+def operations(content: bytes) -> tuple[list[str], list[str]]:
     """Operations of a TFLite file, by name.
 
     Args:

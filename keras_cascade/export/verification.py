@@ -54,7 +54,7 @@ class Comparison:
     max_score_difference: float
     batch_sizes: list
 
-    def describe(self, threshold):
+    def describe(self, threshold: float) -> dict:
         """The manifest's `verification` entry.
 
         Args:
