@@ -67,11 +67,11 @@ def one_seed(setting, seed, modes):
     )
     cascade.calibrate(setting["calibration"], kc.MaxDelegationRate(RATE))
     threshold = cascade.threshold
-    floats, found = None, {}
+    floats, results = None, {}
     for mode in modes:
-        given = {"calibration_data": setting["calibration"]}
+        data = {"calibration_data": setting["calibration"]}
         if mode in TRAINING:
-            given |= {"training_data": (x, y), "optimization": optimization}
+            data |= {"training_data": (x, y), "optimization": optimization}
         if mode == TRAINED_ON:
             _train_on(cascade, setting, optimization)
         start = time.perf_counter()
@@ -81,23 +81,23 @@ def one_seed(setting, seed, modes):
             setting["folder"] / "student.tflite",
             setting["test"],
             setting["teacher_right"],
-            **given,
+            **data,
         )
         spent = time.perf_counter() - start
         floats = floats or (one, out)
-        found[mode] = {
+        results[mode] = {
             **one,
             **against_float32(
                 one, out, *floats, threshold, setting["teacher_right"]
             ),
             "seconds": spent,
         }
-        print(seed, mode, found[mode], file=sys.stderr, flush=True)
-    return found
+        print(seed, mode, results[mode], file=sys.stderr, flush=True)
+    return results
 
 
 def _train_on(cascade, setting, optimization):
-    """Trains a student on in float, as `FineTuning` does for `qat`."""
+    """Trains a student on in float, as `FineTuner` does for `qat`."""
     x, y = setting["training"]
     epochs = optimization.get("epochs", TRAINED_ON_EPOCHS)
     decay = keras.optimizers.schedules.CosineDecay(

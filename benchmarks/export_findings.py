@@ -27,26 +27,26 @@ def paired(runs, one, other):
         Student's `interval_95` of the mean and its `p_value`.
     """
     pairs = [(run[one], run[other]) for run in runs]
-    found = {
+    gains = {
         name: _gain([a[name] - b[name] for a, b in pairs]) for name in GAINS
     }
-    found["accuracy_at"] = {
+    gains["accuracy_at"] = {
         rate: _gain(
             [100 * (a["accuracy_at"][rate] - b["accuracy_at"][rate])
              for a, b in pairs]
         )
         for rate in pairs[0][0]["accuracy_at"]
     }  # fmt: skip
-    return found
+    return gains
 
 
 def _gain(gains):
-    found = {"gains": gains, "mean": float(np.mean(gains))}
+    statistics = {"gains": gains, "mean": float(np.mean(gains))}
     if len(gains) > 1 and np.std(gains) > 0:
         test = stats.ttest_1samp(gains, 0.0)
-        found["interval_95"] = list(test.confidence_interval(0.95))
-        found["p_value"] = float(test.pvalue)
-    return found
+        statistics["interval_95"] = list(test.confidence_interval(0.95))
+        statistics["p_value"] = float(test.pvalue)
+    return statistics
 
 
 def targets(result):
@@ -61,7 +61,7 @@ def targets(result):
         for mode, change in result["accuracy_change"].items()
     ]
     return [
-        {"target": name, "mode": mode, "found": found, "at_most": limit,
-         "met": bool(found <= limit)}
-        for name, mode, found, limit in checks
+        {"target": name, "mode": mode, "found": value, "at_most": limit,
+         "met": bool(value <= limit)}
+        for name, mode, value, limit in checks
     ]  # fmt: skip

@@ -130,7 +130,7 @@ def killed(path, mode, length, at_the_end, dice):
 def run(kills, modes=MODES, seed=0):
     """Counts by what was there before and what is there after each kill."""
     dice = random.Random(seed)
-    found = {}
+    outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
         # Imports, in the process that forks, without running anything: a
         # fork of running threads would hang.
@@ -156,10 +156,10 @@ def run(kills, modes=MODES, seed=0):
                 state = "broken"
             what = "replacing" if replacing else "fresh"
             when = "at_the_end" if at_the_end else "anywhere"
-            counts = found.setdefault(f"{what}, {when}", {})
+            counts = outcomes.setdefault(f"{what}, {when}", {})
             counts[state] = counts.get(state, 0) + 1
-    broken = sum(counts.get("broken", 0) for counts in found.values())
-    return {"kills": kills, "broken": broken, "found": found}
+    broken = sum(counts.get("broken", 0) for counts in outcomes.values())
+    return {"kills": kills, "broken": broken, "found": outcomes}
 
 
 def main():

@@ -14,7 +14,7 @@ from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.cli.main import run as run_command
 from keras_cascade.cli.predicting import read_input
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import EdgeCascade
 
 TOP = Path(__file__).parent.parent

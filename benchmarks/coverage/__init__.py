@@ -1,1 +1,1 @@
-"""Which models export to what: a zoo, each artifact run and compared."""
+"""Coverage of exporters: a zoo of models, each artifact run and compared."""

@@ -1,4 +1,4 @@
-"""Which models export to what: a table, and why not where not.
+"""Table of the models that each exporter supports, with reasons.
 
     python -m benchmarks.coverage --json [--quick] [--only NAME ...]
         [--write docs/coverage.md] [--workers 2] [--resume FILE]
@@ -20,8 +20,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.coverage.artifacts import BATCH_SIZES, COLUMNS
+from benchmarks.coverage.child_process import measured
 from benchmarks.coverage.page import page
-from benchmarks.coverage.running import measured
 from benchmarks.coverage.zoo import ZOO
 from benchmarks.harness import show
 from keras_cascade.export.verification import (

@@ -8,12 +8,10 @@ import numpy as np
 
 import keras_cascade as kc
 from benchmarks.coverage.inputs import FITTED_ON, give_varied_answers
-from keras_cascade.export import export_onnx
-from keras_cascade.export.model_side import ModelSide
+from keras_cascade.export import export_onnx, export_student
+from keras_cascade.export.exported_model import ExportedModel
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_export import export_student
-from keras_cascade.export.teacher_export import export_teacher
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.export.verification import (
     FLOAT16_TOLERANCE,
     MEAN_DISTANCE,
@@ -123,21 +121,24 @@ class Candidate:
                 f"{[*others, *filter(VARIABLES.search, built_in)]}."
             )
         threshold = np.float32(self._cascade.threshold)
-        found = self._compared(
+        comparison = self._compared(
             StudentInterpreter(file).run, quantization, threshold
         )
-        return {**found, "bytes": file.stat().st_size}
+        return {**comparison, "bytes": file.stat().st_size}
 
     def _teacher(self):
         folder = self._folder / "teacher"
-        side = ModelSide("teacher", self._cascade, self._test)
-        export_teacher(side, folder)
+        exported = ExportedModel("teacher", self._cascade, self._test)
+        exported.write_saved_model(folder)
         teacher = SavedModelTeacher(folder)
-        found = self._compared(
+        comparison = self._compared(
             lambda named: {"logits": teacher.logits(named)}, None, None
         )
         files = [file for file in folder.rglob("*") if file.is_file()]
-        return {**found, "bytes": sum(file.stat().st_size for file in files)}
+        return {
+            **comparison,
+            "bytes": sum(file.stat().st_size for file in files),
+        }
 
     def _onnx(self, part):
         import onnx
@@ -159,10 +160,10 @@ class Candidate:
             return dict(zip(names, session.run(names, named), strict=True))
 
         threshold = np.float32(self._cascade.threshold)
-        found = self._compared(
+        comparison = self._compared(
             run, None, threshold if part == "student" else None
         )
-        return {**found, "bytes": file.stat().st_size}
+        return {**comparison, "bytes": file.stat().st_size}
 
     def _compared(self, run, quantization, threshold):
         """Every output at every batch size, against Keras."""
@@ -210,16 +211,16 @@ class Candidate:
     def _check(quantization, largest, distance):
         limits = {None: TOLERANCE, "float16": FLOAT16_TOLERANCE}
         if quantization in limits:
-            found, limit, how = largest, limits[quantization], "up to"
+            gap, limit, how = largest, limits[quantization], "up to"
         else:
-            found, limit, how = distance, MEAN_DISTANCE, "on average"
-        if not found <= limit:
+            gap, limit, how = distance, MEAN_DISTANCE, "on average"
+        if not gap <= limit:
             raise ValueError(
                 f"Its probabilities differ from those of Keras by {how} "
-                f"{found:.2g}, where at most {limit} is expected."
+                f"{gap:.2g}, where at most {limit} is expected."
             )
 
 
-def _distance(found, expected):
+def _distance(probabilities, expected):
     """Half the sum of the differences, mean over rows: 0 to 1."""
-    return float(0.5 * np.abs(found - expected).sum(axis=1).mean())
+    return float(0.5 * np.abs(probabilities - expected).sum(axis=1).mean())

@@ -58,10 +58,10 @@ def tokens(seed, rows, vocabulary, length, segments=False):
     topics = rng.integers(1, vocabulary, (rows, 6))
     ids = np.take_along_axis(topics, rng.integers(0, 6, (rows, length)), axis=1)
     mask = np.arange(length) < rng.integers(length // 3, length + 1, (rows, 1))
-    found = {"token_ids": ids * mask, "padding_mask": mask}
+    columns = {"token_ids": ids * mask, "padding_mask": mask}
     if segments:
-        found["segment_ids"] = np.zeros_like(ids)
-    return {name: array.astype("int32") for name, array in found.items()}
+        columns["segment_ids"] = np.zeros_like(ids)
+    return {name: array.astype("int32") for name, array in columns.items()}
 
 
 def give_varied_answers(model, inputs):
@@ -99,10 +99,10 @@ def give_varied_answers(model, inputs):
     # Each with the variance that it has: made equal, the last would be noise
     # of rounding.
     mixed, _ = np.linalg.qr(rng.normal(size=(classes, classes)))
-    found = directions.T @ mixed[: len(directions)]
-    found = LOGIT_SCALE * found / (centred @ found).std(axis=0)
-    kernel.assign(found.reshape(kernel.shape).astype("float32"))
-    bias.assign((-features.mean(axis=0) @ found).astype("float32"))
+    weights = directions.T @ mixed[: len(directions)]
+    weights = LOGIT_SCALE * weights / (centred @ weights).std(axis=0)
+    kernel.assign(weights.reshape(kernel.shape).astype("float32"))
+    bias.assign((-features.mean(axis=0) @ weights).astype("float32"))
     scale = model.predict_on_batch(inputs).std(axis=0)
     if not np.allclose(scale, LOGIT_SCALE, rtol=0.05):
         raise ValueError(
@@ -157,5 +157,5 @@ def _head(model):
 def _features(model, head, inputs):
     """What reaches the last layer, `(rows, features)`."""
     reaching = keras.Model(model.input, head.input)
-    found = reaching.predict_on_batch(inputs)
-    return np.reshape(found, (-1, found.shape[-1])).astype("float64")
+    outputs = reaching.predict_on_batch(inputs)
+    return np.reshape(outputs, (-1, outputs.shape[-1])).astype("float64")

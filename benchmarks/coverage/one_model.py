@@ -28,12 +28,12 @@ def main():
         for column in columns:
             start = time.perf_counter()
             try:
-                found = candidate.measure(column)
+                cell = candidate.measure(column)
             # What fails is what is asked for: any reason is a result.
             except Exception as error:
-                found = {"refused": type(error).__name__, "why": str(error)}
+                cell = {"refused": type(error).__name__, "why": str(error)}
             seconds = round(time.perf_counter() - start, 1)
-            write(column=column, seconds=seconds, **found)
+            write(column=column, seconds=seconds, **cell)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from benchmarks.coverage.artifacts import COLUMNS, TFLITE
 
 MEGABYTE = 1e6
 _INTRODUCTION = """\
-# Which models export to what
+# Export coverage by model
 
 Every model below, at random initialisation and with no network, is the
 student and the teacher of a `kc.Cascade` and goes through the package's own
@@ -85,21 +85,21 @@ def page(result):
 
 
 def _size(model, column, notes):
-    found = model["columns"][column]
-    if "why" in found:
-        number = notes.setdefault(found["why"], len(notes) + 1)
+    cell = model["columns"][column]
+    if "why" in cell:
+        number = notes.setdefault(cell["why"], len(notes) + 1)
         return f"no [^{number}]"
     whole = model["columns"]["TFLite float32"].get("bytes")
     if column in TFLITE and column != "TFLite float32" and whole:
-        return f"{found['bytes'] / whole:.2f}×"  # noqa: RUF001
-    return f"{found['bytes'] / MEGABYTE:.1f} MB"
+        return f"{cell['bytes'] / whole:.2f}×"  # noqa: RUF001
+    return f"{cell['bytes'] / MEGABYTE:.1f} MB"
 
 
 def _agreement(model, column):
-    found = model["columns"][column]
-    if "why" in found:
+    cell = model["columns"][column]
+    if "why" in cell:
         return ""
     if TFLITE.get(column) in ("dynamic", "int8", "qat"):
-        share = 100 * found["same_label"]
-        return f"{found['mean_distance']:.3f}, {share:.0f} %"
-    return f"{found['max_difference']:.0e}"
+        share = 100 * cell["same_label"]
+        return f"{cell['mean_distance']:.3f}, {share:.0f} %"
+    return f"{cell['max_difference']:.0e}"

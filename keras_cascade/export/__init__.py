@@ -1,4 +1,4 @@
-"""Keras to bundle: converted, run, compared, and only then written."""
+"""Export of cascades: converted, run and compared before it is written."""
 
 from keras_cascade.errors import ExportError
 from keras_cascade.export.bundle_export import export_bundle
@@ -15,3 +15,7 @@ __all__ = [
     "export_onnx",
     "export_student",
 ]
+
+
+def __dir__():
+    return list(__all__)

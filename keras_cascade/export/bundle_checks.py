@@ -1,6 +1,8 @@
-"""Checks a bundle again, from its files alone."""
+"""Verification of an exported bundle from its files alone."""
 
 import dataclasses
+import os
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import stats
@@ -13,10 +15,13 @@ from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.export.file_run import FileRun
-from keras_cascade.export.onnx_student import OnnxStudent, open_session
-from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.evaluation.example_results import ExampleResultsBuilder
+from keras_cascade.export.onnx_interpreter import (
+    OnnxStudentInterpreter,
+    open_session,
+)
+from keras_cascade.export.tflite_file import operations
+from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
@@ -26,17 +31,20 @@ from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
+#: Level of the tests of guarantees.
 ERROR = 0.01
+#: Outputs that are compared between batch sizes.
+COMPARED = ("probabilities", "score")
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
         name: str.
         passed: bool.
-        detail: str, one sentence with what was found.
+        detail: str, one sentence about the result.
     """
 
     name: str
@@ -44,16 +52,18 @@ class Check:
     detail: str
 
 
-def check_bundle(path, batches):
-    """Opens a bundle and runs both of its models over labelled examples.
+def check_bundle(
+    path: str | os.PathLike, batches: Iterable[tuple]
+) -> tuple[list[Check], dict]:
+    """Verifies a bundle by running both of its models on labelled examples.
 
     Args:
         path: folder of the bundle.
         batches: iterable of `(x, y, sample_weight)`.
 
     Returns:
-        `(checks, measured)`: list of `Check`, and a dict of what the bundle
-        does on these examples.
+        `(checks, measured)`: list of `Check`, and a dict of the operating
+        point's numbers on these examples.
 
     Raises:
         BundleError: a file is missing or altered, or the manifest not valid.
@@ -86,7 +96,7 @@ def check_bundle(path, batches):
         )
     )
     runs = [
-        FileRun(
+        _FileRun(
             bundle.student_file.name,
             student,
             bundle.operating_point(),
@@ -97,9 +107,9 @@ def check_bundle(path, batches):
         file = bundle.onnx_files["student"]
         entry = bundle.manifest["onnx"]["student"]
         runs.append(
-            FileRun(
+            _FileRun(
                 file.name,
-                as_text_student(OnnxStudent(file), bundle),
+                as_text_student(OnnxStudentInterpreter(file), bundle),
                 entry["operating_point"],
                 entry["verification"],
             )
@@ -116,29 +126,29 @@ def check_bundle(path, batches):
         )
     measured = {}
     for number, run in enumerate(runs):
-        found, of_file = _check_file(bundle, run, run.build(examples))
+        of_file, numbers = _check_file(bundle, run, run.build(examples))
         prefix = f"{run.name}: " if number else ""
         checks += [
             dataclasses.replace(check, name=prefix + check.name)
-            for check in found
+            for check in of_file
         ]
-        measured = measured or of_file
+        measured = measured or numbers
     results = runs[0].build(examples)
     for point in bundle.manifest["operating_points"]:
         if point["name"] == bundle.operating_point()["name"]:
             continue
-        found = _check_point(
+        of_point = _check_point(
             bundle, point, results, _measured(bundle, results, point)
         )
         checks += [
             dataclasses.replace(check, name=f"{point['name']}: {check.name}")
-            for check in found
+            for check in of_point
         ]
     return checks, measured
 
 
 def _check_file(bundle, run, results):
-    """`(checks, measured)` of one file's answers."""
+    """`(checks, measured)` of one file."""
     point, measured = run.point, _measured(bundle, results, run.point)
     checks = [
         Check(
@@ -159,7 +169,7 @@ def _check_file(bundle, run, results):
 
 
 def _check_point(bundle, point, results, measured):
-    """One operating point's numbers, on the same data, and its guarantees."""
+    """Checks of one operating point's numbers and guarantees."""
     checks = []
     same = bundle.manifest["calibration"]["sha256"] == (
         results.examples.hexdigest()
@@ -199,10 +209,11 @@ def _run(bundle, runs, batches):
         for run in runs:
             run.add(inputs, y, probabilities, weight)
         if session is not None:
-            fed = getattr(teacher, "reader", lambda given: (given, None))
-            found = session.run(["logits"], fed(inputs)[0])[0]
-            found = numpy_softmax(found)
-            difference = np.abs(found - probabilities).max()
+            reader = getattr(teacher, "reader", lambda inputs: (inputs, None))
+            (onnx_logits,) = session.run(["logits"], reader(inputs)[0])
+            difference = np.abs(
+                numpy_softmax(onnx_logits) - probabilities
+            ).max()
             gap = max(gap or 0.0, float(difference))
     return examples, gap
 
@@ -234,9 +245,9 @@ def _same_numbers(point, measured):
 
 
 def _guarantee_holds(guarantee, results, point, bundle):
-    """Whether these examples speak against a guarantee, at the 1 % level.
+    """Test of a guarantee on these examples, at the 1 % level.
 
-    They never prove it: that was done in calibration.
+    It can contradict the guarantee and never prove it: calibration does.
     """
     delegated = delegated_at(results.scores, point["threshold"])
     right = np.where(
@@ -250,20 +261,22 @@ def _guarantee_holds(guarantee, results, point, bundle):
             "not tested: it is for a traffic mix",
         )
     if quantity == "accuracy_drop":
-        negative = _share(results.teacher_correct & ~right, ERROR / 2)
-        positive = _share(right & ~results.teacher_correct, ERROR / 2)
-        lowest, limit = negative.low - positive.high, guarantee["at_most"]
-        found = results.teacher_correct.mean() - right.mean()
+        negative_flips = _share(results.teacher_correct & ~right, ERROR / 2)
+        positive_flips = _share(right & ~results.teacher_correct, ERROR / 2)
+        lowest = negative_flips.low - positive_flips.high
+        limit = guarantee["at_most"]
+        measured = results.teacher_correct.mean() - right.mean()
         passed = lowest <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):
-        limit, found = guarantee["at_most"], delegated.mean()
+        limit, measured = guarantee["at_most"], delegated.mean()
         lowest = _share(delegated, ERROR).low
         if quantity == "amortized_cost":
             costs = Costs(**bundle.manifest["costs"])
-            lowest, found = costs.amortized(lowest), costs.amortized(found)
+            lowest = costs.amortized(lowest)
+            measured = costs.amortized(measured)
         passed = lowest <= limit
     elif quantity == "accuracy":
-        limit, found = guarantee["at_least"], right.mean()
+        limit, measured = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
     else:
         return Check(
@@ -273,12 +286,77 @@ def _guarantee_holds(guarantee, results, point, bundle):
     return Check(
         f"guarantee on {quantity}",
         bool(passed),
-        f"{found:.4f} where {limit:.4f} is guaranteed: these {n} examples "
+        f"{measured:.4f} where {limit:.4f} is guaranteed: these {n} examples "
         f"{verdict} against it at the {ERROR:.0%} level",
     )
 
 
 def _share(events, error):
-    """Clopper and Pearson's interval, each end with the given error."""
+    """Clopper-Pearson interval with an error probability per end."""
     test = stats.binomtest(int(events.sum()), len(events))
     return test.proportion_ci(1 - 2 * error, method="exact")
+
+
+class _FileRun:
+    """Outputs of one file of a student, over labelled examples.
+
+    Args:
+        name: str, the file's name.
+        student: object with `run(inputs)`.
+        point: dict, the manifest's operating point of the file.
+        verification: dict, the manifest's entry for the file.
+
+    Attributes:
+        gap: float, how far the answers at other batch sizes are from those
+            in a large batch, in units of what is accepted.
+        wrong: int, decisions that are not those of `score < threshold`.
+    """
+
+    def __init__(self, name, student, point, verification):
+        self.name = name
+        self.point = point
+        self.gap = None
+        self.wrong = 0
+        self._student = student
+        # Rounding to few bits may turn the last bit of a sum into a step.
+        self._accepted = {
+            "probabilities": verification["max_probability_difference"],
+            "score": verification["max_score_difference"],
+        }
+        self._columns = ExampleResultsBuilder()
+
+    def add(self, inputs, y, teacher_probabilities, weight):
+        """Runs one batch and keeps its results.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+            y: int array `(rows,)`.
+            teacher_probabilities: array `(rows, classes)`.
+            weight: array `(rows,)`, or `None`.
+        """
+        outputs = self._student.run(inputs)
+        if self.gap is None:
+            self.gap = self._batch_gap(inputs, outputs)
+        delegated = delegated_at(outputs["score"], self.point["threshold"])
+        self.wrong += int((outputs["delegate"] != delegated).sum())
+        self._columns.add(
+            y, outputs["score"], outputs["probabilities"],
+            teacher_probabilities, weight,
+        )  # fmt: skip
+
+    def build(self, examples):
+        """`ExampleResults` of the examples of all batches."""
+        return self._columns.build(examples)
+
+    def _batch_gap(self, inputs, expected):
+        rows = min(len(expected["score"]), max(BATCH_SIZES))
+        gap = 0.0
+        for size in BATCH_SIZES:
+            for start in range(0, rows, size):
+                cut = slice(start, min(start + size, rows))
+                part = self._student.run({k: v[cut] for k, v in inputs.items()})
+                for name in COMPARED:
+                    difference = np.abs(part[name] - expected[name][cut]).max()
+                    accepted = max(TOLERANCE, self._accepted[name])
+                    gap = max(gap, float(difference) / accepted)
+        return gap

@@ -1,56 +1,50 @@
-"""Writes a bundle: converts, runs, compares, measures, then moves it."""
+"""Bundles: converted, run, compared, measured, then moved into place."""
 
-import importlib.resources
+import os
 import warnings
 from pathlib import Path
-
-import jinja2
-import keras
+from typing import TYPE_CHECKING, Any
 
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
-from keras_cascade.calibration.guarantees import guarantee_sentence
-from keras_cascade.datasets.batches import iterate_batches
-from keras_cascade.export.artifact import read_twice, write_fitted
+from keras_cascade.export.export_job import ExportJob, check_backend
 from keras_cascade.export.manifest_content import (
     STUDENT_FILE,
     TEACHER_FOLDER,
     described_onnx,
     manifest_of,
+    model_card,
 )
-from keras_cascade.export.model_side import ModelSide
-from keras_cascade.export.named_points import checked_objectives, named_points
-from keras_cascade.export.onnx_bundle import checked_parts, write_onnx
-from keras_cascade.export.quantization import (
-    FLOAT32,
-    checked_quantization,
-    described,
-)
-from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_export import convert_student
-from keras_cascade.export.teacher_export import export_teacher
+from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
+from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.utils.progress import progress_shown
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 CARD_FILE = "README.md"
+PARTS = ("student", "teacher")
 
 
 def export_bundle(
-    cascade,
-    filepath,
-    calibration_data=None,
-    class_names=None,
-    batch_size=256,
-    overwrite=False,
-    allow_training_data=False,
-    quantization=None,
-    training_data=None,
-    optimization=None,
-    onnx=False,
-    operating_points=None,
-):
-    """Writes the bundle of a cascade, verified on the files that ship.
+    cascade: "Cascade",
+    filepath: str | os.PathLike,
+    calibration_data: Any = None,
+    class_names: list[str] | None = None,
+    batch_size: int = 256,
+    overwrite: bool = False,
+    allow_training_data: bool = False,
+    quantization: str | None = None,
+    training_data: Any = None,
+    optimization: dict | None = None,
+    onnx: bool | str = False,
+    operating_points: dict | None = None,
+    verbose: bool | None = None,
+) -> Bundle:
+    """Writes the bundle of a cascade, verified on its own files.
 
     The student and its gate become one TFLite file, which LiteRT runs over
     the calibration data before this returns. Its decisions are compared with
@@ -85,23 +79,33 @@ def export_bundle(
             `teacher.onnx`, run in onnxruntime. Defaults to `False`.
         operating_points: dict of name to objective, or list of objectives:
             further thresholds, fitted on the file's own scores, which a
-            device can switch to. Defaults to `None`: only what `calibrate`
-            found.
+            device can switch to. Defaults to `None`: only the one that
+            `calibrate` found.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
 
     Raises:
         ExportError: a model cannot be converted or answers otherwise.
+        RuntimeError: Keras does not run on TensorFlow.
         ValueError: no data to verify with, or no threshold meets the
-            objective on the file that ships.
+            objective on the student's file.
     """
-    _check_backend()
-    quantization = checked_quantization(quantization)
-    onnx_parts = checked_parts(onnx)
-    objectives = checked_objectives(operating_points)
-    cascade.gate.check_ready()
-    if calibration_data is None:
+    check_backend()
+    onnx_parts = _checked_parts(onnx)
+    job = ExportJob(
+        cascade,
+        calibration_data,
+        batch_size=batch_size,
+        quantization=quantization,
+        allow_training_data=allow_training_data,
+        training_data=training_data,
+        optimization=optimization,
+        operating_points=operating_points,
+    )
+    if job.data is None:
         raise ValueError(
             "Export runs the exported file on real examples before it "
             "returns. Expected: `calibration_data`, or a cascade that was "
@@ -114,53 +118,28 @@ def export_bundle(
             "`calibrate` again before `export`.",
             stacklevel=3,
         )
-    data, first = read_twice(calibration_data)
-    cascade.prepare(first[0])
     class_names = _checked_names(class_names, cascade.classes)
-    signature = Signature(first[0])
-    with new_folder(filepath, overwrite) as folder:
-        student_file = convert_student(
-            cascade, first[0], quantization, data, training_data, optimization
-        )
-        student = ModelSide("student", cascade, first[0])
-        teacher = ModelSide("teacher", cascade, first[0])
-        for side in (student, teacher):
-            side.check_lengths(first[0])
-        point, comparison = write_fitted(
-            cascade, student_file, folder / STUDENT_FILE, data, signature,
-            batch_size, quantization, allow_training_data,
-            reader=student.reader,
-        )  # fmt: skip
-        points = [
-            point,
-            *named_points(
-                cascade, comparison.results, objectives, allow_training_data
-            ),
-        ]
-        export_teacher(teacher, folder / TEACHER_FOLDER)
-        check_teacher(
-            teacher.asked(SavedModelTeacher(folder / TEACHER_FOLDER)),
-            cascade.two_stage_pass().ask_teacher,
-            first[0],
-            signature,
-        )
-        onnx_files = write_onnx(
-            cascade, folder, onnx_parts, data, first[0], signature,
-            batch_size, allow_training_data, student,
-        )  # fmt: skip
+    with progress_shown(verbose), new_folder(filepath, overwrite) as folder:
+        artifact = job.student_artifact()
+        for model in (job.student, job.teacher):
+            model.check_lengths(job.example_inputs)
+        point, comparison = job.write_student(artifact, folder / STUDENT_FILE)
+        points = [point, *job.named_points(comparison.results)]
+        _write_teacher(job, folder / TEACHER_FOLDER)
+        onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
-            Path(filepath).name, folder, cascade, class_names, signature,
-            points, comparison,
-        )  # fmt: skip
-        manifest["student"] |= described(student_file, quantization)
-        for side in (student, teacher):
-            batches = iterate_batches(*data, batch_size)
-            manifest[side.role] |= side.ship(folder, batches)
-        if quantization != FLOAT32:
-            whole = convert_student(cascade, first[0])
+            job, folder, Path(filepath).name, class_names, points, comparison
+        )
+        manifest["student"] |= artifact.describe()
+        for model in (job.student, job.teacher):
+            manifest[model.role] |= model.write_tokenizer(
+                folder, job.data.batches()
+            )
+        if job.quantization != FLOAT32:
+            whole = job.student_artifact(FLOAT32).convert(point.threshold)
             manifest["verification"]["size_over_float32"] = manifest["student"][
                 "bytes"
-            ] / len(whole.convert(point.threshold))
+            ] / len(whole)
         if onnx_files:
             manifest["onnx"] = described_onnx(onnx_files)
         card = folder / CARD_FILE
@@ -171,29 +150,54 @@ def export_bundle(
     return Bundle.load(filepath)
 
 
-def model_card(manifest):
-    """The bundle's README: what it is, its numbers, how to run it."""
-    template = importlib.resources.files(__package__).joinpath(
-        "model_card.md.jinja"
-    )
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["sentence"] = guarantee_sentence
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
-        **manifest, point=manifest["operating_points"][0]
+def _write_teacher(job, folder):
+    """Writes the teacher's SavedModel and compares it with Keras."""
+    job.teacher.write_saved_model(folder)
+    check_teacher(
+        job.teacher.as_served(SavedModelTeacher(folder)),
+        job.cascade.two_stage_pass().ask_teacher,
+        job.example_inputs,
+        job.signature,
     )
 
 
-def _check_backend():
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "Export needs the TensorFlow backend. Received: "
-            f"'{backend}'. Save the cascade with `cascade.save('c.keras')`, "
-            "start Python again with KERAS_BACKEND=tensorflow, and call "
-            "`keras.models.load_model('c.keras').export(...)`."
+def _write_onnx(job, folder, parts):
+    """Writes `student.onnx` and/or `teacher.onnx`, as requested.
+
+    The student's file computes in float32, whatever the TFLite file does, so
+    it has a threshold of its own, fitted on its own scores.
+
+    Returns:
+        Dict of part to `(path, OperatingPoint, Comparison)`, the last two
+        `None` for the teacher.
+    """
+    written = {}
+    for part in parts:
+        path = folder / f"{part}.onnx"
+        if part == "teacher":
+            export_onnx(job.cascade, path, job.example_inputs, part)
+            written[part] = (path, None, None)
+        else:
+            artifact = OnnxStudent(
+                job.student.with_gate,
+                job.student.inputs(job.example_inputs),
+                job.student.signature,
+            )
+            written[part] = (path, *job.write_student(artifact, path))
+    return written
+
+
+def _checked_parts(onnx):
+    """Tuple of the models to write, from `True`, `False` or names."""
+    if isinstance(onnx, bool) or onnx is None:
+        return PARTS if onnx else ()
+    parts = (onnx,) if isinstance(onnx, str) else tuple(onnx)
+    if set(parts) - set(PARTS):
+        raise ValueError(
+            "Expected `onnx` to be True, False, or names out of "
+            f"{list(PARTS)}. Received: {onnx!r}."
         )
+    return parts
 
 
 def _checked_names(class_names, classes):

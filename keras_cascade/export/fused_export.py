@@ -1,6 +1,8 @@
 """The whole cascade as one SavedModel, for a server that holds both models."""
 
+import os
 import types
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -8,28 +10,46 @@ import numpy as np
 from keras_cascade.bundle import new_folder
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.export.model_side import check_in_graph
-from keras_cascade.export.same_answers import BATCH_SIZES, check_same
-from keras_cascade.export.signature import ENDPOINT, Signature, as_answer
-from keras_cascade.export.teacher_export import as_logits
-from keras_cascade.export.verification import check_teacher
+from keras_cascade.export.export_job import ExportJob, check_backend
+from keras_cascade.export.exported_model import check_in_graph
+from keras_cascade.export.signature import (
+    ENDPOINT,
+    Signature,
+    as_answer,
+    as_logits,
+)
+from keras_cascade.export.verification import (
+    BATCH_SIZES,
+    check_same,
+    check_teacher,
+)
 from keras_cascade.gates import StudentWithGate
+from keras_cascade.utils.progress import progress_shown
 from keras_cascade.utils.tensor_ops import as_float
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 SAVED_MODEL = "saved_model.pb"
 
 
-def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
+def export_fused(
+    cascade: "Cascade",
+    filepath: str | os.PathLike,
+    example_inputs: Any = None,
+    overwrite: bool = False,
+    verbose: bool | None = None,
+) -> Signature:
     """Writes student, gate and teacher as one SavedModel.
 
     The student runs on every row, the teacher on the gathered delegated rows
     only, and not at all where nothing is delegated. Every signature is run and
-    compared with Keras at 1, 2, 7 and 64 rows before the folder is put in its
-    place.
+    compared with Keras at 1, 2, 7 and 64 rows before the folder is moved to
+    `filepath`.
 
     Signatures:
 
-    - `serving_default`: `probabilities` `(batch, classes)` of whoever
+    - `serving_default`: `probabilities` `(batch, classes)` of the model that
       answers, `score` `(batch,)`, `delegate` `(batch,)`.
     - `student`: the same outputs, of the student alone.
     - `teacher`: `logits` `(batch, classes)`, for rows that a device
@@ -42,6 +62,8 @@ def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
             Defaults to inputs that the cascade has seen in this process,
             when the cascade calls this.
         overwrite: bool. Replaces an existing SavedModel. Defaults to `False`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `Signature` of the inputs.
@@ -49,19 +71,18 @@ def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
     Raises:
         BundleError: `filepath` exists and may not be replaced.
         ExportError: a signature does not answer as Keras does.
+        RuntimeError: Keras does not run on TensorFlow.
     """
-    if example_inputs is None:
-        raise ValueError(
-            "Expected `example_inputs`, a batch of inputs: they give names, "
-            "shapes and types, and this cascade has seen none yet."
-        )
-    cascade.gate.check_ready()
-    cascade.prepare(example_inputs)
-    signature = Signature(example_inputs)
+    check_backend()
+    job = ExportJob(cascade, example_inputs=example_inputs)
+    example_inputs, signature = job.example_inputs, job.signature
     student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
     student(example_inputs)
     check_in_graph(cascade, "A fused graph")
-    with new_folder(filepath, overwrite, known_by=SAVED_MODEL) as folder:
+    with (
+        progress_shown(verbose),
+        new_folder(filepath, overwrite, known_by=SAVED_MODEL) as folder,
+    ):
         signature.write_endpoints(
             folder,
             {
@@ -78,7 +99,7 @@ def export_fused(cascade, filepath, example_inputs=None, overwrite=False):
 
 
 def fused(cascade, student_with_gate, inputs):
-    """A cascade's answer as one graph, where the teacher sees few rows.
+    """A cascade's answer as one graph; the teacher runs on delegated rows.
 
     Args:
         cascade: `Cascade`.
@@ -91,20 +112,20 @@ def fused(cascade, student_with_gate, inputs):
     import tensorflow as tf
 
     answer = as_answer(student_with_gate(inputs, training=False))
-    kept = answer["probabilities"]
+    of_student = answer["probabilities"]
     rows = tf.where(answer["delegate"])
 
-    def asked():
+    def with_teacher():
         delegated = keras.tree.map_structure(
             lambda tensor: tf.gather_nd(tensor, rows), inputs
         )
         return tf.tensor_scatter_nd_update(
-            kept, rows, _probabilities(cascade.teacher, delegated)
+            of_student, rows, _probabilities(cascade.teacher, delegated)
         )
 
     # Not every model takes a batch of no rows.
     answer["probabilities"] = tf.cond(
-        tf.size(rows) > 0, asked, lambda: tf.identity(kept)
+        tf.size(rows) > 0, with_teacher, lambda: tf.identity(of_student)
     )
     return answer
 
@@ -119,7 +140,7 @@ def _probabilities(teacher, inputs):
 
 
 def _check(folder, cascade, inputs, signature):
-    """Every signature against Keras, at every batch size."""
+    """Compares every signature with Keras at every batch size."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder))
@@ -144,8 +165,8 @@ def _check(folder, cascade, inputs, signature):
         student = two_stages.run_student(part)
         teacher = two_stages.ask_teacher(part)
         for name in ("student", ENDPOINT):
-            found = run(name, signature.named(part))
-            delegate = delegated_at(found["score"], cascade.threshold)
+            outputs = run(name, signature.named(part))
+            delegate = delegated_at(outputs["score"], cascade.threshold)
             expected = {
                 "score": student["score"],
                 "delegate": delegate,
@@ -159,6 +180,6 @@ def _check(folder, cascade, inputs, signature):
                 check_same(
                     f"SavedModel's signature '{name}'",
                     output,
-                    found[output],
+                    outputs[output],
                     values,
                 )

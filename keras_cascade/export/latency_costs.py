@@ -1,32 +1,40 @@
-"""What each model costs in milliseconds, timed as it will run."""
+"""Costs of each model in milliseconds, timed in its deployed form."""
 
 import os
 import platform
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.export.model_side import ModelSide
+from keras_cascade.export.export_job import ExportJob, check_backend
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_export import export_student
-from keras_cascade.export.teacher_export import export_teacher
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
-from keras_cascade.runtime.text_student import TextStudent, open_student
+from keras_cascade.runtime.text_student import open_student
 from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.utils.progress import progress_shown
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 WARM_UP = 20
 
 
 def costs_from_latency(
-    cascade_or_bundle, inputs, network=0.0, runs=200, num_threads=1
-):
+    cascade_or_bundle: "Cascade | Bundle | str | os.PathLike",
+    inputs: Any,
+    network: float = 0.0,
+    runs: int = 200,
+    num_threads: int = 1,
+    verbose: bool | None = None,
+) -> Costs:
     """`Costs` in milliseconds, timed on this machine.
 
     The student runs with its gate in LiteRT, the teacher as a SavedModel in
@@ -41,9 +49,15 @@ def costs_from_latency(
             Defaults to `0.0`.
         runs: int >= 1, timed passes of each model. Defaults to `200`.
         num_threads: int, of the student's interpreter. Defaults to `1`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `Costs` with the medians, and the 99th percentiles beside them.
+
+    Raises:
+        RuntimeError: a cascade is given, and Keras does not run on
+            TensorFlow.
 
     Example:
 
@@ -57,10 +71,13 @@ def costs_from_latency(
     >>> costs.unit, costs.network, costs.student_p99 >= costs.student
     ('ms', 20.0, True)
     """
+    timed_bundle = isinstance(cascade_or_bundle, (Bundle, str, os.PathLike))
+    if not timed_bundle:
+        check_backend()
     if runs < 1:
         raise ValueError(f"Expected `runs` of at least 1. Received: {runs!r}.")
     one = take_rows(as_text_arrays(inputs), slice(0, 1))
-    if isinstance(cascade_or_bundle, (Bundle, str, os.PathLike)):
+    if timed_bundle:
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
@@ -69,20 +86,15 @@ def costs_from_latency(
             as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle),
             one, network, runs, num_threads,
         )  # fmt: skip
-    cascade_or_bundle.prepare(one)
-    with tempfile.TemporaryDirectory() as folder:
+    job = ExportJob(cascade_or_bundle, example_inputs=one)
+    with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
         student, teacher = Path(folder, "student.tflite"), Path(folder, "1")
-        export_student(cascade_or_bundle, student, one)
-        sides = {
-            role: ModelSide(role, cascade_or_bundle, one)
-            for role in ("student", "teacher")
-        }
-        export_teacher(sides["teacher"], teacher)
-        run = StudentInterpreter(student, num_threads)
-        reader = sides["student"].reader
+        threshold = cascade_or_bundle.threshold
+        student.write_bytes(job.student_artifact().convert(threshold))
+        job.teacher.write_saved_model(teacher)
         return _timed(
-            run if reader is None else TextStudent(run, reader),
-            sides["teacher"].asked(SavedModelTeacher(teacher)),
+            job.student.as_served(StudentInterpreter(student, num_threads)),
+            job.teacher.as_served(SavedModelTeacher(teacher)),
             one, network, runs, num_threads,
         )  # fmt: skip
 

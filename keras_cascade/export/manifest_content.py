@@ -1,11 +1,16 @@
-"""What a bundle's manifest states, from what was measured on its files."""
+"""Content of a bundle's manifest and model card."""
 
 import dataclasses
 import datetime
 import importlib.metadata
+import importlib.resources
+
+import jinja2
 
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import FORMAT, VERSION
+from keras_cascade.calibration.guarantees import guarantee_sentence
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT
 from keras_cascade.version import __version__
@@ -18,20 +23,20 @@ VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
 
 def manifest_of(
-    name, folder, cascade, class_names, signature, points, comparison
-):
-    """The manifest of files that are written and verified.
+    job: ExportJob, folder, name, class_names, points, comparison
+) -> dict:
+    """Manifest of files that are written and verified.
 
     Args:
+        job: `ExportJob`.
+        folder: `Path` that the files are in.
         name: str.
-        folder: `Path` that they are in.
-        cascade: `Cascade`.
         class_names: list of str.
-        signature: `Signature` of the inputs.
         points: list of `OperatingPoint` of the student's file; the first is
             the file's own.
         comparison: `Comparison` of it.
     """
+    cascade = job.cascade
     teacher = folder / TEACHER_FOLDER
     gate_config = cascade.gate.get_config()
     gate_config["threshold"] = points[0].threshold
@@ -44,7 +49,7 @@ def manifest_of(
             timespec="seconds"
         ),
         "classes": class_names,
-        "input": signature.describe(),
+        "input": job.signature.describe(),
         "student": described(folder / STUDENT_FILE),
         "teacher": {
             "path": TEACHER_FOLDER,
@@ -88,8 +93,26 @@ def manifest_of(
     }
 
 
-def described(path):
-    """A file for the manifest."""
+def model_card(manifest) -> str:
+    """The bundle's README: purpose, numbers, inputs, and how to run it.
+
+    Args:
+        manifest: dict.
+    """
+    template = importlib.resources.files(__package__).joinpath(
+        "model_card.md.jinja"
+    )
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["sentence"] = guarantee_sentence
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        **manifest, point=manifest["operating_points"][0]
+    )
+
+
+def described(path) -> dict:
+    """Manifest entry of a file: name, hash and size."""
     return {
         "file": path.name,
         "sha256": hash_file(path),
@@ -97,8 +120,13 @@ def described(path):
     }
 
 
-def described_onnx(files):
-    """The manifest's `onnx` entry, of what `write_onnx` wrote."""
+def described_onnx(files) -> dict:
+    """Manifest entry of the ONNX files.
+
+    Args:
+        files: dict of part to `(path, OperatingPoint, Comparison)`, the last
+            two `None` for the teacher.
+    """
     entries = {}
     for part, (path, point, comparison) in files.items():
         entries[part] = described(path)
@@ -111,7 +139,7 @@ def described_onnx(files):
 
 
 def _described(point):
-    """An operating point for the manifest, long lists by their length."""
+    """Manifest entry of an operating point, long lists as their length."""
 
     def shortened(value):
         if isinstance(value, dict):

@@ -1,30 +1,49 @@
-"""Student with gate, or teacher, as ONNX; run before it is kept."""
+"""ONNX files of a student with its gate, or of a teacher."""
 
 import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.export.model_side import ModelSide
-from keras_cascade.export.onnx_student import open_session
-from keras_cascade.export.same_answers import BATCH_SIZES, check_same
+from keras_cascade.export.export_job import ExportJob, check_backend
+from keras_cascade.export.onnx_interpreter import (
+    OnnxStudentInterpreter,
+    open_session,
+)
 from keras_cascade.export.saved_model_functions import allow_inlining
-from keras_cascade.export.signature import ENDPOINT, as_answer
-from keras_cascade.export.teacher_export import as_logits
+from keras_cascade.export.signature import (
+    ENDPOINT,
+    Signature,
+    as_answer,
+    as_logits,
+)
+from keras_cascade.export.student_artifact import StudentArtifact
+from keras_cascade.export.verification import BATCH_SIZES, check_same
+from keras_cascade.utils.progress import progress_shown
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 OPSET = 17
 
 
-def export_onnx(cascade, filepath, example_inputs=None, part="student"):
+def export_onnx(
+    cascade: "Cascade",
+    filepath: str | os.PathLike,
+    example_inputs: Any = None,
+    part: str = "student",
+    verbose: bool | None = None,
+) -> Signature:
     """Writes the student with its gate, or the teacher, as one ONNX file.
 
     The file is opened in onnxruntime and compared with Keras at 1, 2, 7 and
-    64 rows before it is put in its place.
+    64 rows before it is moved to `filepath`.
 
     Args:
         cascade: `Cascade` with built models.
@@ -34,46 +53,76 @@ def export_onnx(cascade, filepath, example_inputs=None, part="student"):
             when the cascade calls this.
         part: `"student"` (outputs `probabilities`, `score`, `delegate`) or
             `"teacher"` (output `logits`). Defaults to `"student"`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `Signature` of the file.
 
     Raises:
         ExportError: the model cannot be converted, or answers otherwise.
+        RuntimeError: Keras does not run on TensorFlow.
     """
+    check_backend()
     filepath = Path(filepath)
     if filepath.suffix != ".onnx" or part not in ("student", "teacher"):
         raise ValueError(
             "Expected a path that ends in '.onnx' and `part` 'student' or "
             f"'teacher'. Received: '{filepath}' and {part!r}."
         )
-    if example_inputs is None:
-        raise ValueError(
-            "Expected `example_inputs`, a batch of inputs: they give names, "
-            "shapes and types, and this cascade has seen none yet."
-        )
-    cascade.gate.check_ready()
-    side = ModelSide(part, cascade, example_inputs)
-    model, wanted = _part(cascade, side)
-    signature, example_inputs = side.signature, side.inputs(example_inputs)
-    with tempfile.TemporaryDirectory(dir=filepath.parent) as folder:
+    job = ExportJob(cascade, example_inputs=example_inputs)
+    exported = getattr(job, part)
+    model, outputs = _converted_part(exported)
+    signature = exported.signature
+    example_inputs = exported.inputs(job.example_inputs)
+    with (
+        progress_shown(verbose),
+        tempfile.TemporaryDirectory(dir=filepath.parent) as folder,
+    ):
         file = Path(folder, filepath.name)
-        named = convert_to_onnx(model, file, example_inputs, signature, wanted)
+        named = convert_to_onnx(model, file, example_inputs, signature, outputs)
         threshold = cascade.threshold if part == "student" else None
         _compare(named, file, example_inputs, signature, threshold)
         os.replace(file, filepath)
     return signature
 
 
+class OnnxStudent(StudentArtifact):
+    """ONNX file of a student and its gate, in float32.
+
+    Args:
+        student_with_gate: built `StudentWithGate`.
+        example_inputs: a batch of inputs.
+        signature: `Signature` of them.
+    """
+
+    tool = "tf2onnx"
+
+    def __init__(self, student_with_gate, example_inputs, signature):
+        super().__init__(student_with_gate)
+        self._example_inputs = example_inputs
+        self._signature = signature
+
+    def convert(self, threshold: float) -> bytes:
+        model = self.with_threshold(threshold)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "student.onnx")
+            convert_to_onnx(model, file, self._example_inputs, self._signature)
+            return file.read_bytes()
+
+    def open(self, path) -> OnnxStudentInterpreter:
+        return OnnxStudentInterpreter(path)
+
+
 def convert_to_onnx(model, file, example_inputs, signature, outputs=None):
-    """Writes a model's ONNX file, which nothing has run yet.
+    """Writes a model's ONNX file, without running it.
 
     Args:
         model: `keras.Model`.
         file: path to write.
         example_inputs: a batch of inputs.
         signature: `Signature` of them.
-        outputs: function from what the model returns to a dict of named
+        outputs: function from the model's outputs to a dict of named
             outputs. Defaults to those of a `StudentWithGate`.
 
     Returns:
@@ -85,20 +134,21 @@ def convert_to_onnx(model, file, example_inputs, signature, outputs=None):
     return named
 
 
-def _part(cascade, side):
-    if side.role == "student":
-        return side.with_gate(cascade), as_answer
-    if any(one["dtype"] == "string" for one in side.signature.describe()):
+def _converted_part(exported):
+    """`(model, outputs)`, as `convert_to_onnx` takes them."""
+    if exported.role == "student":
+        return exported.with_gate, as_answer
+    if any(spec["dtype"] == "string" for spec in exported.signature.describe()):
         raise ExportError(
             "ONNX has no operations that KerasHub's and Keras's preprocessors "
             "of texts become. Received a teacher of texts. Serve its "
             "SavedModel, or give it a `keras_cascade.text.Tokenizer`."
         )
-    return side.model, as_logits
+    return exported.model, as_logits
 
 
 class NamedOutputs(keras.Model):
-    """A model whose outputs are a dict of what ships."""
+    """A model whose outputs are the dict that is exported."""
 
     def __init__(self, model, outputs):
         super().__init__()
@@ -110,16 +160,16 @@ class NamedOutputs(keras.Model):
 
 
 def _convert(model, file, signature):
-    """Writes the file by way of a SavedModel.
+    """Converts a SavedModel of the model.
 
-    Keras's own export hands tf2onnx a function in which constants that a
+    Keras's own export passes tf2onnx a function in which constants that a
     layer holds look like inputs, and convolutions of several groups are calls
-    that ONNX has not.
+    that ONNX lacks.
     """
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx
 
-    _teach_erfc()
+    _register_erfc()
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             # Of tf2onnx's own old habits with NumPy.
@@ -137,18 +187,19 @@ def _convert(model, file, signature):
             )  # fmt: skip
             with tf.Graph().as_default() as graph:
                 tf.import_graph_def(frozen, name="")
-                made = tfonnx.process_tf_graph(
+                converted = tfonnx.process_tf_graph(
                     graph, opset=OPSET, input_names=inputs,
                     output_names=outputs, tensors_to_rename=names,
                     initialized_tables=tables,
                 )  # fmt: skip
-            made = optimizer.optimize_graph(made).make_model("keras_cascade")
+            converted = optimizer.optimize_graph(converted)
+            content = converted.make_model("keras_cascade").SerializeToString()
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ExportError(
             f"The model cannot be converted to ONNX: {text}"
         ) from error
-    file.write_bytes(made.SerializeToString())
+    file.write_bytes(content)
 
 
 def _compare(model, file, inputs, signature, threshold):
@@ -157,31 +208,31 @@ def _compare(model, file, inputs, signature, threshold):
     names = [output.name for output in session.get_outputs()]
     rows = len(keras.tree.flatten(inputs)[0])
     for size in BATCH_SIZES:
-        picked = np.arange(size) % rows
-        part = keras.tree.map_structure(lambda a, p=picked: a[p], inputs)
+        repeated = np.arange(size) % rows
+        part = keras.tree.map_structure(lambda a, r=repeated: a[r], inputs)
         expected = keras.tree.map_structure(
             keras.ops.convert_to_numpy, model(part)
         )
         answers = session.run(names, signature.named(part))
-        found = dict(zip(names, answers, strict=True))
-        if set(found) != set(expected):
+        outputs = dict(zip(names, answers, strict=True))
+        if set(outputs) != set(expected):
             raise ExportError(
                 f"Expected the outputs {sorted(expected)} in the ONNX file. "
-                f"Received: {sorted(found)}."
+                f"Received: {sorted(outputs)}."
             )
         if threshold is not None:
             # Exactly as the file's own scores say: a score on the threshold
             # may fall to the other side in Keras.
-            expected["delegate"] = delegated_at(found["score"], threshold)
+            expected["delegate"] = delegated_at(outputs["score"], threshold)
         for name, values in expected.items():
-            check_same("ONNX file", name, found[name], values)
+            check_same("ONNX file", name, outputs[name], values)
 
 
-def _teach_erfc():
-    """tf2onnx has no `Erfc`, which exact GELU needs: it is 1 - Erf."""
+def _register_erfc():
+    """Registers a handler of `Erfc`, which exact GELU needs: 1 - Erf."""
     from tf2onnx.handler import tf_op
 
-    if getattr(_teach_erfc, "done", False):
+    if getattr(_register_erfc, "done", False):
         return
 
     @tf_op("Erfc")
@@ -192,9 +243,9 @@ def _teach_erfc():
                 f"{node.name}_one", np.array(1.0, dtype="float32")
             )
             shapes, dtypes = node.output_shapes, node.output_dtypes
-            given, output = node.input[0], node.output[0]
+            argument, output = node.input[0], node.output[0]
             context.remove_node(node.name)
-            error = context.make_node("Erf", [given])
+            error = context.make_node("Erf", [argument])
             context.make_node(
                 "Sub",
                 [one.output[0], error.output[0]],
@@ -203,4 +254,4 @@ def _teach_erfc():
                 dtypes=dtypes,
             )
 
-    _teach_erfc.done = True
+    _register_erfc.done = True

@@ -1,9 +1,10 @@
-"""How the numbers of a student's file are stored."""
+"""Quantization of a student's TFLite file."""
 
 import keras
 import numpy as np
 
-from keras_cascade.datasets.batches import iterate_batches, rows_of, take_rows
+from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
 
 FLOAT32 = "float32"
@@ -15,12 +16,12 @@ FLOAT32 = "float32"
 POST_TRAINING = ("float16", "dynamic", "int8")
 #: Quantizations that train on, with TensorFlow Model Optimization.
 TRAINING = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
-#: Ranges of activations are measured on so many examples.
+#: Number of examples that ranges of activations are measured on.
 REPRESENTATIVE = 400
 
 
 def checked_quantization(quantization):
-    """The name of a quantization; `None` is `"float32"`."""
+    """Name of a quantization; `None` is `"float32"`."""
     known = (FLOAT32, *POST_TRAINING, *TRAINING)
     name = FLOAT32 if quantization is None else quantization
     if name not in known:
@@ -31,47 +32,39 @@ def checked_quantization(quantization):
     return name
 
 
-def described(student_file, quantization):
-    """How a student was made smaller, for the manifest's `student` entry."""
-    if quantization not in TRAINING:
-        return {"quantization": quantization, "tool": "tf.lite.TFLiteConverter"}
-    return {
-        "quantization": quantization,
-        "tool": "tensorflow-model-optimization",
-        "left_in_float": [
-            {"layer": layer, "why": why}
-            for layer, why in student_file.left_in_float
-        ],
-    }
-
-
-def representative_inputs(data, count=REPRESENTATIVE, seed=0):
-    """Some inputs of a data set, each as likely as any other.
+def representative_inputs(
+    data: LabelledData, count: int = REPRESENTATIVE, seed: int = 0
+) -> list:
+    """Uniform random sample of the inputs of a data set.
 
     Args:
-        data: `(x, y, sample_weight)`, as `iterate_batches` takes.
-        count: int, how many at most. Defaults to `400`.
+        data: `LabelledData`.
+        count: int, at most so many. Defaults to `400`.
         seed: int. Defaults to `0`.
 
     Returns:
         List of batches of one row.
     """
     rng = np.random.default_rng(seed)
-    chosen, seen = [], 0
-    for x, _, _ in iterate_batches(*data):
+    chosen, rows_read = [], 0
+    for x, _, _ in data.batches():
         for row in range(rows_of(x)):
             # Vitter's algorithm R: a sample of a stream of unknown length.
-            place = len(chosen) if seen < count else rng.integers(seen + 1)
-            seen += 1
-            if place < count:
+            index = (
+                len(chosen)
+                if rows_read < count
+                else rng.integers(rows_read + 1)
+            )
+            rows_read += 1
+            if index < count:
                 one = take_rows(x, slice(row, row + 1))
                 one = keras.tree.map_structure(np.copy, one)
-                chosen[place : place + 1] = [one]
+                chosen[index : index + 1] = [one]
     return chosen
 
 
 def quantize(converter, quantization, representative, signature):
-    """Tells a `tf.lite.TFLiteConverter` how to store numbers.
+    """Configures how a `tf.lite.TFLiteConverter` stores numbers.
 
     Inputs and outputs stay what they are; integers are no weights.
 
@@ -104,7 +97,7 @@ def quantize(converter, quantization, representative, signature):
 
 
 def _check_measurable(signature):
-    """TFLite's calibrator reads strings as if they were pointers."""
+    """Raises for strings, which TFLite's calibrator reads as pointers."""
     names = [
         spec["name"]
         for spec in signature.describe()

@@ -1,16 +1,22 @@
-"""What a bundle tells its drift monitor about calibration's scores."""
+"""Histogram of calibration scores, the reference of the drift monitor."""
 
 import numpy as np
+import numpy.typing as npt
 
 BINS = 50
-#: More examples than this do not place 49 edges noticeably better.
+#: More examples than this do not improve the 49 edges noticeably.
 MOST_FOR_EDGES = 1000
 # Its own stream: a monitor's tie-breaks must not depend on this split.
 SEED = 210_210_439
 
 
-def score_bins(scores, threshold, sample_weight=None, seed=SEED):
-    """Counts calibration scores in bins that are fixed without them.
+def score_bins(
+    scores: npt.ArrayLike,
+    threshold: float,
+    sample_weight: npt.ArrayLike | None = None,
+    seed: int = SEED,
+) -> dict:
+    """Histogram of calibration scores over bins that do not depend on them.
 
     The examples are split at random: one part, at most half, places the bins'
     edges at its quantiles, the other is counted. Whatever the edges, the
@@ -22,7 +28,7 @@ def score_bins(scores, threshold, sample_weight=None, seed=SEED):
     another processor, fall into one bin.
 
     Args:
-        scores: float array `(examples,)`, finite, of the file that ships.
+        scores: float array `(examples,)`, finite, of the student's file.
         threshold: float. Delegate when `score < threshold`.
         sample_weight: optional float array `(examples,)`, non-negative: how
             often an example like this one comes in deployment. Examples are
@@ -47,26 +53,26 @@ def score_bins(scores, threshold, sample_weight=None, seed=SEED):
     (0, 100, 100)
     """
     rng = np.random.default_rng(seed)
-    given = np.asarray(scores)
+    sample = np.asarray(scores)
     if sample_weight is not None:
         weight = np.asarray(sample_weight, dtype="float64")
-        given = given[rng.random(len(given)) < weight / weight.max()]
+        sample = sample[rng.random(len(sample)) < weight / weight.max()]
     # Compared as the gate compares, in the scores' own precision.
-    delegated = ~(given >= np.asarray(threshold, dtype=given.dtype))
-    shuffled = rng.permutation(given.astype("float64"))
+    delegated = ~(sample >= np.asarray(threshold, dtype=sample.dtype))
+    shuffled = rng.permutation(sample.astype("float64"))
     placing = min(len(shuffled) // 2, MOST_FOR_EDGES)
     edges = _edges(shuffled[:placing])
     bins = np.searchsorted(edges, shuffled[placing:], side="right")
     return {
         "edges": edges.tolist(),
         "counts": np.bincount(bins, minlength=len(edges) + 1).tolist(),
-        "examples": len(given),
+        "examples": len(sample),
         "delegated": int(delegated.sum()),
     }
 
 
 def _edges(scores):
-    """Below every quantile, and above the largest score."""
+    """Edges below every quantile, and above the largest score."""
     if not scores.size:
         return scores
     lowest, highest = scores.min(), scores.max()

@@ -1,4 +1,6 @@
-"""Named inputs for an exported graph."""
+"""Input signature of an exported graph."""
+
+from typing import Any
 
 import keras
 
@@ -11,7 +13,7 @@ SINGLE_INPUT = "input"
 
 
 class Signature:
-    """The inputs of an exported graph: names, shapes, types, ranges.
+    """Names, shapes, types and value ranges of an exported graph's inputs.
 
     A single input is called `input`; the names of a dictionary are kept.
 
@@ -25,7 +27,7 @@ class Signature:
         is_dict: bool, whether the models take a dict of inputs.
     """
 
-    def __init__(self, inputs, variable_length=False):
+    def __init__(self, inputs: Any, variable_length: bool = False):
         self.is_dict = isinstance(inputs, dict)
         leaves = keras.tree.flatten(inputs)
         if not self.is_dict and len(leaves) != 1:
@@ -44,19 +46,19 @@ class Signature:
             for name, array in self.named(inputs).items()
         }
 
-    def named(self, inputs):
-        """Dict of name to array, for inputs in the models' own structure."""
+    def named(self, inputs: Any) -> dict:
+        """Dict of name to array, of inputs in the models' own structure."""
         return dict(inputs) if self.is_dict else {SINGLE_INPUT: inputs}
 
-    def widen(self, inputs):
-        """Takes more inputs into the value ranges."""
+    def widen(self, inputs: Any):
+        """Extends the value ranges to more inputs."""
         for name, array in self.named(inputs).items():
             if _is_number(array):
                 low, high = self._specs[name]["range"]
                 least, most = _range(array)
                 self._specs[name]["range"] = [min(low, least), max(high, most)]
 
-    def describe(self):
+    def describe(self) -> list[dict]:
         """List of names, shapes, types and ranges, as in the manifest."""
         return list(self._specs.values())
 
@@ -67,7 +69,7 @@ class Signature:
             folder: path to write to.
             model: built `keras.Model`, or another function of inputs and
                 `training`.
-            outputs: function from what the model returns to a dict of named
+            outputs: function from the model's outputs to a dict of named
                 outputs.
             tracked: of `write_endpoints`.
         """
@@ -78,7 +80,7 @@ class Signature:
         )
 
     def write_endpoints(self, folder, endpoints, tracked):
-        """Writes a SavedModel with a signature for each function.
+        """Writes a SavedModel with one signature per function.
 
         Args:
             folder: path to write to.
@@ -120,9 +122,15 @@ class Signature:
             ) from error
 
 
-def as_answer(outputs):
-    """Of what a `StudentWithGate` returns, what ships: a dict by name."""
+def as_answer(outputs) -> dict:
+    """The exported outputs among those of a `StudentWithGate`."""
     return {name: outputs[name] for name in OUTPUTS}
+
+
+def as_logits(outputs) -> dict:
+    """The exported output of a teacher, which may be a cascade."""
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs
+    return {"logits": logits}
 
 
 def _row(array, variable_length):
@@ -134,7 +142,7 @@ def _is_number(array):
 
 
 def _range(array):
-    """Least and greatest value; `None` of strings."""
+    """Minimum and maximum; `None` for strings."""
     if not _is_number(array):
         return None
     return [float(array.min()), float(array.max())]

@@ -3,36 +3,33 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from keras_cascade.errors import ExportError
-from keras_cascade.export.artifact import read_twice, write_fitted
-from keras_cascade.export.model_side import ModelSide
-from keras_cascade.export.optimized_export import optimized_student
-from keras_cascade.export.quantization import (
-    FLOAT32,
-    TRAINING,
-    checked_quantization,
-    representative_inputs,
-)
+from keras_cascade.export.export_job import ExportJob, check_backend
+from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.utils.progress import progress_shown
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 
 def export_student(
-    cascade,
-    filepath,
-    example_inputs=None,
-    quantization=None,
-    calibration_data=None,
-    batch_size=256,
-    allow_training_data=False,
-    training_data=None,
-    optimization=None,
-):
+    cascade: "Cascade",
+    filepath: str | os.PathLike,
+    example_inputs: Any = None,
+    quantization: str | None = None,
+    calibration_data: Any = None,
+    batch_size: int = 256,
+    allow_training_data: bool = False,
+    training_data: Any = None,
+    optimization: dict | None = None,
+    verbose: bool | None = None,
+) -> Signature:
     """Writes the student and its gate as one TFLite file.
 
-    Of a student of texts the file takes token ids, and its tokenizer stands
-    beside it: `NAME.tokenizer.json` beside `NAME.tflite`.
+    For a student of texts the file takes token ids, and the tokenizer is
+    written beside it: `NAME.tokenizer.json` beside `NAME.tflite`.
 
     The file has the signature `serving_default` with the outputs
     `probabilities`, `score` and `delegate`, and takes any batch size. With
@@ -59,6 +56,8 @@ def export_student(
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `Signature` of the file.
@@ -66,111 +65,65 @@ def export_student(
     Raises:
         ExportError: the student needs operations that TFLite lacks, or the
             file does not answer as Keras does.
+        RuntimeError: Keras does not run on TensorFlow.
         ValueError: a quantized student without the data to fit its threshold
             on, or no threshold meets the objective on the file.
     """
+    check_backend()
     quantization = checked_quantization(quantization)
     filepath = Path(filepath)
     if filepath.suffix != ".tflite":
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
-    cascade.gate.check_ready()
     if calibration_data is None and quantization != FLOAT32:
         calibration_data = cascade.data_record.calibration_data
-    data = None
-    if calibration_data is not None:
-        data, first = read_twice(calibration_data)
-        cascade.prepare(first[0])
-        example_inputs = first[0] if example_inputs is None else example_inputs
-    _check_given(cascade, quantization, data)
-    if example_inputs is None:
-        raise ValueError(
-            "Expected `example_inputs`, a batch of inputs: they give names, "
-            "shapes and types, and this cascade has seen none yet."
-        )
-    side = ModelSide("student", cascade, example_inputs)
-    student_file = convert_student(
-        cascade, example_inputs, quantization, data, training_data,
+    job = ExportJob(
+        cascade,
+        calibration_data,
+        example_inputs,
+        batch_size,
+        quantization,
+        allow_training_data,
+        training_data,
         optimization,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory(
-        prefix=f".{filepath.name}-", dir=filepath.parent
-    ) as folder:
+    )
+    _check_data(job)
+    reader = job.student.reader
+    with (
+        progress_shown(verbose),
+        tempfile.TemporaryDirectory(
+            prefix=f".{filepath.name}-", dir=filepath.parent
+        ) as folder,
+    ):
+        artifact = job.student_artifact()
         part = Path(folder, filepath.name)
-        if data is None:
-            part.write_bytes(student_file.convert(cascade.threshold))
+        if job.data is None:
+            part.write_bytes(artifact.convert(cascade.threshold))
         else:
-            write_fitted(
-                cascade, student_file, part, data, Signature(example_inputs),
-                batch_size, quantization, allow_training_data,
-                reader=side.reader,
-            )  # fmt: skip
-        if side.reader is not None:
+            job.write_student(artifact, part)
+        if reader is not None:
             tokenizer = Path(folder, "tokenizer.json")
-            content = side.reader.tokenizer.content
-            tokenizer.write_text(content, encoding="utf-8")
+            tokenizer.write_text(reader.tokenizer.content, encoding="utf-8")
             os.replace(tokenizer, filepath.with_suffix(".tokenizer.json"))
         os.replace(part, filepath)
-    return side.signature
+    return job.student.signature
 
 
-def convert_student(
-    cascade,
-    example_inputs,
-    quantization=FLOAT32,
-    data=None,
-    training_data=None,
-    optimization=None,
-):
-    """A cascade's student and gate, ready to be written.
-
-    Args:
-        cascade: prepared `Cascade`.
-        example_inputs: a batch of inputs.
-        quantization: str. Defaults to `"float32"`.
-        data: `(x, y, sample_weight)` that can be read twice. Only `"int8"`
-            looks at it, for the ranges of activations. Defaults to `None`.
-        training_data: of `export_student`.
-        optimization: of `export_student`.
-
-    Returns:
-        `StudentFile`, or another with `convert(threshold)`.
-    """
-    side = ModelSide("student", cascade, example_inputs)
-    if quantization in TRAINING:
-        if side.reader is not None:
-            raise ExportError(
-                f"quantization='{quantization}' trains students of numbers "
-                "on. Received one of texts. Use 'dynamic', 'int8' or "
-                "'float16'."
-            )
-        return optimized_student(
-            cascade, example_inputs, quantization, training_data, optimization
-        )
-    representative = ()
-    if quantization == "int8":
-        representative = list(map(side.inputs, representative_inputs(data)))
-    return StudentFile(
-        side.with_gate(cascade),
-        side.inputs(example_inputs),
-        quantization,
-        representative,
-        side.signature,
-    )
-
-
-def _check_given(cascade, quantization, data):
-    if data is not None or quantization == FLOAT32:
+def _check_data(job):
+    """Raises where a quantized file cannot do without calibration data."""
+    if job.data is not None or job.quantization == FLOAT32:
         return
-    if quantization == "int8":
-        why = "the ranges of an int8 student's activations are measured on it"
-    elif cascade.operating_point is not None:
-        why = "a quantized student's threshold is fitted on its own scores"
+    if job.quantization == "int8":
+        reason = (
+            "the ranges of an int8 student's activations are measured on it"
+        )
+    elif job.cascade.operating_point is not None:
+        reason = "a quantized student's threshold is fitted on its own scores"
     else:
         return
     raise ValueError(
-        f"Expected `calibration_data` for quantization='{quantization}': "
-        f"{why}. Received none, and the cascade was not calibrated in this "
+        f"Expected `calibration_data` for quantization='{job.quantization}': "
+        f"{reason}. Received none, and the cascade was not calibrated in this "
         "process. Pass held-out labelled examples."
     )

@@ -1,13 +1,18 @@
-"""A SavedModel as a TFLite file of built-in operations."""
+"""Conversion of a SavedModel to a TFLite file of built-in operations."""
 
+import re
 import warnings
 
 from keras_cascade.errors import ExportError
-from keras_cascade.export.conversion_errors import explained, not_built_in
-from keras_cascade.export.error_function import REPLACEMENTS
-from keras_cascade.export.saved_model_functions import replace_operations
+from keras_cascade.export.saved_model_functions import (
+    REPLACEMENTS,
+    replace_operations,
+)
 from keras_cascade.utils.native_output import hidden_native_output
 
+#: An operation and the path of its layer, as MLIR prints them.
+_LOCATION = re.compile(r'fused\["(\w+):", "([^"@]+)@')
+_UNSUPPORTED = re.compile(r"(?:Select ops|Custom ops): ([^\n]+)")
 _MOVED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 
 
@@ -19,8 +24,8 @@ def convert_to_tflite(folder, settings, model):
 
     Args:
         folder: path of the SavedModel. It may be changed.
-        settings: function that is given the `tf.lite.TFLiteConverter`.
-        model: `keras.Model` that the user knows it by, for errors.
+        settings: function that configures the `tf.lite.TFLiteConverter`.
+        model: `keras.Model` whose layers an error names.
 
     Returns:
         Bytes.
@@ -31,14 +36,14 @@ def convert_to_tflite(folder, settings, model):
     try:
         return _convert(folder, settings)
     except Exception as error:
-        known = not_built_in(error) & set(REPLACEMENTS)
+        known = _not_built_in(error) & set(REPLACEMENTS)
         if not known:
-            raise ExportError(explained(error, model)) from error
+            raise ExportError(_explanation(error, model)) from error
     replace_operations(folder, {name: REPLACEMENTS[name] for name in known})
     try:
         return _convert(folder, settings)
     except Exception as error:
-        raise ExportError(explained(error, model)) from error
+        raise ExportError(_explanation(error, model)) from error
 
 
 def _convert(folder, settings):
@@ -51,3 +56,56 @@ def _convert(folder, settings):
         # about to leave TensorFlow.
         warnings.filterwarnings("ignore", _MOVED)
         return converter.convert()
+
+
+def _explanation(error, model):
+    """Message that names each unsupported operation and its layer."""
+    text = str(error)
+    layers = _layers_by_name(model)
+    users = {}
+    for line in text.splitlines():
+        # Notes repeat the locations through which an error passed.
+        located = _LOCATION.search(line) if "error: loc(" in line else None
+        if located:
+            operation, path = located.groups()
+            users.setdefault(operation, set()).add(_layer_of(path, layers))
+    for name in _not_built_in(error):
+        users.setdefault(name, set()).add(None)
+    operations = [
+        f"{operation}{_in_layers(users[operation] - {None})}"
+        for operation in sorted(users)
+    ] or text.strip().splitlines()[-1:]
+    return (
+        "The student cannot be converted to TFLite's built-in operations. "
+        f"Not built in: {', '.join(operations)[:500]}. Replace the layers that "
+        "use them."
+    )
+
+
+def _not_built_in(error):
+    """Set of the names of operations that a conversion failed for."""
+    return {
+        name.strip()
+        for names in _UNSUPPORTED.findall(str(error))
+        for name in names.split(",")
+    }
+
+
+def _layers_by_name(model):
+    return {layer.name: layer for layer in model._flatten_layers()}
+
+
+def _layer_of(path, layers):
+    """Innermost layer whose name is in an operation's path.
+
+    A graph appends numbers to make names unique.
+    """
+    for part in reversed(path.split("/")):
+        for name in (re.sub(r"_\d+$", "", part), part):
+            if name in layers:
+                return f"'{name}' ({type(layers[name]).__name__})"
+    return None
+
+
+def _in_layers(names):
+    return f" (in {', '.join(sorted(names))})" if names else ""

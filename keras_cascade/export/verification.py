@@ -1,4 +1,4 @@
-"""Runs the exported files and compares them with Keras."""
+"""Comparison of exported files with Keras, on the same examples."""
 
 import dataclasses
 
@@ -13,13 +13,12 @@ from keras_cascade.evaluation.example_results import (
     ExampleResultsBuilder,
 )
 from keras_cascade.export.quantization import TRAINING
-from keras_cascade.export.same_answers import (
-    BATCH_SIZES,
-    TOLERANCE,
-    check_same,
-)
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
+#: A dynamic batch can collapse to one size: all of these are run.
+BATCH_SIZES = (1, 2, 7, 64)
+#: Float32 arithmetic in another order moves a probability by about 1e-6.
+TOLERANCE = 1e-4
 #: Weights of 11 significant bits moved one by up to 0.004 on small networks.
 FLOAT16_TOLERANCE = 0.05
 #: With 8 bits single probabilities may be far off. On average over examples,
@@ -30,7 +29,7 @@ MEAN_DISTANCE = 0.2
 
 @dataclasses.dataclass
 class Comparison:
-    """The exported student against Keras, on the same examples.
+    """Outputs of an exported student and of Keras on the same examples.
 
     Attributes:
         results: `keras_cascade.evaluation.ExampleResults`: the student's
@@ -55,13 +54,13 @@ class Comparison:
     max_score_difference: float
     batch_sizes: list
 
-    def describe(self, threshold):
+    def describe(self, threshold: float) -> dict:
         """The manifest's `verification` entry.
 
         Args:
-            threshold: float, of the file that ships.
+            threshold: float, of the file.
         """
-        shipped = delegated_at(self.scores, threshold)
+        delegated = delegated_at(self.scores, threshold)
         results = self.results
         keras_correct = self.keras_labels == results.labels
 
@@ -76,12 +75,12 @@ class Comparison:
         return {
             "examples": len(results),
             "batch_sizes": self.batch_sizes,
-            "decision_flips": _count(shipped != self.keras_delegated),
+            "decision_flips": _count(delegated != self.keras_delegated),
             "decision_flips_at_float_threshold": _count(
                 self.delegated != self.keras_delegated
             ),
             "label_flips": _count(results.student_labels != self.keras_labels),
-            "accuracy_change": accuracy(shipped, results.student_correct)
+            "accuracy_change": accuracy(delegated, results.student_correct)
             - accuracy(self.keras_delegated, keras_correct),
             "student_accuracy_change": share(results.student_correct)
             - share(keras_correct),
@@ -102,14 +101,14 @@ def compare(
     """Runs both students and the teacher over labelled batches.
 
     Args:
-        student: `StudentInterpreter` of the exported file.
-        run_student: function from inputs to what Keras answers.
+        student: object with `run(inputs)` that executes the exported file.
+        run_student: function from inputs to the outputs in Keras.
         ask_teacher: function from inputs to the teacher's probabilities.
         batches: iterable of `(x, y, sample_weight)`.
         signature: `Signature`; learns the inputs' value ranges.
         quantization: str, of the file; says how close its answers must be.
             Defaults to `"float32"`.
-        traffic: `TrafficMix` to weigh the examples by. Defaults to `None`.
+        traffic: `TrafficMix` to weight the examples by. Defaults to `None`.
 
     Returns:
         `Comparison`.
@@ -118,42 +117,42 @@ def compare(
         ExportError: the file's outputs are not those of Keras.
     """
     columns, examples, sizes = ExampleResultsBuilder(), Fingerprint(), set()
-    seen = {"scores": [], "delegated": [], "keras_delegated": []}
-    seen["keras_labels"] = []
+    parts = {"scores": [], "delegated": [], "keras_delegated": []}
+    parts["keras_labels"] = []
     gaps = {"probabilities": 0.0, "score": 0.0}
     distance = 0.0
     for number, (x, y, weight) in enumerate(batches):
         signature.widen(x)
         examples.update(x)
         named = signature.named(x)
-        shipped = student.run(named)
+        exported = student.run(named)
         keras_outputs = run_student(x)
         sizes.add(rows_of(x))
         for name, largest in gaps.items():
-            gaps[name] = max(largest, _gap(shipped, keras_outputs, name))
+            gaps[name] = max(largest, _gap(exported, keras_outputs, name))
         if number == 0:
-            _check_batch_sizes(student, named, shipped, keras_outputs)
+            _check_batch_sizes(student, named, exported, keras_outputs)
             sizes.update(BATCH_SIZES)
         distance += 0.5 * float(
             np.abs(
-                shipped["probabilities"] - keras_outputs["probabilities"]
+                exported["probabilities"] - keras_outputs["probabilities"]
             ).sum()
         )
-        seen["scores"].append(shipped["score"])
-        seen["delegated"].append(shipped["delegate"])
-        seen["keras_delegated"].append(keras_outputs["delegate"])
-        seen["keras_labels"].append(
+        parts["scores"].append(exported["score"])
+        parts["delegated"].append(exported["delegate"])
+        parts["keras_delegated"].append(keras_outputs["delegate"])
+        parts["keras_labels"].append(
             keras_outputs["probabilities"].argmax(axis=-1)
         )
         columns.add(
-            y, shipped["score"], shipped["probabilities"], ask_teacher(x),
+            y, exported["score"], exported["probabilities"], ask_teacher(x),
             weight,
         )  # fmt: skip
     results = columns.build(examples)
     _check_answers(quantization, gaps["probabilities"], distance / len(results))
     return Comparison(
         results=results if traffic is None else traffic.applied_to(results),
-        **{name: np.concatenate(parts) for name, parts in seen.items()},
+        **{name: np.concatenate(part) for name, part in parts.items()},
         max_probability_difference=gaps["probabilities"],
         max_score_difference=gaps["score"],
         batch_sizes=sorted(sizes),
@@ -161,14 +160,14 @@ def compare(
 
 
 def check_decisions(student, batches, signature, threshold, scores):
-    """Runs a file once more, with its last threshold.
+    """Runs a file once more, with its final threshold.
 
     Args:
-        student: `StudentInterpreter` of the file that ships.
+        student: object with `run(inputs)` that executes the file.
         batches: iterable of `(x, y, sample_weight)`.
         signature: `Signature`.
         threshold: float that the file should have.
-        scores: float array `(examples,)`, what the file answered before.
+        scores: float array `(examples,)`, of the file's first run.
 
     Raises:
         ExportError: a score changed, or a decision is not
@@ -176,17 +175,17 @@ def check_decisions(student, batches, signature, threshold, scores):
     """
     start = 0
     for x, _, _ in batches:
-        shipped = student.run(signature.named(x))
+        exported = student.run(signature.named(x))
         rows = slice(start, start + rows_of(x))
         start = rows.stop
-        if not np.array_equal(shipped["score"], scores[rows]):
+        if not np.array_equal(exported["score"], scores[rows]):
             raise ExportError(
                 "The exported student's scores changed with its threshold. "
                 "Expected: the same scores. The file was not kept."
             )
         expected = delegated_at(scores[rows], threshold)
-        if not np.array_equal(shipped["delegate"], expected):
-            wrong = _count(shipped["delegate"] != expected)
+        if not np.array_equal(exported["delegate"], expected):
+            wrong = _count(exported["delegate"] != expected)
             raise ExportError(
                 "The exported student does not decide by its threshold: "
                 f"{wrong} of {len(expected)} decisions are not those of "
@@ -199,25 +198,51 @@ def check_teacher(teacher, ask_teacher, x, signature):
     rows = np.arange(max(BATCH_SIZES)) % rows_of(x)
     for size in BATCH_SIZES:
         part = take_rows(x, rows[:size])
-        shipped = numpy_softmax(teacher.logits(signature.named(part)))
+        exported = numpy_softmax(teacher.logits(signature.named(part)))
         expected = ask_teacher(part)
-        check_same("exported teacher", "probabilities", shipped, expected)
+        check_same("exported teacher", "probabilities", exported, expected)
+
+
+def check_same(artifact, name, output, expected):
+    """Raises unless an output equals that of Keras, value by value.
+
+    Args:
+        artifact: str, such as `"ONNX file"`, for the error.
+        name: str, the output.
+        output: array, from the artifact.
+        expected: array, batch first, from Keras.
+
+    Raises:
+        ExportError: another shape, or values further apart than float32
+            arithmetic in another order explains.
+    """
+    gap = "its shape"
+    if output.shape == expected.shape:
+        if np.allclose(output, expected, rtol=1e-3, atol=TOLERANCE):
+            return
+        difference = np.abs(output.astype(float) - expected.astype(float))
+        gap = f"values by up to {difference.max():.2g}"
+    raise ExportError(
+        f"The {artifact} does not answer as Keras does: '{name}' at "
+        f"{len(expected)} rows has shape {output.shape}, where "
+        f"{expected.shape} is expected, and differs in {gap}. It was not kept."
+    )
 
 
 def _check_answers(quantization, largest_gap, mean_distance):
-    """Refuses a file whose answers are too far from those of Keras."""
+    """Raises where answers are too far from those of Keras."""
     if quantization in TRAINING:
         return  # another student by now; its accuracy is in the manifest
     limits = {"float32": TOLERANCE, "float16": FLOAT16_TOLERANCE}
     if quantization in limits:
-        found, limit = largest_gap, limits[quantization]
+        gap, limit = largest_gap, limits[quantization]
         how = "by up to"
     else:
-        found, limit, how = mean_distance, MEAN_DISTANCE, "on average by"
-    if found > limit:
+        gap, limit, how = mean_distance, MEAN_DISTANCE, "on average by"
+    if gap > limit:
         raise ExportError(
             "The exported student does not answer as Keras does: its "
-            f"probabilities ({quantization}) differ {how} {found:.2g}, where "
+            f"probabilities ({quantization}) differ {how} {gap:.2g}, where "
             f"{limit:.0e} is expected. The file was not kept."
         )
 
@@ -249,14 +274,14 @@ def _check_batch_sizes(student, named, expected, keras_outputs):
                     )
 
 
-def _gap(shipped, expected, name, rows=slice(None)):
-    found, wanted = shipped[name], expected[name][rows]
-    if found.shape != wanted.shape:
+def _gap(exported, expected, name, rows=slice(None)):
+    output, reference = exported[name], expected[name][rows]
+    if output.shape != reference.shape:
         raise ExportError(
             f"The exported student's '{name}' has another shape than in "
-            f"Keras. Expected: {wanted.shape}. Received: {found.shape}."
+            f"Keras. Expected: {reference.shape}. Received: {output.shape}."
         )
-    difference = np.abs(found - wanted)
+    difference = np.abs(output - reference)
     if not np.isfinite(difference).all():
         raise ExportError(f"The exported student's '{name}' holds NaN.")
     return float(difference.max())

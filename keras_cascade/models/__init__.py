@@ -13,3 +13,7 @@ __all__ = [
     "text_cnn",
     "text_transformer",
 ]
+
+
+def __dir__():
+    return list(__all__)

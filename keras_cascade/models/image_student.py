@@ -1,10 +1,15 @@
-"""A convolutional student for small images."""
+"""Convolutional student for small images."""
 
 import keras
 from keras import layers
 
 
-def image_student(input_shape, classes, width=8, name="student"):
+def image_student(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    width: int = 8,
+    name: str = "student",
+) -> keras.Model:
     """Two strided convolutions and a dense layer that outputs logits.
 
     Args:

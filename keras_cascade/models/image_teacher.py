@@ -1,10 +1,16 @@
-"""A convolutional teacher for small images."""
+"""Convolutional teacher for small images."""
 
 import keras
 from keras import layers
 
 
-def image_teacher(input_shape, classes, width=32, dropout=0.4, name="teacher"):
+def image_teacher(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    width: int = 32,
+    dropout: float = 0.4,
+    name: str = "teacher",
+) -> keras.Model:
     """A convnet with batch normalization that outputs logits.
 
     Three stages of two 3×3 convolutions; each stage halves the resolution

@@ -1,4 +1,4 @@
-"""Text student: a bag of words and hashed word pairs."""
+"""Bag of words and hashed word pairs, the smallest text student."""
 
 import keras
 from keras import layers, ops
@@ -10,15 +10,15 @@ FIRST, SECOND = 31_847, 17_033
 
 
 def text_bag(
-    vocabulary_size,
-    classes,
-    length=None,
-    width=32,
-    buckets=8192,
-    units=None,
-    dropout=0.0,
-    name="student",
-):
+    vocabulary_size: int,
+    classes: int,
+    length: int | None = None,
+    width: int = 32,
+    buckets: int = 8192,
+    units: int | None = None,
+    dropout: float = 0.0,
+    name: str = "student",
+) -> keras.Model:
     """Mean embedding of words and word pairs, and a dense layer.
 
     Every token has an embedding of its own; every pair of neighbours has one
@@ -32,8 +32,8 @@ def text_bag(
     Args:
         vocabulary_size: int, number of token ids, with padding.
         classes: int >= 2, number of logits.
-        length: int, number of token ids in a row. Defaults to `None`: any.
-        width: int, numbers in an embedding. Defaults to `32`.
+        length: int, number of token ids per row. Defaults to `None`: any.
+        width: int, size of an embedding. Defaults to `32`.
         buckets: int from 0 to 46337, embeddings that word pairs share; `0`
             leaves pairs out. Defaults to `8192`.
         units: int. Adds a hidden layer of so many units. Defaults to `None`.
@@ -73,7 +73,7 @@ def text_bag(
 
 
 def masked_mean(x, token_ids):
-    """Mean over tokens that are not padding; 0 without any.
+    """Mean over the tokens that are not padding; 0 for padding only.
 
     Args:
         x: float tensor `(batch, length, width)`.
@@ -91,7 +91,7 @@ def masked_mean(x, token_ids):
 
 
 def _pairs(token_ids, buckets):
-    """Buckets of neighbouring tokens; and 0 where one of them is padding."""
+    """Buckets of token pairs, and a mask that is 0 where one is padding."""
     first, second = token_ids[:, :-1], token_ids[:, 1:]
     mixed = ops.mod(ops.mod(first, PRIME) * FIRST, PRIME) + ops.mod(
         ops.mod(second, PRIME) * SECOND, PRIME

@@ -1,19 +1,19 @@
-"""Text student: a convolution over token embeddings."""
+"""Convolution over token embeddings, a text student."""
 
 import keras
 from keras import layers, ops
 
 
 def text_cnn(
-    vocabulary_size,
-    classes,
-    length=None,
-    width=48,
-    filters=128,
-    kernel_size=3,
-    dropout=0.0,
-    name="student",
-):
+    vocabulary_size: int,
+    classes: int,
+    length: int | None = None,
+    width: int = 48,
+    filters: int = 128,
+    kernel_size: int = 3,
+    dropout: float = 0.0,
+    name: str = "student",
+) -> keras.Model:
     """One convolution, the maximum over time, and a dense layer.
 
     The form of model is that of Kim, arXiv 1408.5882. Padding changes
@@ -23,10 +23,10 @@ def text_cnn(
     Args:
         vocabulary_size: int, number of token ids, with padding.
         classes: int >= 2, number of logits.
-        length: int, number of token ids in a row. Defaults to `None`: any.
-        width: int, numbers in an embedding. Defaults to `48`.
+        length: int, number of token ids per row. Defaults to `None`: any.
+        width: int, size of an embedding. Defaults to `48`.
         filters: int, channels of the convolution. Defaults to `128`.
-        kernel_size: int, tokens that it sees at once. Defaults to `3`.
+        kernel_size: int, tokens per window. Defaults to `3`.
         dropout: float in [0, 1), before the last layer. Defaults to `0.0`.
         name: str, of the model. Defaults to `"student"`.
 

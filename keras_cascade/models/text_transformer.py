@@ -1,4 +1,4 @@
-"""Text student: a small transformer."""
+"""Small transformer, a text student that depends on word order."""
 
 import keras
 from keras import layers, ops
@@ -11,16 +11,16 @@ CAP, PADDING = 4.0, -20.0
 
 
 def text_transformer(
-    vocabulary_size,
-    classes,
-    length=None,
-    width=64,
-    heads=4,
-    blocks=2,
-    max_length=128,
-    dropout=0.0,
-    name="student",
-):
+    vocabulary_size: int,
+    classes: int,
+    length: int | None = None,
+    width: int = 64,
+    heads: int = 4,
+    blocks: int = 2,
+    max_length: int = 128,
+    dropout: float = 0.0,
+    name: str = "student",
+) -> keras.Model:
     """Blocks of masked self-attention, their mean, and a dense layer.
 
     Normalization comes first in each block (Xiong et al., arXiv 2002.04745);
@@ -31,8 +31,8 @@ def text_transformer(
     Args:
         vocabulary_size: int, number of token ids, with padding.
         classes: int >= 2, number of logits.
-        length: int, number of token ids in a row. Defaults to `None`: any.
-        width: int, numbers in an embedding; a multiple of `heads`. Defaults
+        length: int, number of token ids per row. Defaults to `None`: any.
+        width: int, size of an embedding; a multiple of `heads`. Defaults
             to `64`.
         heads: int, of each attention. Defaults to `4`.
         blocks: int. Defaults to `2`.
@@ -76,7 +76,7 @@ def text_transformer(
 
 
 def _attention(x, real, width, heads):
-    """Self-attention over tokens that are not padding."""
+    """Self-attention over the tokens that are not padding."""
     size = width // heads
 
     def projected():

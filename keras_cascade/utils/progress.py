@@ -1,5 +1,6 @@
 """Progress messages, shown at a terminal or in a notebook only."""
 
+import contextlib
 import sys
 import time
 
@@ -12,6 +13,22 @@ _state = {"enabled": True}
 def disable():
     """Turns progress messages off for this process."""
     _state["enabled"] = False
+
+
+@contextlib.contextmanager
+def progress_shown(verbose=None):
+    """Shows progress within a block as Keras's argument `verbose` asks.
+
+    Args:
+        verbose: bool or int. `False` or 0 shows none. Defaults to `None`: as
+            outside of the block.
+    """
+    before = _state["enabled"]
+    _state["enabled"] = before and (verbose is None or bool(verbose))
+    try:
+        yield
+    finally:
+        _state["enabled"] = before
 
 
 def tell(text):

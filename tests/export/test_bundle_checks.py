@@ -1,4 +1,4 @@
-"""A bundle is checked again from its files; what is wrong is found."""
+"""Verification of a bundle from its files finds every deviation."""
 
 import json
 import shutil
@@ -10,12 +10,12 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.export.bundle_checks import check_bundle
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import EdgeCascade
 
 
 def examples(rows=600, seed=7):
-    """Of the population that `bundle_path` was trained and calibrated on."""
+    """Labelled examples of the population of the bundle in `bundle_path`."""
     centres = np.random.default_rng(99).normal(size=(4, 6))
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 4, rows).astype("int32")
@@ -29,7 +29,7 @@ def batches(x, y, size=100):
 
 
 def calibration_examples():
-    """What tests/conftest.py calibrated the bundle on."""
+    """Examples that tests/conftest.py calibrated the bundle on."""
     rng = np.random.default_rng(3)
     centres = np.random.default_rng(99).normal(size=(4, 6))
     y = rng.integers(0, 4, 900).astype("int32")

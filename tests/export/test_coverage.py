@@ -1,4 +1,4 @@
-"""What the coverage table rests on, on models small enough for a test."""
+"""Exports and checks of the coverage table, on small models."""
 
 import functools
 
@@ -8,17 +8,17 @@ import pytest
 import scipy.special
 from keras import layers, ops
 
-from benchmarks.coverage import running
+from benchmarks.coverage import child_process
 from benchmarks.coverage.artifacts import COLUMNS, Candidate
 from benchmarks.coverage.inputs import give_varied_answers, images, tokens
 from benchmarks.coverage.page import page
 from benchmarks.coverage.zoo import ZOO, Entry
 from keras_cascade.export import ExportError
-from keras_cascade.export.error_function import REPLACEMENTS
 from keras_cascade.export.onnx_export import convert_to_onnx
+from keras_cascade.export.saved_model_functions import REPLACEMENTS
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_conversion import convert_to_tflite
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import StudentInterpreter
 
 ROOT_HALF = np.float32(np.sqrt(0.5))
@@ -232,8 +232,8 @@ def test_a_crash_is_a_result(monkeypatch):
             lines.append(f'{{"column": "{column}", "bytes": 7}}')
         file.write_text("\n".join(lines), encoding="utf-8")
 
-    monkeypatch.setattr(running, "_run", run)
-    found = running.measured("MobileNet")
+    monkeypatch.setattr(child_process, "_run", run)
+    found = child_process.measured("MobileNet")
     assert found["parameters"] == 5
     assert set(found["columns"]) == set(COLUMNS)
     assert found["columns"].pop(COLUMNS[2]) == {

@@ -1,4 +1,4 @@
-"""An export that runs out of room leaves what was there."""
+"""An export on a full disk leaves the target unchanged."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Timed costs: of the files that ship, in milliseconds."""
+"""Costs in milliseconds, timed on the exported files."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Further operating points: fitted on the file, stated, checked."""
+"""Further operating points are fitted on the file, stated and verified."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A bundle's ONNX files: run, fitted, listed, checked."""
+"""ONNX files of a bundle are run, fitted, listed and verified."""
 
 import numpy as np
 import onnxruntime

@@ -8,8 +8,9 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 import keras_cascade as kc
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export import ExportError, quantization
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.runtime import StudentInterpreter
 
 MODES = ("float16", "dynamic", "int8")
@@ -103,8 +104,8 @@ def runner(content, folder):
 @pytest.mark.parametrize("mode", MODES)
 def test_every_gate_on_every_quantized_student(case, mode, tmp_path):
     model, x, expected = case
-    some = quantization.representative_inputs((x, None, None), count=100)
-    file = StudentFile(model, x[:4], mode, some)
+    some = quantization.representative_inputs(LabelledData(x), count=100)
+    file = TFLiteStudent(model, x[:4], mode, some)
     threshold = model.gate.threshold
     content = file.convert(threshold)
     student = runner(content, tmp_path)
@@ -134,7 +135,7 @@ def test_every_gate_on_every_quantized_student(case, mode, tmp_path):
         again["delegate"], found["score"] < np.float32(other)
     )
     assert model.gate.threshold == threshold
-    whole = StudentFile(model, x[:4]).convert(threshold)
+    whole = TFLiteStudent(model, x[:4]).convert(threshold)
     assert len(content) < 0.9 * len(whole)
 
 
@@ -161,8 +162,8 @@ def test_int8_computes_in_int8_and_its_gate_in_float(tmp_path):
     student(x, training=True)
     model = kc.gates.StudentWithGate(student, kc.gates.MarginGate())
     model(x)
-    some = quantization.representative_inputs((x, None, None))
-    inputs, found = types_in(StudentFile(model, x, "int8", some).convert(0.1))
+    some = quantization.representative_inputs(LabelledData(x))
+    inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["FLOAT32"]
     assert found["CONV_2D"] == found["FULLY_CONNECTED"] == {"INT8"}
     assert found["SOFTMAX"] == found["TOPK_V2"] == {"FLOAT32"}
@@ -172,8 +173,8 @@ def test_integer_inputs_stay_integers():
     x = tokens(100)
     model = kc.gates.StudentWithGate(text_student(), kc.gates.MarginGate())
     model(x)
-    some = quantization.representative_inputs((x, None, None))
-    inputs, found = types_in(StudentFile(model, x, "int8", some).convert(0.1))
+    some = quantization.representative_inputs(LabelledData(x))
+    inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["INT32"]
     assert found["FULLY_CONNECTED"] == {"INT8"}
 
@@ -188,8 +189,8 @@ def test_strings_stay_strings():
     model = kc.gates.StudentWithGate(student, kc.gates.MarginGate())
     model(keras.ops.convert_to_tensor(x))
     with pytest.raises(ExportError, match="Received: strings in \\['input'\\]"):
-        StudentFile(model, x, "int8", [x[:1]])
-    content = StudentFile(model, x, "dynamic").convert(0.5)
+        TFLiteStudent(model, x, "int8", [x[:1]])
+    content = TFLiteStudent(model, x, "dynamic").convert(0.5)
     types, _ = types_in(content)
     assert types == ["STRING"]
     interpreter = Interpreter(model_content=content)
@@ -205,7 +206,7 @@ def test_weights_lie_where_an_interpreter_may_map_them():
     x = images(4)
     model = kc.gates.StudentWithGate(conv_student(), kc.gates.MarginGate())
     model(x)
-    content = StudentFile(model, x).convert(0.5)
+    content = TFLiteStudent(model, x).convert(0.5)
     start = np.frombuffer(content, "uint8").ctypes.data
     file = schema.Model.GetRootAs(content, 0)
     buffers = [file.Buffers(i) for i in range(file.BuffersLength())]
@@ -220,20 +221,20 @@ def test_weights_lie_where_an_interpreter_may_map_them():
 
 def test_representative_inputs_are_a_sample_of_all_rows():
     x = np.arange(1000)
-    one = quantization.representative_inputs((x, None, None), count=50)
+    one = quantization.representative_inputs(LabelledData(x), count=50)
     rows = np.concatenate(one)
     assert len(set(rows)) == 50
     # The mean of 50 draws without replacement out of 0..999 has a standard
     # deviation of 288.8 * sqrt(0.95 / 50) = 39.8.
     assert abs(rows.mean() - 499.5) < 4 * 39.8
-    again = quantization.representative_inputs((x, None, None), count=50)
+    again = quantization.representative_inputs(LabelledData(x), count=50)
     np.testing.assert_array_equal(np.concatenate(again), rows)
-    few = quantization.representative_inputs((x[:7], None, None), count=50)
+    few = quantization.representative_inputs(LabelledData(x[:7]), count=50)
     assert sorted(np.concatenate(few)) == list(range(7))
     batches = [
         ({"a": x[i : i + 3], "b": x[i : i + 3]},) for i in range(0, 9, 3)
     ]
-    named = quantization.representative_inputs((iter(batches), None, None))
+    named = quantization.representative_inputs(LabelledData(iter(batches)))
     assert [int(one["b"][0]) for one in named] == list(range(9))
 
 

@@ -1,4 +1,4 @@
-"""The bins that a bundle carries: valid for any scores, and not brittle."""
+"""Score bins are valid for any scores and robust to rounding."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Text students: padding changes nothing, and what exports agrees."""
+"""Text students do not depend on padding, exported or not."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
-from keras_cascade.export.tflite_operations import operations
+from keras_cascade.export.tflite_file import operations
 from keras_cascade.models.text_bag import masked_mean
 from keras_cascade.models.text_transformer import CAP, PADDING
 from keras_cascade.runtime import StudentInterpreter

@@ -1,7 +1,7 @@
-"""Students made smaller while they train on: in a process of its own.
+"""Compression of students while fine-tuning, in a child process.
 
-TensorFlow Model Optimization needs Keras 2 and turns a whole process to it.
-Nothing in this package imports it, except in the child process.
+TensorFlow Model Optimization needs Keras 2 and switches a whole process to
+it. Only the code in `keras_cascade.export.optimization.child` imports it.
 """
 
 from keras_cascade.export.optimization.optimize_student import (
@@ -13,3 +13,7 @@ from keras_cascade.export.optimization.optimized_student import (
 )
 
 __all__ = ["MODES", "OptimizedStudent", "optimize_student"]
+
+
+def __dir__():
+    return list(__all__)

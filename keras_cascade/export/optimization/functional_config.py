@@ -1,4 +1,4 @@
-"""Reads the layers of a model out of its own `get_config`."""
+"""Layers and calls of a functional model, from its `get_config`."""
 
 import graphlib
 
@@ -8,13 +8,13 @@ from keras_cascade.errors import ExportError
 
 
 def has_graph(model):
-    """Whether it is Sequential or Functional, with known shapes."""
+    """Returns whether a model is Sequential or Functional, and built."""
     plain = isinstance(model, keras.Sequential) or hasattr(model, "operations")
     return plain and getattr(model, "inputs", None) is not None
 
 
 def functional_config(model):
-    """The config of a functional model that tells its layers and calls.
+    """Config of a functional model, with its layers and calls.
 
     A subclass, such as those of KerasHub, has a config of its own: then it is
     that of a plain model between the same tensors.
@@ -26,7 +26,7 @@ def functional_config(model):
 
 
 def input_names(model):
-    """The names of a model's input layers, in the order of its inputs."""
+    """Names of a model's input layers, in the order of its inputs."""
     if isinstance(model, keras.Sequential):
         return [model.inputs[0].name]
     return [
@@ -37,7 +37,7 @@ def input_names(model):
 
 
 def nodes_of(config):
-    """Dict of `(layer, call number)` to the call, of a functional model."""
+    """Dict of `(layer, call number)` to the config of the call."""
     return {
         (entry["name"], number): node
         for entry in config["layers"]
@@ -57,7 +57,7 @@ def _is_tensor(value):
 
 
 def _is_mask(value):
-    """Whether it holds tensors, or nothing: Keras adds it to a call itself."""
+    """Returns whether an argument is a mask, which Keras adds itself."""
     if isinstance(value, dict) and not _is_tensor(value):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -76,34 +76,34 @@ def history(value):
     return []
 
 
-def in_order(output, nodes, found):
-    """The calls that an output needs, each after those that it needs.
+def in_order(output, nodes, names):
+    """Calls that an output depends on, in topological order.
 
-    Masks are left out: a layer that Keras 2 makes hands on its own.
+    Masks are left out: a layer of Keras 2 passes on its own.
     """
     needed, waiting = {}, [output]
     while waiting:
         key = waiting.pop()
-        if key not in found and key not in needed:
+        if key not in names and key not in needed:
             needed[key] = {k[:2] for k in history(nodes[key]["args"])}
             waiting += needed[key]
     order = graphlib.TopologicalSorter(needed).static_order()
-    return [key for key in order if key not in found]
+    return [key for key in order if key not in names]
 
 
-def replaced(value, found):
-    """The arguments of a call, with names in the tensors' places."""
+def replaced(value, names):
+    """Arguments of a call, with tensors replaced by their names."""
     if _is_tensor(value):
-        return found[tuple(value["config"]["keras_history"][:2])]
+        return names[tuple(value["config"]["keras_history"][:2])]
     if isinstance(value, dict):
-        return {key: replaced(one, found) for key, one in value.items()}
+        return {key: replaced(one, names) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [replaced(one, found) for one in value]
+        return [replaced(one, names) for one in value]
     return value
 
 
 def only_output(model, config, operations):
-    """`(layer, call number)` of a functional model's one output.
+    """`(layer, call number)` of a functional model's single output.
 
     Among outputs, and nowhere else, Keras counts the calls of a model that is
     functional itself from one.
@@ -112,26 +112,26 @@ def only_output(model, config, operations):
     if outputs and isinstance(outputs, list) and isinstance(outputs[0], list):
         outputs = outputs[0] if len(outputs) == 1 else None
     if not isinstance(outputs, list) or outputs[2]:
-        raise refusal(model, "has several outputs")
+        raise unsupported(model, "has several outputs")
     name, number = outputs[:2]
     return name, number - int(_is_functional(operations[name]))
 
 
 def check_kwargs(layer, kwargs):
     """Raises where a call is of another kind than `layer(inputs)`."""
-    odd = {
+    unknown = {
         key: value
         for key, value in kwargs.items()
         if value is not None
         and not (key == "training" and value is False)
         and not (key == "mask" and _is_mask(value))
     }
-    if odd:
-        raise refusal(layer, f"is called with {sorted(odd)}")
+    if unknown:
+        raise unsupported(layer, f"is called with {sorted(unknown)}")
 
 
-def refusal(layer, why):
-    """The error of a layer that cannot be rebuilt."""
+def unsupported(layer, why):
+    """`ExportError` that names a layer that cannot be rebuilt."""
     return ExportError(
         f"The student cannot be rebuilt for optimization: layer "
         f"'{layer.name}' ({type(layer).__name__}) {why}. Export it with "

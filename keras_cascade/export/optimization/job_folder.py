@@ -1,4 +1,4 @@
-"""The folder through which this process and its child talk."""
+"""Files that the parent and the child process exchange."""
 
 import json
 
@@ -10,6 +10,9 @@ REFERENCE_FILE = "reference.npz"
 EXAMPLES_FILE = "examples.npz"
 RESULTS_FILE = "results.json"
 STUDENT_FOLDER = "student"
+#: Text of an `ExportError` that the child raised, and its exit status then.
+ERROR_FILE = "error.txt"
+ERROR_STATUS = 3
 
 
 def write_json(path, value):
@@ -23,7 +26,7 @@ def read_json(path):
 
 
 def write_job(folder, job, graph):
-    """Writes what to do, and the student to do it to.
+    """Writes the job's options, the student and its weights.
 
     Args:
         folder: `Path`.
@@ -43,9 +46,9 @@ def write_job(folder, job, graph):
     }
     write_json(folder / JOB_FILE, {**job, **student})
     weights = {
-        f"{number}/{place}": array
+        f"{number}/{index}": array
         for number, step in enumerate(graph.steps)
-        for place, array in enumerate(step.weights)
+        for index, array in enumerate(step.weights)
     }
     np.savez(folder / WEIGHTS_FILE, **weights)
     np.savez(folder / REFERENCE_FILE, **graph.values)
@@ -64,9 +67,9 @@ def write_examples(
         teacher_logits: array `(examples, classes)`.
         sample_weight: array `(examples,)`, or `None`.
     """
-    given = graph.arrays(inputs)
+    named = graph.arrays(inputs)
     arrays = {
-        f"input/{number}": given[name]
+        f"input/{number}": named[name]
         for number, name in enumerate(graph.inputs)
     }
     arrays |= {"labels": labels, "teacher_logits": teacher_logits}
@@ -76,24 +79,24 @@ def write_examples(
 
 
 def read_weights(folder, job):
-    """Dict of step name to list of arrays."""
+    """Dict of step name to list of weight arrays."""
     with np.load(folder / WEIGHTS_FILE) as arrays:
         return {
             step["name"]: [
-                arrays[f"{number}/{place}"] for place in range(step["weights"])
+                arrays[f"{number}/{index}"] for index in range(step["weights"])
             ]
             for number, step in enumerate(job["steps"])
         }
 
 
 def read_reference(folder):
-    """Dict of name to array, of inputs and of what layers answer to them."""
+    """Dict of name to array, of example inputs and layers' outputs."""
     with np.load(folder / REFERENCE_FILE) as arrays:
         return dict(arrays)
 
 
 def read_examples(folder, inputs):
-    """The arguments of `Examples`.
+    """Dict of the arguments of `Examples`.
 
     Args:
         folder: `Path`.

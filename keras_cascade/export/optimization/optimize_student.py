@@ -1,34 +1,47 @@
-"""Makes a student smaller by training it on, in a process of its own."""
+"""Fine-tunes a student while compressing it, in a child process."""
 
 import importlib.util
 import numbers
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.batch_norm_folding import (
-    fold_batch_norms,
-)
-from keras_cascade.export.optimization.child_process import run_child
+from keras_cascade.export.export_job import check_backend
 from keras_cascade.export.optimization.job_folder import (
+    ERROR_FILE,
+    ERROR_STATUS,
     RESULTS_FILE,
     STUDENT_FOLDER,
     read_json,
     write_examples,
     write_job,
 )
+from keras_cascade.export.optimization.layer_substitutions import (
+    fold_batch_norms,
+)
 from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
-from keras_cascade.utils.progress import tell
+from keras_cascade.export.signature import Signature
+from keras_cascade.gates import StudentWithGate
+from keras_cascade.utils.progress import progress_shown, tell
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
+#: Number of last lines of the child's log that an error shows.
+LAST_LINES = 15
 #: Rows on which the rebuilt student is compared, layer by layer.
 COMPARED = 8
 #: Rounding adds up: 28 layers of a MobileNet were 1.1e-5 apart.
@@ -38,20 +51,21 @@ HALF_TOLERANCE = 3e-2
 
 
 def optimize_student(
-    cascade,
-    mode,
-    inputs,
-    labels,
-    teacher_logits,
-    signature,
-    epochs=5,
-    batch_size=32,
-    learning_rate=5e-4,
-    sparsity=0.7,
-    clusters=16,
-    seed=0,
-    sample_weight=None,
-):
+    cascade: "Cascade",
+    mode: str,
+    inputs: Any,
+    labels: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    signature: Signature,
+    epochs: int = 5,
+    batch_size: int = 32,
+    learning_rate: float = 5e-4,
+    sparsity: float = 0.7,
+    clusters: int = 16,
+    seed: int = 0,
+    sample_weight: npt.ArrayLike | None = None,
+    verbose: bool | None = None,
+) -> OptimizedStudent:
     """Fine-tunes a student with TensorFlow Model Optimization.
 
     The student is rebuilt in Keras 2, in a child process, compared layer by
@@ -80,6 +94,8 @@ def optimize_student(
         seed: int. The same seed gives the same file on the same machine.
             Defaults to `0`.
         sample_weight: float array `(examples,)`. Defaults to `None`.
+        verbose: bool. `False` prints no progress. Defaults to `None`:
+            progress at a terminal or in a notebook.
 
     Returns:
         `OptimizedStudent`.
@@ -87,8 +103,10 @@ def optimize_student(
     Raises:
         ExportError: a layer that cannot be rebuilt or a student that TFMOT
             cannot take at all, by name; or what ended the child process.
-        ValueError: bad arguments.
+        RuntimeError: Keras does not run on TensorFlow.
+        ValueError: an argument that is not valid.
     """
+    check_backend()
     numeric = {
         "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "sparsity": sparsity,
@@ -113,10 +131,10 @@ def optimize_student(
         "mode": mode,
         "policy": keras.saving.serialize_keras_object(cascade.distillation),
         "tolerance": _tolerance(cascade.student),
-        # Where a policy of the user's own is to be found.
+        # Import path of a policy of the user's own.
         "path": [path for path in sys.path if path],
     }
-    with tempfile.TemporaryDirectory() as folder:
+    with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_job(folder, job, graph)
         write_examples(folder, graph, inputs, labels, teacher_logits, weight)
@@ -126,13 +144,55 @@ def optimize_student(
         )
         run_child(folder)
         return OptimizedStudent(
+            StudentWithGate(
+                cascade.student, cascade.gate, teacher_logits.shape[1]
+            ),
+            mode,
             graph,
             _loaded(folder / STUDENT_FOLDER),
-            cascade,
-            teacher_logits.shape[1],
             signature,
-            mode.endswith("qat"),
             read_json(folder / RESULTS_FILE),
+        )
+
+
+def run_child(folder):
+    """Runs the job in a folder in a child process, and waits for it.
+
+    The child watches its standard input: when this process ends, however it
+    does, the pipe closes and the child stops.
+
+    Args:
+        folder: path that holds the job, and will hold the results.
+
+    Raises:
+        ExportError: that of the child, or the last lines of its log.
+    """
+    command = [sys.executable, "-m", f"{__package__}.child", str(folder)]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    errors = folder / "errors.txt"
+    with errors.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+        try:
+            status = process.wait()
+        finally:
+            process.stdin.close()
+            if process.poll() is None:  # interrupted
+                process.kill()
+                process.wait()
+    if status == ERROR_STATUS:
+        raise ExportError((folder / ERROR_FILE).read_text(encoding="utf-8"))
+    if status != 0:
+        lines = errors.read_text(encoding="utf-8", errors="replace")
+        last = "\n".join(lines.strip().splitlines()[-LAST_LINES:])
+        raise ExportError(
+            "Optimizing the student in a process of its own failed with exit "
+            f"status {status}. Its last words:\n{last}"
         )
 
 
@@ -153,8 +213,8 @@ def _check_arguments(mode, numeric):
         raise ValueError(
             f"Expected `mode` to be one of {list(MODES)}. Received: {mode!r}."
         )
-    whole = {"epochs": 1, "batch_size": 1, "clusters": 2, "seed": 0}
-    for name, least in whole.items():
+    minimum = {"epochs": 1, "batch_size": 1, "clusters": 2, "seed": 0}
+    for name, least in minimum.items():
         value = numeric[name]
         if not (isinstance(value, numbers.Integral) and value >= least):
             raise ValueError(

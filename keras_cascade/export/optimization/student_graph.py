@@ -1,4 +1,4 @@
-"""A student as a list of plain layers that another Keras can rebuild."""
+"""A student as a list of plain layers that Keras 2 can rebuild."""
 
 import dataclasses
 import re
@@ -7,8 +7,6 @@ import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.activation_names import activation_name
-from keras_cascade.export.optimization.composed_layers import as_model
 from keras_cascade.export.optimization.functional_config import (
     check_kwargs,
     functional_config,
@@ -18,11 +16,14 @@ from keras_cascade.export.optimization.functional_config import (
     input_names,
     nodes_of,
     only_output,
-    refusal,
     replaced,
+    unsupported,
 )
-from keras_cascade.export.optimization.operations import layer_of_operation
-from keras_cascade.export.optimization.stand_ins import stand_in
+from keras_cascade.export.optimization.layer_substitutions import (
+    as_model,
+    layer_of_operation,
+    substitute,
+)
 
 #: Activations that stay inside the layer that has them.
 FUSED = ("linear", "relu")
@@ -30,14 +31,14 @@ FUSED = ("linear", "relu")
 
 @dataclasses.dataclass
 class Step:
-    """One layer, called once, with one output that is called as it is.
+    """One layer with one call and one output, which has the step's name.
 
     Attributes:
         name: str, unique in the graph.
         class_name: str, as in `keras.layers`.
         config: dict, JSON-compatible.
         inputs: list of names of inputs or earlier steps.
-        source: str, what the user calls the layer.
+        source: str, the layer's name in the student.
         weights: list of arrays.
     """
 
@@ -49,27 +50,28 @@ class Step:
     weights: list = dataclasses.field(default_factory=list)
 
     def describe(self):
-        """Everything but the weights, for JSON."""
+        """JSON-compatible dict of all attributes but the weights."""
         values = dict(vars(self))
         del values["weights"]
         return values
 
 
 class StudentGraph:
-    """The layers of a student in the order they run, nested models inlined.
+    """The layers of a student in execution order, nested models inlined.
 
     Args:
         student: Sequential or Functional `keras.Model`, built.
         examples: some inputs, as the student takes them. They are run layer
             by layer, for comparison with what is rebuilt.
-        features: names of layers whose outputs are wanted. Defaults to `()`.
+        features: names of layers whose outputs the gate takes. Defaults to
+            `()`.
 
     Attributes:
         steps: list of `Step`.
         inputs: dict of input name to `{"shape", "dtype"}`, without batch.
         output: name of the step that gives the student's outputs.
         features: dict of layer name to name of a step.
-        values: dict of name to the array that `examples` give there.
+        values: dict of name to its array on `examples`.
 
     Raises:
         ExportError: a layer that cannot be rebuilt, by name.
@@ -97,7 +99,7 @@ class StudentGraph:
             for name, array in self.arrays(examples).items()
         }
         self._called = set()
-        self._taken = set(self.inputs)
+        self._names = set(self.inputs)
         #: Name of a layer at the top to name of the step with its output.
         self._outputs = {}
         self.output = self._walk(student, list(self.inputs), top=True)
@@ -114,13 +116,13 @@ class StudentGraph:
         self.features = {name: self._outputs[name] for name in features}
 
     def _check_whole(self, student, examples):
-        """A subclass may do other things in `call` than its graph says."""
+        """Raises where a subclass's `call` differs from its graph."""
         expected = student(examples, training=False)
-        found = self.values[self.output]
-        if found.shape != expected.shape or not np.allclose(
-            _plain(found), _plain(expected), rtol=1e-3, atol=1e-3
+        output = self.values[self.output]
+        if output.shape != expected.shape or not np.allclose(
+            _plain(output), _plain(expected), rtol=1e-3, atol=1e-3
         ):
-            raise refusal(student, "answers otherwise than its layers do")
+            raise unsupported(student, "answers otherwise than its layers do")
 
     def arrays(self, inputs):
         """Dict of input name to array, as the input layers take them."""
@@ -130,7 +132,7 @@ class StudentGraph:
         }
 
     def named(self, inputs):
-        """Dict of input name to what was given for it."""
+        """Dict of input name to its entry in `inputs`."""
         if not isinstance(inputs, dict):
             (name,) = self.inputs
             return {name: inputs}
@@ -144,13 +146,20 @@ class StudentGraph:
             array = array[..., None]
         return array
 
-    def _walk(self, model, given, top=False, fixed=False):
-        """Adds a model's layers; `given` names its inputs' tensors.
+    def _walk(self, model, tensors, top=False, fixed=False):
+        """Adds a model's layers.
 
-        With `fixed` it was called with `training=False`.
+        Args:
+            model: `keras.Model` with a graph.
+            tensors: names of its inputs' tensors.
+            top: bool, whether it is the student itself.
+            fixed: bool, whether it was called with `training=False`.
+
+        Returns:
+            Name of its output.
         """
         if isinstance(model, keras.Sequential):
-            name = given[0]
+            name = tensors[0]
             for layer in model.layers:
                 name = self._call(layer, (name,), {}, top, fixed)
             return name
@@ -158,18 +167,20 @@ class StudentGraph:
         operations = {one.name: one for one in model.operations}
         nodes = nodes_of(config)
         inputs = input_names(model)
-        found = {
+        names = {
             (name, 0): tensor
-            for name, tensor in zip(inputs, given, strict=True)
+            for name, tensor in zip(inputs, tensors, strict=True)
         }
         output = only_output(model, config, operations)
-        for key in in_order(output, nodes, found):
+        for key in in_order(output, nodes, names):
             layer, node = operations[key[0]], nodes[key]
             if any(number for _, _, number in history(node["args"])):
-                raise refusal(layer, "takes one of several outputs of a layer")
-            args = replaced(node["args"], found)
-            found[key] = self._call(layer, args, node["kwargs"], top, fixed)
-        return found[output]
+                raise unsupported(
+                    layer, "takes one of several outputs of a layer"
+                )
+            args = replaced(node["args"], names)
+            names[key] = self._call(layer, args, node["kwargs"], top, fixed)
+        return names[output]
 
     def _call(self, layer, args, kwargs, top, fixed):
         """Adds one call, of a layer, a nested model or an operation."""
@@ -178,7 +189,7 @@ class StudentGraph:
         names = keras.tree.flatten(args)
         if isinstance(layer, keras.Model):
             if not has_graph(layer):
-                raise refusal(layer, "is a subclassed model")
+                raise unsupported(layer, "is a subclassed model")
             output = self._walk(layer, names, fixed=fixed)
         elif isinstance(layer, keras.layers.InputLayer):
             output = names[0]
@@ -194,12 +205,12 @@ class StudentGraph:
             return self._append(layer, class_name, config, inputs, layer, args)
         weights = layer.get_weights()
         if id(layer) in self._called and weights:
-            raise refusal(layer, "is called more than once")
+            raise unsupported(layer, "is called more than once")
         self._called.add(id(layer))
         inputs = keras.tree.flatten(args)
-        found = stand_in(layer, [self.values[name] for name in inputs])
-        if found:
-            class_name, config, weights = found
+        replacement = substitute(layer, [self.values[name] for name in inputs])
+        if replacement:
+            class_name, config, weights = replacement
         elif type(layer).__module__.startswith("keras.src.layers"):
             class_name = type(layer).__name__
             config = keras.saving.serialize_keras_object(layer)["config"]
@@ -211,7 +222,7 @@ class StudentGraph:
             class_name, config = "Activation", {"activation": "linear"}
         activation = "linear"
         if "activation" in config:
-            activation = activation_name(layer, config["activation"])
+            activation = _activation_name(layer, config["activation"])
             config["activation"] = activation
         fused = activation in FUSED or "recurrent_activation" in config
         if fused or not weights:
@@ -230,10 +241,12 @@ class StudentGraph:
         )  # fmt: skip
 
     def _add_composed(self, layer, inputs, fixed):
-        """Adds the layers of which another is made."""
+        """Adds the layers that another is composed of."""
         model = as_model(layer, [self.values[name] for name in inputs])
         if model is None:
-            raise refusal(layer, "is no layer of Keras, nor made of such alone")
+            raise unsupported(
+                layer, "is no layer of Keras, nor made of such alone"
+            )
         return self._walk(model, inputs, fixed=fixed)
 
     def _append(
@@ -251,17 +264,33 @@ class StudentGraph:
                 )
             )
             if not hasattr(self.values[name], "shape"):
-                raise refusal(source, "has several outputs")
+                raise unsupported(source, "has several outputs")
         return name
 
     def _unique(self, name):
         name = re.sub(r"[^A-Za-z0-9_.]", "_", name)
-        tried, number = name, 1
-        while tried in self._taken:
+        unique, number = name, 1
+        while unique in self._names:
             number += 1
-            tried = f"{name}_{number}"
-        self._taken.add(tried)
-        return tried
+            unique = f"{name}_{number}"
+        self._names.add(unique)
+        return unique
+
+
+def _activation_name(layer, activation):
+    """Name of an activation in a layer's config; `"linear"` for `None`.
+
+    A function of the user's own is a dict there, and an error.
+    """
+    if activation is None:
+        return "linear"
+    if not isinstance(activation, str):
+        raise ExportError(
+            "The student cannot be rebuilt for optimization: layer "
+            f"'{layer.name}' ({type(layer).__name__}) has an activation of "
+            "its own. Expected: one of Keras's, by name."
+        )
+    return activation
 
 
 def _plain(tensor):

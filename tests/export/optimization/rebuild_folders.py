@@ -1,4 +1,4 @@
-"""Rebuilds students in a process that may import Keras 2; see the tests.
+"""Rebuilds students in a process that imports Keras 2.
 
 `python rebuild_folders.py FOLDER ...` prints one JSON object: by folder, how
 far the rebuilt student is from the reference, and what QAT makes of it.
@@ -12,26 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.optimization.child.keras2_student import (
+    check,
+    custom_objects,
+    model_of,
+    rebuild,
+)
+from keras_cascade.export.optimization.child.split_graph import (
+    split_graph,
+    split_separable_convs,
+)
 from keras_cascade.export.optimization.job_folder import (
     JOB_FILE,
     read_json,
     read_reference,
     read_weights,
 )
-from keras_cascade.export.optimization.rebuilding import (
-    check,
-    model_of,
-    rebuild,
-)
-from keras_cascade.export.optimization.separable_convs import (
-    split_separable_convs,
-)
-from keras_cascade.export.optimization.split_graph import split_graph
-from keras_cascade.export.optimization.tf_keras_layers import custom_objects
 
 
 def rebuilt(folder):
-    """What became of one student."""
+    """Comparison of one rebuilt student with its reference."""
     job = read_json(folder / JOB_FILE)
     reference = read_reference(folder)
     try:
@@ -40,7 +40,7 @@ def rebuilt(folder):
         )
         check(tensors, job, reference)
     except ExportError as error:
-        return {"refused": str(error)}
+        return {"error": str(error)}
     model = model_of(tensors, job["inputs"], [job["output"]])
     found = model([reference[name] for name in job["inputs"]], training=False)
     expected = reference[job["output"]]
@@ -62,7 +62,7 @@ def rebuilt(folder):
 
 
 def main():
-    """Not at the top: the tests' own process reads this file, too."""
+    """Rebuilds the students of the folders in `sys.argv`."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tf_keras
 

@@ -14,11 +14,11 @@ from keras import layers
 import keras_cascade as kc
 from keras_cascade.export import ExportError
 from keras_cascade.export.optimization import MODES, optimize_student
-from keras_cascade.export.optimization.child_process import run_child
 from keras_cascade.export.optimization.job_folder import (
     write_examples,
     write_job,
 )
+from keras_cascade.export.optimization.optimize_student import run_child
 from keras_cascade.export.optimization.student_graph import StudentGraph
 from keras_cascade.export.signature import Signature
 from keras_cascade.runtime import StudentInterpreter
@@ -346,7 +346,7 @@ def test_a_policy_that_cannot_be_imported(abstaining):
         )
 
 
-def refusal(student, inputs, **kwargs):
+def error_of(student, inputs, **kwargs):
     with pytest.raises(ExportError) as caught:
         StudentGraph(student, inputs, **kwargs)
     return str(caught.value)
@@ -366,15 +366,15 @@ def test_layers_that_cannot_be_rebuilt_are_named():
     own = keras.Sequential(
         [keras.Input((6,)), Scaled(name="mine"), layers.Dense(4)]
     )
-    assert "layer 'mine' (Scaled) is no layer of Keras" in refusal(own, x)
+    assert "layer 'mine' (Scaled) is no layer of Keras" in error_of(own, x)
 
     inputs = keras.Input((6,))
     shared = layers.Dense(6, name="again")
     twice = keras.Model(inputs, shared(shared(inputs)))
-    assert "'again' (Dense) is called more than once" in refusal(twice, x)
+    assert "'again' (Dense) is called more than once" in error_of(twice, x)
 
     sorted_model = keras.Model(inputs, keras.ops.sort(inputs))
-    assert "(Sort) has no layer" in refusal(sorted_model, x)
+    assert "(Sort) has no layer" in error_of(sorted_model, x)
 
     def doubled(x):
         return x * 2
@@ -382,18 +382,18 @@ def test_layers_that_cannot_be_rebuilt_are_named():
     odd = keras.Sequential(
         [keras.Input((6,)), layers.Dense(4, doubled, name="odd")]
     )
-    assert "'odd' (Dense) has an activation of its own" in refusal(odd, x)
+    assert "'odd' (Dense) has an activation of its own" in error_of(odd, x)
 
     class Subclassed(keras.Model):
         def call(self, inputs):
             return inputs
 
-    message = refusal(Subclassed(), x)
+    message = error_of(Subclassed(), x)
     assert "Sequential or Functional" in message and "Subclassed" in message
     inner = keras.Model(inputs, Subclassed(name="inside")(inputs))
-    assert "'inside' (Subclassed) is a subclassed model" in refusal(inner, x)
+    assert "'inside' (Subclassed) is a subclassed model" in error_of(inner, x)
     plain = keras.Model(inputs, layers.Dense(4, name="top")(inputs))
-    message = refusal(plain, x, features=["deep"])
+    message = error_of(plain, x, features=["deep"])
     assert "layers ['deep']" in message and "'top'" in message
 
 

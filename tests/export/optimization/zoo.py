@@ -1,4 +1,4 @@
-"""Small students of every layer that optimization is said to take."""
+"""Small students with every layer that optimization supports."""
 
 import keras
 import numpy as np

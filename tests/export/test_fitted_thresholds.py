@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
-from keras_cascade.export import artifact
-from keras_cascade.export.student_export import convert_student
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.runtime import StudentInterpreter
 
 GUARANTEE = kc.MaxAccuracyDrop(0.01, confidence=0.95)
@@ -60,8 +59,9 @@ def test_the_float_threshold_would_break_the_guarantee(stepped, tmp_path):
     new_x, new_y = examples(40_000, seed=1)
 
     left = tmp_path / "left.tflite"
-    data, first = artifact.read_twice((x, y))
-    unfitted = convert_student(stepped, first[0], "int8", data)
+    unfitted = ExportJob(
+        stepped, (x, y), quantization="int8"
+    ).student_artifact()
     left.write_bytes(unfitted.convert(point.threshold))
     # Scores of |a| in (2.4, 4) are now 3.2, above the threshold: 0.6 of 8 are
     # kept on top, half of them wrong.

@@ -1,26 +1,31 @@
-"""In the child: what each mode does, stage after stage."""
+"""Stages of each optimization mode."""
 
 import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.compressing import (
-    cluster,
-    prune,
+from keras_cascade.export.optimization.child.fine_tuner import (
+    Examples,
+    FineTuner,
+)
+from keras_cascade.export.optimization.child.keras2_student import (
+    check,
+    model_of,
+    rebuild,
+)
+from keras_cascade.export.optimization.child.quantization_aware_training import (  # noqa: E501
+    train_quantized,
+)
+from keras_cascade.export.optimization.child.weight_compression import (
+    measured_kernels,
+    train_clustered,
+    train_pruned,
     weights_by_layer,
 )
-from keras_cascade.export.optimization.fine_tuning import Examples, FineTuning
 from keras_cascade.export.optimization.job_folder import (
     read_examples,
     read_reference,
     read_weights,
-)
-from keras_cascade.export.optimization.kernels import measured_kernels
-from keras_cascade.export.optimization.quantizing import quantize
-from keras_cascade.export.optimization.rebuilding import (
-    check,
-    model_of,
-    rebuild,
 )
 
 
@@ -39,24 +44,26 @@ def optimize(job, folder):
     weights = read_weights(folder, job)
     tensors = rebuild(job["inputs"], job["steps"], weights)
     check(tensors, job, read_reference(folder))
-    wanted = [job["output"], *job["features"].values()]
-    model = model_of(tensors, job["inputs"], wanted)
-    tuning = _tuning(job, folder)
-    history = {"before": [tuning.evaluate(model)]}
-    left = []
+    names = [job["output"], *job["features"].values()]
+    model = model_of(tensors, job["inputs"], names)
+    tuner = _fine_tuner(job, folder)
+    history = {"before": [tuner.evaluate(model)]}
+    skipped = []
     stages = job["mode"].split("+")
     for stage in stages:
         if stage == "prune":
-            model, losses, here = prune(model, tuning, job["sparsity"])
+            model, losses, layers = train_pruned(model, tuner, job["sparsity"])
         elif stage == "cluster":
-            model, losses, here = cluster(model, tuning, job["clusters"])
+            model, losses, layers = train_clustered(
+                model, tuner, job["clusters"]
+            )
         else:
             before = stages[0] if len(stages) > 1 else None
-            model, losses, here = quantize(
-                job, weights_by_layer(model), tuning, preserve=before
+            model, losses, layers = train_quantized(
+                job, weights_by_layer(model), tuner, preserve=before
             )
         history[stage] = losses
-        left += here
+        skipped += layers
     if not all(
         np.isfinite(loss) for losses in history.values() for loss in losses
     ):
@@ -68,7 +75,9 @@ def optimize(job, folder):
     kernels = measured_kernels(model)
     return model, {
         "history": history,
-        "left_in_float": [[sources.get(name, name), why] for name, why in left],
+        "left_in_float": [
+            [sources.get(name, name), why] for name, why in skipped
+        ],
         "sparsity": {
             sources.get(name, name): zeros
             for name, (zeros, _) in kernels.items()
@@ -80,7 +89,7 @@ def optimize(job, folder):
     }
 
 
-def _tuning(job, folder):
+def _fine_tuner(job, folder):
     from keras_cascade import distillation
 
     examples = Examples(**read_examples(folder, len(job["inputs"])))
@@ -94,7 +103,7 @@ def _tuning(job, folder):
             f"'{job['policy'].get('class_name')}'. ({error})"
         ) from error
     keras.utils.set_random_seed(job["seed"])
-    return FineTuning(
+    return FineTuner(
         policy, examples, job["epochs"], job["batch_size"],
         job["learning_rate"], job["seed"],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""In the child: trains a rebuilt student by its distillation policy."""
+"""Fine-tuning of a rebuilt student by its distillation policy."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ class Examples:
     """Training examples with the teacher's logits.
 
     Attributes:
-        inputs: list of arrays, one an input of the student.
+        inputs: list of arrays, one per input of the student.
         labels: int32 array `(examples,)`.
         teacher_logits: float32 array `(examples, classes)`.
         sample_weight: float32 array `(examples,)`, or `None`.
@@ -39,7 +39,7 @@ class Examples:
         return tensors[:-2], tensors[-2], tensors[-1], weight
 
 
-class FineTuning:
+class FineTuner:
     """Fine-tunes models by one policy on the same examples.
 
     Args:
@@ -48,7 +48,7 @@ class FineTuning:
         epochs: int.
         batch_size: int.
         learning_rate: float, of Adam at the start. It falls to zero along a
-            cosine, so that what ships is not one point of a noisy walk.
+            cosine, so that the result is not one point of a noisy walk.
         seed: int, of the order of the examples.
     """
 
@@ -64,11 +64,11 @@ class FineTuning:
 
     @property
     def steps(self):
-        """Optimizer steps of one training."""
+        """Number of optimizer steps of one training."""
         return self.epochs * -(-len(self.examples) // self.batch_size)
 
     def loss(self, model, batch, training):
-        """`(loss, summed weight)` of a batch, as the cascade computes it."""
+        """`(loss, summed weight)` of a batch, as `Cascade.fit` computes it."""
         import tensorflow as tf
 
         inputs, labels, teacher_logits, sample_weight = batch
@@ -87,7 +87,7 @@ class FineTuning:
         return loss, rows if weight is None else tf.reduce_sum(weight)
 
     def evaluate(self, model):
-        """Mean loss over all examples, in inference."""
+        """Mean loss over all examples in inference mode."""
         import tensorflow as tf
 
         step = tf.function(
@@ -96,19 +96,19 @@ class FineTuning:
         rows = np.arange(len(self.examples))
         return _mean(step(*batch) for batch in self._batches(rows))
 
-    def train(self, model, callback=None, held=()):
+    def train(self, model, callback=None, frozen=()):
         """Trains a model.
 
         Args:
             model: `tf_keras.Model` from a list of inputs; its first output
                 is the student's.
-            callback: `tf_keras` callback that a loop of one's own may call.
+            callback: `tf_keras` callback, called around batches and epochs.
                 Defaults to `None`.
-            held: variables that the optimizer must leave alone. Defaults to
+            frozen: variables that the optimizer does not update. Defaults to
                 `()`.
 
         Returns:
-            List of mean losses, one an epoch.
+            List of mean losses, one per epoch.
         """
         import tensorflow as tf
         import tf_keras
@@ -118,8 +118,10 @@ class FineTuning:
                 self.learning_rate, self.steps
             )
         )
-        held = {id(variable) for variable in held}
-        variables = [v for v in model.trainable_variables if id(v) not in held]
+        frozen = {id(variable) for variable in frozen}
+        variables = [
+            v for v in model.trainable_variables if id(v) not in frozen
+        ]
         optimizer.build(variables)
 
         @tf.function
@@ -155,7 +157,7 @@ class FineTuning:
 
 
 def _mean(losses):
-    """Batches' losses, averaged by what each was divided by."""
+    """Weighted mean of `(loss, weight)` pairs."""
     pairs = np.array([(float(a), float(b)) for a, b in losses])
     total = pairs[:, 1].sum()
     return float((pairs[:, 0] * pairs[:, 1]).sum() / total) if total else 0.0

@@ -1,4 +1,4 @@
-"""What ships was run, compared and measured before it was written."""
+"""Bundles are run, compared and measured before they are written."""
 
 import json
 import warnings
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
-from keras_cascade.export import ExportError, artifact, student_export
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.export import ExportError, student_export
+from keras_cascade.export.tflite_student import TFLiteStudent, open_tflite
 from keras_cascade.runtime import SavedModelTeacher, StudentInterpreter
 
 
@@ -168,7 +168,7 @@ def test_decisions_that_flip_are_fitted_again(
     data = blobs(200)
     cascade.calibrate(data, kc.MaxDelegationRate(0.3))
     before = cascade.threshold
-    run, convert, written = StudentInterpreter.run, StudentFile.convert, []
+    run, convert, written = StudentInterpreter.run, TFLiteStudent.convert, []
 
     def converted(self, threshold):
         written.append(np.float32(threshold))
@@ -179,7 +179,7 @@ def test_decisions_that_flip_are_fitted_again(
         score = outputs["score"] / 2
         return {**outputs, "score": score, "delegate": ~(score >= written[-1])}
 
-    monkeypatch.setattr(StudentFile, "convert", converted)
+    monkeypatch.setattr(TFLiteStudent, "convert", converted)
     monkeypatch.setattr(StudentInterpreter, "run", shifted)
     bundle = cascade.export(tmp_path / "bundle")
     point = bundle.operating_point()
@@ -194,10 +194,10 @@ def test_training_again_needs_calibrating_again(cascade, blobs, tmp_path):
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.fit(*blobs(256, seed=4), epochs=3, verbose=0)
     assert cascade.operating_point is None
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
         bundle = cascade.export(tmp_path / "bundle", calibration_data=held_out)
-    assert "Call `calibrate` again" in str(told[0].message)
+    assert "Call `calibrate` again" in str(warned[0].message)
     assert bundle.operating_point()["objective"] is None
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.2))
     cascade.threshold = 0.9
@@ -311,4 +311,4 @@ def test_a_file_that_litert_does_not_open(tmp_path):
     file = tmp_path / "student.tflite"
     file.write_bytes(b"TFL3" * 100)
     with pytest.raises(ExportError, match="LiteRT cannot open the exported"):
-        artifact._opened(file)
+        open_tflite(file)

@@ -1,4 +1,4 @@
-"""Each model in a process of its own; a crash is a result, too."""
+"""Measurement of each model in a child process; a crash is a result."""
 
 import json
 import os
@@ -30,24 +30,26 @@ def measured(name, limit=LIMIT):
         Dict of `parameters` and `spread`, if the model could be made, and
         `columns`, dict of column to what was measured.
     """
-    found = {"columns": {}}
+    measurements = {"columns": {}}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "columns.jsonl")
-        while missing := [c for c in COLUMNS if c not in found["columns"]]:
+        while missing := [
+            c for c in COLUMNS if c not in measurements["columns"]
+        ]:
             why = _run(name, file, missing, limit)
             for line in file.read_text(encoding="utf-8").splitlines():
                 values = json.loads(line)
                 column = values.pop("column", None)
                 if column is None:
-                    found |= values
+                    measurements |= values
                 else:
-                    found["columns"][column] = _shortened(values)
+                    measurements["columns"][column] = _shortened(values)
             file.unlink()
-            still = [c for c in missing if c not in found["columns"]]
+            still = [c for c in missing if c not in measurements["columns"]]
             if still:
                 failed = _shortened({"refused": "crash", "why": why})
-                found["columns"][still[0]] = failed
-    return found
+                measurements["columns"][still[0]] = failed
+    return measurements
 
 
 def _shortened(values):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_cascade.export.student_file import StudentFile
+from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.gates import AbstainGate, StudentWithGate
 from tests.helpers.gate_gauntlet import each_gate, scores
 
@@ -14,7 +14,7 @@ def classes_of(gate):
 
 
 def tflite_runner(model, x):
-    content = StudentFile(model, x).convert(model.gate.threshold)
+    content = TFLiteStudent(model, x).convert(model.gate.threshold)
     return Interpreter(model_content=content).get_signature_runner(
         "serving_default"
     )

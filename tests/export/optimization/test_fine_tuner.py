@@ -1,4 +1,4 @@
-"""How the child trains, in a process of Keras 2 like its own."""
+"""Fine-tuning in a process of Keras 2."""
 
 import json
 import os
@@ -13,7 +13,8 @@ import numpy as np
 import keras
 import tf_keras
 from keras_cascade import distillation
-from keras_cascade.export.optimization.fine_tuning import Examples, FineTuning
+from keras_cascade.export.optimization.child.fine_tuner import (
+    Examples, FineTuner)
 
 x = np.ones((4, 1), "float32")
 labels = np.zeros(4, "int32")
@@ -24,9 +25,9 @@ model = tf_keras.Model([inputs], [outputs])
 model.set_weights([np.zeros((1, 2), "float32")])
 policy = distillation.get("standard")
 examples = Examples([x], labels, logits, None)
-tuning = FineTuning(policy, examples, epochs=4, batch_size=4,
-                    learning_rate=0.001, seed=0)
-losses = tuning.train(model)
+tuner = FineTuner(policy, examples, epochs=4, batch_size=4,
+                  learning_rate=0.001, seed=0)
+losses = tuner.train(model)
 print(json.dumps({"moved": model.get_weights()[0].tolist(), "losses": losses}))
 """
 

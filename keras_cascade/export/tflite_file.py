@@ -1,4 +1,4 @@
-"""Joins two TFLite files into one: a student, and the gate behind it."""
+"""TFLite files as flatbuffers: two linked into one, and their operations."""
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
@@ -9,10 +9,15 @@ from keras_cascade.export.signature import ENDPOINT
 #: Weights must start at multiples of this in the file (the schema's
 #: `force_align`, which the generated Python code does not keep).
 ALIGNMENT = 16
+_BUILTIN = {
+    number: name
+    for name, number in vars(schema.BuiltinOperator).items()
+    if isinstance(number, int)
+}
 
 
-def link(first, second):
-    """One file whose `second` part runs on what the `first` part answers.
+def link(first: bytes, second: bytes) -> bytes:
+    """Links two files into one; `second` runs on the outputs of `first`.
 
     The operations and weights of both stay as they are. Inputs are those of
     `first`, outputs those of `second`.
@@ -35,26 +40,51 @@ def link(first, second):
         )
     graph = model.subgraphs[signature.subgraphIndex]
     appended = added.subgraphs[0]
-    place = _given(graph, signature, appended, joining)
-    place[-1] = -1  # an optional input that is left out
+    # Tensors are numbered per subgraph: those of `second` get new numbers,
+    # and its inputs are the tensors that `first` puts out.
+    index = _shared_tensors(graph, signature, appended, joining)
+    index[-1] = -1  # an optional input that is left out
     for number, tensor in enumerate(appended.tensors):
-        if number not in place:
-            place[number] = len(graph.tensors)
+        if number not in index:
+            index[number] = len(graph.tensors)
             # Buffer 0 is empty in every file.
             tensor.buffer += len(model.buffers) if tensor.buffer else 0
             graph.tensors.append(tensor)
     for operator in appended.operators:
         operator.opcodeIndex += len(model.operatorCodes)
-        operator.inputs = [place[number] for number in operator.inputs]
-        operator.outputs = [place[number] for number in operator.outputs]
+        operator.inputs = [index[number] for number in operator.inputs]
+        operator.outputs = [index[number] for number in operator.outputs]
         graph.operators.append(operator)
     model.buffers += added.buffers
     model.operatorCodes += added.operatorCodes
-    graph.outputs = [place[number] for number in appended.outputs]
+    graph.outputs = [index[number] for number in appended.outputs]
     for output in joining.outputs:
-        output.tensorIndex = place[output.tensorIndex]
+        output.tensorIndex = index[output.tensorIndex]
     signature.outputs = joining.outputs
     return _write(model)
+
+
+def operations(content: bytes) -> tuple[list[str], list[str]]:
+    """Operations of a TFLite file, by name.
+
+    Args:
+        content: bytes of the file.
+
+    Returns:
+        `(built in, others)`, two sorted lists of str. Others are custom
+        operations and those of TensorFlow (`Flex...`).
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    built_in, others = set(), set()
+    for number in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(number)
+        # Old files have the code in a byte, which newer ones fill up.
+        value = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if value == schema.BuiltinOperator.CUSTOM:
+            others.add(code.CustomCode().decode())
+        else:
+            built_in.add(_BUILTIN[value])
+    return sorted(built_in), sorted(others)
 
 
 def _read(content):
@@ -77,25 +107,25 @@ def _signature(model):
     )
 
 
-def _given(graph, signature, appended, joining):
+def _shared_tensors(graph, signature, appended, joining):
     """Dict of the second part's input tensors to the first's outputs."""
     outputs = {one.name: one.tensorIndex for one in signature.outputs}
-    place = {}
+    index = {}
     for one in joining.inputs:
         if one.name not in outputs:
             raise ExportError(
                 f"Expected the student's file to have an output {one.name!r}. "
                 f"Received: {sorted(outputs)}."
             )
-        given = graph.tensors[outputs[one.name]]
+        output = graph.tensors[outputs[one.name]]
         expected = appended.tensors[one.tensorIndex]
-        if given.type != expected.type:
+        if output.type != expected.type:
             raise ExportError(
                 f"Expected the student's output {one.name!r} to have TFLite's "
-                f"tensor type {expected.type}. Received: {given.type}."
+                f"tensor type {expected.type}. Received: {output.type}."
             )
-        place[one.tensorIndex] = outputs[one.name]
-    return place
+        index[one.tensorIndex] = outputs[one.name]
+    return index
 
 
 class _AlignedBuilder(flatbuffers.Builder):

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_cascade.export.optimization.batch_norm_folding import (
+from keras_cascade.export.optimization.job_folder import write_job
+from keras_cascade.export.optimization.layer_substitutions import (
     fold_batch_norms,
 )
-from keras_cascade.export.optimization.job_folder import write_job
 from keras_cascade.export.optimization.student_graph import StudentGraph
 from tests.export.optimization.zoo import ZOO, make
 
@@ -26,7 +26,7 @@ def answers(model, inputs):
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory):
-    """What became of every student of the zoo, in one process."""
+    """Comparison of every student of the zoo, rebuilt in one process."""
     keras.utils.set_random_seed(0)
     folders = []
 
@@ -68,15 +68,15 @@ def rebuilt(tmp_path_factory):
 )
 def test_outputs_are_those_of_the_student(rebuilt, name):
     found = rebuilt[name]
-    assert "refused" not in found, found
+    assert "error" not in found, found
     assert found["gap"] <= TOLERANCE * max(1.0, found["size"])
     assert found["split_gap"] <= TOLERANCE * max(1.0, found["size"])
     assert found["size"] > 1e-3
 
 
 def test_the_layer_that_answers_otherwise_is_named(rebuilt):
-    assert "layer 'separable_conv2d" in rebuilt["wrong"]["refused"]
-    assert "differ by" in rebuilt["wrong"]["refused"]
+    assert "layer 'separable_conv2d" in rebuilt["wrong"]["error"]
+    assert "differ by" in rebuilt["wrong"]["error"]
 
 
 def test_what_stays_in_float(rebuilt):

@@ -1,6 +1,7 @@
-"""One model of a cascade as it ships, and how texts get into it."""
+"""A student or teacher as it is exported, with its tokenizer."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -8,13 +9,21 @@ import numpy as np
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.errors import ExportError
-from keras_cascade.export.same_answers import TOLERANCE
-from keras_cascade.export.signature import SINGLE_INPUT, Signature
+from keras_cascade.export.signature import (
+    SINGLE_INPUT,
+    Signature,
+    as_logits,
+)
+from keras_cascade.export.verification import TOLERANCE
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.teachers.text_teacher import TextTeacher
+from keras_cascade.runtime.text_student import TextStudent
 from keras_cascade.text.text_columns import as_strings, is_text
 from keras_cascade.text.text_model import TextModel
 from keras_cascade.text.text_reader import TextReader
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
 
 TOKENIZER_FILES = {
     "student": "tokenizer.json",
@@ -22,34 +31,36 @@ TOKENIZER_FILES = {
 }
 
 
-class ModelSide:
-    """What is converted of a student or teacher, and what comes before it.
+class ExportedModel:
+    """A student or teacher as it is converted, and its tokenizer.
 
-    A model of numbers ships as it is. Of a `TextModel` the student ships as a
-    model of token ids, with its tokenizer beside it; so does a teacher whose
-    preprocessor no SavedModel can hold.
+    A model of numbers is converted whole. Of a `TextModel` the student is
+    converted as a model of token ids, with its tokenizer in a file of its
+    own; so is a teacher whose preprocessor no SavedModel can hold.
 
     Args:
         role: `"student"` or `"teacher"`.
-        cascade: `Cascade`.
+        cascade: prepared `Cascade`.
         example_inputs: a batch of the cascade's inputs.
 
     Attributes:
+        role: str.
         model: `keras.Model` that is converted.
-        signature: `Signature` of what it takes.
+        signature: `Signature` of its inputs.
         reader: `TextReader`, or `None` where it takes the cascade's inputs.
 
     Raises:
-        ExportError: the preprocessor cannot leave Python.
+        ExportError: the preprocessor cannot be converted.
     """
 
-    def __init__(self, role, cascade, example_inputs):
+    def __init__(self, role: str, cascade: "Cascade", example_inputs):
         self.role = role
         self.model = whole = getattr(cascade, role)
         self.reader = None
         self.signature = Signature(example_inputs)
         self._whole = whole
-        self._cascade = self.signature
+        self._cascade = cascade
+        self._cascade_signature = self.signature
         texts = any(map(is_text, self.signature.named(example_inputs).values()))
         if not (texts and isinstance(whole, TextModel)):
             return
@@ -57,38 +68,60 @@ class ModelSide:
             return
         self.model = whole.model
         tokenizer = whole.step.as_tokenizer()
-        fed = whole.model_inputs(example_inputs)
         self.signature = Signature(
-            fed, variable_length=len(tokenizer.lengths) > 1
+            whole.model_inputs(example_inputs),
+            variable_length=len(tokenizer.lengths) > 1,
         )
         feeds = {SINGLE_INPUT: whole.step.feeds[0]}
-        if self.signature.is_dict:  # by what they are
+        if self.signature.is_dict:  # named by their kind
             feeds = {name: name for name in whole.step.feeds}
-        fields = whole.fields or tuple(self._cascade.named(example_inputs))
+        fields = whole.fields or tuple(
+            self._cascade_signature.named(example_inputs)
+        )
         self.reader = TextReader(tokenizer, fields, feeds)
 
     def inputs(self, x):
-        """What the converted model takes, of the cascade's inputs."""
+        """Inputs of the converted model, from the cascade's inputs."""
         return x if self.reader is None else self._whole.model_inputs(x)
 
-    def with_gate(self, cascade):
-        """`StudentWithGate` of the converted model."""
-        return StudentWithGate(self.model, cascade.gate, cascade.classes)
-
-    def asked(self, teacher):
-        """An exported teacher that takes the cascade's inputs.
-
-        Args:
-            teacher: object with `logits(inputs)`, as exported.
-        """
-        return (
-            teacher
-            if self.reader is None
-            else TextTeacher(teacher, self.reader)
+    @property
+    def with_gate(self) -> StudentWithGate:
+        """`StudentWithGate` of the converted student."""
+        return StudentWithGate(
+            self.model, self._cascade.gate, self._cascade.classes
         )
 
-    def ship(self, folder, batches):
-        """Writes the tokenizer, tries it, and describes it.
+    def as_served(self, runner):
+        """Runner of the exported file that takes the cascade's inputs.
+
+        Args:
+            runner: object with `run(inputs)` (a student) or `logits(inputs)`
+                (a teacher) that executes the file.
+        """
+        if self.reader is None:
+            return runner
+        wrapper = TextStudent if self.role == "student" else TextTeacher
+        return wrapper(runner, self.reader)
+
+    def write_saved_model(self, folder):
+        """Writes a SavedModel from inputs to `logits`.
+
+        A teacher that is itself a cascade becomes one graph.
+
+        Args:
+            folder: path to write to, such as `teacher/1`: the version layout
+                of TensorFlow Serving.
+
+        Raises:
+            ExportError: the model needs what no SavedModel can hold.
+        """
+        check_in_graph(self.model, "A SavedModel")
+        self.signature.write_saved_model(
+            folder, self.model, as_logits, [self.model]
+        )
+
+    def write_tokenizer(self, folder, batches) -> dict:
+        """Writes the tokenizer, compares it with training, and describes it.
 
         Args:
             folder: `Path` of the bundle.
@@ -108,11 +141,10 @@ class ModelSide:
         file = Path(folder, name)
         tokenizer = self.reader.tokenizer
         file.write_text(tokenizer.content, encoding="utf-8")
-        texts = cut = 0
+        texts = truncated = 0
         for x, _, _ in batches:
-            truncated = self._compared(x)
             texts += rows_of(x)
-            cut += int(truncated.sum())
+            truncated += int(self._compared(x).sum())
         return {
             "input": self.signature.describe(),
             "text": {
@@ -123,13 +155,13 @@ class ModelSide:
                 "lengths": tokenizer.lengths,
                 "pad": tokenizer.pad,
                 "texts": texts,
-                "truncated": cut,
+                "truncated": truncated,
                 "vectors": self.reader.vectors(),
             },
         }
 
     def check_lengths(self, x):
-        """Raises where an answer depends on how much padding follows.
+        """Raises where an answer depends on the amount of padding.
 
         A text is padded to the shortest length that holds its batch: alone it
         may get another than among others.
@@ -140,9 +172,9 @@ class ModelSide:
         lengths = self.reader.tokenizer.lengths if self.reader else []
         if len(lengths) < 2:
             return
-        # Words that fill the shortest length, and one word alone.
+        # Two texts: words that fill the shortest length, and one word alone.
         words = " ".join(
-            as_strings(self._cascade.named(x)[self.reader.fields[0]])
+            as_strings(self._cascade_signature.named(x)[self.reader.fields[0]])
         ).split()
         short = [[words[0]]]
         while self._count(short[-1]) < lengths[0] and len(short) < len(words):
@@ -150,10 +182,12 @@ class ModelSide:
         if self._count(short[-1]) > lengths[0]:
             short.pop()
         texts = [" ".join(some) for some in (*short[:1], *short[-1:])]
-        fed, _ = self.reader(dict.fromkeys(self.reader.fields, texts))
-        fed = {n: a[:, : lengths[0]] for n, a in fed.items()}
+        columns, _ = self.reader(dict.fromkeys(self.reader.fields, texts))
+        columns = {n: a[:, : lengths[0]] for n, a in columns.items()}
         answers = [
-            self._logits({n: self._padded(n, a, width) for n, a in fed.items()})
+            self._logits(
+                {n: self._padded(n, a, width) for n, a in columns.items()}
+            )
             for width in lengths
         ]
         gap = max(float(np.abs(one - answers[0]).max()) for one in answers)
@@ -167,35 +201,39 @@ class ModelSide:
 
     def _padded(self, name, ids, width):
         kind = self.reader.feeds[name]
-        with_ = self.reader.tokenizer.pad_id if kind == "token_ids" else 0
+        padding = self.reader.tokenizer.pad_id if kind == "token_ids" else 0
         return np.pad(
-            ids, [(0, 0), (0, width - ids.shape[1])], constant_values=with_
+            ids, [(0, 0), (0, width - ids.shape[1])], constant_values=padding
         )
 
     def _count(self, words):
         columns = [[" ".join(words)]] * len(self.reader.fields)
         return int(self.reader.tokenizer.counts(*columns)[0])
 
-    def _logits(self, fed):
-        given = fed if self.signature.is_dict else next(iter(fed.values()))
-        return keras.ops.convert_to_numpy(self.model(given, training=False))
+    def _logits(self, columns):
+        inputs = columns
+        if not self.signature.is_dict:
+            (inputs,) = columns.values()
+        return keras.ops.convert_to_numpy(self.model(inputs, training=False))
 
     def _compared(self, x):
-        named = self._cascade.named(x)
-        found, truncated = self.reader(named)
+        """Compares tokens with training; returns the truncated texts' flags."""
+        named = self._cascade_signature.named(x)
+        on_device, truncated = self.reader(named)
         expected = self.signature.named(self._whole.model_inputs(x))
         for name, ids in expected.items():
-            if ids.shape == found[name].shape and (ids == found[name]).all():
+            received, row = on_device[name], 0
+            same_shape = ids.shape == received.shape
+            if same_shape and (ids == received).all():
                 continue
-            row = 0
-            if ids.shape == found[name].shape:
-                row = int(np.flatnonzero((ids != found[name]).any(axis=1))[0])
+            if same_shape:
+                row = int(np.flatnonzero((ids != received).any(axis=1))[0])
             text = as_strings(named[self.reader.fields[0]])[row]
             raise ExportError(
                 f"The {self.role}'s tokenizer would not do on a device what "
                 f"{type(self._whole.preprocessor).__name__} does here. "
                 f"Expected of {text[:60]!r}: {ids[row][:12].tolist()}. "
-                f"Received: {found[name][row][:12].tolist()} as '{name}'. "
+                f"Received: {received[row][:12].tolist()} as '{name}'. "
                 "Train the student with `keras_cascade.text.train_tokenizer"
                 "(texts)`, which is the same on both."
             )

@@ -1,7 +1,7 @@
-"""The child process: `python -m keras_cascade.export.optimization.child`.
+"""Entry point of `python -m keras_cascade.export.optimization.child`.
 
-It alone imports TensorFlow Model Optimization, which turns the process that
-does so, and all that it starts, to Keras 2.
+It alone imports TensorFlow Model Optimization, which switches the process
+that does so, and all that it starts, to Keras 2.
 """
 
 import importlib.metadata
@@ -11,11 +11,9 @@ import threading
 from pathlib import Path
 
 from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.child_process import (
-    REFUSAL_FILE,
-    REFUSED,
-)
 from keras_cascade.export.optimization.job_folder import (
+    ERROR_FILE,
+    ERROR_STATUS,
     JOB_FILE,
     RESULTS_FILE,
     STUDENT_FOLDER,
@@ -32,19 +30,19 @@ VERSIONED = (
 
 
 def main():
-    """Does the job that the folder in `sys.argv` describes."""
+    """Runs the job in the folder `sys.argv[1]`; returns the exit status."""
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     folder = Path(sys.argv[1])
     try:
         _run(folder)
     except ExportError as error:
-        (folder / REFUSAL_FILE).write_text(str(error), encoding="utf-8")
-        return REFUSED
+        (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
+        return ERROR_STATUS
     return 0
 
 
 def _stop_with_parent():
-    """Waits for the parent's end of the pipe to close."""
+    """Ends the process when the parent's end of the pipe closes."""
     os.read(sys.stdin.fileno(), 1)  # a buffered read would hold a lock
     os._exit(1)
 
@@ -55,10 +53,10 @@ def _run(folder):
     import tensorflow as tf
     import tf_keras
 
-    from keras_cascade.export.optimization.stages import optimize
-    from keras_cascade.export.optimization.tf_keras_layers import (
+    from keras_cascade.export.optimization.child.keras2_student import (
         custom_objects,
     )
+    from keras_cascade.export.optimization.child.stages import optimize
 
     job = read_json(folder / JOB_FILE)
     sys.path.extend(path for path in job["path"] if path not in sys.path)
@@ -75,10 +73,10 @@ def _run(folder):
 
 
 def _save(model, job, folder):
-    """Writes the student alone: inputs by name to outputs by name."""
+    """Writes a SavedModel from named inputs to named outputs."""
     import tensorflow as tf
 
-    wanted = [job["output"], *job["features"].values()]
+    names = [job["output"], *job["features"].values()]
     specs = {
         name: tf.TensorSpec([None, *spec["shape"]], spec["dtype"], name=name)
         for name, spec in job["inputs"].items()
@@ -87,11 +85,11 @@ def _save(model, job, folder):
     @tf.function(input_signature=[specs])
     def run(inputs):
         outputs = model([inputs[name] for name in specs], training=False)
-        return dict(zip(wanted, tf.nest.flatten(outputs), strict=True))
+        return dict(zip(names, tf.nest.flatten(outputs), strict=True))
 
     module = tf.Module()
     # The variables only: nothing of Keras 2 is to be loaded again.
-    module.held = list(model.variables)
+    module.model_variables = list(model.variables)
     module.run = run
     tf.saved_model.save(module, str(folder))
 

@@ -1,4 +1,4 @@
-"""The student and its gate, run by onnxruntime."""
+"""Executes ONNX files in onnxruntime."""
 
 from keras_cascade.errors import ExportError
 from keras_cascade.runtime.student_interpreter import OUTPUTS
@@ -8,8 +8,8 @@ def open_session(file):
     """An `onnxruntime.InferenceSession` of a file, on the CPU.
 
     Raises:
-        ExportError: onnxruntime is missing, or refuses the file: tf2onnx can
-            write one that is not valid.
+        ExportError: onnxruntime is missing, or the file is not valid:
+            tf2onnx can write such a one.
     """
     try:
         import onnxruntime
@@ -29,8 +29,8 @@ def open_session(file):
         ) from error
 
 
-class OnnxStudent:
-    """Runs a bundle's `student.onnx`; takes what `StudentInterpreter` takes.
+class OnnxStudentInterpreter:
+    """Runs a bundle's `student.onnx`, with `StudentInterpreter`'s interface.
 
     Args:
         file: path of an ONNX file with the outputs `probabilities`, `score`
@@ -41,7 +41,7 @@ class OnnxStudent:
         self._session = open_session(file)
 
     def run(self, inputs):
-        """Runs a batch.
+        """Runs one batch.
 
         Args:
             inputs: dict of input name to array, batch first.

@@ -1,0 +1,362 @@
+"""One export of a cascade: models, data and options."""
+
+import dataclasses
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_cascade import calibration
+from keras_cascade.calibration import (
+    OperatingPoint,
+    calibrate,
+    measure_threshold,
+)
+from keras_cascade.datasets.batches import concatenate_rows
+from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.errors import ExportError
+from keras_cascade.export.exported_model import ExportedModel
+from keras_cascade.export.quantization import (
+    TRAINING,
+    checked_quantization,
+    representative_inputs,
+)
+from keras_cascade.export.signature import Signature
+from keras_cascade.export.student_artifact import StudentArtifact
+from keras_cascade.export.tflite_student import TFLiteStudent
+from keras_cascade.export.verification import (
+    Comparison,
+    check_decisions,
+    compare,
+)
+from keras_cascade.prediction import inference
+from keras_cascade.runtime.operating_points import DEFAULT
+from keras_cascade.text.text_columns import as_text_arrays
+
+if TYPE_CHECKING:
+    from keras_cascade.cascade import Cascade
+
+OPERATING_POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_backend():
+    """Raises a `RuntimeError` unless Keras runs on TensorFlow.
+
+    Every public exporter calls it first.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            "Export needs the TensorFlow backend. Received: "
+            f"'{backend}'. Save the cascade with `cascade.save('c.keras')`, "
+            "start Python again with KERAS_BACKEND=tensorflow, and call "
+            "`keras.models.load_model('c.keras').export(...)`."
+        )
+
+
+class ExportJob:
+    """A cascade with the data, signature and options of one export.
+
+    Args:
+        cascade: `Cascade`; prepared here, otherwise unchanged.
+        calibration_data: held-out labelled examples that can be read twice.
+            Defaults to `None`: files are not compared on examples.
+        example_inputs: a batch of inputs. Defaults to `None`: the first rows
+            of `calibration_data`.
+        batch_size: int, with arrays. Defaults to `256`.
+        quantization: of `export_student`. Defaults to `None`.
+        allow_training_data: of `export_student`. Defaults to `False`.
+        training_data: of `export_student`. Defaults to `None`.
+        optimization: of `export_student`. Defaults to `None`.
+        operating_points: of `export_bundle`. Defaults to `None`.
+
+    Attributes:
+        data: `LabelledData`, or `None` without `calibration_data`.
+        quantization: str.
+        signature: `Signature` of the cascade's inputs; it takes in the value
+            ranges of all examples that a file is compared on.
+
+    Raises:
+        ValueError: the gate must be fitted first; arguments that are not
+            valid.
+    """
+
+    def __init__(
+        self,
+        cascade: "Cascade",
+        calibration_data: Any = None,
+        example_inputs: Any = None,
+        batch_size: int = 256,
+        quantization: str | None = None,
+        allow_training_data: bool = False,
+        training_data: Any = None,
+        optimization: dict | None = None,
+        operating_points: Any = None,
+    ):
+        self.cascade = cascade
+        self.quantization = checked_quantization(quantization)
+        self.allow_training_data = allow_training_data
+        self._training_data = training_data
+        self._optimization = optimization or {}
+        self._objectives = _checked_objectives(operating_points)
+        cascade.gate.check_ready()
+        self.data = None
+        if calibration_data is not None:
+            self.data = LabelledData.from_argument(
+                calibration_data, batch_size=batch_size
+            )
+            self.data.require_second_pass("calibration data")
+            if example_inputs is None:
+                example_inputs = self.data.first_rows()
+        self._example_inputs = example_inputs
+        if example_inputs is not None:
+            self._example_inputs = as_text_arrays(example_inputs)
+            cascade.prepare(self._example_inputs)
+
+    @property
+    def example_inputs(self):
+        """A batch of the cascade's inputs.
+
+        Raises:
+            ValueError: the export has neither inputs nor data.
+        """
+        if self._example_inputs is None:
+            raise ValueError(
+                "Expected `example_inputs`, a batch of inputs: they give "
+                "names, shapes and types, and this cascade has seen none yet."
+            )
+        return self._example_inputs
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """Signature of the cascade's inputs."""
+        return Signature(self.example_inputs)
+
+    @functools.cached_property
+    def student(self) -> ExportedModel:
+        """The student as it is converted."""
+        return ExportedModel("student", self.cascade, self.example_inputs)
+
+    @functools.cached_property
+    def teacher(self) -> ExportedModel:
+        """The teacher as it is converted."""
+        return ExportedModel("teacher", self.cascade, self.example_inputs)
+
+    def student_artifact(self, quantization: str | None = None):
+        """TFLite artifact of the student and its gate.
+
+        Args:
+            quantization: str. Defaults to `None`: that of the export.
+
+        Returns:
+            `StudentArtifact`.
+        """
+        quantization = quantization or self.quantization
+        if quantization in TRAINING:
+            return self._optimized_artifact(quantization)
+        representative = ()
+        if quantization == "int8":
+            representative = [
+                self.student.inputs(x) for x in representative_inputs(self.data)
+            ]
+        return TFLiteStudent(
+            self.student.with_gate,
+            self.student.inputs(self.example_inputs),
+            quantization,
+            representative,
+            self.student.signature,
+        )
+
+    def write_student(
+        self, artifact: StudentArtifact, path
+    ) -> tuple[OperatingPoint, Comparison]:
+        """Writes a student's file with a threshold fitted on its own scores.
+
+        The file is run over the calibration data; its answers are compared
+        with Keras, and the cascade's objective is fitted again on its scores.
+        Where that moves the threshold, the file is written once more. In any
+        case it is run once more: its scores must be the same, and its
+        decisions those of `score < threshold`. The cascade keeps its own
+        threshold.
+
+        Args:
+            artifact: `StudentArtifact`.
+            path: `Path` to write.
+
+        Returns:
+            `(OperatingPoint, Comparison)`.
+
+        Raises:
+            ExportError: the file does not answer as Keras does.
+            ValueError: no threshold meets the objective on the file.
+        """
+        cascade = self.cascade
+        two_stages = cascade.two_stage_pass()
+        path.write_bytes(artifact.convert(cascade.threshold))
+        comparison = compare(
+            self.student.as_served(artifact.open(path)),
+            two_stages.run_student,
+            two_stages.ask_teacher,
+            self.data.checked_batches(cascade.classes),
+            self.signature,
+            artifact.quantization,
+            cascade.data_record.traffic,
+        )
+        results = comparison.results
+        calibrated = cascade.operating_point
+        guaranteed = calibrated is not None and calibrated.guarantees
+        self._refuse(
+            results,
+            "training",
+            *(("validation",) if guaranteed else ()),
+            "gate",
+        )
+        point = _operating_point(
+            cascade, results, f"{path.name} in {artifact.quantization}"
+        )
+        if point.threshold != cascade.threshold:
+            path.write_bytes(artifact.convert(point.threshold))
+        check_decisions(
+            self.student.as_served(artifact.open(path)),
+            self.data.checked_batches(cascade.classes),
+            self.signature,
+            point.threshold,
+            comparison.scores,
+        )
+        return point, comparison
+
+    def named_points(self, results) -> list[OperatingPoint]:
+        """Cheapest threshold of a file per further operating point.
+
+        Each guarantee holds with its own confidence; that all hold at once is
+        not guaranteed.
+
+        Args:
+            results: `ExampleResults`, the student's columns of the file.
+
+        Raises:
+            ValueError: no threshold of the file meets one of the objectives.
+        """
+        points = []
+        record = self.cascade.data_record
+        for name, objective in self._objectives.items():
+            if objective.guarantees():
+                self._refuse(results, "validation")
+            try:
+                point = calibrate(
+                    results,
+                    objective,
+                    self.cascade.costs,
+                    record.traffic,
+                    record.seed,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"No threshold of the file that would ship meets the "
+                    f"operating point '{name}', so nothing was written. {error}"
+                ) from error
+            points.append(dataclasses.replace(point, name=name))
+        return points
+
+    def _refuse(self, results, *uses):
+        if not self.allow_training_data:
+            self.cascade.data_record.refuse(results.examples, *uses)
+
+    def _optimized_artifact(self, mode):
+        """Artifact of the student, fine-tuned from its teacher's logits.
+
+        The training examples are read into memory.
+        """
+        if self.student.reader is not None:
+            raise ExportError(
+                f"quantization='{mode}' trains students of numbers on. "
+                "Received one of texts. Use 'dynamic', 'int8' or 'float16'."
+            )
+        if self._training_data is None:
+            raise ValueError(
+                f"Expected `training_data` for quantization='{mode}', which "
+                "trains the student on. Received none. Pass the examples that "
+                "it was trained on, or choose 'float16', 'dynamic' or 'int8'."
+            )
+        from keras_cascade.export.optimization import optimize_student
+
+        inputs, labels, weight, logits = [], [], [], []
+        run_teacher = inference(self.cascade.teacher)
+        data = LabelledData.from_argument(self._training_data)
+        for x, y, w in data.checked_batches(self.cascade.classes):
+            answer = run_teacher(x)
+            logits.append(
+                answer["logits"] if isinstance(answer, dict) else answer
+            )
+            inputs.append(keras.tree.map_structure(np.asarray, x))
+            labels.append(np.reshape(y, -1))
+            weight.append(w)
+        return optimize_student(
+            self.cascade,
+            mode,
+            concatenate_rows(inputs),
+            np.concatenate(labels),
+            np.concatenate(logits),
+            Signature(self.example_inputs),
+            sample_weight=None if weight[0] is None else np.concatenate(weight),
+            **self._optimization,
+        )
+
+
+def _operating_point(cascade, results, file):
+    """The cascade's objective, met again on the file's own scores.
+
+    Where that decides as the cascade's threshold does, the threshold stays.
+    A threshold that was set by hand is measured only.
+    """
+    calibrated = cascade.operating_point
+    measured = measure_threshold(
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        cascade.threshold,
+        sample_weight=results.sample_weight,
+        costs=cascade.costs,
+    )
+    if calibrated is None:
+        return measured
+    try:
+        fitted = calibrate(
+            results,
+            calibration.deserialize(calibrated.objective),
+            cascade.costs,
+            cascade.data_record.traffic,
+            cascade.data_record.seed,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"No threshold of the file that would ship ({file}) meets what "
+            "the cascade was calibrated for, so nothing was written. "
+            f"{error}"
+        ) from error
+    # Thresholds are nested: the same rate is the same set of examples.
+    if fitted.delegation_rate == measured.delegation_rate:
+        return dataclasses.replace(fitted, threshold=measured.threshold)
+    return fitted
+
+
+def _checked_objectives(operating_points):
+    """Dict of name to `Objective`.
+
+    Args:
+        operating_points: dict of name to objective, or list of objectives
+            that are all met; or `None`.
+    """
+    objectives = {}
+    for name, objective in (operating_points or {}).items():
+        valid = isinstance(name, str) and OPERATING_POINT_NAME.fullmatch(name)
+        if name == DEFAULT or not valid:
+            raise ValueError(
+                "Expected names of operating points out of letters, digits, "
+                "'_', '.' and '-', and not 'default', which is what "
+                f"`calibrate` found. Received: {name!r}."
+            )
+        objectives[name] = calibration.get(objective)
+    return objectives

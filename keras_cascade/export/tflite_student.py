@@ -1,0 +1,155 @@
+"""TFLite files of a student and its gate."""
+
+import tempfile
+
+import keras
+
+from keras_cascade.bundle import BundleError
+from keras_cascade.errors import ExportError
+from keras_cascade.export.quantization import FLOAT32, quantize
+from keras_cascade.export.signature import Signature
+from keras_cascade.export.student_artifact import (
+    STUDENT_OUTPUTS,
+    StudentArtifact,
+)
+from keras_cascade.export.tflite_conversion import convert_to_tflite
+from keras_cascade.export.tflite_file import link
+from keras_cascade.gates import StudentWithGate
+from keras_cascade.runtime.student_interpreter import StudentInterpreter
+
+
+class LinkedStudent(StudentArtifact):
+    """TFLite file that is linked from a student's part and a gate's part.
+
+    The student is converted once, the gate per threshold. So the gate
+    computes in float on dequantized logits, whatever the student computes in:
+    a softmax of 8 bits has 256 values and its margins tie. And a new
+    threshold leaves the student's part as it is, bit by bit, and with it
+    every score.
+
+    A subclass calls `convert_student` in its constructor.
+    """
+
+    tool = "tf.lite.TFLiteConverter"
+
+    def convert_student(
+        self, student, signature, tracked, settings, gate_examples
+    ):
+        """Converts the student's part of every file.
+
+        Args:
+            student: function from inputs and `training` to a dict with the
+                keys of `gate_inputs`.
+            signature: `Signature` of the inputs.
+            tracked: list of the models in `student`, as in
+                `Signature.write_endpoints`.
+            settings: function that configures the `tf.lite.TFLiteConverter`.
+            gate_examples: dict of arrays, batch first, as `student` returns.
+
+        Raises:
+            ExportError: the student needs operations that TFLite lacks.
+        """
+        self._gate_examples = gate_examples
+        self._student_part = self._converted(
+            signature, student, tracked, settings
+        )
+
+    def convert(self, threshold: float) -> bytes:
+        model = self.with_threshold(threshold)
+        self.gate_answer(model, self._gate_examples)  # builds the copy
+
+        def gate(gate_inputs, training):
+            return self.gate_answer(model, gate_inputs)
+
+        gate_part = self._converted(
+            Signature(self._gate_examples),
+            gate,
+            [model.gate],  # a student's lookup tables would come along
+            lambda converter: quantize(converter, FLOAT32, (), None),
+        )
+        return link(self._student_part, gate_part)
+
+    def open(self, path) -> StudentInterpreter:
+        return open_tflite(path)
+
+    def _converted(self, signature, function, tracked, settings):
+        with tempfile.TemporaryDirectory() as folder:
+            signature.write_saved_model(
+                folder, function, lambda outputs: outputs, tracked
+            )
+            return convert_to_tflite(folder, settings, self.student_with_gate)
+
+
+class TFLiteStudent(LinkedStudent):
+    """TFLite file of a Keras student, in float or quantized after training.
+
+    Args:
+        student_with_gate: built `StudentWithGate`.
+        example_inputs: a batch of inputs.
+        quantization: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
+            Defaults to `"float32"`.
+        representative: list of batches of inputs, for `"int8"`. Defaults to
+            `()`.
+        signature: `Signature` of the inputs. Defaults to `None`: that of
+            `example_inputs`.
+
+    Raises:
+        ExportError: the student needs operations that TFLite lacks.
+    """
+
+    def __init__(
+        self,
+        student_with_gate: StudentWithGate,
+        example_inputs,
+        quantization: str = FLOAT32,
+        representative=(),
+        signature: Signature | None = None,
+    ):
+        super().__init__(student_with_gate, quantization)
+        signature = signature or Signature(example_inputs)
+        model = StudentWithGate(
+            student_with_gate.student,
+            student_with_gate.gate,
+            student_with_gate.classes,
+            keep_outputs=True,
+        )
+
+        def student(inputs, training):
+            answer = model(inputs, training=training)
+            return self.gate_inputs(
+                answer[STUDENT_OUTPUTS], answer.get("features")
+            )
+
+        self.convert_student(
+            student,
+            signature,
+            [student_with_gate.student, student_with_gate.gate],
+            lambda converter: quantize(
+                converter, quantization, representative, signature
+            ),
+            keras.tree.map_structure(
+                keras.ops.convert_to_numpy, student(example_inputs, False)
+            ),
+        )
+
+
+def open_tflite(path) -> StudentInterpreter:
+    """`StudentInterpreter` of an exported file.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        ExportError: LiteRT does not open the file.
+    """
+    try:
+        return StudentInterpreter(path)
+    except BundleError as error:
+        # Such as scales that its kernels cannot compute with, of a student
+        # whose outputs hardly vary.
+        text = " ".join(str(error.__cause__ or error).split())[:300]
+        raise ExportError(
+            f"LiteRT cannot open the exported student: {text}. The file was "
+            "not kept. Train the student first, or export it without "
+            "quantization."
+        ) from error
