@@ -13,7 +13,7 @@ from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.errors import ExportError
 from keras_cascade.export.verification import check_decisions, compare
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
-from keras_cascade.runtime.text_student import TextStudent
+from keras_cascade.runtime.tokenized import TokenizedStudent
 from keras_cascade.text.text_columns import as_text_arrays
 
 
@@ -77,7 +77,7 @@ def write_fitted(
 
     def opened():
         file = open_raw(path)
-        return file if reader is None else TextStudent(file, reader)
+        return file if reader is None else TokenizedStudent(file, reader)
 
     def batches():
         return checked_batches(*data, batch_size, classes=cascade.classes)

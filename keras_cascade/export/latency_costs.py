@@ -15,10 +15,15 @@ from keras_cascade.export.model_side import ModelSide
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_export import export_student
 from keras_cascade.export.teacher_export import export_teacher
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.student_interpreter import (
+    StudentInterpreter,
+    open_student,
+)
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
-from keras_cascade.runtime.text_student import TextStudent, open_student
+from keras_cascade.runtime.tokenized import (
+    TokenizedStudent,
+    teacher_with_tokenizer,
+)
 from keras_cascade.text.text_columns import as_text_arrays
 
 WARM_UP = 20
@@ -64,9 +69,10 @@ def costs_from_latency(
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
+        teacher = SavedModelTeacher(bundle.teacher_folder)
         return _timed(
             open_student(bundle, num_threads),
-            as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle),
+            teacher_with_tokenizer(teacher, bundle),
             one, network, runs, num_threads,
         )  # fmt: skip
     cascade_or_bundle.prepare(one)
@@ -81,7 +87,7 @@ def costs_from_latency(
         run = StudentInterpreter(student, num_threads)
         reader = sides["student"].reader
         return _timed(
-            run if reader is None else TextStudent(run, reader),
+            run if reader is None else TokenizedStudent(run, reader),
             sides["teacher"].asked(SavedModelTeacher(teacher)),
             one, network, runs, num_threads,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from keras_cascade.errors import ExportError
 from keras_cascade.export.same_answers import TOLERANCE
 from keras_cascade.export.signature import SINGLE_INPUT, Signature
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.teachers.text_teacher import TextTeacher
+from keras_cascade.runtime.tokenized import TokenizedTeacher
 from keras_cascade.text.text_columns import as_strings, is_text
 from keras_cascade.text.text_model import TextModel
 from keras_cascade.text.text_reader import TextReader
@@ -84,7 +84,7 @@ class ModelSide:
         return (
             teacher
             if self.reader is None
-            else TextTeacher(teacher, self.reader)
+            else TokenizedTeacher(teacher, self.reader)
         )
 
     def ship(self, folder, batches):

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.bundle import Bundle, BundleError, new_folder, writing
-from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import (
     check_manifest,
     seal,
     write_manifest,
 )
+from keras_cascade.bundle.writing import exchange
 
 
 @pytest.fixture

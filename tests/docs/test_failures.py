@@ -16,7 +16,7 @@ from keras_cascade.runtime import (
 from keras_cascade.runtime.queueing.queue_sender import TRIES
 from keras_cascade.runtime.teachers import (
     grpc_teacher,
-    http_client,
+    http_teacher,
     teacher_caller,
 )
 from tests.docs.shown import languages, rows, stated_output
@@ -104,10 +104,10 @@ def test_the_table_of_failures():
             for one in re.findall(pattern, text):
                 assert found.setdefault(one, stated) is stated  # said once
     for status, stated in statuses.items():
-        error = http_client._refusal("u", int(status), {}, b"")
+        error = http_teacher._status_error("u", int(status), {}, b"")
         assert (error.retryable, not error.refused) == stated
     assert {int(one) for one in statuses} >= {
-        *http_client.RETRIED, *http_client.ABOUT_INPUT,
+        *http_teacher.RETRIED, *http_teacher.ABOUT_INPUT,
     }  # fmt: skip
     no = (*grpc_teacher.REFUSED, *grpc_teacher.ABOUT_INPUT)
     for code, stated in codes.items():
@@ -155,7 +155,7 @@ def queueing(teacher, folder, **options):
     )
 
 
-def test_six_answers_that_cannot_be_believed(tmp_path):
+def test_six_answers_that_fail_validation(tmp_path):
     away = Away(TeacherError("away"))
     with queueing(away, tmp_path, failures_to_open=1_000) as edge:
         waiting = edge.predict(IMAGES).source_counts["queued"]
@@ -166,7 +166,7 @@ def test_six_answers_that_cannot_be_believed(tmp_path):
                 assert len(answers) == (waiting if number == 6 else 0)
     assert set(answers.source) == {"refused"}
     assert TRIES + 1 == 6
-    assert "not be believed six times" in TEXT
+    assert "failed validation six times" in TEXT
 
 
 def test_late_answers_are_logged_too(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import AsyncEdgeCascade, EdgeCascade, TeacherError
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_without_a_teacher_the_policy_decides(
         lambda rows: None,
     ],
 )
-def test_an_answer_that_cannot_be_believed_is_no_answer(edge, blobs, answer):
+def test_an_answer_that_fails_validation_is_no_answer(edge, blobs, answer):
     class Liar:
         def logits(self, inputs):
             return answer(len(inputs["input"]))

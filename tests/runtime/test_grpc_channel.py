@@ -6,7 +6,7 @@ from concurrent import futures
 import grpc
 import pytest
 
-from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
+from keras_cascade.runtime.teachers.grpc_teacher import GrpcChannel
 
 
 class LostError(Exception):

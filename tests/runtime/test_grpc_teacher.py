@@ -10,7 +10,7 @@ import pytest
 
 from keras_cascade.runtime import GrpcTeacher, TeacherError
 from keras_cascade.runtime.teachers import grpc_messages
-from tests.runtime.servers import private_authority
+from tests.helpers.socket_servers import private_authority
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 SUMS = [[15, 0], [51, 0]]
@@ -112,7 +112,7 @@ def test_what_a_status_says(ask, code, retryable, refused, about_input):
 
 
 @pytest.mark.parametrize("model", ["nan", "shape", "name", "type", "short"])
-def test_answers_that_cannot_be_believed(ask, model):
+def test_answers_that_fail_validation(ask, model):
     with pytest.raises(TeacherError) as caught:
         ask(model)
     assert caught.value.invalid_answer

@@ -7,8 +7,8 @@ import pytest
 
 from keras_cascade.runtime import TeacherError
 from keras_cascade.runtime.teachers import http_deadline
-from keras_cascade.runtime.teachers.http_client import HttpClient
-from tests.runtime.servers import (
+from keras_cascade.runtime.teachers.http_teacher import HttpClient
+from tests.helpers.socket_servers import (
     http_server,
     private_authority,
     raw_server,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade
-from tests.runtime.servers import raw_server, request_of
+from tests.helpers.socket_servers import raw_server, request_of
 
 HEAD = "HTTP/1.1 {} X\r\nContent-Length: {}\r\n\r\n"
 

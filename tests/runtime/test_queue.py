@@ -18,7 +18,7 @@ from keras_cascade.runtime import (
     TeacherQueue,
 )
 from keras_cascade.runtime.queueing import queue_sender
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 SPECS = [{"name": "input", "shape": [None, 6], "dtype": "float32"}]
 CLASSES = ["a", "b", "c", "d"]
@@ -238,7 +238,7 @@ def test_one_bad_answer_does_not_hold_up_the_others(edge, blobs):
     ids = [name for name in found.ids if name]
     worst = cascade.queue.read(ids[2:3])[0].inputs["input"][0]
     cascade.teacher.script = [one_nan]
-    # The batch is not believed; then each row alone.
+    # The batch fails validation; then each row alone.
     assert cascade.send_queued() == 0
     assert cascade.send_queued() == len(ids) - 1
     rounds = 0

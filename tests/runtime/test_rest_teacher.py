@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST form, and answers that cannot be believed."""
+"""TensorFlow Serving's REST form, and answers that fail validation."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 
@@ -99,9 +99,7 @@ def test_many_rows_are_sent_in_several_requests(server, teacher):
         (200, {"predictions": "xy"}, "no .logits.|numbers|shape"),
     ],
 )
-def test_answers_that_cannot_be_believed(
-    server, teacher, status, body, message
-):
+def test_answers_that_fail_validation(server, teacher, status, body, message):
     server.reply = (status, body)
     with pytest.raises(TeacherError, match=message):
         teacher.logits(X)

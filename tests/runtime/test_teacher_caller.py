@@ -9,7 +9,7 @@ import pytest
 from keras_cascade.runtime import TeacherError
 from keras_cascade.runtime.teachers import teacher_caller as module
 from keras_cascade.runtime.teachers.teacher_caller import TeacherCaller
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 X = {"input": np.ones((2, 3), "float32")}
 

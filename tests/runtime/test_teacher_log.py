@@ -9,7 +9,7 @@ import pytest
 import keras_cascade as kc
 from keras_cascade.runtime import EdgeCascade, QueueError, TeacherLog
 from keras_cascade.teacher_logits import cache_teacher_log
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 SPECS = [{"name": "input", "shape": [None, 6], "dtype": "float32"}]
 CLASSES = ["a", "b", "c", "d"]

@@ -6,9 +6,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.runtime.input_form import InputForm
-from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.text_inputs import MAX_CHARACTERS
+from keras_cascade.runtime.inputs import (
+    MAX_CHARACTERS,
+    InputValidator,
+    prepare_inputs,
+)
 
 ONE = [{"name": "text", "shape": [None], "dtype": "string", "range": None}]
 PAIR = [
@@ -20,7 +22,7 @@ WIDE = [{"name": "text", "shape": [None, 2], "dtype": "string"}]
 ANY = st.characters(exclude_categories=())
 MIXED = [*ONE, {"name": "numbers", "shape": [None, 3], "dtype": "float32"}]
 BOTH_WAYS = pytest.mark.parametrize(
-    "prepare", [prepare_inputs, lambda x, specs: InputForm(specs)(x)]
+    "prepare", [prepare_inputs, lambda x, specs: InputValidator(specs)(x)]
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
-from tests.runtime.servers import raw_server, request_of
+from tests.helpers.socket_servers import raw_server, request_of
 
 RECORDED = Path(__file__).with_name("recorded") / "tf_serving"
 ROW = [0.5, -1.25, 2.0, 0.0, 3.5, -0.75]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import TeacherError, V2HttpTeacher
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 LOGITS = np.array([[1.5, -2.0], [3.0, 4.25]], "<f4")
@@ -185,7 +185,7 @@ def test_the_second_tensor_behind_the_header(server, ask):
         binary(LOGITS.tobytes(), shape=[2, 3]),
     ],
 )  # fmt: skip
-def test_answers_that_cannot_be_believed(server, ask, reply):
+def test_answers_that_fail_validation(server, ask, reply):
     server.reply = reply
     with pytest.raises(TeacherError) as caught:
         ask(binary=True)

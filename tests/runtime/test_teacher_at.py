@@ -14,7 +14,7 @@ from keras_cascade.runtime import (
 )
 from keras_cascade.runtime.teachers.detected_teacher import DetectedTeacher
 from keras_cascade.runtime.teachers.grpc_teacher import GrpcTeacher
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 
 @pytest.mark.parametrize(
