@@ -118,14 +118,14 @@ def prepare_inputs(
 
 
 def text_array(
-    values: npt.ArrayLike, what: str, allow_single_of: int | None = None
+    values: npt.ArrayLike, name: str, allow_single_of: int | None = None
 ) -> np.ndarray:
     """Converts texts to an array of `str`, and rejects anything else.
 
     Args:
         values: `str`, or a list or array of them, nested or not; `bytes` in
             their place are read as UTF-8.
-        what: str, their name in error messages, such as `"input 'text'"`.
+        name: str, their name in error messages, such as `"input 'text'"`.
         allow_single_of: int or `None`. Values with one axis fewer than this
             are one example and get a batch axis. Defaults to `None`: the
             first axis is the batch's.
@@ -152,14 +152,14 @@ def text_array(
         array = np.asarray(values, dtype=object)
     except ValueError:
         raise ValueError(
-            f"Expected text in {what}. Received rows of different lengths."
+            f"Expected text in {name}. Received rows of different lengths."
         ) from None
     if array.ndim + 1 == allow_single_of:
         array = array[None]
     row_size = max(1, math.prod(array.shape[1:]))
     texts = np.empty(array.size, object)
     texts[:] = [
-        _text(value, what, number // row_size)
+        _text(value, name, number // row_size)
         for number, value in enumerate(array.ravel().tolist())
     ]
     return texts.reshape(array.shape)
@@ -245,28 +245,28 @@ def _check_shape(array, spec):
         )
 
 
-def _text(value, what, row):
+def _text(value, name, row):
     if isinstance(value, bytes):
         try:
             value = value.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"Expected text in {what}. Received bytes that are no UTF-8 "
+                f"Expected text in {name}. Received bytes that are no UTF-8 "
                 f"in row {row}, from byte {error.start} on."
             ) from None
     if not isinstance(value, str):
         raise ValueError(
-            f"Expected text in {what}, a string for each. Received: "
+            f"Expected text in {name}, a string for each. Received: "
             f"{_type_name(value)} in row {row}."
         )
     if not value or value.isspace():
         content = "white space alone" if value else "an empty string"
         raise ValueError(
-            f"Expected text in {what}. Received {content} in row {row}."
+            f"Expected text in {name}. Received {content} in row {row}."
         )
     if len(value) > MAX_CHARACTERS:
         raise ValueError(
-            f"Expected texts of at most {MAX_CHARACTERS} characters in {what}. "
+            f"Expected texts of at most {MAX_CHARACTERS} characters in {name}. "
             f"Received {len(value)} in row {row}. Cut it: a model reads far "
             "less."
         )
@@ -275,7 +275,7 @@ def _text(value, what, row):
             value.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"Expected text in {what}. Received half a surrogate pair in "
+                f"Expected text in {name}. Received half a surrogate pair in "
                 f"row {row}, character {error.start}: no valid Unicode."
             ) from None
     return str.__str__(value)  # NumPy's are of a class of their own

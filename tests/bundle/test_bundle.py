@@ -1,4 +1,4 @@
-"""A bundle is whole and as its manifest says, or it is not opened."""
+"""Bundles, manifests and the writing of folders."""
 
 import copy
 import hashlib
@@ -161,7 +161,7 @@ def test_not_a_number_is_not_json(copied):
 
 
 def test_an_altered_manifest(copied):
-    """It says nothing else than what was written, however it is laid out."""
+    """Layout may change, values may not."""
     change(copied, lambda m: None, sealed=False)
     assert Bundle.load(copied).classes[0] == "a"
     change(copied, lambda m: m["classes"].reverse(), sealed=False)
@@ -309,7 +309,7 @@ def test_an_existing_bundle_is_kept_unless_told(copied):
 
 
 def bundle_like(folder, content):
-    """What may be replaced, and can be told from another."""
+    """A folder that may be replaced, with distinguishable content."""
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text('{"format": "keras_cascade.bundle"}')
     (folder / "content").write_text(content)
@@ -392,7 +392,7 @@ def test_a_system_without_exchange(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    """And nothing else: not what is being written, nor the user's own."""
+    """Folders being written and the user's own stay."""
     target = tmp_path / "b"
     left, mine = tmp_path / ".b-12345678.unfinished", tmp_path / ".b-backup"
     for folder in (left, mine):

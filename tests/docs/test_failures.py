@@ -1,4 +1,4 @@
-"""`docs/failures.md`: its Python runs, its figures and tables are true."""
+"""Checks the code, figures and tables of `docs/failures.md`."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ IMAGES = np.random.default_rng(0).random((50, 28, 28, 1), "float32")
 
 
 class Away:
-    """Raises what it is given, or answers with it."""
+    """Raises its answer, or returns it for every row."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -89,7 +89,7 @@ def test_the_table_of_policies(tmp_path):
 
 
 def test_the_table_of_failures():
-    """Statuses and gRPC's codes, against what the clients make of them."""
+    """HTTP statuses and gRPC codes, against the clients' errors."""
     statuses, codes = {}, {}
     for what, again, counts in rows(
         DOCUMENT, ("what", "tried again", "counts for the circuit")
@@ -116,7 +116,7 @@ def test_the_table_of_failures():
 
 @pytest.mark.parametrize("retryable", [True, False])
 def test_an_open_circuit(retryable):
-    """Five failed attempts in a row, then the teacher is left alone."""
+    """Five failed attempts in a row open the circuit."""
     away = Away(TeacherError("away", retryable=retryable))
     with EdgeCascade.load(BUNDLE, away, retries=0) as edge:
         messages = [edge.predict(IMAGES).teacher_error for _ in range(6)]
@@ -145,7 +145,7 @@ def test_the_defaults_that_are_stated():
 
 
 def queueing(teacher, folder, **options):
-    """A device that keeps on disk what the teacher does not answer."""
+    """Loads a cascade that queues unanswered rows on disk."""
     return EdgeCascade.load(
         BUNDLE,
         teacher,

@@ -1,4 +1,4 @@
-"""Teachers in this process whose answers a test writes down."""
+"""Teachers in the test's own process, with scripted answers."""
 
 import threading
 
@@ -37,5 +37,5 @@ def sums(inputs):
 
 
 def unavailable():
-    """A failure that another attempt may not have."""
+    """A failure that may be retried."""
     return TeacherError("gone", retryable=True)

@@ -15,7 +15,7 @@ collect_ignore = ["grpc_server.py", "kserve_server.py", "queue_worker.py"]
 
 @pytest.fixture
 def students_answer(bundle_path):
-    """A function: what the TFLite file says about a batch."""
+    """A function that returns the TFLite file's outputs of a batch."""
     student = StudentInterpreter(bundle_path / "student.tflite")
     return lambda x: student.run({"input": x})
 

@@ -1,4 +1,4 @@
-"""Quiet when nothing drifts, whatever the scores look like; not otherwise."""
+"""The drift monitor: its false alarm rate, its alarms and its state."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ from keras_cascade.runtime.drift.jumper_martingale import JumperMartingale
 
 
 def bundle_of(bins, threshold=0.5, guarantees=None, student="0"):
-    """A bundle that is only its manifest: as much as a monitor reads."""
+    """A bundle without files: its manifest has all that a monitor reads."""
     point = {
         "name": "default",
         "threshold": threshold,
@@ -46,7 +46,7 @@ def bundle_of(bins, threshold=0.5, guarantees=None, student="0"):
 
 
 def draw(rng, examples, kind="float"):
-    """Scores: continuous, or int8-like with 13 values, some of them often."""
+    """Draws scores: continuous, or int8-like with 13 tied values."""
     scores = rng.beta(2, 1, examples)
     return np.round(scores * 12) / 12 if kind == "tied" else scores
 
@@ -65,7 +65,7 @@ ONLY_THE_RATE = {
 
 
 def slow_p_values(edges, counts, scores, rng):
-    """The definition, one example after another."""
+    """P-values by their definition, one example after another."""
     seen = [i for i, count in enumerate(counts) for _ in range(count)]
     found = []
     for score in scores:
@@ -77,7 +77,7 @@ def slow_p_values(edges, counts, scores, rng):
 
 
 def slow_log_capital(bets, outcomes, jump, patience, inactive):
-    """One expert's capital at a time, never scaled."""
+    """Log-capital by the definition, without normalization."""
     experts = 1 + len(bets[0])
     capital = [inactive] + [(1 - inactive) / (experts - 1)] * (experts - 1)
     path = []

@@ -1,4 +1,4 @@
-"""The device side against Keras, with and without a teacher."""
+"""`EdgeCascade` against Keras, with and without a teacher."""
 
 import gc
 import hashlib
@@ -24,7 +24,7 @@ from keras_cascade.runtime import (
 
 
 class FixedTeacher:
-    """Answers class 3 for every row, and remembers what it was asked."""
+    """Answers class 3 for every row, and records its inputs."""
 
     def __init__(self):
         self.asked = []
@@ -239,7 +239,7 @@ def test_the_runtime_loads_neither_tensorflow_nor_keras(bundle_path):
 
 
 def rewritten(bundle_path, folder, student=None, edit=lambda manifest: None):
-    """A copy with another student or manifest, and the hashes to it."""
+    """Copies a bundle with another student or manifest, hashes included."""
     copied = folder / "rewritten"
     shutil.copytree(bundle_path, copied)
     manifest = json.loads((copied / "manifest.json").read_text())
@@ -271,7 +271,7 @@ def test_a_student_that_is_no_model(bundle_path, tmp_path):
 
 
 def test_a_student_that_fails_on_its_first_row(bundle_path, blobs, monkeypatch):
-    """As a file does whose operators do not fit their tensors."""
+    """A file whose operators do not fit their tensors fails like this."""
     edge = EdgeCascade.load(bundle_path)
 
     def fail(**_):

@@ -1,4 +1,4 @@
-"""v2 gRPC against messages that others have described."""
+"""`GrpcTeacher` against the message descriptors of Triton's client."""
 
 import subprocess
 import sys

@@ -69,7 +69,7 @@ def test_many_threads_share_a_client():
 
 @pytest.fixture
 def quick_clock(monkeypatch):
-    """Every look at the clock takes a second."""
+    """A clock that advances one second per reading."""
     ticks = itertools.count()
     monkeypatch.setattr(
         http_deadline.time, "monotonic", lambda: float(next(ticks))
@@ -82,7 +82,7 @@ def quick_clock(monkeypatch):
 )
 @pytest.mark.usefixtures("quick_clock")
 def test_a_trickle_does_not_prolong_a_request(beginning):
-    """Every byte comes in time, yet the whole never ends."""
+    """Every byte arrives in time, but the answer never ends."""
 
     def talk(connection):
         request_of(connection)

@@ -1,4 +1,4 @@
-"""The short way of inputs that fit already."""
+"""`InputValidator`: the fast path gives what `prepare_inputs` gives."""
 
 import numpy as np
 import pytest

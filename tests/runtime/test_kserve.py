@@ -1,4 +1,4 @@
-"""A server that is not ours: every protocol against KServe's own."""
+"""Every protocol against KServe's own server."""
 
 import contextlib
 import socket

@@ -87,7 +87,7 @@ def test_default_name():
     st.booleans(),
 )
 def test_the_same_rule_as_in_evaluation(scores, threshold, row, tie):
-    """Both written apart: one for a device, one for reports."""
+    """Two independent implementations: the device's and the reports'."""
     if tie and np.isfinite(scores[row]):
         threshold = float(scores[row])
     decision = delegation_rules(bundle_with(p=threshold))["p"]

@@ -1,4 +1,4 @@
-"""Arrays as bytes on a disk."""
+"""`pack_arrays` and `unpack_arrays`."""
 
 import numpy as np
 from hypothesis import given, settings

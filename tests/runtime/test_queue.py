@@ -1,4 +1,4 @@
-"""Delegated rows that wait on disk for the teacher."""
+"""`TeacherQueue`, and `EdgeCascade` with `on_failure="queue"`."""
 
 import logging
 import os
@@ -164,7 +164,7 @@ def test_bytes_are_bounded_too(queue):
 
 
 def test_a_full_queue_is_the_callers_to_hear(bundle_path, blobs, tmp_path):
-    """None of the call's rows is kept, and nothing is answered by half."""
+    """None of the call's rows is queued, and nothing is answered in part."""
     x, _ = blobs(40)
     with EdgeCascade.load(
         bundle_path,
@@ -181,10 +181,10 @@ def test_an_answer_is_stored_once(queue):
     ids = put(opened, 2)
     assert opened.store(ids, np.ones((2, 4), "float32")) == 2
     assert opened.store(ids, np.zeros((2, 4), "float32")) == 0
-    opened.refuse(ids[0], "too late")
+    opened.reject(ids[0], "too late")
     rows = opened.read([*ids, "unknown"])
     assert [row.logits.tolist() for row in rows] == [[1.0] * 4] * 2
-    assert [row.refusal for row in rows] == [None, None]
+    assert [row.error_message for row in rows] == [None, None]
 
 
 def test_what_is_read_is_what_was_put(queue):
@@ -273,7 +273,7 @@ def test_many_rows_are_sent_in_batches(queue):
 
 
 def test_a_thread_sends(edge, blobs, caplog):
-    """Woken by the test instead of by a clock."""
+    """The test takes the place of the clock."""
     cascade = edge(unavailable())
     cascade.predict(blobs(40)[0])
     rounds, woken = threading.Semaphore(0), threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST form, and answers that fail validation."""
+"""`RestTeacher`, and answers that fail validation."""
 
 import json
 
@@ -13,7 +13,7 @@ X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 
 @pytest.fixture
 def server():
-    """A server that answers whatever `reply` says and keeps what it got."""
+    """A server that answers with `reply` and records its requests."""
 
     def answer(method, path, headers, body):
         got = json.loads(body) if body else None

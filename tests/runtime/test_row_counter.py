@@ -52,7 +52,7 @@ def test_a_count_that_is_too_long_is_reported_in_parts():
 
 @pytest.fixture
 def server():
-    """Answers zeros, or with `status`; keeps the reported counts."""
+    """A server that answers zeros and records the reported counts."""
     reported = []
 
     def answer(method, path, headers, body):
@@ -138,7 +138,7 @@ def test_the_same_for_an_event_loop(server, bundle_path, halves):
 def test_the_teacher_behind_a_tokenizer_reports_too(
     server, bundle_path, halves
 ):
-    """The rows here are numbers; what passes them on does not look."""
+    """The rows are numbers here: the wrapper does not look at them."""
     _, sent = halves
     teacher = TokenizedTeacher(RestTeacher(server.url, 4), lambda x: (x, None))
     with EdgeCascade.load(bundle_path, teacher) as edge:

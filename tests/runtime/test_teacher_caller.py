@@ -1,4 +1,4 @@
-"""Retries, the circuit breaker and hedging, on a clock of their own."""
+"""`TeacherCaller`: retries, the circuit breaker and hedging."""
 
 import threading
 
@@ -16,7 +16,7 @@ X = {"input": np.ones((2, 3), "float32")}
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The breaker's clock; tests set its hands."""
+    """The breaker's clock, set by the tests."""
 
     class Clock:
         now = 1000.0
@@ -165,8 +165,8 @@ def test_one_thread_at_a_time_tries_a_teacher_that_was_down(caller, clock):
     made.logits(X)
 
 
-def test_no_lock_is_held_while_the_teacher_thinks(caller):
-    """Four calls meet inside the teacher; one lock would keep them apart."""
+def test_no_lock_is_held_during_a_request(caller):
+    """Four calls are inside the teacher at once: no lock is held there."""
     meeting = threading.Barrier(4, timeout=30)
 
     def think(inputs):
@@ -184,7 +184,7 @@ def test_no_lock_is_held_while_the_teacher_thinks(caller):
 
 @pytest.fixture
 def never_done(monkeypatch):
-    """The first look at a hedged request finds it unfinished."""
+    """The first check of a hedged request finds it unfinished."""
     real = module.concurrent.futures.wait
 
     def wait(waiting, timeout=None, **kwargs):
@@ -232,7 +232,7 @@ def test_a_failed_hedge_waits_for_the_other(caller):
 
 @pytest.mark.usefixtures("never_done")
 def test_a_success_counts_though_both_end_at_once(caller, monkeypatch):
-    """Whichever is looked at first."""
+    """The order of the checks does not matter."""
     look = module.concurrent.futures.wait
 
     def both(waiting, timeout=None, **kwargs):

@@ -1,4 +1,4 @@
-"""Delegated inputs with the teacher's answers, kept and trained on."""
+"""`TeacherLog`, and training on it."""
 
 import logging
 
@@ -177,7 +177,7 @@ def test_rows_of_several_sizes(tmp_path):
 
 @pytest.fixture
 def logged(bundle_path, blobs, tmp_path):
-    """A log that a device has kept, with the bundle's own teacher."""
+    """A device's log, with the bundle's own teacher."""
     x, _ = blobs(120, seed=5)
     with EdgeCascade.load(bundle_path, "local", log=tmp_path / "log") as edge:
         edge.predict(x)
@@ -208,7 +208,7 @@ def test_a_log_becomes_training_data(
 
 
 def test_beside_the_data_of_before(cascade, blobs, tmp_path):
-    """One cache for both; the teacher is checked as ever."""
+    """One cache for both; the teacher is checked."""
     x, y = blobs(64)
     old = kc.cache_teacher_logits((x, y), cascade.teacher, tmp_path / "old")
     new = np.concatenate([blobs(32, seed=8)[0], x[:4]])

@@ -1,4 +1,4 @@
-"""Texts are checked before any model sees them."""
+"""Validation of inputs that are texts."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_several_inputs():
 @given(st.lists(st.text(ANY, min_size=1), min_size=1))
 @settings(max_examples=100, deadline=None)
 def test_unicode_is_kept_or_refused(texts):
-    """What UTF-8 can hold comes back as it was, NUL at its end included."""
+    """Valid Unicode is kept unchanged, a NUL at its end included."""
 
     def holds(text):
         try:

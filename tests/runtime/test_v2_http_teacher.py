@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over HTTP, in JSON and in bytes."""
+"""`V2HttpTeacher`, with JSON and with binary tensors."""
 
 import json
 
@@ -24,7 +24,7 @@ def output(**changes):
 
 
 def binary(raw, size=None, header=None, **changes):
-    """An answer with the tensor behind the header."""
+    """An answer with its tensor in bytes behind the header."""
     one = output(
         parameters={"binary_data_size": len(raw) if size is None else size},
         **changes,
@@ -37,7 +37,7 @@ def binary(raw, size=None, header=None, **changes):
 
 @pytest.fixture
 def server():
-    """Answers `reply` to `infer`, and `extensions` to who asks for them."""
+    """A server that answers with `reply` and `extensions`."""
 
     def answer(method, path, headers, body):
         if path == "/v2":

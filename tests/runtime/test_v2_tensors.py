@@ -1,4 +1,4 @@
-"""The protocol's binary form of texts."""
+"""Binary tensors of Open Inference Protocol v2."""
 
 import numpy as np
 import pytest

@@ -191,8 +191,8 @@ _backoff = tenacity.wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)
 
 
 def _wait(state):
-    asked_for = state.outcome.exception().retry_after or 0.0
-    return max(_backoff(state), asked_for)
+    retry_after = state.outcome.exception().retry_after or 0.0
+    return max(_backoff(state), retry_after)
 
 
 def _may_be_retried(error):
