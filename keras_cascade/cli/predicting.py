@@ -90,7 +90,7 @@ class _LocalTeacher:
         self._bundle = bundle
 
     def logits(self, inputs):
-        return open_teacher(LOCAL, self._bundle, None, {}).logits(inputs)
+        return open_teacher(LOCAL, self._bundle).logits(inputs)
 
 
 def read_input(file, specs):
