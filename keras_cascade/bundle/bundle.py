@@ -49,7 +49,7 @@ class Bundle:
             raise BundleError(
                 f"Expected a bundle's folder. There is none at '{path}'."
             )
-        bundle = cls(root.resolve(), None)
+        bundle = cls(root.resolve(), {})
         bundle.manifest = read_manifest(bundle._inside(MANIFEST))
         bundle.verify()
         return bundle

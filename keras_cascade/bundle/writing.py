@@ -21,7 +21,7 @@ from keras_cascade.errors import BundleError
 try:
     import fcntl
 except ImportError:  # not on this system
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 UNFINISHED = ".unfinished"
 #: A folder younger than this may be one that is about to be locked.
@@ -104,13 +104,13 @@ def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     Raises:
         OSError: the paths could not be swapped.
     """
-    one, other = os.fsencode(one), os.fsencode(other)
+    first, second = os.fsencode(one), os.fsencode(other)
     libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
-        failed = libc.renamex_np(one, other, ctypes.c_uint(_RENAME_SWAP))
-    elif hasattr(libc, "renameat2"):
+        failed = libc.renamex_np(first, second, ctypes.c_uint(_RENAME_SWAP))
+    elif libc is not None and hasattr(libc, "renameat2"):
         failed = libc.renameat2(
-            _AT_FDCWD, one, _AT_FDCWD, other, ctypes.c_uint(_RENAME_EXCHANGE)
+            _AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE)
         )
     else:
         return False
@@ -119,7 +119,7 @@ def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     number = ctypes.get_errno()
     if number in _NOT_OFFERED:
         return False
-    raise OSError(number, os.strerror(number), os.fsdecode(other))
+    raise OSError(number, os.strerror(number), os.fsdecode(second))
 
 
 def _may_be_replaced(target, known_by):

@@ -19,8 +19,7 @@ import numpy as np
 from keras_cascade.bundle import Bundle
 from keras_cascade.runtime.edge_cascade import EdgeCascade
 from keras_cascade.runtime.student_interpreter import open_student
-from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.tokenized import teacher_with_tokenizer
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
 
 WARM_UP = 10
 
@@ -87,9 +86,7 @@ def measure(
     after_import = resident_mb()
     latencies, rate = [], None
     if part == "teacher":
-        teacher = teacher_with_tokenizer(
-            SavedModelTeacher(bundle.teacher_folder), bundle
-        )
+        teacher = open_teacher("local", bundle)
         latencies = [latency(teacher.logits, inputs, b, runs) for b in batches]
     for count in threads if part != "teacher" else ():
         if part == "student":

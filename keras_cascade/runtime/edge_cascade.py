@@ -122,7 +122,6 @@ class EdgeCascade:
         self._validate = InputValidator(bundle.inputs)
         self._student = open_student(bundle, num_threads)
         self._rules = delegation_rules(bundle)
-        self._rule = None
         self.use(operating_point or default_name(self._rules))
         # Imported where they are used: a student alone needs neither HTTP,
         # nor retries, nor SQLite.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     #: One example or a batch: an array, texts, or a dict of these by input.
-    Inputs = npt.ArrayLike | dict[str, npt.ArrayLike]
+    Inputs = npt.ArrayLike | dict[str, Any]
 
 #: A manifest's name for inputs that hold text.
 TEXT = "string"

@@ -64,7 +64,8 @@ class PendingPrediction:
         self._started = started
         self._student_seconds = time.perf_counter() - started
         self._teacher_seconds = 0.0
-        self._teacher_error = self._ids = None
+        self._teacher_error: str | None = None
+        self._ids: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -116,9 +117,10 @@ class PendingPrediction:
         if source != "edge_fallback":
             self._labels[self.rows] = -1
         if ids is not None:
-            self._ids = [None] * len(self._labels)
+            all_ids: list[str | None] = [None] * len(self._labels)
             for row, row_id in zip(self.rows, ids, strict=True):
-                self._ids[row] = row_id
+                all_ids[row] = row_id
+            self._ids = all_ids
 
     @property
     def queued_ids(self) -> list[str]:

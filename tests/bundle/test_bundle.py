@@ -419,10 +419,10 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path, content):
     (target / "thesis.txt").write_text("x")
     if content is not None:
         (target / "manifest.json").write_text(content)
-    for place in (target, target / "thesis.txt"):
+    for path in (target, target / "thesis.txt"):
         with (
             pytest.raises(BundleError, match="is not a bundle"),
-            new_folder(place, overwrite=True),
+            new_folder(path, overwrite=True),
         ):
             pass
     assert (target / "thesis.txt").read_text() == "x"

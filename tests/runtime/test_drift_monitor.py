@@ -424,10 +424,10 @@ def test_the_exported_bins_are_those_of_the_shipped_scores(bundle_path):
     assert sum(bins["counts"]) == 250
     check_manifest(manifest)
     for part in ({"counts": []}, {"counts": [-1]}, {"edges": ["a"]}):
-        spoilt = copy.deepcopy(manifest)
-        spoilt["calibration"]["score_bins"].update(part)
+        contradictory = copy.deepcopy(manifest)
+        contradictory["calibration"]["score_bins"].update(part)
         with pytest.raises(BundleError, match="score_bins"):
-            check_manifest(spoilt)
+            check_manifest(contradictory)
     del manifest["calibration"]["score_bins"]
     check_manifest(manifest)
 

@@ -79,7 +79,9 @@ def test_one_text_that_is_refused_leaves_the_others(queue):
     put(queue, TEXTS)
     assert QueueSender(queue, Lengths(refused=["plain"])).send() == 4
     with queue.answers() as rows:
-        refused = [row.inputs["text"].item() for row in rows if row.error_message]
+        refused = [
+            row.inputs["text"].item() for row in rows if row.error_message
+        ]
     assert refused == ["plain"]
 
 

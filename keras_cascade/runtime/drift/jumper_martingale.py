@@ -71,10 +71,10 @@ class JumperMartingale:
         path = np.empty(len(outcomes))
         shares = self._shares
         for index, outcome in enumerate(np.asarray(outcomes).tolist()):
-            # The jump: each bet pays in its part, the inactive one less with
-            # time, and all of them share the sum. Shares still sum to 1, so
-            # that `growth` below is the factor of the whole capital. Only its
-            # logarithm is kept: the capital itself would overflow.
+            # The jump, before the outcome is looked at: capital is staked
+            # without knowledge of it, so that the mean growth stays at most
+            # 1. Shares sum to 1 again afterwards, and only the logarithm of
+            # the capital is kept: the capital itself would overflow.
             inactive = shares[0]
             released = (
                 inactive * self._jump / (1 + self._outcomes / self._patience)

@@ -40,7 +40,7 @@ class QueueSender:
         self._caller = caller
         self._sending = threading.Lock()
         self._stop = threading.Event()
-        self._thread = None
+        self._thread: threading.Thread | None = None
 
     def send(self) -> int:
         """Asks the teacher about every waiting row once.
@@ -116,7 +116,7 @@ def _alike(rows: Iterable[QueuedRow]):
     """Groups rows that can share a batch."""
     # Sizes may differ, and a row that was tried before may spoil the answer
     # for others: it goes alone.
-    groups = {}
+    groups: dict[tuple, list[QueuedRow]] = {}
     for row in rows:
         alone = row.id if row.tries else None
         sizes = tuple(array.shape for array in row.inputs.values())

@@ -77,7 +77,13 @@ class TeacherLog:
         self._max_bytes = max_bytes
         self._redact = redact
         self._specs = inputs
-        made_for = None if inputs is None else content_format(inputs, classes)
+        made_for = None
+        if inputs is not None:
+            if classes is None:
+                raise ValueError(
+                    "Expected `classes` to go with `inputs`. Received: None."
+                )
+            made_for = content_format(inputs, classes)
         self._file = SqliteFile(path, "log", _TABLES, made_for)
         about = json.loads(self._file.made_for)
         self._names = [name for name, _ in about["inputs"]]

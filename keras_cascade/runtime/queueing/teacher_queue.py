@@ -86,7 +86,7 @@ class TeacherQueue:
         self.max_bytes = max_bytes
         self._names = [spec["name"] for spec in inputs]
         self._lock = threading.Lock()
-        self._handed_out = set()
+        self._handed_out: set[str] = set()
         self._file = SqliteFile(
             path, "queue", _TABLES, content_format(inputs, classes)
         )

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 SERVICE = "inference.GRPCInferenceService"
 
 # name: {field: (number, type)}; [type] is repeated, capitals are messages.
-_MESSAGES = {
+_MESSAGES: dict[str, dict] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
     "ServerReadyRequest": {},
