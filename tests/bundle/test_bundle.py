@@ -295,7 +295,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
-def test_an_existing_bundle_is_kept_unless_told(copied):
+def test_an_existing_bundle_is_kept_by_default(copied):
     before = sorted(p.name for p in copied.iterdir())
     with pytest.raises(BundleError, match="exists already"), new_folder(copied):
         pass
@@ -319,7 +319,7 @@ def content_of(folder):
     return (folder / "content").read_text()
 
 
-def test_exchange_swaps_what_two_paths_name(tmp_path):
+def test_exchange_swaps_two_paths(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     bundle_like(one, "1")
     bundle_like(other, "2")
@@ -391,7 +391,7 @@ def test_a_system_without_exchange(tmp_path, monkeypatch):
     assert content_of(target) == "new"
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_folders_of_killed_processes_are_removed(tmp_path):
     """Folders being written and the user's own stay."""
     target = tmp_path / "b"
     left, mine = tmp_path / ".b-12345678.unfinished", tmp_path / ".b-backup"
@@ -413,7 +413,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{}", "[]", "{"])
-def test_what_is_no_bundle_is_never_replaced(tmp_path, content):
+def test_other_folders_are_never_replaced(tmp_path, content):
     target = tmp_path / "mine"
     target.mkdir()
     (target / "thesis.txt").write_text("x")

@@ -89,7 +89,7 @@ def test_nothing_is_asked_when_everything_is_kept(edge, blobs, bundle_path):
     assert (edge(teacher=BrokenTeacher()).predict(kept).source == "edge").all()
 
 
-def test_an_answer_says_how_long_it_took(edge, blobs, bundle_path):
+def test_latency(edge, blobs, bundle_path):
     x, _ = blobs(80)
     delegate = student_alone(bundle_path, x)["delegate"]
     for part, asked in ((x[~delegate], False), (x, True)):

@@ -103,7 +103,7 @@ def test_a_private_authority(server):
         ("UNIMPLEMENTED", False, True, False),
     ],
 )
-def test_what_a_status_says(ask, code, retryable, refused, about_input):
+def test_errors_by_status(ask, code, retryable, refused, about_input):
     with pytest.raises(TeacherError, match=rf"{code}: why") as caught:
         ask(f"{code}-why")
     assert caught.value.retryable is retryable

@@ -224,7 +224,7 @@ def test_answers_that_are_none(raw, message, retryable):
         (429, False, False), (500, False, False), (503, False, False),
     ],
 )  # fmt: skip
-def test_what_a_status_says(status, refused, about_input):
+def test_errors_by_status(status, refused, about_input):
     with (
         http_server(lambda *_: (status, b"no")) as server,
         pytest.raises(TeacherError) as caught,

@@ -53,6 +53,6 @@ def test_both_ways_lead_to_the_same(specs, x):
         np.array(None),
     ],
 )
-def test_what_does_not_fit_is_refused(x):
+def test_inputs_that_do_not_fit_are_rejected(x):
     with pytest.raises(ValueError, match="Expected"):
         InputValidator(IMAGE)(x)

@@ -51,9 +51,7 @@ def test_another_point_decides_by_its_own_threshold(
     )
 
 
-def test_the_default_is_what_its_threshold_says(
-    bundle_path, blobs, students_answer
-):
+def test_the_default_follows_its_threshold(bundle_path, blobs, students_answer):
     x, _ = blobs(400)
     edge = EdgeCascade.load(bundle_path)
     found = students_answer(x)

@@ -163,7 +163,7 @@ def test_bytes_are_bounded_too(queue):
     put(small, 2)
 
 
-def test_a_full_queue_is_the_callers_to_hear(bundle_path, blobs, tmp_path):
+def test_a_full_queue_raises(bundle_path, blobs, tmp_path):
     """None of the call's rows is queued, and nothing is answered in part."""
     x, _ = blobs(40)
     with EdgeCascade.load(
@@ -187,7 +187,7 @@ def test_an_answer_is_stored_once(queue):
     assert [row.error_message for row in rows] == [None, None]
 
 
-def test_what_is_read_is_what_was_put(queue):
+def test_rows_are_read_as_they_were_put(queue):
     opened = queue()
     inputs = {"input": np.array([[1, 2, 3, 4, 5, np.pi]], "float32")}
     probabilities = np.array([[0.1, 0.2, 0.3, 0.4]], "float32")
@@ -255,7 +255,7 @@ def test_one_bad_answer_does_not_hold_up_the_others(edge, blobs):
 @pytest.mark.parametrize(
     "error", [unavailable(), TeacherError("status 401", refused=True)]
 )
-def test_what_may_pass_leaves_the_rows_in_place(edge, blobs, error):
+def test_retryable_errors_leave_the_rows_in_the_queue(edge, blobs, error):
     cascade = edge(error)
     found = cascade.predict(blobs(40)[0])
     with pytest.raises(TeacherError, match=str(error)):

@@ -116,9 +116,7 @@ def test_a_server_that_is_not_there(server, teacher):
     gone.close()
 
 
-def test_an_edge_cascade_marks_what_the_server_could_not_answer(
-    server, bundle_path, blobs
-):
+def test_an_edge_cascade_marks_unanswered_rows(server, bundle_path, blobs):
     server.reply = (503, {"error": "overloaded"})
     x, _ = blobs(40)
     with EdgeCascade.load(bundle_path, teacher=server.url, retries=0) as edge:
@@ -134,7 +132,7 @@ def test_an_edge_cascade_marks_what_the_server_could_not_answer(
         "http://h:port/", "http://user:secret@h/", "http://h/?a=b", "http://h\n",
     ],
 )  # fmt: skip
-def test_what_is_no_url(url):
+def test_invalid_urls(url):
     with pytest.raises(ValueError, match="Expected a URL such as"):
         RestTeacher(url, 2)
 

@@ -44,7 +44,7 @@ def failures(count, caller, message):
             caller.logits(X)
 
 
-def test_what_may_pass_is_tried_again(caller, waits):
+def test_retryable_errors_are_retried(caller, waits):
     teacher = ScriptedTeacher(unavailable(), unavailable(), sums)
     np.testing.assert_array_equal(caller(teacher).logits(X), sums(X))
     assert len(teacher.asked) == 3
@@ -70,19 +70,19 @@ def test_not_without_end(caller):
         TeacherError("status 503", retryable=True, retry_after=60.0),
     ],
 )
-def test_what_would_not_pass_is_not_tried_again(caller, waits, error):
+def test_other_errors_are_not_retried(caller, waits, error):
     teacher = ScriptedTeacher(error)
     failures(1, caller(teacher), str(error))
     assert (len(teacher.asked), waits) == (1, [])
 
 
-def test_the_server_says_how_long_to_wait(caller, waits):
+def test_retry_after_is_the_least_wait(caller, waits):
     busy = TeacherError("status 429", retryable=True, retry_after=3.0)
     caller(ScriptedTeacher(busy, sums)).logits(X)
     assert waits == [3.0]
 
 
-def test_an_unbelievable_answer_is_none(caller):
+def test_an_invalid_answer_is_an_error(caller):
     teacher = ScriptedTeacher(lambda _: np.full((2, 4), np.nan))
     failures(1, caller(teacher), "NaN")
 

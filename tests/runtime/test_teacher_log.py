@@ -39,7 +39,7 @@ def first_column(log):
     return log.read()[0]["input"][:, 0].tolist()
 
 
-def test_what_is_delegated_is_kept_with_its_answer(
+def test_delegated_rows_are_logged_with_their_answers(
     bundle_path, blobs, students_answer, tmp_path
 ):
     x, _ = blobs(60)
@@ -126,7 +126,7 @@ def test_a_hook_redacts_or_drops(log):
     assert (x["input"][2] == 2).all()
 
 
-def test_a_hook_that_returns_another_form_is_told(log):
+def test_a_hook_that_returns_another_form_is_an_error(log):
     with pytest.raises(ValueError, match="Expected input 'input' of shape"):
         log(redact=lambda row: {"input": row["input"][:2]}).add(*numbered(1))
 

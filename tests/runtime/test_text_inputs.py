@@ -134,7 +134,7 @@ def test_unicode_is_kept_or_refused(texts):
         ),
     ],
 )
-def test_what_is_no_text(prepare, x, specs, message):
+def test_values_that_are_no_text(prepare, x, specs, message):
     with pytest.raises(ValueError, match=message):
         prepare(x, specs)
 
@@ -149,7 +149,7 @@ def test_a_server_does_not_guess_the_batch():
         prepare_inputs("one", ONE, allow_single=False)
 
 
-def test_what_was_given_stays_as_it_was():
+def test_arguments_are_not_modified():
     given_ = np.array(["a", b"b"], object)
     prepare_inputs(given_, ONE)
     assert given_.tolist() == ["a", b"b"]

@@ -194,9 +194,7 @@ def test_a_delegated_row_through_the_cascade(replayed, edge_at):
     ("policy", "source"),
     [("answer", "edge_fallback"), ("abstain", "abstained")],
 )
-def test_what_the_policy_says_of_a_teacher_that_is_not_there(
-    replayed, edge_at, policy, source
-):
+def test_policies_with_an_absent_teacher(replayed, edge_at, policy, source):
     with (
         replayed("unavailable") as url,
         edge_at(url, on_failure=policy, retries=0) as edge,

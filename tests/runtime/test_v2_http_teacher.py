@@ -102,7 +102,7 @@ def test_the_conversation_in_bytes(server, ask):
     assert body[end:] == x["a"].astype("<i8").tobytes() + x["b"].tobytes()
 
 
-def test_the_server_is_asked_once_what_it_offers(server):
+def test_extensions_are_requested_once(server):
     teacher = V2HttpTeacher(server.url, 2)
     for _ in range(3):
         teacher.logits(X)
@@ -193,7 +193,7 @@ def test_answers_that_fail_validation(server, ask, reply):
 
 
 @pytest.mark.parametrize("extensions", [None, 3])
-def test_a_server_that_does_not_say_what_it_offers(server, ask, extensions):
+def test_a_server_without_a_list_of_extensions(server, ask, extensions):
     server.extensions = extensions
     with pytest.raises(TeacherError, match="binary=False"):
         ask()
