@@ -1,10 +1,10 @@
-"""Opens bundles as a device does and says what came of it.
+"""Opens bundles as a device does, and prints the outcomes.
 
     python -m benchmarks.bundle_reader
 
 Reads the path of a bundle from each line of standard input, loads it, answers
-one row, and prints a line of JSON. A process of its own: what crashes it is
-then known.
+one row, and prints a line of JSON. It is a process of its own, so that a crash
+can be assigned to its bundle.
 """
 
 import json
@@ -23,13 +23,13 @@ MOST_VALUES = 10**6
 
 
 def row_for(specs):
-    """One row as the manifest describes it."""
-    dice, row = np.random.default_rng(0), {}
+    """Creates one random row that fits the manifest."""
+    rng, row = np.random.default_rng(0), {}
     for spec in specs:
         shape = [4 if size is None else size for size in spec["shape"][1:]]
         if math.prod(shape) > MOST_VALUES:
             raise ValueError("Expected a smaller row.")
-        values = dice.random([1, *shape])
+        values = rng.random([1, *shape])
         if spec["dtype"] == "string":
             row[spec["name"]] = np.full(values.shape, "x", dtype=object)
         else:
@@ -38,18 +38,18 @@ def row_for(specs):
 
 
 def opened(path):
-    """What a device has of a bundle: JSON-compatible."""
+    """Returns a bundle's answers, or its error, JSON-compatible."""
     try:
         row = row_for(Bundle.load(path).inputs)
         with EdgeCascade.load(path) as edge:
-            found = edge.predict(row)
+            prediction = edge.predict(row)
             return {
                 "answers": {
                     "classes": edge.bundle.classes,
-                    "labels": found.labels.tolist(),
-                    "probabilities": repr(found.probabilities.tolist()),
-                    "score": repr(found.score.tolist()),
-                    "source": found.source.tolist(),
+                    "labels": prediction.labels.tolist(),
+                    "probabilities": repr(prediction.probabilities.tolist()),
+                    "score": repr(prediction.score.tolist()),
+                    "source": prediction.source.tolist(),
                     "operating_point": edge.operating_point,
                     "points": edge.operating_points,
                 }
@@ -59,7 +59,7 @@ def opened(path):
 
 
 def main():
-    """Reads paths, prints what was found."""
+    """Reads paths and prints outcomes."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""What the device's runtime adds to the student that it runs.
+"""Overhead of the device's runtime over the student that it runs.
 
     python -m benchmarks.edge --json [--quick]
 
@@ -10,7 +10,7 @@ minus that of a bare LiteRT signature runner on the same file, one call of
 each in turn. `import_seconds`: `import keras_cascade.runtime` in new
 processes, median. `resident_mb`: of a process that has loaded a bundle and
 answered; `resident_mb_after_import` before that. `two_thread_speedup`:
-single-row calls a second of two threads over one, median of interleaved
+single-row calls per second of two threads over one, median of interleaved
 rounds; `two_thread_speedup_of_hashing` is the same for a loop of SHA-256, the
 most that this machine gives two threads at this time.
 """
@@ -39,9 +39,9 @@ TARGETS = {
 
 
 def export(path, rows):
-    """A bundle whose gate keeps about half of the rows.
+    """Exports a bundle whose gate keeps about half of the rows.
 
-    What the models have learned does not matter to the clock.
+    The models are not trained: their weights do not change the timings.
     """
     keras.utils.set_random_seed(0)
     cascade = kc.Cascade(
@@ -56,7 +56,7 @@ def export(path, rows):
 
 
 def main():
-    """Measures and prints."""
+    """Runs the benchmark."""
     chosen = options(__doc__)
     rng = np.random.default_rng(0)
     rows = rng.random((ROWS, *SHAPE), dtype="float32")
@@ -72,16 +72,16 @@ def main():
             stdout=subprocess.PIPE,
             check=True,
         )  # fmt: skip
-    found = json.loads(run.stdout)
+    results = json.loads(run.stdout)
     show(
         {
-            **found,
+            **results,
             "targets": {
                 name: {
                     how: value,
-                    "met": found[name] <= value
+                    "met": results[name] <= value
                     if how == "at most"
-                    else found[name] >= value,
+                    else results[name] >= value,
                 }
                 for name, (how, value) in TARGETS.items()
             },

@@ -1,4 +1,4 @@
-"""The device's side of `benchmarks.edge`: without TensorFlow and Keras.
+"""Device side of `benchmarks.edge`, without TensorFlow and Keras.
 
     python -m benchmarks.edge_device BUNDLE ROWS.npy CALLS
 
@@ -26,7 +26,7 @@ HASHED = 300_000  # bytes
 
 
 def import_seconds():
-    """Medians over new processes of importing the runtime.
+    """Measures the import of the runtime in new processes, as medians.
 
     Returns:
         Seconds of the clock, and of the processor: the two differ where
@@ -44,7 +44,7 @@ def import_seconds():
 
 
 def overhead(edge, row, calls):
-    """One kept row by the cascade and by a bare runner, in turn.
+    """Measures one kept row by the cascade and by a bare runner, in turn.
 
     Returns:
         Dict of microseconds.
@@ -76,10 +76,10 @@ def overhead(edge, row, calls):
 
 
 def rate(prepare, threads, calls):
-    """Calls a second of so many threads, each making `calls`.
+    """Measures the calls per second of threads that each make `calls`.
 
     Args:
-        prepare: function that a thread calls first, for what it will call.
+        prepare: function that a thread calls first; it returns the call.
         threads: int.
         calls: int.
     """
@@ -102,7 +102,7 @@ def rate(prepare, threads, calls):
 
 
 def two_threads(prepare, calls):
-    """Throughput of two threads over one: median of interleaved rounds."""
+    """Measures the throughput of two threads over that of one."""
     ratios = []
     for _ in range(ROUNDS):
         one = rate(prepare, 1, calls)
@@ -110,8 +110,8 @@ def two_threads(prepare, calls):
     return statistics.median(ratios)
 
 
-def predicting(edge, x):
-    """Prepares a thread to answer: its own interpreter is made."""
+def prediction_call(edge, x):
+    """Returns a `prepare` that creates a thread's interpreter."""
 
     def prepare():
         edge.predict(x)
@@ -120,14 +120,14 @@ def predicting(edge, x):
     return prepare
 
 
-def hashing():
-    """What two threads can reach on this machine at this time."""
+def hashing_call():
+    """Returns a call that bounds the speedup of two threads here."""
     block = b"x" * HASHED
     return lambda: hashlib.sha256(block).digest()
 
 
 def main():
-    """Measures and prints."""
+    """Runs the benchmark and prints JSON."""
     bundle, rows, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
     imported, imported_cpu = import_seconds()
     from keras_cascade.runtime.bench import resident_mb
@@ -150,11 +150,13 @@ def main():
         "resident_mb_after_import": after_import,
         "resident_mb": resident_mb(),
         **overhead(edge, row, calls),
-        "two_thread_speedup": two_threads(predicting(edge, row), calls // 4),
-        "two_thread_speedup_batch_32": two_threads(
-            predicting(edge, np.repeat(row, 32, axis=0)), calls // 40
+        "two_thread_speedup": two_threads(
+            prediction_call(edge, row), calls // 4
         ),
-        "two_thread_speedup_of_hashing": two_threads(hashing, calls // 10),
+        "two_thread_speedup_batch_32": two_threads(
+            prediction_call(edge, np.repeat(row, 32, axis=0)), calls // 40
+        ),
+        "two_thread_speedup_of_hashing": two_threads(hashing_call, calls // 10),
     }
     heavy = {"tensorflow", "keras"} & set(sys.modules)
     if heavy:

@@ -2,15 +2,14 @@
 
     python -m benchmarks.fuzz_bundles --json [--quick]
 
-2,000 copies of a reference bundle, each valid before something was done to
-it, in three classes:
+2,000 mutated copies of a valid reference bundle, in three classes:
 
-- *files*: what lies in the folder was changed (bytes, lengths, links, pipes,
+- *files*: the folder was changed (bytes, lengths, links, pipes,
   folders, more or fewer files); the manifest was not.
-- *manifest*: what the manifest says was changed, its files were not.
+- *manifest*: the manifest was changed, its files were not.
 - *rewritten*: either was changed, and every hash was made to fit again. A
-  manifest is not signed, so whoever does that is believed; nothing may
-  crash all the same.
+  manifest is not signed, so such a bundle may be accepted; nothing may crash
+  all the same.
 
 Each is loaded and asked for one row, in a child process. Counted:
 `accepted_altered`, opened although, by comparing every byte and the parsed
@@ -34,9 +33,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bundle_mutations import (
-    spoil_a_file,
-    spoil_and_rewrite,
-    spoil_the_manifest,
+    mutate_and_rewrite,
+    mutate_file,
+    mutate_manifest,
 )
 from benchmarks.harness import options, show
 from keras_cascade.bundle.manifest import MANIFEST, SEAL
@@ -48,13 +47,13 @@ SAVED_MODELS = Path(__file__).parents[1] / "saved_models"
 
 
 class Reader:
-    """A child process that opens bundles; another when it has crashed."""
+    """Child process that opens bundles; replaced when it has crashed."""
 
     def __init__(self):
         self._process = None
 
     def __call__(self, path):
-        """What the child says of a bundle, or `{"crash": ...}`."""
+        """Returns the child's outcome of a bundle, or `{"crash": ...}`."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.bundle_reader"],
@@ -75,7 +74,7 @@ class Reader:
         return {"crash": f"status {status}" if ready else "no answer"}
 
     def close(self):
-        """Ends the child; its exit status."""
+        """Ends the child; returns its exit status."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -87,21 +86,21 @@ class Reader:
 
 
 def content(folder):
-    """What a folder holds: path to bytes, links and others by their kind."""
-    found = {}
+    """Returns a dict of path to bytes; of links and others, to their kind."""
+    files = {}
     for file in folder.rglob("*"):
         name = file.relative_to(folder).as_posix()
         if file.is_symlink():
-            found[name] = "a link"
+            files[name] = "a link"
         elif file.is_file():
-            found[name] = file.read_bytes()
+            files[name] = file.read_bytes()
         elif not file.is_dir():
-            found[name] = "something else"
-    return found
+            files[name] = "something else"
+    return files
 
 
 def meaning(raw):
-    """What a manifest says, but for its own hash; `None` where nothing."""
+    """Parses a manifest, without its own hash; `None` if it is no JSON."""
     try:
         parsed = json.loads(raw)
         return {key: parsed[key] for key in parsed if key != SEAL}
@@ -110,25 +109,25 @@ def meaning(raw):
 
 
 def is_unaltered(folder, original):
-    """Whether a copy is still what it was, or that without its teacher."""
-    found = content(folder)
-    if isinstance(found.get(MANIFEST), bytes):
-        same = meaning(found.pop(MANIFEST)) == meaning(original[MANIFEST])
+    """Returns `True` for an unchanged copy, with or without its teacher."""
+    files = content(folder)
+    if isinstance(files.get(MANIFEST), bytes):
+        same = meaning(files.pop(MANIFEST)) == meaning(original[MANIFEST])
     else:
         same = False
     rest = {name: raw for name, raw in original.items() if name != MANIFEST}
     alone = {n: raw for n, raw in rest.items() if not n.startswith("teacher/")}
-    return same and found in (rest, alone)
+    return same and files in (rest, alone)
 
 
 def linked_copy(source, target):
-    """Copies a folder; its files are the same ones, not to be written to."""
+    """Copies a folder with hard links; its files must not be written to."""
     shutil.copytree(source, target, copy_function=os.link)
 
 
 @contextlib.contextmanager
 def deep():
-    """In the block, JSON is written that others cannot read."""
+    """Raises the recursion limit, so that deeply nested JSON is written."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(10_000)
     try:
@@ -138,10 +137,10 @@ def deep():
 
 
 def fuzz_bundles(quick=False):
-    """Counts of everything, as a dict."""
+    """Runs the benchmark; returns its counts as a dict."""
     bundles = QUICK if quick else BUNDLES
-    dice, reader = random.Random(0), Reader()
-    found = collections.Counter()
+    rng, reader = random.Random(0), Reader()
+    totals = collections.Counter()
     by_class = collections.defaultdict(collections.Counter)
     remarkable = []
     with tempfile.TemporaryDirectory() as temporary, contextlib.closing(reader):
@@ -153,9 +152,9 @@ def fuzz_bundles(quick=False):
         if "answers" not in expected:
             raise RuntimeError(f"The bundle itself is refused: {expected}.")
         kinds = {
-            "files": lambda copy: spoil_a_file(copy, dice, other),
-            "manifest": lambda copy: spoil_the_manifest(copy, dice),
-            "rewritten": lambda copy: spoil_and_rewrite(copy, dice, other),
+            "files": lambda copy: mutate_file(copy, rng, other),
+            "manifest": lambda copy: mutate_manifest(copy, rng),
+            "rewritten": lambda copy: mutate_and_rewrite(copy, rng, other),
         }
         for number in range(bundles):
             kind = list(kinds)[number % len(kinds)]
@@ -165,7 +164,7 @@ def fuzz_bundles(quick=False):
                 done = kinds[kind](copy)
                 said = reader(copy)
                 results = verdict(kind, said, expected, copy, original)
-            found[results] += 1
+            totals[results] += 1
             by_class[kind][said.get("error") or next(iter(said))] += 1
             if results not in ("refused", "accepted"):
                 remarkable.append(
@@ -177,19 +176,19 @@ def fuzz_bundles(quick=False):
             raise RuntimeError("A mutation wrote into the shared files.")
     return {
         "fuzzed_bundles": bundles,
-        "crashes": found["crashes"],
-        "accepted_altered": found["accepted_altered"],
-        "refused_unaltered": found["refused_unaltered"],
-        "unclear_errors": found["unclear_errors"],
-        "refused": found["refused"],
-        "accepted": found["accepted"],
+        "crashes": totals["crashes"],
+        "accepted_altered": totals["accepted_altered"],
+        "refused_unaltered": totals["refused_unaltered"],
+        "unclear_errors": totals["unclear_errors"],
+        "refused": totals["refused"],
+        "accepted": totals["accepted"],
         "outcomes": {kind: dict(counts) for kind, counts in by_class.items()},
         "remarkable": remarkable[:20],
     }
 
 
 def verdict(kind, said, expected, copy, original):
-    """What an outcome counts as."""
+    """Classifies an outcome."""
     if "crash" in said:
         return "crashes"
     if "error" in said and said["error"] not in CLEAR:

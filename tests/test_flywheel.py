@@ -1,4 +1,4 @@
-"""From a device's log back into `fit`: the student learns what it delegated."""
+"""Training on a device's log: the student learns from delegated rows."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def log_softmax(logits):
 
 
 def against_teacher(cascade, x):
-    """Cross-entropy to the teacher, and how often the top classes agree."""
+    """Cross-entropy to the teacher, and the share of equal top classes."""
     student, teacher = (
         model.predict(x, verbose=0)
         for model in (cascade.student, cascade.teacher)
@@ -30,21 +30,21 @@ def against_teacher(cascade, x):
 
 @pytest.fixture
 def old(blobs):
-    """What the student is trained on: nothing of one class."""
+    """The training data, in which one class is missing."""
     x, y = blobs(400, seed=21)
     return x[y != UNKNOWN], y[y != UNKNOWN]
 
 
 @pytest.fixture
 def trained(cascade, old, blobs):
-    """A cascade whose teacher knows more than its student has seen."""
+    """A cascade whose teacher has learned a class that its student has not."""
     cascade.fit(*old, epochs=EPOCHS, verbose=0)
     cascade.calibrate(blobs(400, seed=22), kc.MaxDelegationRate(0.5))
     return cascade
 
 
 def traffic(blobs, seed):
-    """What devices see: a good part of it is of the unknown class."""
+    """Live traffic with a large share of the unknown class."""
     x, y = blobs(500, seed=seed)
     return np.concatenate([x, x[y == UNKNOWN] + 0.1])
 

@@ -277,11 +277,11 @@ in_winter = rng.choice(len(x_test), size=1_000, p=share)
 requests = np.concatenate([as_usual, in_winter])
 
 # %%
-seen, evidence, alarm = [], [], None
+seen, e_values, alarm = [], [], None
 for rows in np.split(requests, len(requests) // 50):
     status = monitor.update(edge.predict(x_test[rows]))
     seen.append(status.examples)
-    evidence.append(status.evidence["score_distribution"])
+    e_values.append(status.e_values["score_distribution"])
     if alarm is None and not status.guarantee_holds:
         alarm = status
 print(f"winter begins after {len(as_usual):,} requests")
@@ -294,13 +294,13 @@ print(f"alarm after {alarm.examples:,}: {alarm.reason}")
 # is not. The way back is new calibration examples from the new traffic.
 
 # %%
-limit = alarm.alarm_at["score_distribution"]
+limit = alarm.alarm_thresholds["score_distribution"]
 figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
-axes.semilogy(seen, evidence, lw=2, label="evidence of a change")
+axes.semilogy(seen, e_values, lw=2, label="e-value of the scores' test")
 axes.axhline(limit, color="black", ls="--", label="alarm")
 axes.axvspan(len(as_usual), len(requests), color="0.9", label="winter")
 axes.set(
-    xlabel="requests", ylabel="what a bet on a change has become",
+    xlabel="requests", ylabel="value of the test martingale",
     title="The guarantee ends "
     f"{alarm.examples - len(as_usual):,} requests into the winter",
 )  # fmt: skip

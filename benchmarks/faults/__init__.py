@@ -1,1 +1,1 @@
-"""What the edge runtime does while everything around it breaks."""
+"""Fault injection: the edge runtime with a failing teacher."""

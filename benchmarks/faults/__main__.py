@@ -1,24 +1,23 @@
-"""Requests while the teacher is killed, slowed, and made to lie.
+"""Requests while the teacher is killed, slowed and replaced by a faulty one.
 
     python -m benchmarks.faults --json [--quick]
 
-Edge cascades, one for each protocol and each failure policy, ask a real
-`keras-cascade serve` through a proxy, from several threads. Between healthy
-stretches the server is killed and started again, slowed to ten times the time
-out, reset, cut in half, replaced by noise, by nobody, or by a server whose
-every answer is wrong. Every row of every answer is compared with what student
-and teacher really say: `lost` requests have no answer and no error of their
-policy, `mislabelled` rows name the wrong source or carry the wrong answer,
+Edge cascades, one per protocol and failure policy, ask a real `keras-cascade
+serve` through a proxy, from several threads. Between healthy stretches the
+server is killed and started again, slowed to ten times the timeout, reset, cut
+in half, replaced by noise, by nothing, or by a server whose every answer is
+wrong. Every row of every answer is compared with what student and teacher
+really answer: `lost` requests have no answer and no error of their policy,
+`mislabelled` rows name the wrong source or carry the wrong answer,
 `duplicated` queued rows are answered more than once. `recovery_over_interval`:
-the longest time from a fault's end until a client asks a question that its
-teacher answers, in intervals of the circuit breaker (it asks every 5 ms, so up
-to 1.003 is the grain of the measurement); `threads_left` and
-`descriptors_left`: what the clients leave behind when they are closed, more
-than the first ones left.
+the longest time from a fault's end until a client sends a request that its
+teacher answers, in intervals of the circuit breaker (one request every 5 ms,
+so up to 1.003 is the resolution of the measurement); `threads_left` and
+`descriptors_left`: leaks of closed clients, beyond those of the first ones.
 
-Then come `benchmarks.fuzz_server` and `benchmarks.fuzz_bundles`, which run
+Then follow `benchmarks.fuzz_server` and `benchmarks.fuzz_bundles`, which run
 alone too: `fuzzed_requests`, `fuzzed_bundles` and `accepted_altered` are
-theirs, `crashes` are everybody's.
+theirs, `crashes` are of all three.
 """
 
 import collections
@@ -36,7 +35,7 @@ import numpy as np
 import psutil
 
 import keras_cascade as kc
-from benchmarks.faults import lying_grpc, lying_http
+from benchmarks.faults import faulty_grpc, faulty_http
 from benchmarks.faults.clients import Client, Load, Truth
 from benchmarks.faults.proxy import TamperingProxy
 from benchmarks.fuzz_bundles import fuzz_bundles
@@ -57,11 +56,11 @@ URLS = {
 }
 TAMPERED = ("slow", "reset", "half", "garbage", "refuse")
 PATIENCE = 30.0  # seconds, for a recovery that does not come
-GRAIN = 0.005  # seconds from one question to the next, until it comes
+RESOLUTION = 0.005  # seconds from one request to the next, until it comes
 
 
 def exported(folder):
-    """`(bundle, x, teacher's probabilities)` of a small cascade."""
+    """Exports a small cascade; returns its bundle, x and teacher's answers."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(EXAMPLES, FEATURES)).astype("float32")
@@ -86,7 +85,7 @@ def exported(folder):
 
 
 class Fleet:
-    """The server, what stands before it, and the clients."""
+    """Server, its proxies, faulty servers and clients."""
 
     def __init__(self, folder, stack):
         self._folder = folder
@@ -97,14 +96,14 @@ class Fleet:
         self._running = enter(contextlib.ExitStack())
         self.http = enter(TamperingProxy(10 * TIMEOUT))
         self.grpc = enter(TamperingProxy(10 * TIMEOUT))
-        self.http_liar = enter(lying_http.LyingHttpServer(CLASSES))
-        self.grpc_liar = enter(lying_grpc.LyingGrpcServer(CLASSES))
+        self.faulty_http = enter(faulty_http.FaultyHttpServer(CLASSES))
+        self.faulty_grpc = enter(faulty_grpc.FaultyGrpcServer(CLASSES))
         self.start()
         self.heal()
 
     def start(self):
-        """Starts the server, again where there was one."""
-        self._running.close()  # what is left of it: its pipe, its exit status
+        """Starts the server, or restarts it."""
+        self._running.close()  # its pipe, its exit status
         server = ServerProcess(self.bundle, self._folder / "server.log")
         self.server = self._running.enter_context(server)
 
@@ -113,24 +112,25 @@ class Fleet:
         os.kill(self.server.pid, how)
 
     def heal(self):
-        """Both proxies go to the real server."""
+        """Connects both proxies to the real server."""
         self.http.switch(_port(self.server.url))
         self.grpc.switch(_port(self.server.grpc_url))
 
     def tamper(self, mode):
-        """Both proxies spoil what the real server answers."""
+        """Lets both proxies corrupt the real server's answers."""
         self.http.switch(_port(self.server.url), mode)
         self.grpc.switch(_port(self.server.grpc_url), mode)
 
-    def lie(self, over_http, over_grpc):
-        """Both proxies go to servers that lie."""
-        self.http_liar.lie, self.grpc_liar.lie = over_http, over_grpc
-        self.http.switch(self.http_liar.port)
-        self.grpc.switch(self.grpc_liar.port)
+    def replace(self, http_fault, grpc_fault):
+        """Connects both proxies to the faulty servers."""
+        self.faulty_http.fault = http_fault
+        self.faulty_grpc.fault = grpc_fault
+        self.http.switch(self.faulty_http.port)
+        self.grpc.switch(self.faulty_grpc.port)
 
     def clients(self):
-        """One for each protocol and policy."""
-        made = []
+        """Creates one client per protocol and policy."""
+        clients = []
         self._generation += 1
         for protocol, url in URLS.items():
             for policy in POLICIES:
@@ -149,8 +149,8 @@ class Fleet:
                     seconds_open=INTERVAL,
                     queue=queue if policy == "queue" else None,
                 )
-                made.append(Client(name, edge, self.truth))
-        return made
+                clients.append(Client(name, edge, self.truth))
+        return clients
 
 
 def _port(url):
@@ -158,7 +158,7 @@ def _port(url):
 
 
 def faults(fleet):
-    """`(name, break, mend)` of everything that goes wrong."""
+    """Yields `(name, inject, mend)` of every fault."""
 
     def killed(how):
         def mend():
@@ -171,39 +171,39 @@ def faults(fleet):
         yield name, *killed(how)
     for mode in TAMPERED:
         yield mode, lambda mode=mode: fleet.tamper(mode), fleet.heal
-    pairs = max(len(lying_http.LIES), len(lying_grpc.LIES))
+    pairs = max(len(faulty_http.FAULTS), len(faulty_grpc.FAULTS))
     for number in range(pairs):
-        lies = [
+        pair = [
             kinds[number % len(kinds)]
-            for kinds in (lying_http.LIES, lying_grpc.LIES)
+            for kinds in (faulty_http.FAULTS, faulty_grpc.FAULTS)
         ]
         yield (
-            " / ".join(lies),
-            lambda lies=lies: fleet.lie(*lies),
+            " / ".join(pair),
+            lambda pair=pair: fleet.replace(*pair),
             fleet.heal,
         )
 
 
 def recovery(clients, truth):
-    """`(seconds, client)`: until the last one asks and its teacher answers."""
+    """Measures the recovery of the slowest client: `(seconds, name)`."""
     rows = np.flatnonzero(truth.delegated)[:1]
     started = time.monotonic()
 
     def wait(client):
-        asked = started
+        sent = started
         while not client.ask(rows):
-            if asked - started > PATIENCE:
+            if sent - started > PATIENCE:
                 raise RuntimeError(f"{client.name}: no recovery.")
-            time.sleep(GRAIN)
-            asked = time.monotonic()
-        return asked - started, client.name
+            time.sleep(RESOLUTION)
+            sent = time.monotonic()
+        return sent - started, client.name
 
     with futures.ThreadPoolExecutor(len(clients)) as pool:
         return max(pool.map(wait, clients))
 
 
 def held(process):
-    """Threads by name, and descriptors, without what waits to be collected.
+    """Counts threads by name and descriptors, after garbage collection.
 
     Threads of Python's have the name of the program, those of gRPC their own.
     """
@@ -218,15 +218,15 @@ def held(process):
 
 
 def survive(fleet, requests):
-    """Everything once, with new clients; closes them."""
+    """Injects every fault once, with new clients; closes them."""
     clients = fleet.clients()
     load = Load(clients, EXAMPLES, THREADS)
     load.run(len(clients) * 4)
     plan = list(faults(fleet))
     share = requests // (2 * len(plan))
     times = {}
-    for fault, break_it, mend in plan:
-        break_it()
+    for fault, inject, mend in plan:
+        inject()
         load.run(share)
         mend()
         times[fault] = recovery(clients, fleet.truth)
@@ -246,7 +246,7 @@ def survive(fleet, requests):
 
 
 def run(requests):
-    """Everything; a dict of what was found."""
+    """Runs the fault injection; returns its results as a dict."""
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         fleet = Fleet(Path(name), stack)

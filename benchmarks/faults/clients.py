@@ -17,7 +17,7 @@ EXPECTED = {
 
 
 class Truth:
-    """What student and teacher answer to a pool of examples.
+    """Expected answers of student and teacher on a pool of examples.
 
     Args:
         bundle: path.
@@ -35,7 +35,7 @@ class Truth:
 
 
 class Client:
-    """One edge cascade, its policy, and what became of its requests.
+    """Edge cascade with one policy, and the outcomes of its requests.
 
     Args:
         name: str.
@@ -46,7 +46,7 @@ class Client:
         counts: `Counter`: `requests`, `lost`, `mislabelled`, `crashes`,
             `refused` (a `TeacherError`, of the policy `"raise"`), and the
             rows by `source`.
-        queued: dict of id to number in the pool.
+        queued: dict of id to index in the pool.
     """
 
     def __init__(self, name, edge, truth):
@@ -58,41 +58,44 @@ class Client:
         self._truth = truth
         self._lock = threading.Lock()
 
-    def ask(self, picked):
-        """One request; `True` where the teacher answered what it was asked.
+    def ask(self, indices):
+        """Sends one request and checks every row of its answer.
 
         Args:
-            picked: int array, numbers in the pool.
+            indices: int array, examples of the pool.
+
+        Returns:
+            bool: `True` where the teacher answered every delegated row.
         """
-        truth, found = self._truth, collections.Counter(requests=1)
-        wanted = truth.delegated[picked]
+        truth, counts = self._truth, collections.Counter(requests=1)
+        delegated = truth.delegated[indices]
         answered = False
         try:
-            prediction = self.edge.predict(truth.x[picked])
+            prediction = self.edge.predict(truth.x[indices])
         except TeacherError:
-            # Said aloud, as the policy wants: but only for delegated rows.
-            right = self.edge.on_failure == "raise" and wanted.any()
-            found["refused" if right else "lost"] += 1
+            # Right with this policy, but only for delegated rows.
+            right = self.edge.on_failure == "raise" and delegated.any()
+            counts["refused" if right else "lost"] += 1
         except Exception as error:
-            found["crashes"] += 1
+            counts["crashes"] += 1
             self.crashes.append(f"{self.name}: {error!r}")
         else:
-            found.update(self._checked(prediction, picked, wanted))
-            answered = bool((prediction.source[wanted] == "cloud").all())
+            counts.update(self._checked(prediction, indices, delegated))
+            answered = bool((prediction.source[delegated] == "cloud").all())
         with self._lock:
-            self.counts.update(found)
+            self.counts.update(counts)
         return answered
 
     def take_queued(self):
-        """Late answers, each id with the number of times it was answered."""
+        """Takes late answers; returns how often each id was answered."""
         times = collections.Counter()
         with self.edge.queued_answers() as answers:
-            for row, name in enumerate(answers.ids):
-                times[name] += 1
-                number = self.queued[name]
+            for row, row_id in enumerate(answers.ids):
+                times[row_id] += 1
+                index = self.queued[row_id]
                 self._check_row(
                     answers, row, answers.source[row], "cloud",
-                    self._truth.teacher[number],
+                    self._truth.teacher[index],
                 )  # fmt: skip
         return times
 
@@ -102,31 +105,31 @@ class Client:
         Args:
             times: dict of id to the number of late answers.
         """
-        self.counts["lost"] += sum(not times[name] for name in self.queued)
+        self.counts["lost"] += sum(not times[row_id] for row_id in self.queued)
 
-    def _checked(self, prediction, picked, wanted):
-        found = collections.Counter()
-        if len(prediction) != len(picked):
+    def _checked(self, prediction, indices, delegated):
+        counts = collections.Counter()
+        if len(prediction) != len(indices):
             return {"lost": 1}
-        for row, number in enumerate(picked):
+        for row, index in enumerate(indices):
             source = str(prediction.source[row])
-            found[source] += 1
+            counts[source] += 1
             allowed = ["edge"]
-            if wanted[row]:
+            if delegated[row]:
                 allowed = ["cloud", EXPECTED.get(self.edge.on_failure)]
-            values = self._truth.student[number]
+            values = self._truth.student[index]
             if source == "cloud":
-                values = self._truth.teacher[number]
+                values = self._truth.teacher[index]
             if source not in allowed or not _same(
                 prediction, row, source, values
             ):
-                found["mislabelled"] += 1
+                counts["mislabelled"] += 1
             if source == "queued":
                 with self._lock:
                     if prediction.ids[row] in self.queued:
-                        found["duplicated"] += 1
-                    self.queued[prediction.ids[row]] = number
-        return found
+                        counts["duplicated"] += 1
+                    self.queued[prediction.ids[row]] = index
+        return counts
 
     def _check_row(self, prediction, row, source, expected, values):
         if source != expected or not _same(prediction, row, source, values):
@@ -142,7 +145,7 @@ def _same(prediction, row, source, values):
 
 
 class Load:
-    """Threads that ask, in turn, through every client.
+    """Load of several threads, over all clients in turn.
 
     Args:
         clients: list of `Client`.
@@ -155,28 +158,28 @@ class Load:
         self._examples = examples
         self._threads = threads
         self._lock = threading.Lock()
-        self._dice = np.random.default_rng(0)
-        self._left = 0
+        self._rng = np.random.default_rng(0)
+        self._remaining = 0
 
     def run(self, requests):
-        """Sends so many requests and waits for their ends."""
-        self._left = requests
+        """Sends so many requests and waits until they end."""
+        self._remaining = requests
         threads = [
             threading.Thread(target=self._work) for _ in range(self._threads)
         ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _work(self):
         while True:
             with self._lock:
-                if not self._left:
+                if not self._remaining:
                     return
-                self._left -= 1
+                self._remaining -= 1
                 client = next(self._clients)
-                picked = self._dice.integers(
-                    0, self._examples, self._dice.integers(1, 9)
+                indices = self._rng.integers(
+                    0, self._examples, self._rng.integers(1, 9)
                 )
-            client.ask(picked)
+            client.ask(indices)

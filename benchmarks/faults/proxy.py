@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils the answers that go through it."""
+"""TCP proxy that corrupts answers."""
 
 import asyncio
 import os
@@ -12,12 +12,12 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
 class TamperingProxy:
-    """Stands between a client and a server on this machine.
+    """TCP proxy between a client and a server on this machine.
 
     Switching closes every connection, as a restart of the server would.
 
     Args:
-        delay: float, seconds by which `"slow"` holds every answer back.
+        delay: float, seconds by which `"slow"` delays every answer.
 
     Attributes:
         port: int, where clients connect.
@@ -48,7 +48,7 @@ class TamperingProxy:
         self._loop.close()
 
     def switch(self, port, mode="pass"):
-        """What becomes of connections from now on.
+        """Sets the treatment of connections from now on.
 
         Args:
             port: int, of the server behind; `None` for nobody.
@@ -86,14 +86,14 @@ class TamperingProxy:
             self._writers.add(behind)
             tasks = [
                 asyncio.create_task(self._forward(reader, behind)),
-                asyncio.create_task(self._spoil(answers, writer)),
+                asyncio.create_task(self._corrupt(answers, writer)),
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         except OSError:
-            pass  # the server is dead: the client learns it by the reset
+            pass  # the server is dead: the client gets a reset
         finally:
             for one in (writer, behind):
                 if one is not None:
@@ -105,7 +105,7 @@ class TamperingProxy:
             writer.write(chunk)
             await writer.drain()
 
-    async def _spoil(self, reader, writer):
+    async def _corrupt(self, reader, writer):
         while chunk := await _read(reader):
             mode = self._mode
             if mode == "slow":

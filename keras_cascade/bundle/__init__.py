@@ -5,3 +5,7 @@ from keras_cascade.bundle.writing import new_folder
 from keras_cascade.errors import BundleError
 
 __all__ = ["Bundle", "BundleError", "new_folder"]
+
+
+def __dir__():
+    return list(__all__)

@@ -1,6 +1,9 @@
-"""Reading a bundle: nothing that does not match its manifest is opened."""
+"""Bundles on disk: every file is checked against the manifest."""
+
+from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath
 
 from keras_cascade.bundle.manifest import MANIFEST, read_manifest
@@ -20,19 +23,22 @@ class Bundle:
         manifest: dict, as in `manifest.json`.
     """
 
-    def __init__(self, path, manifest):
+    def __init__(self, path: Path, manifest: dict):
         self.path = path
         self.manifest = manifest
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Bundle('{self.path}')"
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Bundle:
         """Opens a bundle and checks every file that its manifest lists.
 
         Args:
             path: str or path of the bundle's folder.
+
+        Returns:
+            `Bundle`.
 
         Raises:
             BundleError: there is no bundle, its manifest is not valid, or a
@@ -43,13 +49,17 @@ class Bundle:
             raise BundleError(
                 f"Expected a bundle's folder. There is none at '{path}'."
             )
-        bundle = cls(root.resolve(), None)
+        bundle = cls(root.resolve(), {})
         bundle.manifest = read_manifest(bundle._inside(MANIFEST))
         bundle.verify()
         return bundle
 
-    def verify(self):
-        """Compares every listed file with its hash."""
+    def verify(self) -> None:
+        """Compares every listed file with its hash.
+
+        Raises:
+            BundleError: a file is missing, altered, linked or not listed.
+        """
         listed = self._listed()
         present = {
             f.relative_to(self.path).as_posix()
@@ -71,12 +81,12 @@ class Bundle:
             )
 
     @property
-    def student_file(self):
+    def student_file(self) -> Path:
         """Path of the TFLite file."""
         return self._inside(self.manifest["student"]["file"])
 
     @property
-    def teacher_folder(self):
+    def teacher_folder(self) -> Path | None:
         """Path of the SavedModel, or `None` where this copy has none."""
         first = next(iter(self._teacher_files()), None)
         if first is None or not self._inside(first).exists():
@@ -84,36 +94,36 @@ class Bundle:
         return self._inside(self.manifest["teacher"]["path"])
 
     @property
-    def onnx_files(self):
-        """Dict of `"student"` and `"teacher"` to the ONNX files here."""
-        found = {
+    def onnx_files(self) -> dict[str, Path]:
+        """Dict of `"student"` and `"teacher"` to the ONNX files present."""
+        files = {
             part: self._inside(entry["file"])
             for part, entry in self.manifest.get("onnx", {}).items()
         }
-        return {part: file for part, file in found.items() if file.is_file()}
+        return {part: file for part, file in files.items() if file.is_file()}
 
     @property
-    def classes(self):
+    def classes(self) -> list[str]:
         """List of class names, in label order."""
         return self.manifest["classes"]
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[dict]:
         """List of dicts: `name`, `shape` (batch first), `dtype`, `range`."""
         return self.manifest["input"]
 
     @property
-    def student_inputs(self):
-        """List of dicts, as `inputs`: what the TFLite file takes."""
+    def student_inputs(self) -> list[dict]:
+        """Inputs of the TFLite file, in the form of `inputs`."""
         return self.manifest["student"].get("input", self.inputs)
 
     @property
-    def teacher_inputs(self):
-        """List of dicts, as `inputs`: what the SavedModel takes."""
+    def teacher_inputs(self) -> list[dict]:
+        """Inputs of the SavedModel, in the form of `inputs`."""
         return (self.manifest.get("teacher") or {}).get("input", self.inputs)
 
-    def operating_point(self, name="default"):
-        """The operating point of that name, as a dict."""
+    def operating_point(self, name: str = "default") -> dict:
+        """Returns the operating point of that name, as a dict."""
         points = {p["name"]: p for p in self.manifest["operating_points"]}
         if name not in points:
             raise BundleError(
@@ -123,7 +133,7 @@ class Bundle:
         return points[name]
 
     def _listed(self):
-        """Dict of every file's path in the bundle to its hash."""
+        """Returns a dict of every listed file's path to its hash."""
         files = {}
         entries = [self.manifest.get(part) for part in ("student", "card")]
         for part in ("student", "teacher"):
@@ -134,7 +144,7 @@ class Bundle:
         return files | self._teacher_files()
 
     def _teacher_files(self):
-        """Dict of every file of the SavedModel to its hash."""
+        """Returns a dict of every file of the SavedModel to its hash."""
         teacher = self.manifest.get("teacher") or {"files": {}}
         return {
             f"{teacher['path']}/{name}": sha256
@@ -142,7 +152,7 @@ class Bundle:
         }
 
     def _optional_parts(self):
-        """Sets of files that a device's copy may lack, each as a whole."""
+        """Returns sets of files that a copy may lack, each as a whole."""
         onnx = self.manifest.get("onnx", {}).values()
         return [set(self._teacher_files()), *({one["file"]} for one in onnx)]
 
@@ -153,16 +163,16 @@ class Bundle:
                 f"The bundle '{self.path}' lacks '{name}'. Export or copy it "
                 "again."
             )
-        found = hash_file(file)
-        if found != sha256:
+        actual = hash_file(file)
+        if actual != sha256:
             raise BundleError(
                 f"'{name}' in the bundle '{self.path}' was altered. Expected: "
                 f"SHA-256 {sha256[:12]}... as in {MANIFEST}. Received: "
-                f"{found[:12]}.... Export or copy the bundle again."
+                f"{actual[:12]}.... Export or copy the bundle again."
             )
 
     def _inside(self, name):
-        """Path of a listed file; refuses every way out of the bundle."""
+        """Returns a listed file's path; rejects every way out of the bundle."""
         relative = PurePosixPath(name)
         plain = not relative.is_absolute() and ".." not in relative.parts
         file = self.path / relative
@@ -178,7 +188,7 @@ class Bundle:
         return file
 
 
-def hash_file(file):
-    """SHA-256 of a file, as hex."""
+def hash_file(file: str | os.PathLike) -> str:
+    """Computes the SHA-256 of a file, as hex."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

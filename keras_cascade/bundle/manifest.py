@@ -1,10 +1,13 @@
-"""The manifest: read, checked against its schema, written."""
+"""Reading, validating and writing of manifests."""
+
+from __future__ import annotations
 
 import functools
 import hashlib
 import importlib.resources
 import json
 import math
+import os
 from pathlib import Path
 
 import jsonschema
@@ -20,8 +23,8 @@ SEAL = "sha256"
 MAX_BYTES = 16 * 1024 * 1024
 
 
-def read_manifest(file):
-    """Reads and checks a manifest.
+def read_manifest(file: str | os.PathLike) -> dict:
+    """Reads and validates a manifest.
 
     Args:
         file: path of `manifest.json`.
@@ -52,7 +55,7 @@ def read_manifest(file):
     return current
 
 
-def check_manifest(manifest, where=MANIFEST):
+def check_manifest(manifest: dict, where: str | os.PathLike = MANIFEST) -> None:
     """Raises a `BundleError` unless `manifest` fits the schema."""
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > VERSION:
@@ -69,18 +72,18 @@ def check_manifest(manifest, where=MANIFEST):
         )
 
 
-def write_manifest(manifest, file):
-    """Checks a manifest and writes it as indented JSON, with its own hash."""
+def write_manifest(manifest: dict, file: str | os.PathLike) -> None:
+    """Validates a manifest and writes it as JSON, with its own hash."""
     check_manifest(manifest)
-    # As it will be read: JSON has no keys but strings.
+    # Hashed as it will be read: JSON has no keys but strings.
     manifest = json.loads(json.dumps(manifest, allow_nan=False))
     manifest[SEAL] = seal(manifest)
     text = json.dumps(manifest, indent=2)
     Path(file).write_text(text + "\n", encoding="utf-8")
 
 
-def seal(manifest):
-    """SHA-256 of what a manifest says, apart from its own hash.
+def seal(manifest: dict) -> str:
+    """Computes the SHA-256 of a manifest, apart from its own hash.
 
     It finds damage and careless edits. It is no signature: whoever rewrites a
     bundle can write the hash that goes with it.
@@ -94,7 +97,7 @@ def _parsed(text, file):
     try:
         return json.loads(
             text,
-            parse_constant=_refuse_number,
+            parse_constant=_reject_number,
             parse_float=_finite,
             parse_int=_whole,
             object_pairs_hook=_without_repeats,
@@ -104,7 +107,7 @@ def _parsed(text, file):
 
 
 def _text(file):
-    # Looked at first: reading a pipe would wait for a writer.
+    # Checked first: reading a pipe would wait for a writer.
     if not file.is_file():
         raise BundleError(
             f"Expected a bundle with a readable {MANIFEST} in "
@@ -138,26 +141,26 @@ def _validator():
 
 
 def _without_repeats(pairs):
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return found
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated!r} stands there twice")
+    return values
 
 
 def _finite(text):
     number = float(text)
-    return number if math.isfinite(number) else _refuse_number(text)
+    return number if math.isfinite(number) else _reject_number(text)
 
 
 def _whole(text):
-    # Beyond, other readers of JSON would take it for another number.
+    # Other JSON readers would round larger numbers.
     number = int(text) if len(text) < 20 else None
     if number is None or abs(number) > 2**53:
-        _refuse_number(text)
+        _reject_number(text)
     return number
 
 
-def _refuse_number(text):
+def _reject_number(text):
     raise ValueError(f"{text[:30]} is not a JSON number that can be read")

@@ -1,31 +1,45 @@
-"""Writing a folder whole or not at all."""
+"""Folders that are written whole or not at all."""
+
+from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import glob
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import FORMAT, MANIFEST
 from keras_cascade.errors import BundleError
 
 try:
     import fcntl
 except ImportError:  # not on this system
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 UNFINISHED = ".unfinished"
 #: A folder younger than this may be one that is about to be locked.
 SECONDS_TO_LOCK = 60
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # Linux
+_RENAME_SWAP = 2  # macOS
+_NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=False, known_by=MANIFEST):
-    """A temporary folder that becomes `path` when the block succeeds.
+def new_folder(
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    known_by: str = MANIFEST,
+) -> Iterator[Path]:
+    """Creates a temporary folder that becomes `path` if the block succeeds.
 
     It lies beside `path`, on the same file system, so that the last step is
     one rename, or one exchange with what is at `path`. When the block raises,
@@ -34,7 +48,7 @@ def new_folder(path, overwrite=False, known_by=MANIFEST):
     temporary folder that stays behind is removed by the next call.
 
     Args:
-        path: str or path of the folder to make.
+        path: str or path of the folder to create.
         overwrite: bool. Replaces an existing folder of the same kind, or an
             empty one; no other. Defaults to `False`.
         known_by: str, the file by which the kind of folder is known. Defaults
@@ -73,6 +87,41 @@ def new_folder(path, overwrite=False, known_by=MANIFEST):
         shutil.rmtree(work, ignore_errors=True)
 
 
+def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """Swaps two existing paths on one file system, in one step.
+
+    A rename cannot replace a folder that holds files. Removing or moving the
+    old one first leaves a moment in which a kill, or a reader, finds nothing.
+
+    Args:
+        one: path.
+        other: path.
+
+    Returns:
+        bool: `False` where the system or the file system offers no such
+        step; both paths are then as they were.
+
+    Raises:
+        OSError: the paths could not be swapped.
+    """
+    first, second = os.fsencode(one), os.fsencode(other)
+    libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(first, second, ctypes.c_uint(_RENAME_SWAP))
+    elif libc is not None and hasattr(libc, "renameat2"):
+        failed = libc.renameat2(
+            _AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE)
+        )
+    else:
+        return False
+    if not failed:
+        return True
+    number = ctypes.get_errno()
+    if number in _NOT_OFFERED:
+        return False
+    raise OSError(number, os.strerror(number), os.fsdecode(second))
+
+
 def _may_be_replaced(target, known_by):
     if not target.is_dir():
         return False
@@ -86,7 +135,7 @@ def _may_be_replaced(target, known_by):
 
 
 def _move_into_place(work, target):
-    """Afterwards `work`, which the caller removes, is what was replaced."""
+    """Moves `work` to `target`; afterwards `work` holds the replaced folder."""
     if not target.exists():
         work.rename(target)
         return

@@ -11,8 +11,8 @@ from keras_cascade.runtime import (
     RemoteTeacher,
     TeacherError,
 )
-from keras_cascade.runtime.teachers.teacher_from import teacher_from
-from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
+from keras_cascade.runtime.tokenized import without_tokenizer
 
 LOCAL = "local"
 
@@ -44,7 +44,7 @@ def predict_input(
         bundle, teacher, on_failure, operating_point, options
     ) as edge:  # fmt: skip
         x = texts or read_input(Path(file), edge.bundle.inputs)
-        asked = behind_tokenizer(edge.teacher)
+        asked = without_tokenizer(edge.teacher)
         if isinstance(asked, RemoteTeacher) and on_failure == "raise":
             asked.check()
         return edge.predict(x)
@@ -90,7 +90,7 @@ class _LocalTeacher:
         self._bundle = bundle
 
     def logits(self, inputs):
-        return teacher_from(LOCAL, self._bundle, None, {}).logits(inputs)
+        return open_teacher(LOCAL, self._bundle).logits(inputs)
 
 
 def read_input(file, specs):

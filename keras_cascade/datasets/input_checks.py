@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import iterate_batches
-from keras_cascade.runtime.text_inputs import text_array
+from keras_cascade.runtime.inputs import text_array
 
 
 def check_examples(x, y, classes):

@@ -23,10 +23,13 @@ from keras_cascade.export.onnx_interpreter import (
 from keras_cascade.export.tflite_file import operations
 from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
 from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.teachers.believed import believed_logits
+from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.teachers.remote_teacher import validate_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
-from keras_cascade.runtime.text_student import as_text_student, open_student
+from keras_cascade.runtime.tokenized import (
+    student_with_tokenizer,
+    teacher_with_tokenizer,
+)
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: Numbers of the same examples that need not be equal to the last bit.
@@ -109,7 +112,7 @@ def check_bundle(
         runs.append(
             _FileRun(
                 file.name,
-                as_text_student(OnnxStudentInterpreter(file), bundle),
+                student_with_tokenizer(OnnxStudentInterpreter(file), bundle),
                 entry["operating_point"],
                 entry["verification"],
             )
@@ -195,14 +198,16 @@ def _run(bundle, runs, batches):
         `(examples, teacher_gap)`: their `Fingerprint`, and how far the
         teacher's ONNX file is from its SavedModel, `None` without one.
     """
-    teacher = as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle)
+    teacher = teacher_with_tokenizer(
+        SavedModelTeacher(bundle.teacher_folder), bundle
+    )
     file = bundle.onnx_files.get("teacher")
     session = file and open_session(file)
     examples, gap = Fingerprint(), None
     for x, y, weight in batches:
         examples.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
-        logits = believed_logits(
+        logits = validate_logits(
             teacher.logits(inputs), rows_of(x), len(bundle.classes)
         )
         probabilities = numpy_softmax(logits)

@@ -16,8 +16,10 @@ from keras_cascade.export.signature import (
 )
 from keras_cascade.export.verification import TOLERANCE
 from keras_cascade.gates import StudentWithGate
-from keras_cascade.runtime.teachers.text_teacher import TextTeacher
-from keras_cascade.runtime.text_student import TextStudent
+from keras_cascade.runtime.tokenized import (
+    TokenizedStudent,
+    TokenizedTeacher,
+)
 from keras_cascade.text.text_columns import as_strings, is_text
 from keras_cascade.text.text_model import TextModel
 from keras_cascade.text.text_reader import TextReader
@@ -100,7 +102,9 @@ class ExportedModel:
         """
         if self.reader is None:
             return runner
-        wrapper = TextStudent if self.role == "student" else TextTeacher
+        wrapper = (
+            TokenizedStudent if self.role == "student" else TokenizedTeacher
+        )
         return wrapper(runner, self.reader)
 
     def write_saved_model(self, folder):

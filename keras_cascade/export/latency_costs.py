@@ -14,10 +14,12 @@ from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.export.export_job import ExportJob, check_backend
 from keras_cascade.export.signature import Signature
-from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.runtime.student_interpreter import (
+    StudentInterpreter,
+    open_student,
+)
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
-from keras_cascade.runtime.text_student import open_student
+from keras_cascade.runtime.tokenized import teacher_with_tokenizer
 from keras_cascade.text.text_columns import as_text_arrays
 from keras_cascade.utils.progress import progress_shown
 
@@ -81,9 +83,10 @@ def costs_from_latency(
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
+        teacher = SavedModelTeacher(bundle.teacher_folder)
         return _timed(
             open_student(bundle, num_threads),
-            as_text_teacher(SavedModelTeacher(bundle.teacher_folder), bundle),
+            teacher_with_tokenizer(teacher, bundle),
             one, network, runs, num_threads,
         )  # fmt: skip
     job = ExportJob(cascade_or_bundle, example_inputs=one)

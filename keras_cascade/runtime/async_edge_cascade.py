@@ -1,12 +1,22 @@
 """The cascade on the device, for an event loop."""
 
+from __future__ import annotations
+
 import asyncio
 import concurrent.futures
 import contextlib
 import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_cascade import EdgeCascade
+from keras_cascade.runtime.edge_prediction import EdgePrediction
+
+if TYPE_CHECKING:
+    from keras_cascade.runtime.inputs import Inputs
 
 IN_FLIGHT = 32
 _CANCELLED = (asyncio.CancelledError, asyncio.CancelledError(), None)
@@ -15,13 +25,13 @@ _CANCELLED = (asyncio.CancelledError, asyncio.CancelledError(), None)
 class AsyncEdgeCascade:
     """`EdgeCascade` with `await`: the same answers, the same policies.
 
-    The student runs in a few threads, the teacher is asked in others, so that
-    slow answers from the cloud hold up neither the loop nor other students.
-    More calls than threads wait in line.
+    The student runs in a few threads and requests to the teacher in others,
+    so that slow answers from the cloud block neither the event loop nor other
+    students. Calls beyond the number of threads are queued.
 
-    A call that is cancelled returns at once. What was asked on its behalf
-    ends by itself within its time out and its answer is dropped; rows that it
-    had queued are taken out of the queue again, as nobody was told their ids.
+    A cancelled call returns at once. Its request to the teacher ends within
+    the timeout and its answer is dropped; rows that it had queued are removed
+    from the queue, as their ids were never returned.
 
     Use `AsyncEdgeCascade.load(...)`, an async context manager.
 
@@ -38,7 +48,7 @@ class AsyncEdgeCascade:
     ```
     """
 
-    def __init__(self, edge, in_flight=IN_FLIGHT):
+    def __init__(self, edge: EdgeCascade, in_flight: int = IN_FLIGHT):
         self.edge = edge
         self._students = concurrent.futures.ThreadPoolExecutor(
             os.cpu_count(), "student"
@@ -48,88 +58,145 @@ class AsyncEdgeCascade:
         )
 
     @classmethod
-    def load(cls, path, *args, in_flight=IN_FLIGHT, **kwargs):
-        """Opens a bundle; arguments as in `EdgeCascade.load`."""
-        return cls(EdgeCascade.load(path, *args, **kwargs), in_flight)
+    def load(
+        cls,
+        path: str | os.PathLike,
+        teacher=None,
+        on_failure: str = "answer",
+        timeout: float = 10.0,
+        num_threads: int = 1,
+        *,
+        in_flight: int = IN_FLIGHT,
+        operating_point: str | None = None,
+        queue: str | os.PathLike | dict | None = None,
+        log: str | os.PathLike | dict | None = None,
+        retries: int = 2,
+        failures_to_open: int = 5,
+        seconds_open: float = 10.0,
+        hedge_after: float | None = None,
+        token: str | None = None,
+        ca_file: str | os.PathLike | None = None,
+        output: str | None = None,
+        max_rows: int | None = None,
+        max_request_bytes: int | None = None,
+        max_response_bytes: int | None = None,
+        binary: bool | None = None,
+    ) -> AsyncEdgeCascade:
+        """Opens a bundle, after checking every file against its manifest.
+
+        Args:
+            in_flight: as in `AsyncEdgeCascade`.
+
+        All other arguments as in `EdgeCascade.load`.
+
+        Returns:
+            `AsyncEdgeCascade`.
+        """
+        edge = EdgeCascade.load(
+            path,
+            teacher,
+            on_failure,
+            timeout,
+            num_threads,
+            operating_point=operating_point,
+            queue=queue,
+            log=log,
+            retries=retries,
+            failures_to_open=failures_to_open,
+            seconds_open=seconds_open,
+            hedge_after=hedge_after,
+            token=token,
+            ca_file=ca_file,
+            output=output,
+            max_rows=max_rows,
+            max_request_bytes=max_request_bytes,
+            max_response_bytes=max_response_bytes,
+            binary=binary,
+        )
+        return cls(edge, in_flight)
 
     @property
-    def operating_point(self):
+    def operating_point(self) -> dict:
         """The operating point in use, as the manifest's dict."""
         return self.edge.operating_point
 
     @property
-    def operating_points(self):
+    def operating_points(self) -> list[str]:
         """Names of the bundle's operating points."""
         return self.edge.operating_points
 
-    def use(self, name):
-        """As `EdgeCascade.use`."""
+    def use(self, name: str) -> None:
+        """Switches the operating point, as `EdgeCascade.use`."""
         self.edge.use(name)
 
-    async def predict(self, x):
-        """As `EdgeCascade.predict`.
+    async def predict(self, x: Inputs) -> EdgePrediction:
+        """Predicts one example or a batch, as `EdgeCascade.predict`.
 
         Args:
-            x: array, or dict of input name to array. It must not be written
-                to before the answer is there.
+            x: array, or dict of input name to array. It must not be modified
+                until the call returns.
 
         Returns:
             `EdgePrediction`.
         """
-        draft = await self._in(self._students, self.edge._counted_draft, x)
-        if not len(draft.rows):
-            return draft.prediction()
-        questions = draft.questions()
+        pending = await self._in(self._students, self.edge._run_student, x)
+        if not len(pending.rows):
+            return pending.prediction()
+        pending.start_teacher_clock()
         try:
-            logits = await self._in(self._teachers, self.edge.logits, questions)
+            logits = await self._in(
+                self._teachers, self.edge.logits, pending.delegated_inputs
+            )
         except TeacherError as error:
-            await self._settle(draft, questions, error)
+            await self._fall_back(pending, error)
         else:
-            draft.answer(logits)
-        return draft.prediction()
+            pending.resolve(logits)
+        return pending.prediction()
 
-    async def predict_alone(self, x):
-        """As `EdgeCascade.predict_alone`."""
+    async def predict_alone(self, x: Inputs) -> EdgePrediction:
+        """Predicts with the student, as `EdgeCascade.predict_alone`."""
         return await self._in(self._students, self.edge.predict_alone, x)
 
-    async def logits(self, inputs):
-        """As `EdgeCascade.logits`."""
+    async def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Asks the teacher for logits, as `EdgeCascade.logits`."""
         return await self._in(self._teachers, self.edge.logits, inputs)
 
-    async def send_queued(self):
-        """As `EdgeCascade.send_queued`."""
+    async def send_queued(self) -> int:
+        """Asks the teacher about queued rows: `EdgeCascade.send_queued`."""
         return await self._in(self._teachers, self.edge.send_queued)
 
-    def send_queued_every(self, seconds):
-        """As `EdgeCascade.send_queued_every`."""
+    def send_queued_every(self, seconds: float) -> None:
+        """Starts the background thread of `EdgeCascade.send_queued_every`."""
         self.edge.send_queued_every(seconds)
 
     @contextlib.asynccontextmanager
-    async def queued_answers(self, limit=None):
-        """As `EdgeCascade.queued_answers`, for `async with`."""
+    async def queued_answers(
+        self, limit: int | None = None
+    ) -> AsyncIterator[EdgePrediction]:
+        """Hands out late answers: `EdgeCascade.queued_answers`, `async`."""
         handed_out = self.edge.queued_answers(limit)
 
         def take_back(_):
             with contextlib.suppress(asyncio.CancelledError):
                 handed_out.__exit__(*_CANCELLED)
 
-        found = await self._whole(take_back, handed_out.__enter__)
+        answers = await self._to_its_end(take_back, handed_out.__enter__)
         try:
-            yield found
+            yield answers
         except BaseException as error:
             # Not to be awaited: this task may be cancelled.
             handed_out.__exit__(type(error), error, error.__traceback__)
             raise
-        await self._whole(None, handed_out.__exit__, None, None, None)
+        await self._to_its_end(None, handed_out.__exit__, None, None, None)
 
-    async def close(self):
-        """Closes the connections and the queue, once what runs has ended."""
+    async def close(self) -> None:
+        """Closes the connections and the queue, after the running calls."""
         await asyncio.to_thread(self._close)
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> AsyncEdgeCascade:
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_) -> None:
         await self.close()
 
     def _close(self):
@@ -137,23 +204,23 @@ class AsyncEdgeCascade:
             threads.shutdown(wait=True, cancel_futures=True)
         self.edge.close()
 
-    async def _settle(self, draft, questions, error):
+    async def _fall_back(self, pending, error):
         if self.edge.on_failure != "queue":
-            self.edge._settle(draft, questions, error)
+            self.edge._fall_back(pending, error)
             return
 
         def withdraw(work):
             if work.exception() is None:
-                self.edge.queue.remove(draft.queued_ids())
+                self.edge.queue.remove(pending.queued_ids)
 
-        await self._whole(withdraw, self.edge._settle, draft, questions, error)
+        await self._to_its_end(withdraw, self.edge._fall_back, pending, error)
 
     async def _in(self, threads, function, *args):
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(threads, function, *args)
 
-    async def _whole(self, undo, function, *args):
-        """Runs to its end even when the caller is cancelled meanwhile.
+    async def _to_its_end(self, undo, function, *args):
+        """Runs a function to its end even when the caller is cancelled.
 
         Then `undo(future)`, if any, follows in the same thread.
         """

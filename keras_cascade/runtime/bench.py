@@ -1,4 +1,4 @@
-"""Times one part of a bundle in a process of its own.
+"""Latency benchmark of one part of a bundle, in a process of its own.
 
     python -m keras_cascade.runtime.bench student BUNDLE INPUTS.npz
 
@@ -6,24 +6,28 @@ prints JSON. The student and the cascade run without TensorFlow, as on the
 device; the teacher, which needs it, runs in another process.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.runtime.edge_cascade import EdgeCascade
-from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.text_teacher import as_text_teacher
-from keras_cascade.runtime.text_student import open_student
+from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
 
 WARM_UP = 10
 
 
-def latency(run, inputs, batch, runs):
-    """Milliseconds of passes over different rows, after a warm-up.
+def latency(
+    run: Callable, inputs: dict[str, np.ndarray], batch: int, runs: int
+) -> dict:
+    """Measures passes over different rows, after a warm-up.
 
     Args:
         run: function of a dict of inputs.
@@ -32,13 +36,13 @@ def latency(run, inputs, batch, runs):
         runs: int, timed passes.
 
     Returns:
-        Dict of `batch`, `p50` and `p99`.
+        Dict of `batch`, and of `p50` and `p99` in milliseconds.
     """
     rows = len(next(iter(inputs.values())))
     times = []
-    for number in range(WARM_UP + runs):
-        picked = (np.arange(batch) + number * batch) % rows
-        part = {name: values[picked] for name, values in inputs.items()}
+    for step in range(WARM_UP + runs):
+        indices = (np.arange(batch) + step * batch) % rows
+        part = {name: values[indices] for name, values in inputs.items()}
         start = time.perf_counter()
         run(part)
         times.append(1000 * (time.perf_counter() - start))
@@ -46,8 +50,8 @@ def latency(run, inputs, batch, runs):
     return {"batch": batch, "p50": float(p50), "p99": float(p99)}
 
 
-def resident_mb():
-    """Resident memory of this process in MB, or `None` where unknown."""
+def resident_mb() -> float | None:
+    """Returns the resident memory of this process in MB, where known."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             words = file.read().split()
@@ -56,7 +60,15 @@ def resident_mb():
     return int(words[words.index("VmRSS:") + 1]) / 1024
 
 
-def measure(part, bundle, inputs, batches, threads, runs, url=None):
+def measure(
+    part: str,
+    bundle: Bundle,
+    inputs: dict[str, np.ndarray],
+    batches: list[int],
+    threads: list[int],
+    runs: int,
+    url: str | None = None,
+) -> dict:
     """Measures one part of a bundle.
 
     Args:
@@ -71,12 +83,10 @@ def measure(part, bundle, inputs, batches, threads, runs, url=None):
     Returns:
         JSON-compatible dict.
     """
-    imported = resident_mb()
+    after_import = resident_mb()
     latencies, rate = [], None
     if part == "teacher":
-        teacher = as_text_teacher(
-            SavedModelTeacher(bundle.teacher_folder), bundle
-        )
+        teacher = open_teacher("local", bundle)
         latencies = [latency(teacher.logits, inputs, b, runs) for b in batches]
     for count in threads if part != "teacher" else ():
         if part == "student":
@@ -93,23 +103,23 @@ def measure(part, bundle, inputs, batches, threads, runs, url=None):
     return {
         "latency_ms": latencies,
         "resident_mb": resident_mb(),
-        "resident_mb_after_import": imported,
+        "resident_mb_after_import": after_import,
         "tensorflow_loaded": "tensorflow" in sys.modules,
         "delegation_rate": rate,
     }
 
 
-def main(import_seconds=None):
-    """Reads the arguments, measures, prints.
+def main(import_seconds: float | None = None) -> None:
+    """Runs the benchmark of the command line and prints JSON.
 
     Args:
-        import_seconds: float, how long importing this module took, for the
-            record. Defaults to `None`.
+        import_seconds: float, duration of this module's import, for the
+            output. Defaults to `None`.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("student", "teacher", "cascade"))
     parser.add_argument("bundle")
-    parser.add_argument("inputs", help=".npz file, one array an input")
+    parser.add_argument("inputs", help=".npz file, one array per input")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=100)
@@ -118,8 +128,10 @@ def main(import_seconds=None):
     with np.load(a.inputs, allow_pickle=False) as file:
         inputs = dict(file)
     bundle = Bundle.load(a.bundle)
-    found = measure(a.part, bundle, inputs, a.batches, a.threads, a.runs, a.url)
-    print(json.dumps({"import_seconds": import_seconds, **found}))
+    results = measure(
+        a.part, bundle, inputs, a.batches, a.threads, a.runs, a.url
+    )
+    print(json.dumps({"import_seconds": import_seconds, **results}))
 
 
 if __name__ == "__main__":

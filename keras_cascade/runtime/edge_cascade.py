@@ -1,18 +1,33 @@
-"""The cascade on the device."""
+"""The cascade on the device: student and gate here, teacher elsewhere."""
+
+from __future__ import annotations
 
 import contextlib
+import os
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.draft import Draft
-from keras_cascade.runtime.input_form import InputForm
-from keras_cascade.runtime.operating_points import decisions, usual
-from keras_cascade.runtime.queueing.late_prediction import late_prediction
-from keras_cascade.runtime.seen_rows import SeenRows
-from keras_cascade.runtime.teachers.teacher_from import teacher_from
-from keras_cascade.runtime.teachers.text_teacher import behind_tokenizer
-from keras_cascade.runtime.text_student import open_student
+from keras_cascade.runtime.edge_prediction import EdgePrediction
+from keras_cascade.runtime.inputs import InputValidator
+from keras_cascade.runtime.operating_points import (
+    default_name,
+    delegation_rules,
+)
+from keras_cascade.runtime.pending_prediction import (
+    PendingPrediction,
+    late_prediction,
+)
+from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
+from keras_cascade.runtime.tokenized import without_tokenizer
+
+if TYPE_CHECKING:
+    from keras_cascade.runtime.inputs import Inputs
 
 #: Policy to the `source` of rows that the teacher did not answer.
 SOURCES = {
@@ -24,15 +39,15 @@ SOURCES = {
 
 
 class EdgeCascade:
-    """A bundle at work: the student here, the teacher where it lives.
+    """Runs a bundle: the student on this machine, the teacher anywhere.
 
-    Use `EdgeCascade.load(path, teacher=...)`. Safe to call from several
-    threads; a context manager.
+    Use `EdgeCascade.load(path, teacher=...)`. It is thread-safe, and a
+    context manager.
 
     Args:
         bundle: `keras_cascade.bundle.Bundle`.
         teacher: object with `logits(inputs)`, or `None`.
-        on_failure: what becomes of delegated rows when the teacher cannot
+        on_failure: str, the policy for delegated rows when the teacher cannot
             answer: `"answer"` (the student's answer, marked
             `"edge_fallback"`), `"abstain"` (label -1), `"raise"`, or
             `"queue"` (label -1 and an id; kept in `queue` for
@@ -48,7 +63,7 @@ class EdgeCascade:
             Further arguments of it go with a dict: `{"path": ..., "redact":
             ...}`. Defaults to `None`.
         retries: int, attempts after the first, where another may succeed (no
-            connection, time out, overload). Defaults to `2`.
+            connection, timeout, overload). Defaults to `2`.
         failures_to_open: int, failed attempts in a row after which the
             teacher is not asked for a while. Defaults to `5`.
         seconds_open: float, for how long. Defaults to `10.0`.
@@ -71,18 +86,18 @@ class EdgeCascade:
 
     def __init__(
         self,
-        bundle,
+        bundle: Bundle,
         teacher,
-        on_failure="answer",
-        num_threads=1,
+        on_failure: str = "answer",
+        num_threads: int = 1,
         *,
-        operating_point=None,
-        queue=None,
-        log=None,
-        retries=2,
-        failures_to_open=5,
-        seconds_open=10.0,
-        hedge_after=None,
+        operating_point: str | None = None,
+        queue: str | os.PathLike | dict | None = None,
+        log: str | os.PathLike | dict | None = None,
+        retries: int = 2,
+        failures_to_open: int = 5,
+        seconds_open: float = 10.0,
+        hedge_after: float | None = None,
     ):
         if on_failure not in SOURCES:
             raise ValueError(
@@ -104,21 +119,19 @@ class EdgeCascade:
         self.on_failure = on_failure
         self.queue = self.log = None
         self._classes = bundle.classes
-        self._form = InputForm(bundle.inputs)
+        self._validate = InputValidator(bundle.inputs)
         self._student = open_student(bundle, num_threads)
-        self._decisions = decisions(bundle)
-        self._decision = None
-        self.use(operating_point or usual(self._decisions))
-        self._caller = self._sender = self._seen = None
-        asked = behind_tokenizer(teacher)
-        if hasattr(asked, "seen_rows"):
-            self._seen = asked.seen_rows = asked.seen_rows or SeenRows()
+        self._rules = delegation_rules(bundle)
+        self.use(operating_point or default_name(self._rules))
+        # Imported where they are used: a student alone needs neither HTTP,
+        # nor retries, nor SQLite.
+        self._caller = self._sender = self._row_counter = None
         if teacher is not None:
-            # Not before: a student alone needs none of its imports.
             from keras_cascade.runtime.teachers.teacher_caller import (
                 TeacherCaller,
             )
 
+            self._row_counter = _row_counter(without_tokenizer(teacher))
             self._caller = TeacherCaller(
                 teacher,
                 len(bundle.classes),
@@ -133,20 +146,37 @@ class EdgeCascade:
                 TeacherQueue,
             )
 
-            self.queue = _file(TeacherQueue, queue, bundle)
+            self.queue = _open_file(TeacherQueue, queue, bundle)
             self._sender = QueueSender(self.queue, self)
         if log is not None:
             from keras_cascade.runtime.queueing.teacher_log import TeacherLog
 
-            self.log = _file(TeacherLog, log, bundle)
+            self.log = _open_file(TeacherLog, log, bundle)
 
     @classmethod
     def load(
-        cls, path, teacher=None, on_failure="answer", timeout=10.0,
-        num_threads=1, *, operating_point=None, queue=None, log=None,
-        retries=2, failures_to_open=5, seconds_open=10.0, hedge_after=None,
-        **teacher_options,
-    ):  # fmt: skip
+        cls,
+        path: str | os.PathLike,
+        teacher=None,
+        on_failure: str = "answer",
+        timeout: float = 10.0,
+        num_threads: int = 1,
+        *,
+        operating_point: str | None = None,
+        queue: str | os.PathLike | dict | None = None,
+        log: str | os.PathLike | dict | None = None,
+        retries: int = 2,
+        failures_to_open: int = 5,
+        seconds_open: float = 10.0,
+        hedge_after: float | None = None,
+        token: str | None = None,
+        ca_file: str | os.PathLike | None = None,
+        output: str | None = None,
+        max_rows: int | None = None,
+        max_request_bytes: int | None = None,
+        max_response_bytes: int | None = None,
+        binary: bool | None = None,
+    ) -> EdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
         Args:
@@ -155,19 +185,34 @@ class EdgeCascade:
                 `http(s)://HOST/v1/models/NAME` (TensorFlow Serving's REST
                 form), `http(s)://HOST/v2/models/NAME` (Open Inference
                 Protocol v2), `grpc(s)://HOST:PORT/NAME` (the same over
-                gRPC), or `http(s)://HOST:PORT`, which is asked what it
-                speaks. Or `"local"` for the bundle's own SavedModel in this
-                process; the path of another SavedModel; an object with
+                gRPC), or `http(s)://HOST:PORT`, whose protocol is detected.
+                Or `"local"` for the bundle's own SavedModel in this process;
+                the path of another SavedModel; an object with
                 `logits(inputs)`; `None`. Defaults to `None`.
             on_failure: `"answer"`, `"abstain"`, `"raise"` or `"queue"`.
                 Defaults to `"answer"`.
             timeout: float, seconds for one whole request to a URL. Defaults
                 to `10.0`.
-            **teacher_options: for a URL, `token`, `ca_file`, `max_rows`,
-                `max_request_bytes`, `max_response_bytes` (see
-                `RemoteTeacher`) and, for `/v2/`, `binary`.
+            num_threads: as in `EdgeCascade`.
+            operating_point: as in `EdgeCascade`.
+            queue: as in `EdgeCascade`.
+            log: as in `EdgeCascade`.
+            retries: as in `EdgeCascade`.
+            failures_to_open: as in `EdgeCascade`.
+            seconds_open: as in `EdgeCascade`.
+            hedge_after: as in `EdgeCascade`.
+            token: str, sent as `Authorization: Bearer`. This and all
+                further arguments go with a URL, and default to `None`:
+                `RemoteTeacher`'s own default.
+            ca_file: path of PEM certificates to trust.
+            output: str, the model's output name; by default the manifest's.
+            max_rows: int, rows in one request.
+            max_request_bytes: int.
+            max_response_bytes: int, longer answers are not read.
+            binary: bool, tensors as bytes or as JSON numbers; with `/v2/`.
 
-        Further arguments as in `EdgeCascade`.
+        Returns:
+            `EdgeCascade`.
 
         Raises:
             BundleError: a file is missing or altered, or there is no such
@@ -176,9 +221,21 @@ class EdgeCascade:
                 file cannot be used.
         """
         bundle = Bundle.load(path)
+        teacher = open_teacher(
+            teacher,
+            bundle,
+            timeout,
+            token=token,
+            ca_file=ca_file,
+            output=output,
+            max_rows=max_rows,
+            max_request_bytes=max_request_bytes,
+            max_response_bytes=max_response_bytes,
+            binary=binary,
+        )
         return cls(
             bundle,
-            teacher_from(teacher, bundle, timeout, teacher_options),
+            teacher,
             on_failure,
             num_threads,
             operating_point=operating_point,
@@ -191,16 +248,16 @@ class EdgeCascade:
         )
 
     @property
-    def operating_point(self):
+    def operating_point(self) -> dict:
         """The operating point in use, as the manifest's dict."""
-        return self.bundle.operating_point(self._decision.name)
+        return self.bundle.operating_point(self._rule.name)
 
     @property
-    def operating_points(self):
+    def operating_points(self) -> list[str]:
         """Names of the bundle's operating points."""
-        return list(self._decisions)
+        return list(self._rules)
 
-    def use(self, name):
+    def use(self, name: str) -> None:
         """Switches to another operating point, from the next call on.
 
         Args:
@@ -209,15 +266,15 @@ class EdgeCascade:
         Raises:
             BundleError: there is no such operating point.
         """
-        if name not in self._decisions:
+        if name not in self._rules:
             raise BundleError(
                 f"Expected an operating point out of {self.operating_points}. "
                 f"Received: {name!r}."
             )
-        self._decision = self._decisions[name]
+        self._rule = self._rules[name]
 
-    def predict(self, x):
-        """Answers one example or a batch.
+    def predict(self, x: Inputs) -> EdgePrediction:
+        """Predicts one example or a batch.
 
         Args:
             x: array, or dict of input name to array, with the shapes of the
@@ -233,17 +290,17 @@ class EdgeCascade:
             QueueError: with `on_failure="queue"` when the queue is full. None
                 of the call's rows is then queued.
         """
-        draft = self._counted_draft(x)
-        if len(draft.rows):
-            questions = draft.questions()
+        pending = self._run_student(x)
+        if len(pending.rows):
+            pending.start_teacher_clock()
             try:
-                draft.answer(self.logits(questions))
+                pending.resolve(self.logits(pending.delegated_inputs))
             except TeacherError as error:
-                self._settle(draft, questions, error)
-        return draft.prediction()
+                self._fall_back(pending, error)
+        return pending.prediction()
 
-    def predict_alone(self, x):
-        """The student's answers on every row, whatever the gate says.
+    def predict_alone(self, x: Inputs) -> EdgePrediction:
+        """Predicts every row with the student, whatever the gate decides.
 
         Args:
             x: as in `predict`.
@@ -251,13 +308,13 @@ class EdgeCascade:
         Returns:
             `EdgePrediction` with every `source` `"edge"`.
         """
-        return self._draft(x).prediction()
+        return self._pending(x).prediction()
 
-    def logits(self, inputs):
-        """The teacher's logits, whatever the gate says.
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Asks the teacher for logits, whatever the gate decides.
 
-        Retries and the circuit breaker apply. Being an object with `logits`,
-        a cascade's teacher may be another cascade's.
+        Retries and the circuit breaker apply. As an object with `logits`, a
+        cascade can be the teacher of another cascade.
 
         Args:
             inputs: dict of input name to array, batch first.
@@ -266,7 +323,7 @@ class EdgeCascade:
             float32 array `(rows, classes)`.
 
         Raises:
-            TeacherError: no answer that can be believed.
+            TeacherError: no validated answer.
         """
         if self._caller is None:
             raise TeacherError("This cascade was loaded without a teacher.")
@@ -275,7 +332,7 @@ class EdgeCascade:
             self.log.add(inputs, logits)
         return logits
 
-    def send_queued(self):
+    def send_queued(self) -> int:
         """Asks the teacher about every queued row once.
 
         Returns:
@@ -287,8 +344,8 @@ class EdgeCascade:
         """
         return self._with_queue()._sender.send()
 
-    def send_queued_every(self, seconds):
-        """Calls `send_queued` in a thread of its own, until `close`.
+    def send_queued_every(self, seconds: float) -> None:
+        """Calls `send_queued` in a background thread, until `close`.
 
         A round in which the teacher does not answer is logged as a warning
         of `keras_cascade.runtime.queueing.queue_sender`.
@@ -299,7 +356,9 @@ class EdgeCascade:
         self._with_queue()._sender.start(seconds)
 
     @contextlib.contextmanager
-    def queued_answers(self, limit=None):
+    def queued_answers(
+        self, limit: int | None = None
+    ) -> Iterator[EdgePrediction]:
         """Hands out the teacher's answers to queued rows, each once.
 
         When the block ends, its rows leave the queue. When it raises, or the
@@ -318,17 +377,17 @@ class EdgeCascade:
         ```python
         edge.send_queued()
         with edge.queued_answers() as answers:
-            for name, label in zip(answers.ids, answers.labels):
-                store(name, label)
+            for row_id, label in zip(answers.ids, answers.labels):
+                store(row_id, label)
         ```
         """
         with self._with_queue().queue.answers(limit) as rows:
             yield late_prediction(rows, self._classes)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the teacher's connections, the queue and the log.
 
-        Also lets go of every thread's interpreter.
+        Also releases all per-thread interpreters.
         """
         if self._sender is not None:
             self._sender.close()
@@ -341,41 +400,43 @@ class EdgeCascade:
                 file.close()
         self._student.close()
 
-    def __enter__(self):
+    def __enter__(self) -> EdgeCascade:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self.close()
 
-    def _draft(self, x):
+    def _pending(self, x):
         started = time.perf_counter()
-        inputs = self._form(x)
-        return Draft(
+        inputs = self._validate(x)
+        return PendingPrediction(
             inputs,
             self._student.run(inputs),
-            self._decision,
+            self._rule,
             self._classes,
             started,
         )
 
-    def _counted_draft(self, x):
-        """A draft whose kept rows the teacher will be told of."""
-        draft = self._draft(x)
-        if self._seen is not None:
-            self._seen.add(len(draft) - len(draft.rows))
-        return draft
+    def _run_student(self, x):
+        """Runs the student, and counts kept rows for the teacher's server."""
+        pending = self._pending(x)
+        if self._row_counter is not None:
+            self._row_counter.add(len(pending) - len(pending.rows))
+        return pending
 
-    def _settle(self, draft, questions, error):
-        """What the policy says about rows that the teacher did not answer."""
+    def _fall_back(self, pending, error):
+        """Applies `on_failure` to rows that the teacher did not answer."""
         if self.on_failure == "queue":
-            ids = self.queue.put(questions, *draft.of_the_student())
-            draft.fail(error, SOURCES[self.on_failure], ids)
+            ids = self.queue.put(
+                pending.delegated_inputs, *pending.student_result
+            )
+            pending.fall_back(error, SOURCES[self.on_failure], ids)
             return
-        if self._seen is not None:  # no request will carry them
-            self._seen.add(len(draft.rows))
+        if self._row_counter is not None:  # no request will report them
+            self._row_counter.add(len(pending.rows))
         if self.on_failure == "raise":
             raise error
-        draft.fail(error, SOURCES[self.on_failure])
+        pending.fall_back(error, SOURCES[self.on_failure])
 
     def _with_queue(self):
         if self.queue is None:
@@ -386,7 +447,18 @@ class EdgeCascade:
         return self
 
 
-def _file(kind, given, bundle):
-    """A queue or a log: from its path, or from a dict with more arguments."""
-    options = given if isinstance(given, dict) else {"path": given}
+def _row_counter(teacher):
+    """Returns a remote teacher's `RowCounter`, or `None` of any other."""
+    if not hasattr(teacher, "row_counter"):
+        return None
+    from keras_cascade.runtime.teachers.remote_teacher import RowCounter
+
+    # Cascades that share a teacher share its count.
+    teacher.row_counter = teacher.row_counter or RowCounter()
+    return teacher.row_counter
+
+
+def _open_file(kind, path, bundle):
+    """Opens a queue or a log at a path, or with a dict of its arguments."""
+    options = path if isinstance(path, dict) else {"path": path}
     return kind(inputs=bundle.inputs, classes=bundle.classes, **options)

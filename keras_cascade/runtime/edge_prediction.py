@@ -1,16 +1,32 @@
-"""What the edge runtime answers."""
+"""Predictions of the edge runtime, with their sources and latency."""
+
+from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_cascade.runtime.latency import Latency
+
+class Latency(NamedTuple):
+    """Seconds of wall-clock time of one `predict`.
+
+    Attributes:
+        student: float, in the student and its gate.
+        teacher: float, waiting for the teacher, retries included; `0.0`
+            where nothing was delegated.
+        total: float, the whole call.
+    """
+
+    student: float
+    teacher: float
+    total: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EdgePrediction:
-    """One row an example, in the order of the inputs.
+    """Predictions with one row per example, in the order of the inputs.
 
     Attributes:
         labels: int array `(rows,)`; -1 where nobody answered.
@@ -37,27 +53,27 @@ class EdgePrediction:
     probabilities: np.ndarray
     score: np.ndarray
     source: np.ndarray
-    classes: list
+    classes: list[str]
     teacher_error: str | None = None
     operating_point: str = "default"
     latency: Latency | None = None
-    ids: list | None = None
+    ids: list[str | None] | None = None
     truncated: np.ndarray | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def names(self):
-        """List of class names, one a row; `None` where nobody answered."""
+    def names(self) -> list[str | None]:
+        """List of class names, one per row; `None` where nobody answered."""
         return [None if i < 0 else self.classes[i] for i in self.labels]
 
     @property
-    def delegation_rate(self):
+    def delegation_rate(self) -> float:
         """Share of rows that the gate sent to the teacher."""
         return float((self.source != "edge").mean())
 
     @property
-    def source_counts(self):
+    def source_counts(self) -> dict[str, int]:
         """Dict of `source` to its number of rows, the most frequent first."""
         return dict(Counter(self.source.tolist()).most_common())

@@ -1,15 +1,19 @@
-"""The operating points of a bundle, as the device applies them."""
+"""Delegation rules of a bundle's operating points."""
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_cascade.bundle import Bundle
+
 #: The operating point whose threshold is part of the TFLite file.
 DEFAULT = "default"
 
 
-class Decision(NamedTuple):
-    """How one operating point decides.
+class DelegationRule(NamedTuple):
+    """Decides which rows an operating point delegates.
 
     Attributes:
         name: str, the operating point's name.
@@ -19,8 +23,8 @@ class Decision(NamedTuple):
     name: str
     threshold: np.float32 | None
 
-    def delegated(self, outputs):
-        """Which rows go to the teacher.
+    def delegated(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns which rows go to the teacher.
 
         Args:
             outputs: dict with `score` and `delegate`, arrays `(rows,)`.
@@ -30,12 +34,12 @@ class Decision(NamedTuple):
         """
         if self.threshold is None:
             return outputs["delegate"]
-        # `score < threshold`, and what is not a number is delegated.
+        # Not `score < threshold`: a NaN score has to be delegated.
         return ~(outputs["score"] >= self.threshold)
 
 
-def decisions(bundle):
-    """How each of a bundle's operating points decides.
+def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
+    """Reads the delegation rules of a bundle's operating points.
 
     A threshold is rounded to the scores' own float32, as the export does for
     the one in the TFLite file.
@@ -44,19 +48,21 @@ def decisions(bundle):
         bundle: `keras_cascade.bundle.Bundle`.
 
     Returns:
-        Dict of name to `Decision`, in the manifest's order.
+        Dict of name to `DelegationRule`, in the manifest's order.
     """
     limits = np.finfo("float32")
-    found = {}
+    rules = {}
     for point in bundle.manifest["operating_points"]:
         threshold = np.float32(
             np.clip(float(point["threshold"]), limits.min, limits.max)
         )
         name = point["name"]
-        found[name] = Decision(name, None if name == DEFAULT else threshold)
-    return found
+        rules[name] = DelegationRule(
+            name, None if name == DEFAULT else threshold
+        )
+    return rules
 
 
-def usual(found):
-    """The name of the point to begin with: the default, or else the first."""
-    return DEFAULT if DEFAULT in found else next(iter(found))
+def default_name(rules: dict[str, DelegationRule]) -> str:
+    """Returns the operating point to begin with: the default, or the first."""
+    return DEFAULT if DEFAULT in rules else next(iter(rules))

@@ -1,10 +1,14 @@
-"""The student and its gate, run by LiteRT."""
+"""LiteRT interpreter of the student and its gate."""
 
+from __future__ import annotations
+
+import os
 import threading
 
 import numpy as np
 
-from keras_cascade.bundle import BundleError
+from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.runtime.tokenized import student_with_tokenizer
 from keras_cascade.utils.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"
@@ -12,22 +16,22 @@ OUTPUTS = ("probabilities", "score", "delegate")
 
 
 class StudentInterpreter:
-    """Runs the bundle's TFLite file.
+    """Runs the bundle's TFLite file, with one interpreter per thread.
 
-    An interpreter is not thread-safe, so every thread gets its own.
+    An interpreter is not thread-safe.
 
     Args:
         file: path of a TFLite file with the signature `serving_default`.
         num_threads: int, threads inside one interpreter. Defaults to `1`.
     """
 
-    def __init__(self, file, num_threads=1):
+    def __init__(self, file: str | os.PathLike, num_threads: int = 1):
         self._file = str(file)
         self._num_threads = num_threads
         self._local = threading.local()
         self._runner()  # fail now rather than on the first request
 
-    def run(self, inputs):
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a batch.
 
         Args:
@@ -43,22 +47,22 @@ class StudentInterpreter:
             raise self._unusable(error) from error
         return {name: outputs[name] for name in OUTPUTS}
 
-    def input_names(self):
-        """Names of the inputs, as the signature has them."""
+    def input_names(self) -> list[str]:
+        """Returns the names of the inputs, as the signature has them."""
         return sorted(self._runner().get_input_details())
 
-    def check(self, specs, classes):
-        """Raises unless the file has the inputs and classes of a manifest.
+    def check(self, specs: list[dict], classes: int) -> None:
+        """Raises an error unless inputs and classes are those of a manifest.
 
         Args:
             specs: list of `{"name", "shape", "dtype"}`, the batch first.
             classes: int.
 
         Raises:
-            BundleError: it has others.
+            BundleError: the file has others.
         """
         details = self._runner().get_input_details()
-        found = {
+        inputs = {
             name: (np.dtype(detail["dtype"]).name, _row(detail))
             for name, detail in details.items()
         }
@@ -67,15 +71,15 @@ class StudentInterpreter:
         }
         outputs = self._runner().get_output_details()
         width = outputs["probabilities"]["shape"][-1]
-        if not _fits(expected, found) or width != classes:
+        if not _fits(expected, inputs) or width != classes:
             raise BundleError(
                 f"'{self._file}' does not fit its manifest. Expected: inputs "
-                f"{expected} and {classes} classes. Received: inputs {found} "
+                f"{expected} and {classes} classes. Received: inputs {inputs} "
                 f"and {width} classes. Export the bundle again."
             )
 
-    def close(self):
-        """Lets go of every thread's interpreter; a later run makes another."""
+    def close(self) -> None:
+        """Releases all per-thread interpreters; the next run creates one."""
         self._local = threading.local()
 
     def _runner(self):
@@ -88,7 +92,7 @@ class StudentInterpreter:
                     interpreter = Interpreter(
                         model_path=self._file, num_threads=self._num_threads
                     )
-                    interpreter.allocate_tensors()  # where LiteRT greets
+                    interpreter.allocate_tensors()  # LiteRT logs here
                 runner = interpreter.get_signature_runner(SIGNATURE)
             except (RuntimeError, ValueError) as error:
                 raise self._unusable(error) from error
@@ -108,20 +112,38 @@ class StudentInterpreter:
         )
 
 
+def open_student(bundle: Bundle, num_threads: int = 1):
+    """Opens a bundle's student, behind its tokenizer where it has one.
+
+    Args:
+        bundle: `keras_cascade.bundle.Bundle`.
+        num_threads: int, threads inside one interpreter. Defaults to `1`.
+
+    Returns:
+        Object with `run(inputs)`, for inputs as the manifest has them.
+
+    Raises:
+        BundleError: the file or the tokenizer does not fit the manifest.
+    """
+    student = StudentInterpreter(bundle.student_file, num_threads)
+    student.check(bundle.student_inputs, len(bundle.classes))
+    return student_with_tokenizer(student, bundle)
+
+
 def _row(detail):
-    """Sizes of one row of an input; `None` for one that may differ."""
+    """Returns the sizes of one row of an input; `None` for a free one."""
     sizes = detail["shape_signature"][1:].tolist()
     return [None if size < 0 else size for size in sizes]
 
 
-def _fits(expected, found):
-    """Whether rows as the manifest has them fit what the file takes."""
-    return expected.keys() == found.keys() and all(
-        dtype == found[name][0]
-        and len(row) == len(found[name][1])
+def _fits(expected, inputs):
+    """Returns `True` where the file takes rows as the manifest has them."""
+    return expected.keys() == inputs.keys() and all(
+        dtype == inputs[name][0]
+        and len(row) == len(inputs[name][1])
         and all(
-            taken in (None, size)
-            for size, taken in zip(row, found[name][1], strict=True)
+            size_in_file in (None, size)
+            for size, size_in_file in zip(row, inputs[name][1], strict=True)
         )
         for name, (dtype, row) in expected.items()
     )

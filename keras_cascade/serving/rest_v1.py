@@ -2,7 +2,7 @@
 
 import base64
 
-from keras_cascade.runtime.text_inputs import TEXT
+from keras_cascade.runtime.inputs import TEXT
 from keras_cascade.serving.json_body import read_json, write_json
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.tensors import too_many_rows

@@ -3,10 +3,9 @@
 import numpy as np
 
 from keras_cascade.bundle import BundleError
-from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.inputs import TEXT, prepare_inputs
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
-from keras_cascade.runtime.teachers.v2_types import V2_TYPES
-from keras_cascade.runtime.text_inputs import TEXT
+from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.tensors import too_many_rows

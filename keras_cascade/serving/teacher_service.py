@@ -1,6 +1,6 @@
 """What both protocols share: the teacher, who may ask, what is recorded."""
 
-from keras_cascade.runtime.teachers.v2_types import V2_TYPES
+from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.request_record import EDGE_ROWS

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from keras_cascade.runtime.teachers.v2_types import V2_TYPES, split_texts
-from keras_cascade.runtime.text_inputs import TEXT
+from keras_cascade.runtime.inputs import TEXT
+from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES, split_texts
 from keras_cascade.serving.request_error import RequestError
 
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from benchmarks.bundle_mutations import (
-    spoil_a_file,
-    spoil_and_rewrite,
-    spoil_the_manifest,
+    mutate_and_rewrite,
+    mutate_file,
+    mutate_manifest,
 )
 from benchmarks.fuzz_bundles import (
     SAVED_MODELS,
@@ -85,9 +85,9 @@ def test_mutations_repeat_and_leave_the_shared_files(copied, tmp_path, kind):
             copy = tmp_path / f"copy-{number}"
             linked_copy(copied, copy)
             done = {
-                "files": lambda c=copy, d=dice: spoil_a_file(c, d, copied),
-                "manifest": lambda c=copy, d=dice: spoil_the_manifest(c, d),
-                "rewritten": lambda c=copy, d=dice: spoil_and_rewrite(
+                "files": lambda c=copy, d=dice: mutate_file(c, d, copied),
+                "manifest": lambda c=copy, d=dice: mutate_manifest(c, d),
+                "rewritten": lambda c=copy, d=dice: mutate_and_rewrite(
                     c, d, copied
                 ),
             }[kind]()

@@ -1,4 +1,4 @@
-"""A bundle is whole and as its manifest says, or it is not opened."""
+"""Bundles, manifests and the writing of folders."""
 
 import copy
 import hashlib
@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.bundle import Bundle, BundleError, new_folder, writing
-from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import (
     check_manifest,
     seal,
     write_manifest,
 )
+from keras_cascade.bundle.writing import exchange
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_not_a_number_is_not_json(copied):
 
 
 def test_an_altered_manifest(copied):
-    """It says nothing else than what was written, however it is laid out."""
+    """Layout may change, values may not."""
     change(copied, lambda m: None, sealed=False)
     assert Bundle.load(copied).classes[0] == "a"
     change(copied, lambda m: m["classes"].reverse(), sealed=False)
@@ -295,7 +295,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in target.iterdir()] == ["whole"]
 
 
-def test_an_existing_bundle_is_kept_unless_told(copied):
+def test_an_existing_bundle_is_kept_by_default(copied):
     before = sorted(p.name for p in copied.iterdir())
     with pytest.raises(BundleError, match="exists already"), new_folder(copied):
         pass
@@ -309,7 +309,7 @@ def test_an_existing_bundle_is_kept_unless_told(copied):
 
 
 def bundle_like(folder, content):
-    """What may be replaced, and can be told from another."""
+    """A folder that may be replaced, with distinguishable content."""
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text('{"format": "keras_cascade.bundle"}')
     (folder / "content").write_text(content)
@@ -319,7 +319,7 @@ def content_of(folder):
     return (folder / "content").read_text()
 
 
-def test_exchange_swaps_what_two_paths_name(tmp_path):
+def test_exchange_swaps_two_paths(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     bundle_like(one, "1")
     bundle_like(other, "2")
@@ -391,8 +391,8 @@ def test_a_system_without_exchange(tmp_path, monkeypatch):
     assert content_of(target) == "new"
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    """And nothing else: not what is being written, nor the user's own."""
+def test_folders_of_killed_processes_are_removed(tmp_path):
+    """Folders being written and the user's own stay."""
     target = tmp_path / "b"
     left, mine = tmp_path / ".b-12345678.unfinished", tmp_path / ".b-backup"
     for folder in (left, mine):
@@ -413,16 +413,16 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{}", "[]", "{"])
-def test_what_is_no_bundle_is_never_replaced(tmp_path, content):
+def test_other_folders_are_never_replaced(tmp_path, content):
     target = tmp_path / "mine"
     target.mkdir()
     (target / "thesis.txt").write_text("x")
     if content is not None:
         (target / "manifest.json").write_text(content)
-    for place in (target, target / "thesis.txt"):
+    for path in (target, target / "thesis.txt"):
         with (
             pytest.raises(BundleError, match="is not a bundle"),
-            new_folder(place, overwrite=True),
+            new_folder(path, overwrite=True),
         ):
             pass
     assert (target / "thesis.txt").read_text() == "x"

@@ -1,4 +1,4 @@
-"""`docs/bundle.md` against the schema, the code and the bundles here."""
+"""Checks `docs/bundle.md` against schema, code and reference bundles."""
 
 import hashlib
 import importlib.resources
@@ -33,7 +33,7 @@ def resolved(node):
 
 
 def within(node, step):
-    """The schema of one step of a path such as `guarantees[]`."""
+    """Returns the schema of one step of a path such as `guarantees[]`."""
     key, is_list, _ = step.partition("[]")
     node = resolved(node)
     node = resolved(node["properties"][key])
@@ -41,7 +41,7 @@ def within(node, step):
 
 
 def objects(node):
-    """Every schema in `node` that names keys."""
+    """Yields every schema in `node` that names keys."""
     node = resolved(node)
     if "properties" in node:
         yield node
@@ -51,7 +51,7 @@ def objects(node):
 
 
 def documented():
-    """List of `(path, schema, keys)` of each object of the table."""
+    """Lists `(path, schema, keys)` of each object of the table."""
     found = {}
     for path, keys, _ in rows(DOCUMENT, ("object", "keys", "what they say")):
         listed = found.setdefault(path.strip("`"), [])
@@ -127,11 +127,11 @@ def test_the_tensors(name):
 
 
 class Spelled(str):
-    """A number as it stands in the file."""
+    """A number with its spelling in the file."""
 
 
 def sealed_text(value):
-    """The text that is hashed, by another way than `json.dumps`."""
+    """Builds the hashed text without `json.dumps`."""
     if isinstance(value, Spelled):
         return value
     if isinstance(value, dict):
@@ -157,7 +157,7 @@ def test_the_seal_keeps_numbers_as_they_are_spelled(name):
 
 
 def test_texts_by_the_tokenizers_library_alone():
-    """Cut, padded and masked as the document says, against the runtime."""
+    """Truncation, padding and masks of the document, against the runtime."""
     texts = ["a cat", "a dog and a cat", "a bird " * 40]
     ours = kc.text.train_tokenizer(texts, lengths=[8, 16])
     made = tokenizers.Tokenizer.from_str(ours.content)

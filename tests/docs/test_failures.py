@@ -1,4 +1,4 @@
-"""`docs/failures.md`: its Python runs, its figures and tables are true."""
+"""Checks the code, figures and tables of `docs/failures.md`."""
 
 import inspect
 import json
@@ -16,7 +16,7 @@ from keras_cascade.runtime import (
 from keras_cascade.runtime.queueing.queue_sender import TRIES
 from keras_cascade.runtime.teachers import (
     grpc_teacher,
-    http_client,
+    http_teacher,
     teacher_caller,
 )
 from tests.docs.shown import languages, rows, stated_output
@@ -30,7 +30,7 @@ IMAGES = np.random.default_rng(0).random((50, 28, 28, 1), "float32")
 
 
 class Away:
-    """Raises what it is given, or answers with it."""
+    """Raises its answer, or returns it for every row."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -89,7 +89,7 @@ def test_the_table_of_policies(tmp_path):
 
 
 def test_the_table_of_failures():
-    """Statuses and gRPC's codes, against what the clients make of them."""
+    """HTTP statuses and gRPC codes, against the clients' errors."""
     statuses, codes = {}, {}
     for what, again, counts in rows(
         DOCUMENT, ("what", "tried again", "counts for the circuit")
@@ -104,10 +104,10 @@ def test_the_table_of_failures():
             for one in re.findall(pattern, text):
                 assert found.setdefault(one, stated) is stated  # said once
     for status, stated in statuses.items():
-        error = http_client._refusal("u", int(status), {}, b"")
+        error = http_teacher._status_error("u", int(status), {}, b"")
         assert (error.retryable, not error.refused) == stated
     assert {int(one) for one in statuses} >= {
-        *http_client.RETRIED, *http_client.ABOUT_INPUT,
+        *http_teacher.RETRIED, *http_teacher.ABOUT_INPUT,
     }  # fmt: skip
     no = (*grpc_teacher.REFUSED, *grpc_teacher.ABOUT_INPUT)
     for code, stated in codes.items():
@@ -116,7 +116,7 @@ def test_the_table_of_failures():
 
 @pytest.mark.parametrize("retryable", [True, False])
 def test_an_open_circuit(retryable):
-    """Five failed attempts in a row, then the teacher is left alone."""
+    """Five failed attempts in a row open the circuit."""
     away = Away(TeacherError("away", retryable=retryable))
     with EdgeCascade.load(BUNDLE, away, retries=0) as edge:
         messages = [edge.predict(IMAGES).teacher_error for _ in range(6)]
@@ -145,7 +145,7 @@ def test_the_defaults_that_are_stated():
 
 
 def queueing(teacher, folder, **options):
-    """A device that keeps on disk what the teacher does not answer."""
+    """Loads a cascade that queues unanswered rows on disk."""
     return EdgeCascade.load(
         BUNDLE,
         teacher,
@@ -155,7 +155,7 @@ def queueing(teacher, folder, **options):
     )
 
 
-def test_six_answers_that_cannot_be_believed(tmp_path):
+def test_six_answers_that_fail_validation(tmp_path):
     away = Away(TeacherError("away"))
     with queueing(away, tmp_path, failures_to_open=1_000) as edge:
         waiting = edge.predict(IMAGES).source_counts["queued"]
@@ -166,7 +166,7 @@ def test_six_answers_that_cannot_be_believed(tmp_path):
                 assert len(answers) == (waiting if number == 6 else 0)
     assert set(answers.source) == {"refused"}
     assert TRIES + 1 == 6
-    assert "not be believed six times" in TEXT
+    assert "failed validation six times" in TEXT
 
 
 def test_late_answers_are_logged_too(tmp_path):

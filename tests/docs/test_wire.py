@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import TeacherError, teacher_at
-from keras_cascade.runtime.teachers import grpc_teacher, http_client
+from keras_cascade.runtime.teachers import grpc_teacher, http_teacher
 from keras_cascade.serving.grpc_service import OPEN as OPEN_METHODS
 from keras_cascade.serving.grpc_service import STATUS
 from keras_cascade.serving.http_guard import OPEN as OPEN_PATHS
@@ -123,7 +123,7 @@ def test_the_table_of_errors():
             assert (name in grpc_teacher.RETRIED) == (asked == "yes")
     assert set(STATUS) < set(again)
     retried = {status for status, yes in again.items() if yes}
-    assert retried == set(again) & set(http_client.RETRIED)
+    assert retried == set(again) & set(http_teacher.RETRIED)
 
 
 def test_errors_of_both_protocols(servers):

@@ -13,7 +13,7 @@ class TritonPythonModel:
     """Runs `teacher.onnx` of the model's own version folder."""
 
     def initialize(self, arguments):
-        """Triton calls this once."""
+        """Loads the model; Triton calls this once."""
         self._session = onnxruntime.InferenceSession(
             os.path.join(
                 arguments["model_repository"],
@@ -24,7 +24,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests):
-        """One response a request, in order."""
+        """Returns one response per request, in order."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):

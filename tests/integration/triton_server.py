@@ -1,4 +1,4 @@
-"""A real Triton, in an environment of its own."""
+"""Real Triton server in an environment of its own."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ CHANGES = {
 
 
 def make_environment(folder):
-    """A virtual environment with Triton's packages."""
+    """Creates a virtual environment with Triton's packages."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     subprocess.run(
         [folder / "bin" / "pip", "install", "--quiet", *PACKAGES], check=True
@@ -106,7 +106,7 @@ class TritonServer:
         (version.parent / "config.pbtxt").write_text(text)
 
     def _copy_triton(self):
-        """Its Python backend looks for the stub of this Python beside it."""
+        """Copies Triton, with the Python stub where its backend expects it."""
         shutil.copytree(self._packages() / "pytriton/tritonserver", self._home)
         version = "{}.{}".format(*sys.version_info)
         stub = "triton_python_backend_stub"

@@ -1,4 +1,4 @@
-"""A gRPC server of Open Inference Protocol v2, on Triton's own messages.
+"""gRPC server of Open Inference Protocol v2, on Triton's own messages.
 
 A process of its own: KServe and Triton's client cannot be imported into one.
 What it answers is said by the model's name. Prints its port and stops when

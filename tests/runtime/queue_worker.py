@@ -1,9 +1,9 @@
-"""Queues, sends and takes rows until it is killed; says what it has done.
+"""Queues, sends and takes rows until it is killed; keeps a journal.
 
     python queue_worker.py QUEUE JOURNAL
 
-Each line of the journal is written after the step that it tells of, or, for
-answers, inside the block in which they are handed out.
+Each line of the journal is written after its step, or, for answers, inside the
+block in which they are handed out.
 """
 
 import os
@@ -30,7 +30,7 @@ def main():
     sender = QueueSender(queue, Echo())
     journal = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def say(*words):
+    def write(*words):
         os.write(journal, (" ".join(map(str, words)) + "\n").encode())
         print("wrote", flush=True)
 
@@ -41,11 +41,11 @@ def main():
         for name, row in zip(
             queue.put({"input": x}, [0, 0, 0], x, "default"), x, strict=True
         ):
-            say("put", name, *row)
+            write("put", name, *row)
         sender.send()
         with queue.answers() as rows:
             for row in rows:
-                say("answer", row.id, *row.logits)
+                write("answer", row.id, *row.logits)
 
 
 if __name__ == "__main__":

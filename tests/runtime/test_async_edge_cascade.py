@@ -1,4 +1,4 @@
-"""The same answers on an event loop."""
+"""`AsyncEdgeCascade` gives the answers of `EdgeCascade`."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import AsyncEdgeCascade, EdgeCascade, TeacherError
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def queueing(load, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_thread_stays():
-    """Whatever a test did, its threads have ended after it."""
+    """Checks that the threads of every test have ended."""
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -78,7 +78,7 @@ def test_the_error_is_raised(load, blobs):
 
 
 def test_calls_wait_for_the_teacher_together(load, blobs):
-    """Eight calls meet inside the teacher."""
+    """Eight calls are inside the teacher at once."""
     x, _ = blobs(60)
     meeting = threading.Barrier(8, timeout=60)
 
@@ -176,7 +176,7 @@ def test_answers_come_again_after_an_error_or_a_cancellation(queueing, blobs):
 
 
 def cancelled_inside(queueing, blobs, name, step, before=None):
-    """Cancels a call while `edge.queue.NAME` runs; the queue afterwards."""
+    """Cancels a call inside `edge.queue.NAME`; returns the queue."""
 
     async def ask():
         async with queueing(unavailable()) as edge:

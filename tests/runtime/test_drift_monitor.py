@@ -1,4 +1,4 @@
-"""Quiet when nothing drifts, whatever the scores look like; not otherwise."""
+"""The drift monitor: its false alarm rate, its alarms and its state."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from keras_cascade.export.score_bins import score_bins
 from keras_cascade.runtime import DriftMonitor, EdgeCascade
 from keras_cascade.runtime.drift.calibrated_scores import CalibratedScores
 from keras_cascade.runtime.drift.conformal_p_values import ConformalPValues
-from keras_cascade.runtime.drift.drift_bets import (
+from keras_cascade.runtime.drift.drift_tests import (
     CUTS,
     rate_bets,
     score_bets,
@@ -29,7 +29,7 @@ from keras_cascade.runtime.drift.jumper_martingale import JumperMartingale
 
 
 def bundle_of(bins, threshold=0.5, guarantees=None, student="0"):
-    """A bundle that is only its manifest: as much as a monitor reads."""
+    """A bundle without files: its manifest has all that a monitor reads."""
     point = {
         "name": "default",
         "threshold": threshold,
@@ -46,7 +46,7 @@ def bundle_of(bins, threshold=0.5, guarantees=None, student="0"):
 
 
 def draw(rng, examples, kind="float"):
-    """Scores: continuous, or int8-like with 13 values, some of them often."""
+    """Draws scores: continuous, or int8-like with 13 tied values."""
     scores = rng.beta(2, 1, examples)
     return np.round(scores * 12) / 12 if kind == "tied" else scores
 
@@ -65,7 +65,7 @@ ONLY_THE_RATE = {
 
 
 def slow_p_values(edges, counts, scores, rng):
-    """The definition, one example after another."""
+    """P-values by their definition, one example after another."""
     seen = [i for i, count in enumerate(counts) for _ in range(count)]
     found = []
     for score in scores:
@@ -76,17 +76,17 @@ def slow_p_values(edges, counts, scores, rng):
     return found
 
 
-def slow_log_capital(bets, outcomes, jump, patience, cash):
-    """One expert's capital at a time, never scaled."""
+def slow_log_capital(bets, outcomes, jump, patience, inactive):
+    """Log-capital by the definition, without normalization."""
     experts = 1 + len(bets[0])
-    capital = [cash] + [(1 - cash) / (experts - 1)] * (experts - 1)
+    capital = [inactive] + [(1 - inactive) / (experts - 1)] * (experts - 1)
     path = []
     for t, outcome in enumerate(outcomes):
         rates = [jump / (1 + t / patience)] + [jump] * (experts - 1)
-        given = sum(r * c for r, c in zip(rates, capital, strict=True))
+        released = sum(r * c for r, c in zip(rates, capital, strict=True))
         pays = [1.0, *bets[outcome]]
         capital = [
-            pay * (c - r * c + given / experts)
+            pay * (c - r * c + released / experts)
             for pay, r, c in zip(pays, rates, capital, strict=True)
         ]
         path.append(math.log(sum(capital)))
@@ -152,9 +152,10 @@ def test_the_jumper_is_mapies_simple_jumper():
     p_values = np.random.default_rng(0).beta(1, 1.4, 400)
     theirs = OnlineMartingaleTest(task="regression", jump_size=0.02)
     expected = [theirs.update_simple_jumper_martingale(p) for p in p_values]
-    # Their experts are 1 + e (p - 1/2), e = -1, 0, 1; e = 0 is cash.
+    # Their experts are 1 + e (p - 1/2), e = -1, 0, 1; e = 0 is the
+    # inactive bet.
     bets = 1 + np.outer(p_values - 0.5, [-1.0, 1.0])
-    mine = JumperMartingale(bets, jump=0.02, patience=math.inf, cash=1 / 3)
+    mine = JumperMartingale(bets, jump=0.02, patience=math.inf, inactive=1 / 3)
     found = mine.update(np.arange(400))
     np.testing.assert_allclose(found, np.log(expected), atol=1e-9)
 
@@ -173,9 +174,10 @@ def test_the_jumper_is_the_sum_of_its_experts():
 
 
 def test_capital_outlives_a_long_quiet_time():
-    # Bets that lose everything: cash alone is left. Of its part 1/2 it gives
-    # up at most 0.01 / (1 + t / 50) at outcome t, and sum_t of that is at
-    # most 0.01 + 0.5 log(1 + 20000 / 50) = 3.01; log(1 - h) > -1.01 h.
+    # Bets that lose everything: the inactive bet alone remains. Of its part
+    # 1/2 it gives up at most 0.01 / (1 + t / 50) at outcome t, and sum_t of
+    # that is at most 0.01 + 0.5 log(1 + 20000 / 50) = 3.01;
+    # log(1 - h) > -1.01 h.
     martingale = JumperMartingale(np.full((1, 3), 1e-12))
     martingale.update([0] * 20_000)
     assert martingale.log_capital > math.log(0.5) - 1.01 * 3.01
@@ -187,14 +189,14 @@ def test_the_interval_of_the_rate_is_the_dkw_inequality():
         bins = {**ONLY_THE_RATE, "examples": examples, "delegated": half}
         bins["counts"] = [half]
         calibrated = CalibratedScores.of(bundle_of(bins))
-        low, high = calibrated.rate_between(0.05)
+        low, high = calibrated.rate_interval(0.05)
         assert low + high == pytest.approx(1.0)
         # The exact chance that the largest deviation over all thresholds is
         # beyond it: at most 0.05, and not much less.
         missed = scipy.stats.kstwo.sf(high - 0.5, examples)
         assert 0.03 < missed <= 0.05
     everything = {**ONLY_THE_RATE, "delegated": 1000}
-    assert CalibratedScores.of(bundle_of(everything)).rate_between(0.1)[1] == 1
+    assert CalibratedScores.of(bundle_of(everything)).rate_interval(0.1)[1] == 1
 
 
 @pytest.mark.parametrize("kind", ["float", "tied"])
@@ -246,7 +248,7 @@ def test_another_delegation_rate_is_found(rate, words, test):
     monitor = DriftMonitor(bundle_of(ONLY_THE_RATE, guarantees=guarantees))
     delegated = np.random.default_rng(0).random(1500) < rate
     status = monitor.update(np.where(delegated, 0.49, 0.5))
-    assert status.evidence[test] > status.alarm_at[test] == 800
+    assert status.e_values[test] > status.alarm_thresholds[test] == 800
     assert words in status.reason
     assert status.delegation_rate == delegated.mean()
     assert status.calibrated_delegation_rate == 0.3
@@ -278,7 +280,7 @@ def test_an_alarm_stays_until_reset():
     assert monitor.status.guarantee_holds
     assert monitor.status.examples == 0
     assert monitor.status.delegation_rate is None
-    assert set(monitor.status.evidence.values()) == {1.0}
+    assert set(monitor.status.e_values.values()) == {1.0}
     assert not monitor.update(np.zeros(100)).guarantee_holds
 
 
@@ -422,10 +424,10 @@ def test_the_exported_bins_are_those_of_the_shipped_scores(bundle_path):
     assert sum(bins["counts"]) == 250
     check_manifest(manifest)
     for part in ({"counts": []}, {"counts": [-1]}, {"edges": ["a"]}):
-        spoilt = copy.deepcopy(manifest)
-        spoilt["calibration"]["score_bins"].update(part)
+        contradictory = copy.deepcopy(manifest)
+        contradictory["calibration"]["score_bins"].update(part)
         with pytest.raises(BundleError, match="score_bins"):
-            check_manifest(spoilt)
+            check_manifest(contradictory)
     del manifest["calibration"]["score_bins"]
     check_manifest(manifest)
 

@@ -1,4 +1,4 @@
-"""The device side against Keras, with and without a teacher."""
+"""`EdgeCascade` against Keras, with and without a teacher."""
 
 import gc
 import hashlib
@@ -24,7 +24,7 @@ from keras_cascade.runtime import (
 
 
 class FixedTeacher:
-    """Answers class 3 for every row, and remembers what it was asked."""
+    """Answers class 3 for every row, and records its inputs."""
 
     def __init__(self):
         self.asked = []
@@ -89,7 +89,7 @@ def test_nothing_is_asked_when_everything_is_kept(edge, blobs, bundle_path):
     assert (edge(teacher=BrokenTeacher()).predict(kept).source == "edge").all()
 
 
-def test_an_answer_says_how_long_it_took(edge, blobs, bundle_path):
+def test_latency(edge, blobs, bundle_path):
     x, _ = blobs(80)
     delegate = student_alone(bundle_path, x)["delegate"]
     for part, asked in ((x[~delegate], False), (x, True)):
@@ -163,7 +163,7 @@ def test_without_a_teacher_the_policy_decides(
         lambda rows: None,
     ],
 )
-def test_an_answer_that_cannot_be_believed_is_no_answer(edge, blobs, answer):
+def test_an_answer_that_fails_validation_is_no_answer(edge, blobs, answer):
     class Liar:
         def logits(self, inputs):
             return answer(len(inputs["input"]))
@@ -239,7 +239,7 @@ def test_the_runtime_loads_neither_tensorflow_nor_keras(bundle_path):
 
 
 def rewritten(bundle_path, folder, student=None, edit=lambda manifest: None):
-    """A copy with another student or manifest, and the hashes to it."""
+    """Copies a bundle with another student or manifest, hashes included."""
     copied = folder / "rewritten"
     shutil.copytree(bundle_path, copied)
     manifest = json.loads((copied / "manifest.json").read_text())
@@ -271,7 +271,7 @@ def test_a_student_that_is_no_model(bundle_path, tmp_path):
 
 
 def test_a_student_that_fails_on_its_first_row(bundle_path, blobs, monkeypatch):
-    """As a file does whose operators do not fit their tensors."""
+    """A file whose operators do not fit their tensors fails like this."""
     edge = EdgeCascade.load(bundle_path)
 
     def fail(**_):

@@ -1,4 +1,4 @@
-"""A gRPC connection that is made anew, without touching the calls on it."""
+"""`GrpcChannel`: a lost connection is replaced, its calls are not ended."""
 
 import threading
 from concurrent import futures
@@ -6,15 +6,15 @@ from concurrent import futures
 import grpc
 import pytest
 
-from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
+from keras_cascade.runtime.teachers.grpc_teacher import GrpcChannel
 
 
 class LostError(Exception):
-    """As `grpc.RpcError` of a connection that is gone."""
+    """Stands for the `grpc.RpcError` of a lost connection."""
 
 
 class ScriptedChannel:
-    """Its method `ask` calls the request, which is a function."""
+    """A channel whose requests are functions that it calls."""
 
     def __init__(self):
         self.closed = False
@@ -96,7 +96,7 @@ def test_calls_under_way_keep_their_connection(channel, made):
 
 
 def test_a_server_that_comes_back_is_found_at_once():
-    """Where gRPC alone would wait, and fail every call meanwhile."""
+    """gRPC alone would wait, and fail every call meanwhile."""
 
     def serve(port):
         handler = grpc.method_handlers_generic_handler(

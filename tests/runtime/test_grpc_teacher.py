@@ -1,4 +1,4 @@
-"""v2 gRPC against messages that others have described."""
+"""`GrpcTeacher` against the message descriptors of Triton's client."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from keras_cascade.runtime import GrpcTeacher, TeacherError
 from keras_cascade.runtime.teachers import grpc_messages
-from tests.runtime.servers import private_authority
+from tests.helpers.socket_servers import private_authority
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 SUMS = [[15, 0], [51, 0]]
@@ -103,7 +103,7 @@ def test_a_private_authority(server):
         ("UNIMPLEMENTED", False, True, False),
     ],
 )
-def test_what_a_status_says(ask, code, retryable, refused, about_input):
+def test_errors_by_status(ask, code, retryable, refused, about_input):
     with pytest.raises(TeacherError, match=rf"{code}: why") as caught:
         ask(f"{code}-why")
     assert caught.value.retryable is retryable
@@ -112,7 +112,7 @@ def test_what_a_status_says(ask, code, retryable, refused, about_input):
 
 
 @pytest.mark.parametrize("model", ["nan", "shape", "name", "type", "short"])
-def test_answers_that_cannot_be_believed(ask, model):
+def test_answers_that_fail_validation(ask, model):
     with pytest.raises(TeacherError) as caught:
         ask(model)
     assert caught.value.invalid_answer

@@ -7,8 +7,8 @@ import pytest
 
 from keras_cascade.runtime import TeacherError
 from keras_cascade.runtime.teachers import http_deadline
-from keras_cascade.runtime.teachers.http_client import HttpClient
-from tests.runtime.servers import (
+from keras_cascade.runtime.teachers.http_teacher import HttpClient
+from tests.helpers.socket_servers import (
     http_server,
     private_authority,
     raw_server,
@@ -69,7 +69,7 @@ def test_many_threads_share_a_client():
 
 @pytest.fixture
 def quick_clock(monkeypatch):
-    """Every look at the clock takes a second."""
+    """A clock that advances one second per reading."""
     ticks = itertools.count()
     monkeypatch.setattr(
         http_deadline.time, "monotonic", lambda: float(next(ticks))
@@ -82,7 +82,7 @@ def quick_clock(monkeypatch):
 )
 @pytest.mark.usefixtures("quick_clock")
 def test_a_trickle_does_not_prolong_a_request(beginning):
-    """Every byte comes in time, yet the whole never ends."""
+    """Every byte arrives in time, but the answer never ends."""
 
     def talk(connection):
         request_of(connection)
@@ -224,7 +224,7 @@ def test_answers_that_are_none(raw, message, retryable):
         (429, False, False), (500, False, False), (503, False, False),
     ],
 )  # fmt: skip
-def test_what_a_status_says(status, refused, about_input):
+def test_errors_by_status(status, refused, about_input):
     with (
         http_server(lambda *_: (status, b"no")) as server,
         pytest.raises(TeacherError) as caught,

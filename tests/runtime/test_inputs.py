@@ -1,4 +1,4 @@
-"""Inputs are checked before any model sees them."""
+"""`prepare_inputs`: validation against a manifest."""
 
 import numpy as np
 import pytest

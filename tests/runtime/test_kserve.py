@@ -1,4 +1,4 @@
-"""A server that is not ours: every protocol against KServe's own."""
+"""Every protocol against KServe's own server."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import teacher_at
-from tests.runtime.conftest import sums
+from tests.helpers.scripted_teacher import sums
 
 SERVER = Path(__file__).with_name("kserve_server.py")
 X = {"input": np.arange(18, dtype="float32").reshape(3, 6)}

@@ -11,8 +11,11 @@ from hypothesis.extra import numpy as hnp
 from keras_cascade.bundle import BundleError
 from keras_cascade.evaluation import delegated_at
 from keras_cascade.runtime import EdgeCascade
-from keras_cascade.runtime.operating_points import decisions, usual
-from tests.runtime.conftest import ScriptedTeacher, sums
+from keras_cascade.runtime.operating_points import (
+    default_name,
+    delegation_rules,
+)
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums
 
 
 def bundle_with(**thresholds):
@@ -48,9 +51,7 @@ def test_another_point_decides_by_its_own_threshold(
     )
 
 
-def test_the_default_is_what_its_threshold_says(
-    bundle_path, blobs, students_answer
-):
+def test_the_default_follows_its_threshold(bundle_path, blobs, students_answer):
     x, _ = blobs(400)
     edge = EdgeCascade.load(bundle_path)
     found = students_answer(x)
@@ -71,9 +72,10 @@ def test_a_point_to_begin_with(with_points):
         EdgeCascade.load(path, operating_point="nothing")
 
 
-def test_the_usual_point():
-    assert usual(decisions(bundle_with(a=0.1, default=0.2))) == "default"
-    assert usual(decisions(bundle_with(a=0.1, b=0.2))) == "a"
+def test_default_name():
+    rules = delegation_rules(bundle_with(a=0.1, default=0.2))
+    assert default_name(rules) == "default"
+    assert default_name(delegation_rules(bundle_with(a=0.1, b=0.2))) == "a"
 
 
 @given(
@@ -83,16 +85,16 @@ def test_the_usual_point():
     st.booleans(),
 )
 def test_the_same_rule_as_in_evaluation(scores, threshold, row, tie):
-    """Both written apart: one for a device, one for reports."""
+    """Two independent implementations: the device's and the reports'."""
     if tie and np.isfinite(scores[row]):
         threshold = float(scores[row])
-    decision = decisions(bundle_with(p=threshold))["p"]
+    decision = delegation_rules(bundle_with(p=threshold))["p"]
     np.testing.assert_array_equal(
         decision.delegated({"score": scores}), delegated_at(scores, threshold)
     )
 
 
 def test_not_a_number_is_delegated():
-    decision = decisions(bundle_with(p=-1e308))["p"]
+    decision = delegation_rules(bundle_with(p=-1e308))["p"]
     found = decision.delegated({"score": np.array([np.nan, 0], "float32")})
     assert found.tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""A teacher that fails in every way: each row is answered once, and rightly."""
+"""Outages of every kind: each row has one answer, with the right source."""
 
 import glob
 import itertools
@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade
-from tests.runtime.servers import raw_server, request_of
+from tests.helpers.socket_servers import raw_server, request_of
 
 HEAD = "HTTP/1.1 {} X\r\nContent-Length: {}\r\n\r\n"
 
 
 def answer_of(body):
-    """Class 3 with the sum of the row's values as its margin."""
+    """Logits of class 3 with the sum of the row's values as margin."""
     rows = json.loads(body)["instances"]
     return [[0.0, 0.0, 0.0, 9.0 + abs(sum(row))] for row in rows]
 
@@ -84,7 +84,7 @@ FAILURES = [
 
 
 def server_of(behaviours):
-    """Each request is met by the next behaviour; without one, it hangs."""
+    """A server with one behaviour per request; without one, it hangs."""
     lock = threading.Lock()
 
     def talk(connection):
@@ -99,7 +99,7 @@ def server_of(behaviours):
 
 
 def check(found, alone, delegated):
-    """Every row says who answered, and is what that one says."""
+    """Checks that every row's source and answer agree."""
     kept = ~delegated
     assert set(found.source[kept]) <= {"edge"}
     np.testing.assert_array_equal(
@@ -152,7 +152,7 @@ def test_every_way_to_fail(bundle_path, blobs, students_answer, threads):
 
 
 def open_sockets():
-    """How many this process has open; zero where there is no /proc."""
+    """Counts the open sockets; zero where there is no /proc."""
     files = glob.glob("/proc/self/fd/*")
     return sum(
         os.readlink(file).startswith("socket:")

@@ -1,4 +1,4 @@
-"""Delegated rows that wait on disk for the teacher."""
+"""`TeacherQueue`, and `EdgeCascade` with `on_failure="queue"`."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from keras_cascade.runtime import (
     TeacherQueue,
 )
 from keras_cascade.runtime.queueing import queue_sender
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 SPECS = [{"name": "input", "shape": [None, 6], "dtype": "float32"}]
 CLASSES = ["a", "b", "c", "d"]
@@ -163,8 +163,8 @@ def test_bytes_are_bounded_too(queue):
     put(small, 2)
 
 
-def test_a_full_queue_is_the_callers_to_hear(bundle_path, blobs, tmp_path):
-    """None of the call's rows is kept, and nothing is answered by half."""
+def test_a_full_queue_raises(bundle_path, blobs, tmp_path):
+    """None of the call's rows is queued, and nothing is answered in part."""
     x, _ = blobs(40)
     with EdgeCascade.load(
         bundle_path,
@@ -181,13 +181,13 @@ def test_an_answer_is_stored_once(queue):
     ids = put(opened, 2)
     assert opened.store(ids, np.ones((2, 4), "float32")) == 2
     assert opened.store(ids, np.zeros((2, 4), "float32")) == 0
-    opened.refuse(ids[0], "too late")
+    opened.reject(ids[0], "too late")
     rows = opened.read([*ids, "unknown"])
     assert [row.logits.tolist() for row in rows] == [[1.0] * 4] * 2
-    assert [row.refusal for row in rows] == [None, None]
+    assert [row.error_message for row in rows] == [None, None]
 
 
-def test_what_is_read_is_what_was_put(queue):
+def test_rows_are_read_as_they_were_put(queue):
     opened = queue()
     inputs = {"input": np.array([[1, 2, 3, 4, 5, np.pi]], "float32")}
     probabilities = np.array([[0.1, 0.2, 0.3, 0.4]], "float32")
@@ -238,7 +238,7 @@ def test_one_bad_answer_does_not_hold_up_the_others(edge, blobs):
     ids = [name for name in found.ids if name]
     worst = cascade.queue.read(ids[2:3])[0].inputs["input"][0]
     cascade.teacher.script = [one_nan]
-    # The batch is not believed; then each row alone.
+    # The batch fails validation; then each row alone.
     assert cascade.send_queued() == 0
     assert cascade.send_queued() == len(ids) - 1
     rounds = 0
@@ -255,7 +255,7 @@ def test_one_bad_answer_does_not_hold_up_the_others(edge, blobs):
 @pytest.mark.parametrize(
     "error", [unavailable(), TeacherError("status 401", refused=True)]
 )
-def test_what_may_pass_leaves_the_rows_in_place(edge, blobs, error):
+def test_retryable_errors_leave_the_rows_in_the_queue(edge, blobs, error):
     cascade = edge(error)
     found = cascade.predict(blobs(40)[0])
     with pytest.raises(TeacherError, match=str(error)):
@@ -273,7 +273,7 @@ def test_many_rows_are_sent_in_batches(queue):
 
 
 def test_a_thread_sends(edge, blobs, caplog):
-    """Woken by the test instead of by a clock."""
+    """The test takes the place of the clock."""
     cascade = edge(unavailable())
     cascade.predict(blobs(40)[0])
     rounds, woken = threading.Semaphore(0), threading.Semaphore(0)

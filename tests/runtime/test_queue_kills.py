@@ -39,7 +39,7 @@ def test_kill_9_loses_and_alters_nothing(tmp_path):
         worker.communicate()
 
     words = [line.split() for line in journal_file.read_text().splitlines()]
-    told = {w[1]: w[2:] for w in words if w[0] == "put"}
+    stored = {w[1]: w[2:] for w in words if w[0] == "put"}
     answers = [w for w in words if w[0] == "answer"]
     queue = TeacherQueue(queue_file, queue_worker.SPECS, queue_worker.CLASSES)
     left = {row.id for row in queue.read(queue.waiting())}
@@ -51,11 +51,11 @@ def test_kill_9_loses_and_alters_nothing(tmp_path):
     # Every row whose id was given out has been answered or is answered now,
     # with its own answer; at most the block that was killed comes twice.
     handed_out = {w[1]: w[2:] for w in answers}
-    assert told.keys() <= handed_out.keys() | late.keys()
-    for name, values in told.items():
+    assert stored.keys() <= handed_out.keys() | late.keys()
+    for name, values in stored.items():
         for found in (handed_out, late):
             assert found.get(name, values) == values
     assert left <= late.keys()
     again = len(answers) - len(handed_out)
     assert again <= 3 * KILLS
-    assert len(told) > KILLS
+    assert len(stored) > KILLS

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST form, and answers that cannot be believed."""
+"""`RestTeacher`, and answers that fail validation."""
 
 import json
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 
 
 @pytest.fixture
 def server():
-    """A server that answers whatever `reply` says and keeps what it got."""
+    """A server that answers with `reply` and records its requests."""
 
     def answer(method, path, headers, body):
         got = json.loads(body) if body else None
@@ -99,9 +99,7 @@ def test_many_rows_are_sent_in_several_requests(server, teacher):
         (200, {"predictions": "xy"}, "no .logits.|numbers|shape"),
     ],
 )
-def test_answers_that_cannot_be_believed(
-    server, teacher, status, body, message
-):
+def test_answers_that_fail_validation(server, teacher, status, body, message):
     server.reply = (status, body)
     with pytest.raises(TeacherError, match=message):
         teacher.logits(X)
@@ -118,9 +116,7 @@ def test_a_server_that_is_not_there(server, teacher):
     gone.close()
 
 
-def test_an_edge_cascade_marks_what_the_server_could_not_answer(
-    server, bundle_path, blobs
-):
+def test_an_edge_cascade_marks_unanswered_rows(server, bundle_path, blobs):
     server.reply = (503, {"error": "overloaded"})
     x, _ = blobs(40)
     with EdgeCascade.load(bundle_path, teacher=server.url, retries=0) as edge:
@@ -136,7 +132,7 @@ def test_an_edge_cascade_marks_what_the_server_could_not_answer(
         "http://h:port/", "http://user:secret@h/", "http://h/?a=b", "http://h\n",
     ],
 )  # fmt: skip
-def test_what_is_no_url(url):
+def test_invalid_urls(url):
     with pytest.raises(ValueError, match="Expected a URL such as"):
         RestTeacher(url, 2)
 

@@ -1,4 +1,4 @@
-"""SavedModels that take texts, in processes that know no such operations."""
+"""SavedModels of texts, in processes without their operations."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Retries, the circuit breaker and hedging, on a clock of their own."""
+"""`TeacherCaller`: retries, the circuit breaker and hedging."""
 
 import threading
 
@@ -9,14 +9,14 @@ import pytest
 from keras_cascade.runtime import TeacherError
 from keras_cascade.runtime.teachers import teacher_caller as module
 from keras_cascade.runtime.teachers.teacher_caller import TeacherCaller
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 X = {"input": np.ones((2, 3), "float32")}
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The breaker's clock; tests set its hands."""
+    """The breaker's clock, set by the tests."""
 
     class Clock:
         now = 1000.0
@@ -44,7 +44,7 @@ def failures(count, caller, message):
             caller.logits(X)
 
 
-def test_what_may_pass_is_tried_again(caller, waits):
+def test_retryable_errors_are_retried(caller, waits):
     teacher = ScriptedTeacher(unavailable(), unavailable(), sums)
     np.testing.assert_array_equal(caller(teacher).logits(X), sums(X))
     assert len(teacher.asked) == 3
@@ -70,19 +70,19 @@ def test_not_without_end(caller):
         TeacherError("status 503", retryable=True, retry_after=60.0),
     ],
 )
-def test_what_would_not_pass_is_not_tried_again(caller, waits, error):
+def test_other_errors_are_not_retried(caller, waits, error):
     teacher = ScriptedTeacher(error)
     failures(1, caller(teacher), str(error))
     assert (len(teacher.asked), waits) == (1, [])
 
 
-def test_the_server_says_how_long_to_wait(caller, waits):
+def test_retry_after_is_the_least_wait(caller, waits):
     busy = TeacherError("status 429", retryable=True, retry_after=3.0)
     caller(ScriptedTeacher(busy, sums)).logits(X)
     assert waits == [3.0]
 
 
-def test_an_unbelievable_answer_is_none(caller):
+def test_an_invalid_answer_is_an_error(caller):
     teacher = ScriptedTeacher(lambda _: np.full((2, 4), np.nan))
     failures(1, caller(teacher), "NaN")
 
@@ -165,8 +165,8 @@ def test_one_thread_at_a_time_tries_a_teacher_that_was_down(caller, clock):
     made.logits(X)
 
 
-def test_no_lock_is_held_while_the_teacher_thinks(caller):
-    """Four calls meet inside the teacher; one lock would keep them apart."""
+def test_no_lock_is_held_during_a_request(caller):
+    """Four calls are inside the teacher at once: no lock is held there."""
     meeting = threading.Barrier(4, timeout=30)
 
     def think(inputs):
@@ -184,7 +184,7 @@ def test_no_lock_is_held_while_the_teacher_thinks(caller):
 
 @pytest.fixture
 def never_done(monkeypatch):
-    """The first look at a hedged request finds it unfinished."""
+    """The first check of a hedged request finds it unfinished."""
     real = module.concurrent.futures.wait
 
     def wait(waiting, timeout=None, **kwargs):
@@ -232,7 +232,7 @@ def test_a_failed_hedge_waits_for_the_other(caller):
 
 @pytest.mark.usefixtures("never_done")
 def test_a_success_counts_though_both_end_at_once(caller, monkeypatch):
-    """Whichever is looked at first."""
+    """The order of the checks does not matter."""
     look = module.concurrent.futures.wait
 
     def both(waiting, timeout=None, **kwargs):

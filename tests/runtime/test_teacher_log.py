@@ -1,4 +1,4 @@
-"""Delegated inputs with the teacher's answers, kept and trained on."""
+"""`TeacherLog`, and training on it."""
 
 import logging
 
@@ -9,7 +9,7 @@ import pytest
 import keras_cascade as kc
 from keras_cascade.runtime import EdgeCascade, QueueError, TeacherLog
 from keras_cascade.teacher_logits import cache_teacher_log
-from tests.runtime.conftest import ScriptedTeacher, sums, unavailable
+from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
 
 SPECS = [{"name": "input", "shape": [None, 6], "dtype": "float32"}]
 CLASSES = ["a", "b", "c", "d"]
@@ -39,7 +39,7 @@ def first_column(log):
     return log.read()[0]["input"][:, 0].tolist()
 
 
-def test_what_is_delegated_is_kept_with_its_answer(
+def test_delegated_rows_are_logged_with_their_answers(
     bundle_path, blobs, students_answer, tmp_path
 ):
     x, _ = blobs(60)
@@ -126,7 +126,7 @@ def test_a_hook_redacts_or_drops(log):
     assert (x["input"][2] == 2).all()
 
 
-def test_a_hook_that_returns_another_form_is_told(log):
+def test_a_hook_that_returns_another_form_is_an_error(log):
     with pytest.raises(ValueError, match="Expected input 'input' of shape"):
         log(redact=lambda row: {"input": row["input"][:2]}).add(*numbered(1))
 
@@ -177,7 +177,7 @@ def test_rows_of_several_sizes(tmp_path):
 
 @pytest.fixture
 def logged(bundle_path, blobs, tmp_path):
-    """A log that a device has kept, with the bundle's own teacher."""
+    """A device's log, with the bundle's own teacher."""
     x, _ = blobs(120, seed=5)
     with EdgeCascade.load(bundle_path, "local", log=tmp_path / "log") as edge:
         edge.predict(x)
@@ -208,7 +208,7 @@ def test_a_log_becomes_training_data(
 
 
 def test_beside_the_data_of_before(cascade, blobs, tmp_path):
-    """One cache for both; the teacher is checked as ever."""
+    """One cache for both; the teacher is checked."""
     x, y = blobs(64)
     old = kc.cache_teacher_logits((x, y), cascade.teacher, tmp_path / "old")
     new = np.concatenate([blobs(32, seed=8)[0], x[:4]])

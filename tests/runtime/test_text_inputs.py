@@ -1,4 +1,4 @@
-"""Texts are checked before any model sees them."""
+"""Validation of inputs that are texts."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.runtime.input_form import InputForm
-from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.text_inputs import MAX_CHARACTERS
+from keras_cascade.runtime.inputs import (
+    MAX_CHARACTERS,
+    InputValidator,
+    prepare_inputs,
+)
 
 ONE = [{"name": "text", "shape": [None], "dtype": "string", "range": None}]
 PAIR = [
@@ -20,7 +22,7 @@ WIDE = [{"name": "text", "shape": [None, 2], "dtype": "string"}]
 ANY = st.characters(exclude_categories=())
 MIXED = [*ONE, {"name": "numbers", "shape": [None, 3], "dtype": "float32"}]
 BOTH_WAYS = pytest.mark.parametrize(
-    "prepare", [prepare_inputs, lambda x, specs: InputForm(specs)(x)]
+    "prepare", [prepare_inputs, lambda x, specs: InputValidator(specs)(x)]
 )
 
 
@@ -73,7 +75,7 @@ def test_several_inputs():
 @given(st.lists(st.text(ANY, min_size=1), min_size=1))
 @settings(max_examples=100, deadline=None)
 def test_unicode_is_kept_or_refused(texts):
-    """What UTF-8 can hold comes back as it was, NUL at its end included."""
+    """Valid Unicode is kept unchanged, a NUL at its end included."""
 
     def holds(text):
         try:
@@ -132,7 +134,7 @@ def test_unicode_is_kept_or_refused(texts):
         ),
     ],
 )
-def test_what_is_no_text(prepare, x, specs, message):
+def test_values_that_are_no_text(prepare, x, specs, message):
     with pytest.raises(ValueError, match=message):
         prepare(x, specs)
 
@@ -147,7 +149,7 @@ def test_a_server_does_not_guess_the_batch():
         prepare_inputs("one", ONE, allow_single=False)
 
 
-def test_what_was_given_stays_as_it_was():
+def test_arguments_are_not_modified():
     given_ = np.array(["a", b"b"], object)
     prepare_inputs(given_, ONE)
     assert given_.tolist() == ["a", b"b"]

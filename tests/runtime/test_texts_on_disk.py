@@ -1,4 +1,4 @@
-"""Texts in the queue and in the log."""
+"""Texts in `TeacherQueue` and `TeacherLog`."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ TEXTS = ["plain", "nul\0 at its end\0", "👩‍👩‍👧 e\u0301", "漢字" *
 
 
 class Lengths:
-    """Answers with each text's length and 0; refuses some."""
+    """Answers with each text's length and 0; rejects some."""
 
     def __init__(self, refused=()):
         self.refused = refused
@@ -79,7 +79,9 @@ def test_one_text_that_is_refused_leaves_the_others(queue):
     put(queue, TEXTS)
     assert QueueSender(queue, Lengths(refused=["plain"])).send() == 4
     with queue.answers() as rows:
-        refused = [row.inputs["text"].item() for row in rows if row.refusal]
+        refused = [
+            row.inputs["text"].item() for row in rows if row.error_message
+        ]
     assert refused == ["plain"]
 
 
@@ -133,7 +135,7 @@ def test_redact_must_leave_text(log):
 
 
 def test_logged_texts_are_known_again_in_training(log, tmp_path):
-    """As `str`, and as the bytes that tf.data makes of them."""
+    """Both as `str` and as the bytes of tf.data."""
     logits = np.eye(2, dtype="float32")[[0, 1, 0, 1, 1]]
     one = log()
     for _ in range(2):

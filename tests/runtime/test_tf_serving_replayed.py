@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
-from tests.runtime.servers import raw_server, request_of
+from tests.helpers.socket_servers import raw_server, request_of
 
 RECORDED = Path(__file__).with_name("recorded") / "tf_serving"
 ROW = [0.5, -1.25, 2.0, 0.0, 3.5, -0.75]
@@ -25,7 +25,7 @@ def recording(name):
 
 
 class Replay:
-    """Answers requests in the recorded order; keeps what differs."""
+    """Answers requests in the recorded order; records differences."""
 
     def __init__(self, name):
         self.left = recording(name)["exchanges"]
@@ -54,14 +54,14 @@ class Replay:
 
 
 def _raw(lines):
-    """Lines of a response: those of its head, and its body as one."""
+    """Splits a response into the lines of its head, and its body."""
     end = lines.index("")
     return [*lines[: end + 1], "\n".join(lines[end + 1 :])]
 
 
 @pytest.fixture
 def replayed():
-    """A context: the URL at which a recording is replayed, to its end."""
+    """A context manager: the URL of a replayed recording."""
 
     @contextlib.contextmanager
     def replay(name):
@@ -76,7 +76,7 @@ def replayed():
 
 @pytest.fixture
 def asked(replayed):
-    """A function: what a teacher says to inputs, in a recording."""
+    """A function that asks a teacher of a recording for logits."""
 
     def ask(name, *batches, classes=4):
         with (
@@ -95,7 +95,7 @@ def rows(*values):
 
 
 def test_recordings_are_whole():
-    """Each says where it is from; every length is that of its body."""
+    """Each has its source, and lengths that fit its bodies."""
     files = sorted(RECORDED.glob("*.json"))
     assert len(files) == 12
     for file in files:
@@ -168,7 +168,7 @@ def test_refusals_and_failures(asked, name, message, flags):
 
 @pytest.fixture
 def edge_at(with_points):
-    """A function: a cascade that delegates every row to a URL."""
+    """A function that loads a cascade which delegates every row to a URL."""
     path = with_points(all=1e9)
 
     def load(url, **options):
@@ -194,9 +194,7 @@ def test_a_delegated_row_through_the_cascade(replayed, edge_at):
     ("policy", "source"),
     [("answer", "edge_fallback"), ("abstain", "abstained")],
 )
-def test_what_the_policy_says_of_a_teacher_that_is_not_there(
-    replayed, edge_at, policy, source
-):
+def test_policies_with_an_absent_teacher(replayed, edge_at, policy, source):
     with (
         replayed("unavailable") as url,
         edge_at(url, on_failure=policy, retries=0) as edge,
@@ -207,7 +205,7 @@ def test_what_the_policy_says_of_a_teacher_that_is_not_there(
 
 
 def test_rows_that_are_refused_are_not_asked_again(replayed, edge_at):
-    """One exchange was recorded: a second attempt would find none."""
+    """One exchange was recorded: a second attempt would fail."""
     with (
         replayed("rows_refused") as url,
         edge_at(url, on_failure="raise", retries=5) as edge,

@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over HTTP, in JSON and in bytes."""
+"""`V2HttpTeacher`, with JSON and with binary tensors."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import TeacherError, V2HttpTeacher
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 X = {"input": np.arange(12, dtype="float32").reshape(2, 6)}
 LOGITS = np.array([[1.5, -2.0], [3.0, 4.25]], "<f4")
@@ -24,7 +24,7 @@ def output(**changes):
 
 
 def binary(raw, size=None, header=None, **changes):
-    """An answer with the tensor behind the header."""
+    """An answer with its tensor in bytes behind the header."""
     one = output(
         parameters={"binary_data_size": len(raw) if size is None else size},
         **changes,
@@ -37,7 +37,7 @@ def binary(raw, size=None, header=None, **changes):
 
 @pytest.fixture
 def server():
-    """Answers `reply` to `infer`, and `extensions` to who asks for them."""
+    """A server that answers with `reply` and `extensions`."""
 
     def answer(method, path, headers, body):
         if path == "/v2":
@@ -102,7 +102,7 @@ def test_the_conversation_in_bytes(server, ask):
     assert body[end:] == x["a"].astype("<i8").tobytes() + x["b"].tobytes()
 
 
-def test_the_server_is_asked_once_what_it_offers(server):
+def test_extensions_are_requested_once(server):
     teacher = V2HttpTeacher(server.url, 2)
     for _ in range(3):
         teacher.logits(X)
@@ -185,7 +185,7 @@ def test_the_second_tensor_behind_the_header(server, ask):
         binary(LOGITS.tobytes(), shape=[2, 3]),
     ],
 )  # fmt: skip
-def test_answers_that_cannot_be_believed(server, ask, reply):
+def test_answers_that_fail_validation(server, ask, reply):
     server.reply = reply
     with pytest.raises(TeacherError) as caught:
         ask(binary=True)
@@ -193,7 +193,7 @@ def test_answers_that_cannot_be_believed(server, ask, reply):
 
 
 @pytest.mark.parametrize("extensions", [None, 3])
-def test_a_server_that_does_not_say_what_it_offers(server, ask, extensions):
+def test_a_server_without_a_list_of_extensions(server, ask, extensions):
     server.extensions = extensions
     with pytest.raises(TeacherError, match="binary=False"):
         ask()

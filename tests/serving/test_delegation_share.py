@@ -5,7 +5,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from keras_cascade.runtime import EdgeCascade
-from keras_cascade.runtime.teachers.http_client import HttpClient
+from keras_cascade.runtime.teachers.http_teacher import HttpClient
 
 PREFIX = "keras_cascade_reported_"
 

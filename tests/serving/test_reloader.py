@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_cascade.bundle import Bundle
-from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import seal
+from keras_cascade.bundle.writing import exchange
 from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.reloader import Reloader
 from keras_cascade.serving.served_teacher import ServedTeacher

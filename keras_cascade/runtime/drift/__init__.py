@@ -1,1 +1,1 @@
-"""Whether live scores are still those of the calibration examples."""
+"""Drift detection: sequential tests of live scores against calibration."""

@@ -1,4 +1,6 @@
-"""What a bundle's calibration says about the gate's scores."""
+"""Distribution of the gate's scores at calibration, from a manifest."""
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
@@ -6,12 +8,12 @@ import itertools
 import json
 import math
 
-from keras_cascade.bundle import BundleError
+from keras_cascade.bundle import Bundle, BundleError
 
 
 @dataclasses.dataclass(frozen=True)
 class CalibratedScores:
-    """The part of a manifest that drift is measured against.
+    """Calibration's scores and rates, the reference for drift detection.
 
     Attributes:
         edges: list of increasing floats, of the score bins.
@@ -24,8 +26,8 @@ class CalibratedScores:
         fingerprint: str, of the student's file and all of the above.
     """
 
-    edges: list
-    counts: list
+    edges: list[float]
+    counts: list[int]
     examples: int
     delegated: int
     threshold: float
@@ -34,8 +36,11 @@ class CalibratedScores:
     fingerprint: str
 
     @classmethod
-    def of(cls, bundle):
-        """Reads them from a `keras_cascade.bundle.Bundle`.
+    def of(cls, bundle: Bundle) -> CalibratedScores:
+        """Reads them from a bundle's manifest.
+
+        Args:
+            bundle: `keras_cascade.bundle.Bundle`.
 
         Raises:
             BundleError: the bundle has no score bins, or they contradict
@@ -56,7 +61,7 @@ class CalibratedScores:
             if guarantee["quantity"] == "delegation_rate"
             and "at_most" in guarantee
         ]
-        read = {
+        values = {
             "edges": bins["edges"],
             "counts": bins["counts"],
             "examples": bins["examples"],
@@ -65,26 +70,27 @@ class CalibratedScores:
             "delegation_rate": point["delegation_rate"],
             "guaranteed_rate": min(caps, default=None),
         }
-        all_of_it = json.dumps([bundle.manifest["student"]["sha256"], read])
-        fingerprint = hashlib.sha256(all_of_it.encode()).hexdigest()
-        return cls(**read, fingerprint=fingerprint)
+        content = json.dumps([bundle.manifest["student"]["sha256"], values])
+        fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        return cls(**values, fingerprint=fingerprint)
 
-    def rate_between(self, error_rate):
-        """Where the true delegation rate of calibration's traffic lies.
+    def rate_interval(self, error_rate: float) -> tuple[float, float]:
+        """Computes an interval for the delegation rate of the traffic.
 
         From the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's
-        constant, which holds at all thresholds at once and so also at one
+        constant, which holds at all thresholds at once, and so also at one
         that was chosen from the same examples.
 
         Args:
-            error_rate: float in (0, 1), the chance that it lies elsewhere.
+            error_rate: float in (0, 1), the chance that the interval misses
+                the true rate.
 
         Returns:
             Two floats in [0, 1].
         """
         rate = self.delegated / self.examples
-        reach = math.sqrt(math.log(2 / error_rate) / (2 * self.examples))
-        return max(0.0, rate - reach), min(1.0, rate + reach)
+        margin = math.sqrt(math.log(2 / error_rate) / (2 * self.examples))
+        return max(0.0, rate - margin), min(1.0, rate + margin)
 
 
 def _check(bins, where):

@@ -1,13 +1,17 @@
-"""How unusual each live score is among those before it."""
+"""Conformal p-values of live scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
-# Rows of the table that is counted at once: 1024 x 51 integers.
-_ROWS = 1024
+# Scores per block, which bounds the table of counts: 1024 x 51 integers.
+_BLOCK = 1024
 
 
 class ConformalPValues:
-    """Smoothed conformal p-values of binned scores, growing with each.
+    """Smoothed conformal p-values of binned scores, in an online setting.
 
     With `less` earlier examples (calibration's and live ones) in lower bins,
     `equal` in the same one and `total` in all, the p-value is
@@ -37,13 +41,18 @@ class ConformalPValues:
     (True, True)
     """
 
-    def __init__(self, edges, counts, rng):
+    def __init__(
+        self,
+        edges: Sequence[float],
+        counts: Sequence[int],
+        rng: np.random.Generator,
+    ):
         self._edges = np.asarray(edges, dtype="float64")
         self._rng = rng
         self.counts = np.array(counts, dtype="int64")
 
-    def update(self, scores):
-        """P-values of scores, in their order.
+    def update(self, scores: np.ndarray) -> np.ndarray:
+        """Computes the p-values of scores, in their order, and adds them.
 
         Args:
             scores: float array `(examples,)`, without NaN.
@@ -52,18 +61,20 @@ class ConformalPValues:
             float array `(examples,)`, in [0, 1).
         """
         bins = np.searchsorted(self._edges, scores, side="right")
-        parts = [
-            self._of_part(bins[start : start + _ROWS])
-            for start in range(0, len(bins), _ROWS)
+        blocks = [
+            self._of_block(bins[start : start + _BLOCK])
+            for start in range(0, len(bins), _BLOCK)
         ]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return np.concatenate(blocks) if blocks else np.empty(0)
 
-    def _of_part(self, bins):
+    def _of_block(self, bins):
+        # Row i of `before` has the counts before the i-th score, so that the
+        # scores of a block count for those after them without a Python loop.
         rows = np.arange(len(bins))
-        fell = np.zeros((len(bins) + 1, len(self.counts)), dtype="int64")
-        fell[0] = self.counts
-        fell[rows + 1, bins] = 1
-        before = fell.cumsum(axis=0)
+        added = np.zeros((len(bins) + 1, len(self.counts)), dtype="int64")
+        added[0] = self.counts
+        added[rows + 1, bins] = 1
+        before = added.cumsum(axis=0)
         self.counts = before[-1].copy()
         up_to = before[:-1].cumsum(axis=1)
         equal = before[rows, bins]

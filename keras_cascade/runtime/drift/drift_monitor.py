@@ -1,12 +1,15 @@
-"""Says when live traffic is no longer what calibration measured."""
+"""Monitor of live scores, with a bounded false alarm rate."""
 
+from __future__ import annotations
+
+import dataclasses
+import os
 import threading
 
 import numpy as np
 
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.runtime.drift.calibrated_scores import CalibratedScores
-from keras_cascade.runtime.drift.drift_status import DriftStatus
 from keras_cascade.runtime.drift.drift_tests import (
     HIGHER,
     LOWER,
@@ -16,7 +19,7 @@ from keras_cascade.runtime.drift.drift_tests import (
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 
 STATE_VERSION = 1
-#: How many of the latest examples a reason looks at by themselves.
+#: The number of latest examples whose rate a reason states.
 RECENT = 200
 WORDS = {
     SCORES: "the gate's scores are not spread as in calibration",
@@ -26,30 +29,30 @@ WORDS = {
 
 
 class DriftMonitor:
-    """Compares live scores with calibration's, and says when they differ.
+    """Detects when live scores differ from those at calibration.
 
     The guarantee: when nothing drifts, which means that live examples come
     independently from the traffic that the calibration examples (with their
     weights) came from, the chance that the alarm *ever* goes off, however
     long the monitor runs and however often it is looked at, is at most
     `false_alarm_rate`. It is a chance over calibration examples, live
-    examples and the seed. No guarantee is made about how soon a drift is found:
-    a large one in tens of examples, a small one in hundreds, or never where it
-    was there from the first live example and calibration had few; one that
-    leaves the scores' distribution as it is, never.
-    Examples that hang together, such as the frames of one video, are a drift
-    in this sense: send the monitor one of each group.
+    examples and the seed. There is no guarantee about detection: a large drift
+    takes tens of examples, a small one hundreds; one that was there from the
+    first live example may never be detected where calibration had few
+    examples, and one that leaves the scores' distribution as it is never is.
+    Dependent examples, such as the frames of one video, are a drift in this
+    sense: pass one of each group.
 
     Two sequential tests share the false alarm rate:
 
     - half of it: conformal p-values of the scores' bins
       (`ConformalPValues`) and a martingale that bets on them
       (`JumperMartingale`), after Vovk et al., arXiv 2102.10439;
-    - half of it: the interval in which the delegation rate of calibration's
-      traffic lies (Dvoretzky-Kiefer-Wolfowitz, a quarter), and bets against
+    - half of it: an interval for the delegation rate of calibration's
+      traffic (Dvoretzky-Kiefer-Wolfowitz, a quarter), and bets against
       "at most its upper end" and "at least its lower end" (an eighth each).
 
-    Scores themselves are not kept. Several threads may share a monitor.
+    Scores themselves are not stored. Thread-safe.
 
     Args:
         bundle: `keras_cascade.bundle.Bundle`, or the path of one.
@@ -80,7 +83,12 @@ class DriftMonitor:
     >>> folder.cleanup()
     """
 
-    def __init__(self, bundle, false_alarm_rate=0.01, seed=0):
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike,
+        false_alarm_rate: float = 0.01,
+        seed: int = 0,
+    ):
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
         rate = false_alarm_rate
@@ -97,8 +105,8 @@ class DriftMonitor:
         self._lock = threading.RLock()
         self.reset()
 
-    def reset(self):
-        """Forgets the live examples and the alarm, and starts a new test."""
+    def reset(self) -> None:
+        """Discards the live examples and the alarm, and restarts the tests."""
         with self._lock:
             self._tests.reset()
             self._examples = 0
@@ -106,18 +114,19 @@ class DriftMonitor:
             self._recent = np.zeros(0, dtype=bool)
             self._reason = None
 
-    def update(self, live):
-        """Takes in live examples, in the order in which they came.
+    def update(self, live: EdgePrediction | np.ndarray) -> DriftStatus:
+        """Updates the tests with live examples, in their order.
 
         Args:
             live: `EdgePrediction`, or the gate's scores as a float array
                 `(examples,)`.
 
         Returns:
-            `DriftStatus`. How examples are cut into updates changes nothing.
+            `DriftStatus`. It does not depend on how examples are split into
+            updates.
 
         Raises:
-            ValueError: not scores, or NaN among them; nothing was taken in.
+            ValueError: not scores, or NaN among them; none was used.
         """
         scores = _checked(live)
         with self._lock:
@@ -131,23 +140,25 @@ class DriftMonitor:
             return self.status
 
     @property
-    def status(self):
-        """`DriftStatus` as of now."""
+    def status(self) -> DriftStatus:
+        """The current `DriftStatus`."""
         with self._lock:
-            seen = self._examples
+            examples = self._examples
             return DriftStatus(
                 guarantee_holds=self._reason is None,
                 reason=self._reason,
-                examples=seen,
-                delegation_rate=self._delegated / seen if seen else None,
+                examples=examples,
+                delegation_rate=self._delegated / examples
+                if examples
+                else None,
                 calibrated_delegation_rate=self._calibrated.delegation_rate,
-                evidence=self._tests.evidence(),
-                alarm_at=dict(self._tests.alarm_at),
+                e_values=self._tests.e_values(),
+                alarm_thresholds=dict(self._tests.alarm_thresholds),
                 false_alarm_rate=self.false_alarm_rate,
             )
 
-    def to_dict(self):
-        """The monitor's state, JSON-compatible, for `from_dict`."""
+    def to_dict(self) -> dict:
+        """Returns the state, JSON-compatible, for `from_dict`."""
         with self._lock:
             return {
                 "version": STATE_VERSION,
@@ -161,12 +172,17 @@ class DriftMonitor:
             }
 
     @classmethod
-    def from_dict(cls, bundle, state):
-        """A monitor that goes on where another stopped.
+    def from_dict(
+        cls, bundle: Bundle | str | os.PathLike, state: dict
+    ) -> DriftMonitor:
+        """Restores a monitor from a state of `to_dict`.
 
         Args:
-            bundle: the `Bundle`, or its path, that the state was kept with.
+            bundle: the `Bundle` that the state belongs to, or its path.
             state: dict of `to_dict`.
+
+        Returns:
+            `DriftMonitor`.
 
         Raises:
             ValueError: the state is of another bundle, or damaged.
@@ -185,11 +201,11 @@ class DriftMonitor:
         return monitor
 
     def _restore(self, state):
-        mine = (STATE_VERSION, self._calibrated.fingerprint)
-        if (state["version"], state["bundle"]) != mine:
+        expected = (STATE_VERSION, self._calibrated.fingerprint)
+        if (state["version"], state["bundle"]) != expected:
             raise ValueError(
-                f"expected version {mine[0]} and the bundle's fingerprint "
-                f"{mine[1]:.12}, received version {state['version']} and "
+                f"expected version {expected[0]} and the bundle's fingerprint "
+                f"{expected[1]:.12}, received version {state['version']} and "
                 f"{state['bundle']!s:.12}"
             )
         self._tests.restore(state["tests"], state["examples"])
@@ -199,32 +215,64 @@ class DriftMonitor:
         self._reason = state["reason"]
 
     def _explain(self, alarm, delegated):
-        """One sentence, with figures as of the alarm."""
+        """Explains an alarm in one sentence, with its figures."""
         examples = self._examples + len(delegated)
         rate = (self._delegated + delegated.sum()) / examples
         recent = np.append(self._recent, delegated)[-RECENT:]
-        lowest, highest = self._tests.rate_between
+        lowest, highest = self._tests.rate_interval
         reason = (
-            f"After {examples} live examples {WORDS[alarm.test]} (evidence "
-            f"{alarm.evidence:.4g}, alarm at "
-            f"{self._tests.alarm_at[alarm.test]:.4g}): {_percent(rate)} of "
-            f"them, {_percent(recent.mean())} of the last {len(recent)}, were "
-            "delegated, against "
+            f"After {examples} live examples {WORDS[alarm.test]} (e-value "
+            f"{alarm.e_value:.4g}, alarm threshold "
+            f"{self._tests.alarm_thresholds[alarm.test]:.4g}): "
+            f"{_percent(rate)} of them, {_percent(recent.mean())} of the last "
+            f"{len(recent)}, were delegated, against "
             f"{_percent(self._calibrated.delegation_rate)} in calibration "
             f"(in truth {_percent(lowest)} to {_percent(highest)})"
         )
         cap = self._calibrated.guaranteed_rate
         if cap is not None:
-            kept = rate <= cap and recent.mean() <= cap
+            holds = rate <= cap and recent.mean() <= cap
             reason += f"; the guaranteed cap of {_percent(cap)} is "
-            reason += "kept so far" if kept else "exceeded"
+            reason += "kept so far" if holds else "exceeded"
         return reason + "."
 
 
+@dataclasses.dataclass(frozen=True)
+class DriftStatus:
+    """State of the drift tests.
+
+    Attributes:
+        guarantee_holds: bool. `False` from the first alarm until `reset()`.
+        reason: str or `None`. The reason of the first alarm, in one sentence
+            with its figures.
+        examples: int, live examples so far.
+        delegation_rate: float in [0, 1] of the live examples; `None` before
+            the first.
+        calibrated_delegation_rate: float in [0, 1], measured at calibration.
+        e_values: dict of test to float >= 0, its test martingale's value: the
+            capital that 1 has become by betting against "nothing has
+            drifted". The tests are `"score_distribution"`,
+            `"higher_delegation_rate"` and `"lower_delegation_rate"`.
+        alarm_thresholds: dict of test to float, the e-value that raises the
+            alarm.
+        false_alarm_rate: float. The chance that an alarm ever goes off when
+            nothing drifts is at most this.
+    """
+
+    guarantee_holds: bool
+    reason: str | None
+    examples: int
+    delegation_rate: float | None
+    calibrated_delegation_rate: float
+    e_values: dict[str, float]
+    alarm_thresholds: dict[str, float]
+    false_alarm_rate: float
+
+
 def _checked(live):
-    given = live.score if isinstance(live, EdgePrediction) else live
+    values = live.score if isinstance(live, EdgePrediction) else live
     try:
-        scores = np.asarray(given)
+        scores = np.asarray(values)
     except ValueError:
         scores = np.empty((0, 0))
     if scores.dtype.kind not in "iuf" or scores.ndim != 1:

@@ -1,16 +1,14 @@
-"""The sequential tests behind the drift monitor."""
+"""Sequential tests of the drift monitor, and the bets that they make."""
+
+from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_cascade.runtime.drift.calibrated_scores import CalibratedScores
 from keras_cascade.runtime.drift.conformal_p_values import ConformalPValues
-from keras_cascade.runtime.drift.drift_bets import (
-    rate_bets,
-    score_bets,
-    score_outcomes,
-)
 from keras_cascade.runtime.drift.jumper_martingale import JumperMartingale
 
 SCORES = "score_distribution"
@@ -21,23 +19,27 @@ SHARES = {SCORES: 1 / 2, HIGHER: 1 / 8, LOWER: 1 / 8}
 #: ... and on the interval that the last two start from.
 INTERVAL_SHARE = 1 / 4
 
+CUTS = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
+SCORE_ODDS = (1 / 3, 2 / 3, 3 / 2, 3)
+RATE_ODDS = (1.25, 2, 4)
+
 
 class Alarm(NamedTuple):
-    """A test whose evidence has reached its limit.
+    """A test whose e-value has reached its threshold.
 
     Attributes:
-        row: int, the example of an update at which it did.
+        row: int, index of the example in its update.
         test: str.
-        evidence: float, then.
+        e_value: float, at that example.
     """
 
     row: int
     test: str
-    evidence: float
+    e_value: float
 
 
 class DriftTests:
-    """A test of the scores' distribution and two of the delegation rate.
+    """One test of the scores' distribution and two of the delegation rate.
 
     Args:
         calibrated: `CalibratedScores`.
@@ -45,26 +47,31 @@ class DriftTests:
         rng: `numpy.random.Generator`, breaks ties.
 
     Attributes:
-        alarm_at: dict of test to float, the evidence that is an alarm.
-        rate_between: two floats, where the delegation rate of calibration's
-            traffic lies.
+        alarm_thresholds: dict of test to float, the e-value of an alarm.
+        rate_interval: two floats, the interval for the delegation rate of
+            calibration's traffic.
     """
 
-    def __init__(self, calibrated, false_alarm_rate, rng):
+    def __init__(
+        self,
+        calibrated: CalibratedScores,
+        false_alarm_rate: float,
+        rng: np.random.Generator,
+    ):
         self._calibrated = calibrated
         self._rng = rng
-        self.alarm_at = {
+        self.alarm_thresholds = {
             test: 1 / (false_alarm_rate * share)
             for test, share in SHARES.items()
         }
-        self.rate_between = calibrated.rate_between(
+        self.rate_interval = calibrated.rate_interval(
             false_alarm_rate * INTERVAL_SHARE
         )
         self.reset()
 
-    def reset(self):
-        """Starts all of them anew."""
-        lowest, highest = self.rate_between
+    def reset(self) -> None:
+        """Restarts all tests."""
+        lowest, highest = self.rate_interval
         self._p_values = ConformalPValues(
             self._calibrated.edges, self._calibrated.counts, self._rng
         )
@@ -74,7 +81,7 @@ class DriftTests:
             LOWER: JumperMartingale(rate_bets(1 - lowest)),
         }
 
-    def update(self, scores, delegated):
+    def update(self, scores: np.ndarray, delegated: np.ndarray) -> Alarm | None:
         """Bets on examples, in their order.
 
         Args:
@@ -92,21 +99,23 @@ class DriftTests:
         alarms = []
         for test, martingale in self._martingales.items():
             path = martingale.update(outcomes[test])
-            raised = np.flatnonzero(path >= math.log(self.alarm_at[test]))
-            if raised.size:
-                row = int(raised[0])
+            above = np.flatnonzero(
+                path >= math.log(self.alarm_thresholds[test])
+            )
+            if above.size:
+                row = int(above[0])
                 alarms.append(Alarm(row, test, _capital(path[row])))
         return min(alarms, key=lambda alarm: alarm.row, default=None)
 
-    def evidence(self):
-        """Dict of test to what a starting capital of 1 has become."""
+    def e_values(self) -> dict[str, float]:
+        """Returns a dict of test to its martingale's capital."""
         return {
             test: _capital(martingale.log_capital)
             for test, martingale in self._martingales.items()
         }
 
-    def to_dict(self):
-        """Where they stand, as a JSON-compatible dict."""
+    def to_dict(self) -> dict:
+        """Returns the state, as a JSON-compatible dict."""
         return {
             "counts": self._p_values.counts.tolist(),
             "rng": self._rng.bit_generator.state,
@@ -116,12 +125,12 @@ class DriftTests:
             },
         }
 
-    def restore(self, state, examples):
-        """Goes on from what `to_dict` returned.
+    def restore(self, state: dict, examples: int) -> None:
+        """Restores a state of `to_dict`.
 
         Args:
             state: dict.
-            examples: int, live examples that it has seen.
+            examples: int, live examples up to that state.
 
         Raises:
             ValueError: the state does not belong to this calibration.
@@ -143,6 +152,70 @@ class DriftTests:
         self._p_values.counts = counts
 
 
+def odds_bets(happens, probability: float, odds) -> np.ndarray:
+    """Computes the payoffs of bets on other odds, per unit of capital.
+
+    The bet that an event of probability p has in truth the probability q pays
+    q / p where it happens and (1 - q) / (1 - p) where it does not: 1 in the
+    mean. Here `q / (1 - q) = odds * p / (1 - p)`.
+
+    Args:
+        happens: bool array `(outcomes,)`.
+        probability: float in (0, 1).
+        odds: floats > 0, by how much the odds are multiplied.
+
+    Returns:
+        float64 array `(outcomes, odds)`. Where an odds factor is above 1, the
+        bet loses in the mean when the event is rarer than `probability`.
+
+    Example:
+
+    >>> from keras_cascade.runtime.drift.drift_tests import odds_bets
+    >>> odds_bets([True, False], 0.25, odds=[3.0]).tolist()
+    [[2.0], [0.66667]]
+    """
+    odds = np.asarray(odds, dtype="float64")
+    truth = odds * probability / (odds * probability + 1 - probability)
+    return np.where(
+        np.asarray(happens)[:, None],
+        truth / probability,
+        (1 - truth) / (1 - probability),
+    )
+
+
+def score_outcomes(p_values: np.ndarray) -> np.ndarray:
+    """Returns the index of the piece of [0, 1) that each p-value lies in."""
+    return np.searchsorted(CUTS, p_values, side="right")
+
+
+def score_bets() -> np.ndarray:
+    """Builds bets on low, high, central and extreme p-values.
+
+    Returns:
+        float64 array `(pieces, bets)`, with a row for each of
+        `score_outcomes`.
+    """
+    ends = np.r_[0.0, CUTS, 1.0]
+    middles = (ends[:-1] + ends[1:]) / 2
+    regions = [(middles < cut, cut) for cut in CUTS]
+    regions.append(((middles > 0.25) & (middles < 0.75), 0.5))
+    return np.hstack([odds_bets(*region, SCORE_ODDS) for region in regions])
+
+
+def rate_bets(highest: float) -> np.ndarray:
+    """Builds bets that an event has a larger rate than `highest`.
+
+    Args:
+        highest: float in (0, 1].
+
+    Returns:
+        float64 array `(2, bets)`: without the event, and with it.
+    """
+    if highest >= 1:
+        return np.ones((2, 1))  # no rate is larger: no bet
+    return odds_bets([False, True], highest, RATE_ODDS)
+
+
 def _capital(log_capital):
-    """As a float that JSON can hold."""
+    """Returns the capital as a float that JSON can hold."""
     return math.exp(min(log_capital, 700.0))

@@ -1,1 +1,1 @@
-"""Delegated rows on disk: those that wait, and those that were answered."""
+"""Delegated rows on disk: a queue for the teacher, and a log of answers."""

@@ -1,14 +1,24 @@
-"""Sends what waits in the queue."""
+"""Sends queued rows to the teacher."""
+
+from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
 
+if TYPE_CHECKING:
+    from keras_cascade.runtime.queueing.teacher_queue import (
+        QueuedRow,
+        TeacherQueue,
+    )
+
 BATCH = 64
-TRIES = 5  # invalid_answer answers to one row alone, before it is given up
+TRIES = 5  # invalid answers to one row alone, before it is rejected
 
 _logger = logging.getLogger(__name__)
 
@@ -17,23 +27,23 @@ class QueueSender:
     """Asks the teacher about queued rows and stores its answers.
 
     A row whose inputs the teacher does not take is marked as refused and
-    handed out as such. Rows of a batch whose answer cannot be believed (NaN,
-    say) are asked about again, each alone, after all others.
+    handed out as such. Rows of a batch whose answer fails validation (NaN,
+    say) are sent again, each alone, after all others.
 
     Args:
         queue: `TeacherQueue`.
-        caller: `TeacherCaller`.
+        caller: object with `logits(inputs)` that raises `TeacherError`.
     """
 
-    def __init__(self, queue, caller):
+    def __init__(self, queue: TeacherQueue, caller):
         self._queue = queue
         self._caller = caller
         self._sending = threading.Lock()
         self._stop = threading.Event()
-        self._thread = None
+        self._thread: threading.Thread | None = None
 
-    def send(self):
-        """Asks about every waiting row once.
+    def send(self) -> int:
+        """Asks the teacher about every waiting row once.
 
         Returns:
             int, how many rows were answered.
@@ -52,8 +62,8 @@ class QueueSender:
                 )
             )
 
-    def start(self, every):
-        """Sends in a thread of its own, again and again, until `close`.
+    def start(self, every: float) -> None:
+        """Sends repeatedly in a background thread, until `close`.
 
         Args:
             every: float, seconds between two rounds.
@@ -66,8 +76,8 @@ class QueueSender:
             )
             self._thread.start()
 
-    def close(self):
-        """Stops the thread, after the round that it is in."""
+    def close(self) -> None:
+        """Stops the thread, after its current round."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -93,7 +103,7 @@ class QueueSender:
                 return self._send(rows[:half]) + self._send(rows[half:])
             alone_too_often = len(rows) == 1 and rows[0].tries >= TRIES
             if error.about_input or (error.invalid_answer and alone_too_often):
-                self._queue.refuse(ids[0], str(error))
+                self._queue.reject(ids[0], str(error))
                 return 0
             if error.invalid_answer:
                 self._queue.postpone(ids)
@@ -102,10 +112,11 @@ class QueueSender:
         return self._queue.store(ids, logits)
 
 
-def _alike(rows):
-    """Groups of rows that make one batch: sizes may differ, tried ones may
-    spoil it for others."""
-    groups = {}
+def _alike(rows: Iterable[QueuedRow]):
+    """Groups rows that can share a batch."""
+    # Sizes may differ, and a row that was tried before may spoil the answer
+    # for others: it goes alone.
+    groups: dict[tuple, list[QueuedRow]] = {}
     for row in rows:
         alone = row.id if row.tries else None
         sizes = tuple(array.shape for array in row.inputs.values())

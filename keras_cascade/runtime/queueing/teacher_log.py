@@ -1,19 +1,25 @@
-"""What was delegated, with the teacher's answers: the next training data."""
+"""Log on disk of delegated inputs and the teacher's answers."""
+
+from __future__ import annotations
 
 import json
 import logging
 import os
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_cascade.errors import QueueError
 from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.queueing.packing import (
+from keras_cascade.runtime.queueing.packed_arrays import (
     as_array,
-    packed,
-    unpacked,
+    pack_arrays,
+    unpack_arrays,
 )
-from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
+from keras_cascade.runtime.queueing.sqlite_file import (
+    SqliteFile,
+    content_format,
+)
 
 MEBIBYTE = 1024 * 1024
 _TABLES = (
@@ -30,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 class TeacherLog:
-    """An SQLite file of delegated inputs and the teacher's logits.
+    """SQLite file of delegated inputs and the teacher's logits.
 
     Kept only where a user asks for it: `EdgeCascade.load(..., log=path)`. It
     is bounded: the oldest rows make room for new ones. A row that cannot be
@@ -39,27 +45,27 @@ class TeacherLog:
     reads it where the student is trained.
 
     Args:
-        path: path of the file; made where there is none.
+        path: path of the file; created where there is none.
         inputs: list of `{"name", "shape", "dtype"}`, as in the manifest.
-            Defaults to `None`: those of the file that is there.
+            Defaults to `None`: those of the existing file.
         classes: list of str. Defaults to `None`: those of the file.
         max_rows: int. Defaults to `10_000`.
         max_bytes: int, of inputs; a longer row is not kept. Defaults to
             256 MiB.
         redact: function or `None`. Gets a dict of input name to array, one
-            example without a batch axis (a text is a `str`), and returns what
-            may be kept in the same form, or `None` to keep nothing of it.
+            example without a batch axis (a text is a `str`), and returns the
+            values to keep in the same form, or `None` to keep nothing.
             Defaults to `None`: inputs are kept as they are.
     """
 
     def __init__(
         self,
-        path,
-        inputs=None,
-        classes=None,
-        max_rows=10_000,
-        max_bytes=256 * MEBIBYTE,
-        redact=None,
+        path: str | os.PathLike,
+        inputs: list[dict] | None = None,
+        classes: list[str] | None = None,
+        max_rows: int = 10_000,
+        max_bytes: int = 256 * MEBIBYTE,
+        redact: Callable[[dict], dict | None] | None = None,
     ):
         if max_rows < 1 or max_bytes < 1:
             raise ValueError(
@@ -71,34 +77,40 @@ class TeacherLog:
         self._max_bytes = max_bytes
         self._redact = redact
         self._specs = inputs
-        made_for = None if inputs is None else fits(inputs, classes)
+        made_for = None
+        if inputs is not None:
+            if classes is None:
+                raise ValueError(
+                    "Expected `classes` to go with `inputs`. Received: None."
+                )
+            made_for = content_format(inputs, classes)
         self._file = SqliteFile(path, "log", _TABLES, made_for)
         about = json.loads(self._file.made_for)
         self._names = [name for name, _ in about["inputs"]]
         self.classes = about["classes"]
 
-    def __len__(self):
+    def __len__(self) -> int:
         with self._file.transaction() as db:
             return db.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
 
-    def add(self, inputs, logits):
-        """Keeps rows.
+    def add(self, inputs: dict[str, np.ndarray], logits: np.ndarray) -> None:
+        """Stores rows with the teacher's answers.
 
         Args:
             inputs: dict of input name to array, batch first.
             logits: float32 array `(rows, classes)`, the teacher's.
 
         Raises:
-            ValueError: `redact` returned what does not fit the manifest.
+            ValueError: `redact` returned values that do not fit the manifest.
         """
         rows = []
-        for number, answer in enumerate(logits):
-            row = {name: inputs[name][number] for name in self._names}
+        for index, answer in enumerate(logits):
+            row = {name: inputs[name][index] for name in self._names}
             if self._redact is not None:
                 row = self._redacted(row)
             if row is not None:
-                blob = packed(row[name] for name in self._names)
-                rows.append((blob, len(blob), packed([answer])))
+                blob = pack_arrays(row[name] for name in self._names)
+                rows.append((blob, len(blob), pack_arrays([answer])))
         kept = [row for row in rows if row[1] <= self._max_bytes]
         if len(kept) < len(rows):
             _logger.warning(
@@ -111,8 +123,8 @@ class TeacherLog:
         except QueueError as error:
             _logger.warning("%d rows were not logged: %s", len(kept), error)
 
-    def read(self):
-        """All rows, the oldest first.
+    def read(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Reads all rows, the oldest first.
 
         Returns:
             `(inputs, logits)`: dict of input name to array, batch first, and
@@ -122,29 +134,30 @@ class TeacherLog:
             ValueError: rows of different sizes.
         """
         with self._file.transaction() as db:
-            found = db.execute(
+            records = db.execute(
                 "SELECT inputs, logits FROM rows ORDER BY seq"
             ).fetchall()
-        if not found:
+        if not records:
             raise ValueError(
                 f"Expected rows in the log '{self.path}'. There are none."
             )
         columns = zip(
-            *(unpacked(raw, len(self._names)) for raw, _ in found), strict=True
+            *(unpack_arrays(raw, len(self._names)) for raw, _ in records),
+            strict=True,
         )
-        logits = np.stack([unpacked(raw, 1)[0] for _, raw in found])
+        logits = np.stack([unpack_arrays(raw, 1)[0] for _, raw in records])
         inputs = {
             name: _stacked(name, column)
             for name, column in zip(self._names, columns, strict=True)
         }
         return inputs, logits
 
-    def clear(self):
-        """Forgets all rows."""
+    def clear(self) -> None:
+        """Deletes all rows."""
         with self._file.transaction() as db:
             db.execute("DELETE FROM rows")
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file, so that another process may open it."""
         self._file.close()
 
@@ -162,7 +175,7 @@ class TeacherLog:
                 "INSERT INTO rows (inputs, bytes, logits) VALUES (?, ?, ?)",
                 rows,
             )
-            # From the newest back: what is beyond a limit is dropped.
+            # Counted from the newest row back: older rows beyond a limit go.
             db.execute(
                 "DELETE FROM rows WHERE seq <= (SELECT seq FROM rows "
                 "ORDER BY seq DESC LIMIT 1 OFFSET ?)",
@@ -177,7 +190,7 @@ class TeacherLog:
 
 
 def _copied(value):
-    # A text is given as it is: `np.copy` would make it one of NumPy's own.
+    # Text stays as it is: `np.copy` would make it one of NumPy's own.
     return value if isinstance(value, str) else np.copy(value)
 
 

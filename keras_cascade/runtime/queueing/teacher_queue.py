@@ -1,14 +1,25 @@
-"""Delegated examples kept on disk until the teacher answers."""
+"""Queue on disk of delegated examples that wait for the teacher."""
+
+from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import uuid
+from collections.abc import Iterator
+
+import numpy as np
 
 from keras_cascade.errors import QueueError
-from keras_cascade.runtime.queueing.packing import packed, unpacked
-from keras_cascade.runtime.queueing.queued_row import QueuedRow
-from keras_cascade.runtime.queueing.sqlite_file import SqliteFile, fits
+from keras_cascade.runtime.queueing.packed_arrays import (
+    pack_arrays,
+    unpack_arrays,
+)
+from keras_cascade.runtime.queueing.sqlite_file import (
+    SqliteFile,
+    content_format,
+)
 
 MEBIBYTE = 1024 * 1024
 _WAITING = "logits IS NULL AND refusal IS NULL"
@@ -43,19 +54,19 @@ _TABLES = (
 
 
 class TeacherQueue:
-    """An SQLite file of delegated examples and the teacher's late answers.
+    """SQLite file of delegated examples and the teacher's late answers.
 
-    What `put` has returned for is on disk: a process that is killed, or a
-    machine that loses power, loses none of it. Every row has an id; an answer
-    is stored once for an id and handed out once. The file belongs to one
+    When `put` returns its rows are on disk: a process that is killed, or a
+    machine that loses power, loses none of them. Every row has an id; an
+    answer is stored once per id and handed out once. The file is open in one
     process at a time, and only its user may read it.
 
     The queue is bounded. A `put` that would exceed `max_rows` or `max_bytes`
-    keeps none of its rows and raises a `QueueError`; rows that are there are
-    never dropped to make room. Answers that nobody has taken count too.
+    keeps none of its rows and raises a `QueueError`; earlier rows are never
+    dropped to make room. Answers that nobody has taken count too.
 
     Args:
-        path: path of the file; made where there is none.
+        path: path of the file; created where there is none.
         inputs: list of `{"name", "dtype", ...}`, as in the manifest.
         classes: list of str.
         max_rows: int. Defaults to `10_000`.
@@ -63,22 +74,35 @@ class TeacherQueue:
     """
 
     def __init__(
-        self, path, inputs, classes, max_rows=10_000, max_bytes=256 * MEBIBYTE
+        self,
+        path: str | os.PathLike,
+        inputs: list[dict],
+        classes: list[str],
+        max_rows: int = 10_000,
+        max_bytes: int = 256 * MEBIBYTE,
     ):
         self.path = os.fspath(path)
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self._names = [spec["name"] for spec in inputs]
         self._lock = threading.Lock()
-        self._handed_out = set()
-        self._file = SqliteFile(path, "queue", _TABLES, fits(inputs, classes))
+        self._handed_out: set[str] = set()
+        self._file = SqliteFile(
+            path, "queue", _TABLES, content_format(inputs, classes)
+        )
 
-    def __len__(self):
+    def __len__(self) -> int:
         with self._file.transaction() as db:
             return self._totals(db)[0]
 
-    def put(self, inputs, scores, probabilities, operating_point):
-        """Keeps rows, all of them or none.
+    def put(
+        self,
+        inputs: dict[str, np.ndarray],
+        scores: np.ndarray,
+        probabilities: np.ndarray,
+        operating_point: str,
+    ) -> list[str]:
+        """Stores rows, all of them or none.
 
         Args:
             inputs: dict of input name to array, batch first.
@@ -93,7 +117,7 @@ class TeacherQueue:
             QueueError: full, or the file cannot be written.
         """
         blobs = [
-            packed([inputs[name][row] for name in self._names])
+            pack_arrays([inputs[name][row] for name in self._names])
             for row in range(len(scores))
         ]
         ids = [uuid.uuid4().hex for _ in blobs]
@@ -116,41 +140,47 @@ class TeacherQueue:
                 "INSERT INTO rows (id, inputs, bytes, score, probabilities, "
                 "operating_point) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (name, blob, len(blob), float(score), packed([p]), point)
-                    for name, blob, score, p, point in zip(
+                    (
+                        row_id,
+                        blob,
+                        len(blob),
+                        float(score),
+                        pack_arrays([p]),
+                        operating_point,
+                    )
+                    for row_id, blob, score, p in zip(
                         ids,
                         blobs,
                         scores,
                         probabilities,
-                        [operating_point] * len(ids),
                         strict=True,
                     )
                 ],
             )
             return ids
 
-    def waiting(self):
-        """Ids of the rows without an answer, the least tried first."""
+    def waiting(self) -> list[str]:
+        """Returns the ids of unanswered rows, the least tried first."""
         return self._ids(f"WHERE {_WAITING} ORDER BY tries, seq")
 
-    def read(self, ids):
-        """The rows of these ids that are still there.
+    def read(self, ids: list[str]) -> list[QueuedRow]:
+        """Reads the rows of these ids that are still stored.
 
         Returns:
             List of `QueuedRow`.
         """
-        found = []
+        records = []
         with self._file.transaction() as db:
-            for name in ids:
-                found += db.execute(
+            for row_id in ids:
+                records += db.execute(
                     "SELECT id, inputs, score, probabilities, "
                     "operating_point, tries, logits, refusal FROM rows "
                     "WHERE id = ?",
-                    (name,),
+                    (row_id,),
                 ).fetchall()
-        return [self._row(*one) for one in found]
+        return [self._row(*record) for record in records]
 
-    def store(self, ids, logits):
+    def store(self, ids: list[str], logits: np.ndarray) -> int:
         """Stores the teacher's answers; an id's second answer is dropped.
 
         Args:
@@ -164,37 +194,37 @@ class TeacherQueue:
             return sum(
                 db.execute(
                     f"UPDATE rows SET logits = ? WHERE id = ? AND {_WAITING}",
-                    (packed([one]), name),
+                    (pack_arrays([answer]), row_id),
                 ).rowcount
-                for name, one in zip(ids, logits, strict=True)
+                for row_id, answer in zip(ids, logits, strict=True)
             )
 
-    def refuse(self, name, why):
+    def reject(self, row_id: str, error_message: str) -> None:
         """Ends a row's wait: the teacher does not take its inputs."""
         with self._file.transaction() as db:
             db.execute(
                 f"UPDATE rows SET refusal = ? WHERE id = ? AND {_WAITING}",
-                (why, name),
+                (error_message, row_id),
             )
 
-    def postpone(self, ids):
-        """Counts an answer that could not be believed."""
+    def postpone(self, ids: list[str]) -> None:
+        """Counts an answer that failed validation."""
         with self._file.transaction() as db:
             db.executemany(
                 "UPDATE rows SET tries = tries + 1 WHERE id = ?",
-                [(name,) for name in ids],
+                [(row_id,) for row_id in ids],
             )
 
-    def remove(self, ids):
-        """Forgets rows."""
+    def remove(self, ids: list[str]) -> None:
+        """Deletes rows."""
         with self._file.transaction() as db:
             db.executemany(
-                "DELETE FROM rows WHERE id = ?", [(name,) for name in ids]
+                "DELETE FROM rows WHERE id = ?", [(row_id,) for row_id in ids]
             )
 
     @contextlib.contextmanager
-    def answers(self, limit=None):
-        """Hands out rows with an answer, in the order they were put in.
+    def answers(self, limit: int | None = None) -> Iterator[list[QueuedRow]]:
+        """Hands out answered rows, in the order in which they were queued.
 
         No other thread is given them meanwhile. When the block ends they are
         removed; when it raises, or the process dies in it, they are handed
@@ -208,9 +238,9 @@ class TeacherQueue:
         """
         with self._lock:
             ids = [
-                name
-                for name in self._ids(f"WHERE {_ANSWERED} ORDER BY seq")
-                if name not in self._handed_out
+                row_id
+                for row_id in self._ids(f"WHERE {_ANSWERED} ORDER BY seq")
+                if row_id not in self._handed_out
             ][:limit]
             self._handed_out.update(ids)
         try:
@@ -220,29 +250,62 @@ class TeacherQueue:
             with self._lock:
                 self._handed_out.difference_update(ids)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file, so that another process may open it."""
         self._file.close()
 
     def _totals(self, db):
-        """Rows and bytes that are held."""
+        """Returns the numbers of stored rows and bytes."""
         return db.execute("SELECT rows, bytes FROM totals").fetchone()
 
     def _ids(self, where):
         with self._file.transaction() as db:
-            found = db.execute(f"SELECT id FROM rows {where}").fetchall()
-        return [name for (name,) in found]
+            records = db.execute(f"SELECT id FROM rows {where}").fetchall()
+        return [row_id for (row_id,) in records]
 
-    def _row(self, name, raw, score, probabilities, point, tries, logits, no):
+    def _row(
+        self, row_id, raw, score, probabilities, point, tries, logits, message
+    ):
         return QueuedRow(
-            id=name,
+            id=row_id,
             inputs=dict(
-                zip(self._names, unpacked(raw, len(self._names)), strict=True)
+                zip(
+                    self._names,
+                    unpack_arrays(raw, len(self._names)),
+                    strict=True,
+                )
             ),
             score=float("nan") if score is None else score,
-            probabilities=unpacked(probabilities, 1)[0],
+            probabilities=unpack_arrays(probabilities, 1)[0],
             operating_point=point,
             tries=tries,
-            logits=None if logits is None else unpacked(logits, 1)[0],
-            refusal=no,
+            logits=None if logits is None else unpack_arrays(logits, 1)[0],
+            error_message=message,
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QueuedRow:
+    """A delegated example of the queue, with its answer where there is one.
+
+    Attributes:
+        id: str, the row's name in predictions.
+        inputs: dict of input name to array, without a batch axis. Text is a
+            `str` in an array of dtype `object`.
+        score: float, the gate's.
+        probabilities: float32 array `(classes,)`, the student's.
+        operating_point: str.
+        tries: int, answers so far that failed validation.
+        logits: float32 array `(classes,)`, the teacher's, or `None`.
+        error_message: str or `None`, why the teacher does not take these
+            inputs.
+    """
+
+    id: str
+    inputs: dict[str, np.ndarray]
+    score: float
+    probabilities: np.ndarray
+    operating_point: str
+    tries: int = 0
+    logits: np.ndarray | None = None
+    error_message: str | None = None

@@ -1,1 +1,1 @@
-"""Teachers: what answers the rows that a device delegates."""
+"""Teachers: SavedModels on this machine, and servers at a URL."""

@@ -1,6 +1,10 @@
-"""A teacher whose protocol is found out by asking."""
+"""A teacher whose protocol is detected from its server's answers."""
+
+from __future__ import annotations
 
 import threading
+
+import numpy as np
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
@@ -11,7 +15,7 @@ NAME = "teacher"
 
 
 class DetectedTeacher(HttpTeacher):
-    """Asks a server which protocol it speaks, when it is first needed.
+    """Detects a server's protocol when it is first needed.
 
     Open Inference Protocol v2 (`GET /v2/health/ready`) before TensorFlow
     Serving's REST form (`GET /v1/models/teacher`). Until the server answers,
@@ -24,25 +28,24 @@ class DetectedTeacher(HttpTeacher):
     Further arguments as in `RemoteTeacher`.
     """
 
-    def __init__(self, url, classes, *args, **kwargs):
-        super().__init__(url, classes, *args, **kwargs)
-        self._arguments = (classes, *args), kwargs
-        self._found = None
-        self._lock = threading.Lock()
-
-    def check(self):
+    def check(self) -> None:
         """Raises a `TeacherError` unless the model is ready to answer."""
         self._teacher().check()
 
-    def logits(self, inputs):
-        """As `RemoteTeacher.logits`."""
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Asks for the logits of a batch, as `RemoteTeacher.logits`."""
         return self._teacher().logits(inputs)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections."""
         super().close()
-        if self._found is not None:
-            self._found.close()
+        if self._detected is not None:
+            self._detected.close()
+
+    def _prepare(self):
+        super()._prepare()
+        self._detected = None
+        self._lock = threading.Lock()
 
     def _encoded(self, inputs):
         return self._teacher()._encoded(inputs)
@@ -51,34 +54,45 @@ class DetectedTeacher(HttpTeacher):
         return self._teacher()._answered(request, rows)
 
     def _teacher(self):
-        if self._found is None:
-            made = self._detected()
+        if self._detected is None:
+            # Without the lock: a slow server must not block other threads
+            # longer than their own timeout.
+            teacher = self._detect()
             with self._lock:
-                if self._found is None:
-                    made.seen_rows = self.seen_rows
-                    self._found, made = made, None
-            if made is not None:  # another thread was quicker
-                made.close()
-        return self._found
+                if self._detected is None:
+                    teacher.row_counter = self.row_counter
+                    self._detected, teacher = teacher, None
+            if teacher is not None:  # another thread was quicker
+                teacher.close()
+        return self._detected
 
-    def _detected(self):
-        args, kwargs = self._arguments
-        refusals = []
-        for asked, kind, path in (
+    def _detect(self):
+        messages = []
+        for probe, kind, path in (
             ("/v2/health/ready", V2HttpTeacher, f"/v2/models/{NAME}"),
             (f"/v1/models/{NAME}", RestTeacher, f"/v1/models/{NAME}"),
         ):
             try:
-                self._client.request("GET", self.url + asked)
+                self._client.request("GET", self.url + probe)
             except TeacherError as error:
                 if not error.refused:
                     raise
-                refusals.append(str(error))
+                messages.append(str(error))
             else:
-                return kind(self.url + path, *args, **kwargs)
+                return kind(
+                    self.url + path,
+                    self._classes,
+                    self._output,
+                    self.timeout,
+                    self._max_rows,
+                    token=self._token,
+                    ca_file=self._ca_file,
+                    max_request_bytes=self._max_request_bytes,
+                    max_response_bytes=self._max_response_bytes,
+                )
         raise TeacherError(
             f"The server at {self.url} speaks neither Open Inference Protocol "
             "v2 nor TensorFlow Serving's REST form. Pass the model's whole "
-            f"URL. {' '.join(refusals)}",
+            f"URL. {' '.join(messages)}",
             refused=True,
         )

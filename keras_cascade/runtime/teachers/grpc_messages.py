@@ -1,9 +1,11 @@
-"""The messages of Open Inference Protocol v2 over gRPC that we exchange.
+"""Messages of Open Inference Protocol v2 over gRPC.
 
-Described here, after the protocol's public description, in a descriptor pool
-of our own: KServe and Triton's client each register theirs under the same
+They follow the protocol's public description and live in a descriptor pool of
+their own: KServe and Triton's client each register theirs under the same
 names in the common pool, and a process that loads a second one fails.
 """
+
+from __future__ import annotations
 
 import functools
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from types import SimpleNamespace
 SERVICE = "inference.GRPCInferenceService"
 
 # name: {field: (number, type)}; [type] is repeated, capitals are messages.
-_MESSAGES = {
+_MESSAGES: dict[str, dict] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
     "ServerReadyRequest": {},
@@ -71,7 +73,7 @@ _MESSAGES = {
     },
 }
 
-#: Which field of `Contents` holds a datatype's values.
+#: The field of `Contents` for each datatype.
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -89,8 +91,8 @@ CONTENTS = {
 
 
 @functools.cache
-def messages():
-    """The message classes, by name.
+def messages() -> SimpleNamespace:
+    """Returns the message classes, by name.
 
     Raises:
         ImportError: protobuf is not installed.

@@ -1,21 +1,25 @@
 """A teacher behind Open Inference Protocol v2 over gRPC."""
 
+from __future__ import annotations
+
+import contextlib
+import threading
 import urllib.parse
 import uuid
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.teachers.believed import believed_logits
-from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
 from keras_cascade.runtime.teachers.grpc_messages import (
     CONTENTS,
     SERVICE,
     messages,
 )
-from keras_cascade.runtime.teachers.http_client import is_this_machine
-from keras_cascade.runtime.teachers.remote_teacher import RemoteTeacher
-from keras_cascade.runtime.teachers.v2_types import (
+from keras_cascade.runtime.teachers.remote_teacher import (
+    RemoteTeacher,
+    is_this_machine,
+)
+from keras_cascade.runtime.teachers.v2_tensors import (
     NUMPY_TYPES,
     datatype_of,
     from_bytes,
@@ -47,12 +51,23 @@ class GrpcTeacher(RemoteTeacher):
     the model's name last, or `"grpcs://..."` for TLS.
     """
 
-    def __init__(self, url, classes, *args, **kwargs):
-        super().__init__(url, classes, *args, **kwargs)
-        host, target, self._model = _parts(url)
-        encrypted = url.startswith("grpcs:")
-        here = is_this_machine(host)
-        self._warn_of_open_token(encrypted, here)
+    def check(self) -> None:
+        """Raises a `TeacherError` unless the model says that it is ready."""
+        request = self._messages.ModelReadyRequest(name=self._model)
+        if not self._call("ModelReady", request).ready:
+            raise TeacherError(
+                f"The teacher at {self.url} says that it is not ready.",
+                retryable=True,
+            )
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def _prepare(self):
+        host, target, self._model = _parts(self.url)
+        encrypted = self.url.startswith("grpcs:")
+        self._warn_of_open_token(host, encrypted)
         try:
             import grpc
 
@@ -69,7 +84,7 @@ class GrpcTeacher(RemoteTeacher):
         options = [
             ("grpc.max_send_message_length", self._max_request_bytes),
             ("grpc.max_receive_message_length", self._max_response_bytes),
-            ("grpc.enable_http_proxy", 0 if here else 1),
+            ("grpc.enable_http_proxy", 0 if is_this_machine(host) else 1),
             # Else a new channel would share the old one's waiting time.
             ("grpc.use_local_subchannel_pool", 1),
         ]
@@ -84,19 +99,6 @@ class GrpcTeacher(RemoteTeacher):
             {name: self._method(name) for name in ("ModelInfer", "ModelReady")},
             self._is_lost,
         )
-
-    def check(self):
-        """Raises a `TeacherError` unless the model says that it is ready."""
-        request = self._messages.ModelReadyRequest(name=self._model)
-        if not self._call("ModelReady", request).ready:
-            raise TeacherError(
-                f"The teacher at {self.url} says that it is not ready.",
-                retryable=True,
-            )
-
-    def close(self):
-        """Closes the connection."""
-        self._channel.close()
 
     def _encoded(self, inputs):
         m = self._messages
@@ -117,17 +119,16 @@ class GrpcTeacher(RemoteTeacher):
         return request, request.ByteSize()
 
     def _answered(self, request, rows):
-        with self._told(rows) as seen:
-            answer = self._call("ModelInfer", request, seen)
+        with self._reported(rows) as report:
+            answer = self._call("ModelInfer", request, report)
         try:
-            logits = self._tensor(answer)
+            return self._tensor(answer)
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise TeacherError(
                 f"The teacher's answer has no usable output '{self._output}' "
                 f"({type(error).__name__}: {str(error)[:200]}).",
                 invalid_answer=True,
             ) from error
-        return believed_logits(logits, rows, self._classes)
 
     def _tensor(self, answer):
         for number, tensor in enumerate(answer.outputs):
@@ -143,7 +144,7 @@ class GrpcTeacher(RemoteTeacher):
         raise KeyError(self._output)
 
     def _method(self, name):
-        """What `grpc.Channel.unary_unary` takes: path, and both ways."""
+        """Returns the arguments of `grpc.Channel.unary_unary`."""
         return (
             f"/{SERVICE}/{name}",
             lambda message: message.SerializeToString(),
@@ -188,8 +189,99 @@ class GrpcTeacher(RemoteTeacher):
         )
 
 
+class GrpcChannel:
+    """gRPC channel that is replaced after its connection was lost.
+
+    A `grpc.Channel` that has lost its server reconnects by itself, at longer
+    and longer intervals, and fails every call in between at once, though the
+    server may be back. Here the circuit breaker decides when to ask again: a
+    lost channel serves only the calls that are under way on it, and the next
+    call creates another.
+
+    Args:
+        connect: function that returns a new `grpc.Channel`.
+        methods: dict of name to the arguments of `Channel.unary_unary`.
+        lost: function from `grpc.RpcError` to bool; `True` where the call
+            failed with its connection.
+    """
+
+    def __init__(self, connect, methods, lost):
+        self._connect = connect
+        self._methods = methods
+        self._lost = lost
+        self._lock = threading.Lock()
+        self._current = None
+        self._closed = False
+
+    def call(self, name, request, **options):
+        """Calls a method, on a connection that is not known to be lost.
+
+        Args:
+            name: str, one of `methods`.
+            request: message.
+            **options: of the call, such as `timeout`.
+
+        Returns:
+            The answer's message.
+
+        Raises:
+            grpc.RpcError: the call failed.
+            ValueError: this object was closed.
+        """
+        with self._connection() as connection:
+            try:
+                return connection.methods[name](request, **options)
+            except Exception as error:
+                if self._lost(error):
+                    self._replace(connection)
+                raise
+
+    def close(self):
+        """Closes the connection and ends the calls on it."""
+        with self._lock:
+            self._closed = True
+            connection, self._current = self._current, None
+        if connection is not None:
+            connection.channel.close()
+
+    @contextlib.contextmanager
+    def _connection(self):
+        with self._lock:
+            if self._closed:
+                raise ValueError("it was closed")
+            if self._current is None:
+                self._current = _Connection(self._connect(), self._methods)
+            connection = self._current
+            connection.calls += 1
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                connection.calls -= 1
+                unused = connection.replaced and not connection.calls
+            if unused:
+                connection.channel.close()
+
+    def _replace(self, connection):
+        with self._lock:
+            connection.replaced = True
+            if self._current is connection:
+                self._current = None
+
+
+class _Connection:
+    def __init__(self, channel, methods):
+        self.channel = channel
+        self.methods = {
+            name: channel.unary_unary(*arguments)
+            for name, arguments in methods.items()
+        }
+        self.calls = 0
+        self.replaced = False
+
+
 def _parts(url):
-    """Host, `host:port` and model of a gRPC URL."""
+    """Splits a gRPC URL into host, `host:port` and model."""
     try:
         parsed = urllib.parse.urlsplit(url)
         port, model = parsed.port, parsed.path.strip("/")

@@ -1,21 +1,24 @@
-"""Network streams that end at a moment, however slowly bytes trickle."""
+"""Network streams with one deadline for the whole of a request."""
+
+from __future__ import annotations
 
 import contextlib
 import queue
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import httpcore
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
-    """Bounds everything that one request does, not each step of it.
+    """Network backend that bounds a whole request instead of each step.
 
-    The time outs of an HTTP client bound a single read or write: a server
-    that sends one byte a second never meets them. Here each step gets what is
-    left until the deadline of the request that its thread works on, name
-    resolution and every address of a host included.
+    The timeouts of an HTTP client bound a single read or write: a server
+    that sends one byte per second never exceeds them. Here each step gets
+    the time left until the deadline of the request that its thread works on,
+    including name resolution and every address of a host.
 
     Example:
 
@@ -32,23 +35,23 @@ class DeadlineBackend(httpcore.NetworkBackend):
         self._local = threading.local()
 
     @contextlib.contextmanager
-    def within(self, seconds):
-        """Ends what this thread does in the block after `seconds`."""
+    def within(self, seconds: float) -> Iterator[None]:
+        """Sets this thread's deadline for the block."""
         self._local.end = time.monotonic() + seconds
         try:
             yield
         finally:
             self._local.end = None
 
-    def left(self, error):
-        """Seconds that are left; raises `error` where there are none."""
+    def remaining(self, error: type[Exception]) -> float:
+        """Returns the seconds left; raises `error` where there are none."""
         end = getattr(self._local, "end", None)
         if end is None:  # closing, outside of any request
             return 1.0
-        left = end - time.monotonic()
-        if left <= 0:
+        seconds = end - time.monotonic()
+        if seconds <= 0:
             raise error("The time for the whole request is over.")
-        return left
+        return seconds
 
     def connect_tcp(
         self,
@@ -65,7 +68,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
                 stream = self._backend.connect_tcp(
                     address,
                     port,
-                    self.left(httpcore.ConnectTimeout),
+                    self.remaining(httpcore.ConnectTimeout),
                     local_address,
                     socket_options,
                 )
@@ -76,48 +79,52 @@ class DeadlineBackend(httpcore.NetworkBackend):
         raise failed
 
     def _addresses(self, host, port):
-        """A host's addresses; the system's resolver knows no time out."""
+        """Returns a host's addresses."""
+        # In a thread: the system's resolver takes no timeout.
         answer = queue.SimpleQueue()
 
         def resolve():
             try:
-                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                answer.put([one[4][0] for one in found])
+                infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                answer.put([info[4][0] for info in infos])
             except (OSError, UnicodeError) as error:
                 answer.put(error)
 
-        left = self.left(httpcore.ConnectTimeout)
+        seconds = self.remaining(httpcore.ConnectTimeout)
         threading.Thread(target=resolve, daemon=True).start()
         try:
-            found = answer.get(timeout=left)
+            addresses = answer.get(timeout=seconds)
         except queue.Empty:
             raise httpcore.ConnectTimeout(
                 f"'{host}' was not resolved in time."
             ) from None
-        if isinstance(found, Exception):
-            raise httpcore.ConnectError(str(found)) from found
-        return found
+        if isinstance(addresses, Exception):
+            raise httpcore.ConnectError(str(addresses)) from addresses
+        return addresses
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A stream each of whose steps gets what time is left."""
+    """Stream whose every step gets the time left until the deadline."""
 
     def __init__(self, stream, backend):
         self._stream = stream
         self._backend = backend
 
     def read(self, max_bytes, timeout=None):
-        """Next bytes."""
-        left = self._backend.left(httpcore.ReadTimeout)
-        return self._stream.read(max_bytes, left)
+        """Reads the next bytes."""
+        seconds = self._backend.remaining(httpcore.ReadTimeout)
+        return self._stream.read(max_bytes, seconds)
 
     def write(self, buffer, timeout=None):
-        """Sends all of the bytes."""
+        """Sends all bytes."""
+        # `SyncStream.write` would give each `send` the whole timeout.
         connection = self._stream.get_extra_info("socket")
         rest = memoryview(buffer)
         try:
             while rest:
-                connection.settimeout(self._backend.left(httpcore.WriteTimeout))
+                connection.settimeout(
+                    self._backend.remaining(httpcore.WriteTimeout)
+                )
                 rest = rest[connection.send(rest) :]
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
@@ -125,9 +132,9 @@ class DeadlineStream(httpcore.NetworkStream):
             raise httpcore.WriteError(str(error)) from error
 
     def start_tls(self, ssl_context, server_hostname=None, timeout=None):
-        """The same stream under TLS."""
-        left = self._backend.left(httpcore.ConnectTimeout)
-        stream = self._stream.start_tls(ssl_context, server_hostname, left)
+        """Returns the same stream under TLS."""
+        seconds = self._backend.remaining(httpcore.ConnectTimeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, seconds)
         return DeadlineStream(stream, self._backend)
 
     def close(self):
@@ -135,5 +142,5 @@ class DeadlineStream(httpcore.NetworkStream):
         self._stream.close()
 
     def get_extra_info(self, info):
-        """As `httpcore.NetworkStream`."""
+        """Returns information as `httpcore.NetworkStream` does."""
         return self._stream.get_extra_info(info)

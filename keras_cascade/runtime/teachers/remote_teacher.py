@@ -1,15 +1,26 @@
-"""What every teacher on the other side of a network has in common."""
+"""Base class of teachers behind a network, and validation of their answers."""
+
+from __future__ import annotations
 
 import abc
 import contextlib
+import ipaddress
+import os
+import threading
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
 
-MEBIBYTE = 1024 * 1024
-SEEN_ROWS = "x-cascade-rows"
+TIMEOUT = 10.0
+MAX_ROWS = 256
+MAX_BYTES = 32 * 1024 * 1024
+#: The header that reports a `RowCounter`'s count to the server.
+ROWS_HEADER = "x-cascade-rows"
+#: The server does not take larger counts.
+MAX_COUNT = 10**9 - 1
 
 
 class RemoteTeacher(abc.ABC):
@@ -33,22 +44,23 @@ class RemoteTeacher(abc.ABC):
             32 MiB.
 
     Attributes:
-        seen_rows: `SeenRows` or `None`. Where an edge counts what it sees,
-            requests tell the server, in the header `x-cascade-rows`.
+        row_counter: `RowCounter` or `None`. Where a device counts its rows,
+            requests report them to the server, in the header
+            `x-cascade-rows`.
     """
 
     def __init__(
         self,
-        url,
-        classes,
-        output="logits",
-        timeout=10.0,
-        max_rows=256,
+        url: str,
+        classes: int,
+        output: str = "logits",
+        timeout: float = TIMEOUT,
+        max_rows: int = MAX_ROWS,
         *,
-        token=None,
-        ca_file=None,
-        max_request_bytes=32 * MEBIBYTE,
-        max_response_bytes=32 * MEBIBYTE,
+        token: str | None = None,
+        ca_file: str | os.PathLike | None = None,
+        max_request_bytes: int = MAX_BYTES,
+        max_response_bytes: int = MAX_BYTES,
     ):
         limits = {
             "timeout": timeout,
@@ -66,7 +78,7 @@ class RemoteTeacher(abc.ABC):
             )
         self.url = url
         self.timeout = timeout
-        self.seen_rows = None
+        self.row_counter = None
         self._classes = classes
         self._output = output
         self._max_rows = max_rows
@@ -74,24 +86,29 @@ class RemoteTeacher(abc.ABC):
         self._ca_file = ca_file
         self._max_request_bytes = max_request_bytes
         self._max_response_bytes = max_response_bytes
+        self._prepare()
 
     @abc.abstractmethod
-    def check(self):
+    def check(self) -> None:
         """Raises a `TeacherError` unless the model is ready to answer."""
 
     @abc.abstractmethod
-    def close(self):
+    def close(self) -> None:
         """Closes the connections."""
 
     @abc.abstractmethod
+    def _prepare(self):
+        """Checks the URL and creates the client; opens no connection yet."""
+
+    @abc.abstractmethod
     def _encoded(self, inputs):
-        """A request, and how many bytes it has."""
+        """Returns a request, and its size in bytes."""
 
     @abc.abstractmethod
     def _answered(self, request, rows):
-        """Sends a request; believed logits `(rows, classes)`."""
+        """Sends a request; returns the output, not validated yet."""
 
-    def logits(self, inputs):
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Asks for the logits of a batch.
 
         Args:
@@ -101,7 +118,7 @@ class RemoteTeacher(abc.ABC):
             float32 array `(rows, classes)`.
 
         Raises:
-            TeacherError: no answer, or one that cannot be believed.
+            TeacherError: no answer, or one that failed validation.
         """
         rows = len(next(iter(inputs.values())))
         parts = []
@@ -115,7 +132,8 @@ class RemoteTeacher(abc.ABC):
         part = {name: array[start:end] for name, array in inputs.items()}
         request, size = self._encoded(part)
         if size <= self._max_request_bytes:
-            return [self._answered(request, end - start)]
+            answer = self._answered(request, end - start)
+            return [validate_logits(answer, end - start, self._classes)]
         if end - start == 1:
             raise TeacherError(
                 f"One example takes {size} bytes on the wire, more than "
@@ -128,18 +146,115 @@ class RemoteTeacher(abc.ABC):
         return first + self._asked(inputs, middle, end)
 
     @contextlib.contextmanager
-    def _told(self, rows):
-        """Surrounds a request: headers that say what the edge has seen."""
-        if self.seen_rows is None:
+    def _reported(self, rows):
+        """Surrounds a request; yields the headers that report counted rows."""
+        if self.row_counter is None:
             yield {}
             return
-        with self.seen_rows.told(rows) as count:
-            yield {SEEN_ROWS: str(count)}
+        with self.row_counter.reported(rows) as count:
+            yield {ROWS_HEADER: str(count)}
 
-    def _warn_of_open_token(self, encrypted, here):
-        if self._token is not None and not encrypted and not here:
-            warnings.warn(
-                f"The token for {self.url} travels without encryption: whoever "
-                "sees the traffic can use it. Use https:// or grpcs://.",
-                stacklevel=3,
-            )
+    def _warn_of_open_token(self, host, encrypted):
+        if self._token is None or encrypted or is_this_machine(host):
+            return
+        warnings.warn(
+            f"The token for {self.url} travels without encryption: whoever "
+            "sees the traffic can use it. Use https:// or grpcs://.",
+            stacklevel=4,
+        )
+
+
+class RowCounter:
+    """Counts the rows of a device until a request reports them. Thread-safe.
+
+    A teacher's server sees delegated rows only. With the number of all rows
+    it can state which share is delegated. Each row is reported once: those of
+    a request with it, the others with the next request that is answered.
+
+    Example:
+
+    >>> from keras_cascade.runtime.teachers.remote_teacher import RowCounter
+    >>> counter = RowCounter()
+    >>> counter.add(7)
+    >>> with counter.reported(rows=3) as count:
+    ...     count
+    10
+    >>> with counter.reported(rows=2) as count:
+    ...     count
+    2
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._unreported = 0
+
+    def add(self, rows: int) -> None:
+        """Counts rows that no request carries."""
+        with self._lock:
+            self._unreported += rows
+
+    @contextlib.contextmanager
+    def reported(self, rows: int) -> Iterator[int]:
+        """Surrounds a request; where it raises, its count is kept for later.
+
+        Args:
+            rows: int, rows of the request.
+
+        Yields:
+            int, these rows and the unreported ones.
+        """
+        with self._lock:
+            taken = min(self._unreported, MAX_COUNT - rows)
+            self._unreported -= taken
+        try:
+            yield rows + taken
+        except BaseException:
+            self.add(taken)
+            raise
+
+
+def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
+    """Validates a teacher's answer and converts it to float32.
+
+    Args:
+        answer: array-like, the teacher's answer.
+        rows: int, rows of the request.
+        classes: int, logits per row.
+
+    Returns:
+        float32 array `(rows, classes)`, finite.
+
+    Raises:
+        TeacherError: not numbers, another shape, NaN or infinity.
+    """
+    try:
+        values = np.asarray(answer)
+        if values.dtype.kind not in "iuf":
+            raise TypeError(f"values of type {values.dtype}")
+        with np.errstate(over="ignore"):
+            logits = values.astype("float32")
+    except (OverflowError, TypeError, ValueError) as error:
+        raise TeacherError(
+            "Expected the teacher to answer with numbers. Received something "
+            f"else ({type(error).__name__}: {str(error)[:200]}).",
+            invalid_answer=True,
+        ) from error
+    if logits.shape != (rows, classes):
+        raise TeacherError(
+            f"Expected logits of shape {(rows, classes)} from the teacher. "
+            f"Received: {logits.shape}.",
+            invalid_answer=True,
+        )
+    if not np.isfinite(logits).all():
+        raise TeacherError(
+            "The teacher answered NaN or infinity.", invalid_answer=True
+        )
+    return logits
+
+
+def is_this_machine(host: str) -> bool:
+    """Returns `True` where a host is the machine that this runs on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,7 +1,12 @@
 """A teacher on this machine: the bundle's own SavedModel."""
 
+from __future__ import annotations
+
 import importlib
+import os
 import re
+
+import numpy as np
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.utils.native_output import load_tensorflow
@@ -17,7 +22,7 @@ class SavedModelTeacher:
         output: str, the output to read. Defaults to `"logits"`.
     """
 
-    def __init__(self, folder, output="logits"):
+    def __init__(self, folder: str | os.PathLike, output: str = "logits"):
         try:
             tf = load_tensorflow()
         except ImportError as error:
@@ -36,11 +41,11 @@ class SavedModelTeacher:
             ) from error
         self._output = output
 
-    def check(self):
-        """Raises a `TeacherError` where the teacher cannot answer: never."""
+    def check(self) -> None:
+        """Does nothing: a loaded teacher is ready to answer."""
 
-    def logits(self, inputs):
-        """Logits of a batch.
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Computes the logits of a batch.
 
         Args:
             inputs: dict of input name to array, batch first.
@@ -48,12 +53,12 @@ class SavedModelTeacher:
         Returns:
             float32 array `(rows, classes)`.
         """
-        # Of texts, which are objects, TensorFlow makes UTF-8.
+        # TensorFlow encodes texts, which are objects here, as UTF-8.
         tensors = {k: self._tf.constant(v) for k, v in inputs.items()}
         return self._signature(**tensors)[self._output].numpy()
 
-    def close(self):
-        """Nothing to close."""
+    def close(self) -> None:
+        """Does nothing: there is no connection."""
 
     def _loaded(self, folder):
         try:

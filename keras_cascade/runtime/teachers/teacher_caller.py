@@ -1,13 +1,19 @@
-"""Asks a teacher with patience, but not without end."""
+"""Calls to a teacher, with bounded retries and a circuit breaker."""
+
+from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import threading
 import time
+from collections.abc import Callable
 
+import numpy as np
 import tenacity
+from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.teachers.believed import believed_logits
-from keras_cascade.runtime.teachers.circuit import Circuit
+from keras_cascade.runtime.teachers.remote_teacher import validate_logits
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0
@@ -15,12 +21,12 @@ HEDGES = 32  # requests at a time, where hedging is on
 
 
 class TeacherCaller:
-    """Retries, a circuit breaker and hedging around any teacher.
+    """Calls a teacher with bounded retries and a circuit breaker.
 
-    Only what may succeed a moment later is tried again: no connection, time
-    out, overload. A teacher that asks to be left alone for longer than 5
-    seconds is not asked again. The waits double from 0.1 s on, each drawn
-    evenly from zero to that ("full jitter").
+    Only what may succeed a moment later is retried: no connection, timeout,
+    overload. A call does not wait for a teacher whose `retry_after` is longer
+    than 5 seconds. The waits double from 0.1 s on, each drawn evenly from
+    zero to that ("full jitter").
 
     Args:
         teacher: object with `logits(inputs)`.
@@ -38,12 +44,12 @@ class TeacherCaller:
     def __init__(
         self,
         teacher,
-        classes,
-        retries=2,
-        failures_to_open=5,
-        seconds_open=10.0,
-        hedge_after=None,
-        sleep=time.sleep,
+        classes: int,
+        retries: int = 2,
+        failures_to_open: int = 5,
+        seconds_open: float = 10.0,
+        hedge_after: float | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ):
         if retries < 0 or (hedge_after is not None and not hedge_after > 0):
             raise ValueError(
@@ -65,22 +71,22 @@ class TeacherCaller:
             reraise=True,
         )
 
-    def logits(self, inputs):
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Asks for the logits of a batch.
 
         Args:
             inputs: dict of input name to array, batch first.
 
         Returns:
-            float32 array `(rows, classes)`, checked.
+            float32 array `(rows, classes)`, validated.
 
         Raises:
-            TeacherError: no answer that can be believed.
+            TeacherError: no validated answer.
         """
         return self._retrying(self._attempt, inputs)
 
-    def close(self):
-        """Waits for no one; what is under way ends by its own time out."""
+    def close(self) -> None:
+        """Stops hedging; requests under way end by their own timeout."""
         if self._hedges:
             self._hedges.shutdown(wait=False, cancel_futures=True)
 
@@ -93,7 +99,7 @@ class TeacherCaller:
     def _ask(self, inputs):
         rows = len(next(iter(inputs.values())))
         answer = self._teacher.logits(inputs)
-        return believed_logits(answer, rows, self._classes)
+        return validate_logits(answer, rows, self._classes)
 
     def _hedged(self, inputs):
         waiting = {self._hedges.submit(self._ask, inputs)}
@@ -104,19 +110,89 @@ class TeacherCaller:
             done, waiting = concurrent.futures.wait(
                 waiting, return_when=concurrent.futures.FIRST_COMPLETED
             )
-            good = [answer for answer in done if answer.exception() is None]
-            if good or not waiting:
-                for loser in waiting:
-                    loser.cancel()
-                return (good or list(done))[0].result()
+            answers = [call for call in done if call.exception() is None]
+            if answers or not waiting:
+                for call in waiting:
+                    call.cancel()
+                return (answers or list(done))[0].result()
+
+
+class Circuit:
+    """Circuit breaker that threads may share.
+
+    After `failures` failures in a row it is open: `attempt` raises at once.
+    After `seconds` it admits one attempt; when that succeeds it closes, when
+    it fails it stays open as long again.
+
+    The states and their clock are the `circuitbreaker` package's. It has no
+    lock and admits every caller at once when the time is over; both are added
+    here. No lock is held during a request.
+
+    Args:
+        failures: int >= 1, how many in a row open it.
+        seconds: float > 0, how long it stays open.
+    """
+
+    def __init__(self, failures, seconds):
+        if failures < 1 or not seconds > 0:
+            raise ValueError(
+                "Expected `failures_to_open >= 1` and `seconds_open > 0`. "
+                f"Received: {failures} and {seconds}."
+            )
+        self._breaker = CircuitBreaker(
+            failure_threshold=failures,
+            recovery_timeout=seconds,
+            expected_exception=_is_outage,
+            name="teacher",
+        )
+        self._lock = threading.Lock()
+        self._trying = False
+
+    @contextlib.contextmanager
+    def attempt(self):
+        """Surrounds one request to the teacher.
+
+        Raises:
+            TeacherError: the circuit is open.
+        """
+        trial = self._enter()
+        try:
+            yield
+        except TeacherError as error:
+            self._leave(trial, error)
+            raise
+        except BaseException:
+            # The caller's doing, not the teacher's: nothing is counted.
+            with self._lock:
+                self._trying = self._trying and not trial
+            raise
+        self._leave(trial, None)
+
+    def _enter(self):
+        with self._lock:
+            trial = self._breaker.state == STATE_HALF_OPEN
+            if self._breaker.opened or (trial and self._trying):
+                raise TeacherError(
+                    "The teacher is not asked for up to "
+                    f"{max(self._breaker.open_remaining, 0)} s more, after "
+                    f"{self._breaker.failure_count} failures in a row. The "
+                    f"last one: {self._breaker.last_failure}"
+                )
+            self._trying = self._trying or trial
+            return trial
+
+    def _leave(self, trial, error):
+        with self._lock:
+            self._breaker.__exit__(type(error) if error else None, error, None)
+            self._trying = self._trying and not trial
 
 
 _backoff = tenacity.wait_random_exponential(FIRST_WAIT, LONGEST_WAIT)
 
 
 def _wait(state):
-    asked_for = state.outcome.exception().retry_after or 0.0
-    return max(_backoff(state), asked_for)
+    retry_after = state.outcome.exception().retry_after or 0.0
+    return max(_backoff(state), retry_after)
 
 
 def _may_be_retried(error):
@@ -125,3 +201,7 @@ def _may_be_retried(error):
         and error.retryable
         and (error.retry_after or 0.0) <= LONGEST_WAIT
     )
+
+
+def _is_outage(_, error):
+    return isinstance(error, TeacherError) and not error.refused

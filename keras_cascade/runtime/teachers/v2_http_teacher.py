@@ -1,15 +1,22 @@
 """A teacher behind Open Inference Protocol v2 over HTTP."""
 
+from __future__ import annotations
+
 import json
 import math
+import os
 import uuid
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.teachers.believed import believed_logits
 from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
-from keras_cascade.runtime.teachers.v2_types import (
+from keras_cascade.runtime.teachers.remote_teacher import (
+    MAX_BYTES,
+    MAX_ROWS,
+    TIMEOUT,
+)
+from keras_cascade.runtime.teachers.v2_tensors import (
     datatype_of,
     from_bytes,
     to_bytes,
@@ -34,11 +41,34 @@ class V2HttpTeacher(HttpTeacher):
     Further arguments as in `RemoteTeacher`.
     """
 
-    def __init__(self, url, classes, *args, binary=None, **kwargs):
-        super().__init__(url, classes, *args, **kwargs)
+    def __init__(
+        self,
+        url: str,
+        classes: int,
+        output: str = "logits",
+        timeout: float = TIMEOUT,
+        max_rows: int = MAX_ROWS,
+        *,
+        binary: bool | None = None,
+        token: str | None = None,
+        ca_file: str | os.PathLike | None = None,
+        max_request_bytes: int = MAX_BYTES,
+        max_response_bytes: int = MAX_BYTES,
+    ):
+        super().__init__(
+            url,
+            classes,
+            output,
+            timeout,
+            max_rows,
+            token=token,
+            ca_file=ca_file,
+            max_request_bytes=max_request_bytes,
+            max_response_bytes=max_response_bytes,
+        )
         self._binary = binary
 
-    def check(self):
+    def check(self) -> None:
         """Raises a `TeacherError` unless the model says that it is ready."""
         self._client.request("GET", f"{self.url}/ready")
 
@@ -82,9 +112,11 @@ class V2HttpTeacher(HttpTeacher):
 
     def _answered(self, request, rows):
         headers, body = request
-        found, content = self._post(f"{self.url}/infer", body, headers, rows)
+        answer_headers, content = self._post(
+            f"{self.url}/infer", body, headers, rows
+        )
         try:
-            logits = self._tensor(found.get(LENGTH.lower()), content)
+            return self._tensor(answer_headers.get(LENGTH.lower()), content)
         except (
             AttributeError, IndexError, KeyError, OverflowError, TypeError,
             ValueError,
@@ -94,10 +126,9 @@ class V2HttpTeacher(HttpTeacher):
                 f"({type(error).__name__}: {str(error)[:200]}).",
                 invalid_answer=True,
             ) from error
-        return believed_logits(logits, rows, self._classes)
 
     def _tensor(self, header_length, content):
-        """The output's array, out of JSON or out of the bytes behind it."""
+        """Reads the output's array from the JSON or the bytes behind it."""
         end = len(content) if header_length is None else int(header_length)
         if not 0 <= end <= len(content):
             raise ValueError(f"a header of {end} of {len(content)} bytes")
@@ -129,7 +160,7 @@ class V2HttpTeacher(HttpTeacher):
 
 
 def _from_json(data, shape):
-    """JSON numbers, flat or nested, in the shape that goes with them."""
+    """Reads JSON numbers, flat or nested, into their shape."""
     values = np.asarray(data)
     if values.size != math.prod(shape):
         raise ValueError(f"{values.size} values for the shape {shape}")

@@ -1,6 +1,9 @@
 """Arrays of numbers and of text as bytes, without pickle."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -8,8 +11,8 @@ import numpy as np
 _TEXTS = b"\x93TEXTS"
 
 
-def packed(arrays):
-    """Arrays as bytes, one behind the other.
+def pack_arrays(arrays: Iterable) -> bytes:
+    """Packs arrays into bytes, one behind the other.
 
     Numbers in NumPy's format. Texts, an array of `str` objects or one `str`,
     as an array of their lengths in bytes in that format, then their UTF-8.
@@ -18,12 +21,13 @@ def packed(arrays):
         arrays: iterable of arrays.
 
     Returns:
-        Bytes, for `unpacked`.
+        Bytes, for `unpack_arrays`.
 
     Example:
 
-    >>> from keras_cascade.runtime.queueing.packing import packed, unpacked
-    >>> [array.tolist() for array in unpacked(packed(["one", [2, 3]]), 2)]
+    >>> from keras_cascade.runtime.queueing import packed_arrays
+    >>> raw = packed_arrays.pack_arrays(["one", [2, 3]])
+    >>> [array.tolist() for array in packed_arrays.unpack_arrays(raw, 2)]
     ['one', [2, 3]]
     """
     buffer = io.BytesIO()
@@ -40,8 +44,8 @@ def packed(arrays):
     return buffer.getvalue()
 
 
-def unpacked(raw, count):
-    """The arrays that `packed` made into bytes.
+def unpack_arrays(raw: bytes, count: int) -> list[np.ndarray]:
+    """Unpacks the bytes of `pack_arrays`.
 
     Args:
         raw: bytes.
@@ -54,11 +58,9 @@ def unpacked(raw, count):
     return [_read(buffer) for _ in range(count)]
 
 
-def as_array(value):
-    """An array; of objects, if `value` is text.
-
-    NumPy's own strings would drop NULs at their end.
-    """
+def as_array(value) -> np.ndarray:
+    """Converts a value to an array; text to an array of objects."""
+    # NumPy's own strings would drop NULs at their end.
     return np.asarray(value, object if isinstance(value, str) else None)
 
 

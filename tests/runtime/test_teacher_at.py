@@ -1,4 +1,4 @@
-"""A teacher by its URL, and by asking."""
+"""`teacher_at`: the protocol by the URL, or detected."""
 
 import json
 
@@ -14,7 +14,7 @@ from keras_cascade.runtime import (
 )
 from keras_cascade.runtime.teachers.detected_teacher import DetectedTeacher
 from keras_cascade.runtime.teachers.grpc_teacher import GrpcTeacher
-from tests.runtime.servers import http_server
+from tests.helpers.socket_servers import http_server
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_url_names_the_protocol(url, kind):
         "grpc://h:1/a/b", "grpc://h:x/a",
     ],
 )  # fmt: skip
-def test_what_names_none(url):
+def test_urls_without_a_protocol(url):
     with pytest.raises(ValueError, match=r"Expected a.* URL such as"):
         teacher_at(url, 4)
 
@@ -54,7 +54,7 @@ def test_options_need_a_url(bundle_path):
 
 
 def speaking(*paths):
-    """A server that knows some paths and adds up instances or tensors."""
+    """A server of some paths that adds up instances or tensors."""
 
     def answer(method, path, headers, body):
         if not path.startswith(paths):
@@ -82,7 +82,7 @@ def speaking(*paths):
         (("/v1",), "/v1/models/teacher:predict"),
     ],
 )
-def test_what_a_server_speaks_is_found_out_once(paths, path):
+def test_the_protocol_is_detected_once(paths, path):
     x = {"input": np.ones((2, 3), "float32")}
     with speaking(*paths) as server:
         teacher = teacher_at(server.url, 2)

@@ -6,47 +6,47 @@ import threading
 
 import numpy as np
 
-#: Answers that a client must not believe.
-LIES = (
+#: Answers that must fail a client's validation.
+FAULTS = (
     "status_500", "status_429", "nan", "infinite", "fewer_rows",
     "more_classes", "no_output", "not_json", "text", "deep_json", "half_body",
 )  # fmt: skip
 
 
-class LyingHttpServer:
-    """Answers both HTTP protocols; a context manager.
+class FaultyHttpServer:
+    """Server of both HTTP protocols; a context manager.
 
     Args:
         classes: int.
 
     Attributes:
-        lie: str, out of `LIES`; may be set at any time.
+        fault: str, out of `FAULTS`; may be set at any time.
         port: int.
     """
 
     def __init__(self, classes):
-        self.lie = LIES[0]
-        liar = self
+        self.fault = FAULTS[0]
+        server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                about = {"name": "liar", "extensions": ["binary_tensor_data"]}
+                about = {"name": "faulty", "extensions": ["binary_tensor_data"]}
                 self._send(200, json.dumps(about).encode())
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 length = self.headers.get("Inference-Header-Content-Length")
-                asked = json.loads(body[: int(length)] if length else body)
-                v1 = "instances" in asked
+                request = json.loads(body[: int(length)] if length else body)
+                v1 = "instances" in request
                 rows = (
-                    len(asked["instances"])
+                    len(request["instances"])
                     if v1
-                    else asked["inputs"][0]["shape"][0]
+                    else request["inputs"][0]["shape"][0]
                 )
-                status, content = _lie(liar.lie, v1, rows, classes)
-                self._send(status, content, liar.lie == "half_body")
+                status, content = _answer(server.fault, v1, rows, classes)
+                self._send(status, content, server.fault == "half_body")
 
             def _send(self, status, content, half=False):
                 self.send_response(status)
@@ -81,29 +81,29 @@ class LyingHttpServer:
         self._thread.join()
 
 
-def _lie(lie, v1, rows, classes):
-    """`(status, body)`."""
-    if lie == "status_500":
+def _answer(fault, v1, rows, classes):
+    """Returns the `(status, body)` of a fault."""
+    if fault == "status_500":
         return 500, b'{"error": "out of memory"}'
-    if lie == "status_429":
+    if fault == "status_429":
         return 429, b'{"error": "too many requests"}'
-    if lie == "not_json":
+    if fault == "not_json":
         return 200, b"<html>Welcome to the hotel's network</html>"
-    if lie == "deep_json":
+    if fault == "deep_json":
         return 200, b"[" * 100_000
     logits = np.random.default_rng(0).normal(size=(rows, classes))
-    if lie == "fewer_rows":
+    if fault == "fewer_rows":
         logits = np.zeros((rows + 1, classes))[:-2]
-    elif lie == "more_classes":
+    elif fault == "more_classes":
         logits = np.zeros((rows, classes + 1))
-    elif lie == "nan":
+    elif fault == "nan":
         logits[-1, 0] = np.nan
-    elif lie == "infinite":
+    elif fault == "infinite":
         logits[-1, 0] = np.inf
     data = logits.tolist()
-    if lie == "text":
+    if fault == "text":
         data = [["yes"] * classes] * rows
-    name = "other" if lie == "no_output" else "logits"
+    name = "other" if fault == "no_output" else "logits"
     if v1:
         answer = {"predictions": [{name: row} for row in data]}
     else:

@@ -8,8 +8,8 @@ import kserve.protocol.grpc.grpc_predict_v2_pb2 as messages
 import kserve.protocol.grpc.grpc_predict_v2_pb2_grpc as services
 import numpy as np
 
-#: Answers that a client must not believe.
-LIES = (
+#: Answers that must fail a client's validation.
+FAULTS = (
     "INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "nan", "infinite",
     "fewer_rows", "more_classes", "no_output", "text", "truncated",
 )  # fmt: skip
@@ -17,24 +17,24 @@ LIES = (
 WORKERS = 8
 
 
-class LyingGrpcServer(services.GRPCInferenceServiceServicer):
-    """Answers Open Inference Protocol v2; a context manager.
+class FaultyGrpcServer(services.GRPCInferenceServiceServicer):
+    """Server of Open Inference Protocol v2; a context manager.
 
     Args:
         classes: int.
 
     Attributes:
-        lie: str, out of `LIES`; may be set at any time.
+        fault: str, out of `FAULTS`; may be set at any time.
         port: int.
     """
 
     def __init__(self, classes):
-        self.lie = LIES[0]
+        self.fault = FAULTS[0]
         self._classes = classes
         pool = futures.ThreadPoolExecutor(WORKERS)
-        # All of its threads now, or later ones look like clients' leaks.
-        everybody = threading.Barrier(WORKERS)
-        list(pool.map(lambda _: everybody.wait(), range(WORKERS)))
+        # Starts all threads now: later ones would look like clients' leaks.
+        all_started = threading.Barrier(WORKERS)
+        list(pool.map(lambda _: all_started.wait(), range(WORKERS)))
         self._server = grpc.server(pool)
         services.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -47,29 +47,29 @@ class LyingGrpcServer(services.GRPCInferenceServiceServicer):
         self._server.stop(0).wait()
 
     def ModelInfer(self, request, context):  # noqa: N802
-        """Lies."""
-        lie = self.lie
-        if lie.isupper():
-            context.abort(getattr(grpc.StatusCode, lie), "a lie")
+        """Answers with the current fault."""
+        fault = self.fault
+        if fault.isupper():
+            context.abort(getattr(grpc.StatusCode, fault), "a fault")
         rows = request.inputs[0].shape[0]
         logits = np.zeros((rows, self._classes), "<f4")
-        if lie == "fewer_rows":
+        if fault == "fewer_rows":
             logits = np.zeros((rows + 1, self._classes), "<f4")[:-2]
-        elif lie == "more_classes":
+        elif fault == "more_classes":
             logits = np.zeros((rows, self._classes + 1), "<f4")
-        elif lie == "nan":
+        elif fault == "nan":
             logits[-1, 0] = np.nan
-        elif lie == "infinite":
+        elif fault == "infinite":
             logits[-1, 0] = np.inf
         answer = messages.ModelInferResponse(model_name="teacher")
-        if lie != "no_output":
+        if fault != "no_output":
             answer.outputs.add(
                 name="logits",
-                datatype="BYTES" if lie == "text" else "FP32",
+                datatype="BYTES" if fault == "text" else "FP32",
                 shape=list(logits.shape),
             )
         raw = logits.tobytes()
         answer.raw_output_contents.append(
-            raw[:-3] if lie == "truncated" else raw
+            raw[:-3] if fault == "truncated" else raw
         )
         return answer

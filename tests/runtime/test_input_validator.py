@@ -1,10 +1,9 @@
-"""The short way of inputs that fit already."""
+"""`InputValidator`: the fast path gives what `prepare_inputs` gives."""
 
 import numpy as np
 import pytest
 
-from keras_cascade.runtime.input_form import InputForm
-from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.inputs import InputValidator, prepare_inputs
 
 IMAGE = [{"name": "input", "shape": [None, 2, 3], "dtype": "float32"}]
 IDS = [{"name": "ids", "shape": [None, 4], "dtype": "int32"}]
@@ -15,7 +14,7 @@ TWO = [*IMAGE, *IDS]
 
 def test_an_array_that_fits_is_passed_on_as_it_is():
     x = np.ones((5, 2, 3), "float32")
-    assert InputForm(IMAGE)(x)["input"] is x
+    assert InputValidator(IMAGE)(x)["input"] is x
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def test_an_array_that_fits_is_passed_on_as_it_is():
     ],
 )
 def test_both_ways_lead_to_the_same(specs, x):
-    found, expected = InputForm(specs)(x), prepare_inputs(x, specs)
+    found, expected = InputValidator(specs)(x), prepare_inputs(x, specs)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         assert found[name].dtype == array.dtype
@@ -54,6 +53,6 @@ def test_both_ways_lead_to_the_same(specs, x):
         np.array(None),
     ],
 )
-def test_what_does_not_fit_is_refused(x):
+def test_inputs_that_do_not_fit_are_rejected(x):
     with pytest.raises(ValueError, match="Expected"):
-        InputForm(IMAGE)(x)
+        InputValidator(IMAGE)(x)

@@ -1,4 +1,4 @@
-"""Small real servers, so that tests go over real sockets."""
+"""Small servers on real sockets."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import trustme
 
 @contextlib.contextmanager
 def http_server(answer, tls=None):
-    """Answers HTTP with what `answer(method, path, headers, body)` returns.
+    """HTTP server that answers with `answer(method, path, headers, body)`.
 
     Args:
         answer: function that returns `(status, body)` or `(status, body,
@@ -80,7 +80,7 @@ def http_server(answer, tls=None):
 
 @contextlib.contextmanager
 def raw_server(talk):
-    """Takes connections and leaves each to `talk(connection)`.
+    """TCP server that calls `talk(connection)` per connection.
 
     Yields:
         str, the server's URL.
@@ -110,16 +110,16 @@ def raw_server(talk):
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        for one in (listening, *taken):
+        for connection in (listening, *taken):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        for one in (thread, *threads):
-            one.join()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        for running in (thread, *threads):
+            running.join()
 
 
 def request_of(connection):
-    """Reads one request with a body off a socket."""
+    """Reads one request with a body from a socket."""
     raw = b""
     while b"\r\n\r\n" not in raw:
         raw += received(connection)
@@ -134,7 +134,7 @@ def request_of(connection):
 
 
 def received(connection):
-    """Next bytes; raises where there are no more."""
+    """Receives the next bytes; raises where there are no more."""
     content = connection.recv(65536)
     if not content:
         raise ConnectionError("The client is gone.")
@@ -142,7 +142,7 @@ def received(connection):
 
 
 def private_authority(folder):
-    """A server's TLS context, and the file of the authority behind it."""
+    """Creates a TLS context, its authority's file and its certificate."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate = authority.issue_cert("127.0.0.1", "localhost")

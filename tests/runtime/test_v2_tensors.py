@@ -1,4 +1,4 @@
-"""The protocol's binary form of texts."""
+"""Binary tensors of Open Inference Protocol v2."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from keras_cascade.runtime.teachers.v2_types import (
+from keras_cascade.runtime.teachers.v2_tensors import (
     NUMPY_TYPES,
     datatype_of,
     from_bytes,

@@ -1,4 +1,4 @@
-"""What an edge has seen, told to a server once."""
+"""Rows of a device, reported to a server once."""
 
 import asyncio
 import threading
@@ -8,19 +8,19 @@ import pytest
 
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
 from keras_cascade.runtime.async_edge_cascade import AsyncEdgeCascade
-from keras_cascade.runtime.seen_rows import MOST, SeenRows
-from keras_cascade.runtime.teachers.text_teacher import TextTeacher
-from tests.runtime.servers import http_server
+from keras_cascade.runtime.teachers.remote_teacher import MAX_COUNT, RowCounter
+from keras_cascade.runtime.tokenized import TokenizedTeacher
+from tests.helpers.socket_servers import http_server
 
 
-def test_every_row_is_told_of_once():
-    seen, told = SeenRows(), []
+def test_every_row_is_reported_once():
+    counter, reported = RowCounter(), []
 
     def work():
         for _ in range(200):
-            seen.add(2)
-            with seen.told(3) as count:
-                told.append(count)
+            counter.add(2)
+            with counter.reported(3) as count:
+                reported.append(count)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for one in threads:
@@ -28,41 +28,41 @@ def test_every_row_is_told_of_once():
     for one in threads:
         one.join()
     # 4 threads, 200 times, 2 rows kept and 3 sent.
-    assert sum(told) == 4 * 200 * 5
-    assert min(told) >= 3
+    assert sum(reported) == 4 * 200 * 5
+    assert min(reported) >= 3
 
 
-def test_what_was_not_answered_is_told_of_later():
-    seen = SeenRows()
-    seen.add(5)
-    with pytest.raises(RuntimeError), seen.told(2) as count:
+def test_unanswered_rows_are_reported_later():
+    counter = RowCounter()
+    counter.add(5)
+    with pytest.raises(RuntimeError), counter.reported(2) as count:
         assert count == 7
         raise RuntimeError
-    with seen.told(1) as count:
+    with counter.reported(1) as count:
         assert count == 6
 
 
-def test_a_count_that_is_too_long_is_told_in_parts():
-    seen = SeenRows()
-    seen.add(2 * MOST)
-    for expected in (MOST, MOST, 3 * 10):
-        with seen.told(10) as count:
+def test_a_count_that_is_too_long_is_reported_in_parts():
+    counter = RowCounter()
+    counter.add(2 * MAX_COUNT)
+    for expected in (MAX_COUNT, MAX_COUNT, 3 * 10):
+        with counter.reported(10) as count:
             assert count == expected
 
 
 @pytest.fixture
 def server():
-    """Answers zeros, or what `status` says; keeps what it was told."""
-    told = []
+    """A server that answers zeros and records the reported counts."""
+    reported = []
 
     def answer(method, path, headers, body):
-        told.append(headers.get("x-cascade-rows"))
+        reported.append(headers.get("x-cascade-rows"))
         rows = body.count(b"[") - 1
         content = {"predictions": [[0.0] * 4] * rows}
         return running.status, content
 
     with http_server(answer) as running:
-        running.told, running.status = told, 200
+        running.reported, running.status = reported, 200
         running.url += "/v1/models/teacher"
         yield running
 
@@ -75,7 +75,7 @@ def halves(blobs, students_answer):
     return x[~delegated][:9], x[delegated][:4]
 
 
-def test_requests_tell_what_the_edge_has_seen(server, bundle_path, halves):
+def test_requests_report_kept_rows(server, bundle_path, halves):
     kept, sent = halves
     with EdgeCascade.load(
         bundle_path, teacher=server.url, retries=0, max_rows=3
@@ -84,16 +84,16 @@ def test_requests_tell_what_the_edge_has_seen(server, bundle_path, halves):
         edge.predict_alone(kept)  # the gate is not asked: does not count
         edge.predict(np.concatenate([kept[5:], sent]))
         # 9 kept rows and the first 3, then the last.
-        assert server.told == ["12", "1"]
+        assert server.reported == ["12", "1"]
         server.status = 503
         edge.predict(sent[:2])
         server.status = 200
         edge.predict(sent[:1])
-    # The two that nobody answered were seen all the same.
-    assert server.told == ["12", "1", "2", "3"]
+    # The two that nobody answered are reported all the same.
+    assert server.reported == ["12", "1", "2", "3"]
 
 
-def test_queued_rows_are_told_of_when_they_are_sent(
+def test_queued_rows_are_reported_when_they_are_sent(
     server, bundle_path, halves, tmp_path
 ):
     kept, sent = halves
@@ -105,10 +105,10 @@ def test_queued_rows_are_told_of_when_they_are_sent(
         edge.predict(np.concatenate([kept, sent]))
         server.status = 200
         edge.send_queued()
-    assert server.told == ["13", "13"]
+    assert server.reported == ["13", "13"]
 
 
-def test_a_call_that_raises_was_seen_too(server, bundle_path, halves):
+def test_a_call_that_raises_is_reported_too(server, bundle_path, halves):
     _, sent = halves
     server.status = 503
     with EdgeCascade.load(
@@ -118,7 +118,7 @@ def test_a_call_that_raises_was_seen_too(server, bundle_path, halves):
             edge.predict(sent)
         server.status = 200
         edge.predict(sent)
-    assert server.told == ["4", "8"]
+    assert server.reported == ["4", "8"]
 
 
 def test_the_same_for_an_event_loop(server, bundle_path, halves):
@@ -132,21 +132,23 @@ def test_the_same_for_an_event_loop(server, bundle_path, halves):
             await edge.predict(sent)
 
     asyncio.run(run())
-    assert server.told == ["13"]
+    assert server.reported == ["13"]
 
 
-def test_the_teacher_behind_a_tokenizer_tells_too(server, bundle_path, halves):
-    """The rows here are numbers; what passes them on does not look."""
+def test_the_teacher_behind_a_tokenizer_reports_too(
+    server, bundle_path, halves
+):
+    """The rows are numbers here: the wrapper does not look at them."""
     _, sent = halves
-    teacher = TextTeacher(RestTeacher(server.url, 4), lambda x: (x, None))
+    teacher = TokenizedTeacher(RestTeacher(server.url, 4), lambda x: (x, None))
     with EdgeCascade.load(bundle_path, teacher) as edge:
         edge.predict(sent)
-    assert server.told == ["4"]
-    assert not hasattr(TextTeacher(object(), None), "seen_rows")
+    assert server.reported == ["4"]
+    assert not hasattr(TokenizedTeacher(object(), None), "row_counter")
 
 
-def test_a_teacher_without_an_edge_tells_nothing(server):
+def test_a_teacher_without_an_edge_reports_nothing(server):
     teacher = RestTeacher(server.url, 4)
     teacher.logits({"input": np.zeros((2, 6), "float32")})
     teacher.close()
-    assert server.told == [None]
+    assert server.reported == [None]

@@ -1,11 +1,14 @@
-"""Arrays as bytes on a disk."""
+"""`pack_arrays` and `unpack_arrays`."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
-from keras_cascade.runtime.queueing.packing import packed, unpacked
+from keras_cascade.runtime.queueing.packed_arrays import (
+    pack_arrays,
+    unpack_arrays,
+)
 
 TEXT = st.text(st.characters(codec="utf-8"))
 
@@ -28,7 +31,7 @@ NUMBERS = numpy_strategies.arrays(
 @given(st.lists(text_arrays() | NUMBERS, max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_arrays_come_back_as_they_were(arrays):
-    found = unpacked(packed(arrays), len(arrays))
+    found = unpack_arrays(pack_arrays(arrays), len(arrays))
     for one, other in zip(found, arrays, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
         np.testing.assert_array_equal(one, other)
@@ -37,11 +40,11 @@ def test_arrays_come_back_as_they_were(arrays):
 @given(TEXT, st.integers(0, 3))
 @settings(max_examples=50, deadline=None)
 def test_a_text_alone_keeps_its_last_nuls(text, nuls):
-    (found,) = unpacked(packed([text + "\0" * nuls]), 1)
+    (found,) = unpack_arrays(pack_arrays([text + "\0" * nuls]), 1)
     assert found.shape == ()
     assert found.item() == text + "\0" * nuls
 
 
 def test_no_pickle():
-    assert b"pickle" not in packed(["a text"])
-    assert packed(["a text"]).endswith(b"a text")
+    assert b"pickle" not in pack_arrays(["a text"])
+    assert pack_arrays(["a text"]).endswith(b"a text")

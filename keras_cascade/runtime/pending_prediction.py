@@ -1,0 +1,185 @@
+"""Predictions whose delegated rows wait for the teacher's answer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_cascade.errors import TeacherError
+from keras_cascade.runtime.edge_prediction import EdgePrediction, Latency
+from keras_cascade.runtime.operating_points import DelegationRule
+from keras_cascade.utils.numpy_softmax import numpy_softmax
+
+if TYPE_CHECKING:
+    from keras_cascade.runtime.queueing.teacher_queue import QueuedRow
+
+SOURCE = "<U13"  # the longest is "edge_fallback"
+
+
+class PendingPrediction:
+    """The student's results, with the rows that go to the teacher.
+
+    The teacher's logits go in with `resolve`, or its failure with
+    `fall_back`. `prediction` is complete after either, and at once where
+    no row is delegated.
+
+    Args:
+        inputs: dict of input name to array, batch first.
+        outputs: dict, the student's outputs.
+        rule: `DelegationRule`, of the operating point in use.
+        classes: list of str.
+        started: float, `time.perf_counter()` when the call began.
+
+    Attributes:
+        rows: int array, which rows go to the teacher.
+    """
+
+    # A kept row spends single microseconds here: slots, and no properties.
+    __slots__ = (
+        "_classes", "_ids", "_inputs", "_labels", "_operating_point",
+        "_probabilities", "_score", "_source", "_started", "_student_seconds",
+        "_teacher_error", "_teacher_seconds", "_teacher_started", "_truncated",
+        "rows",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        inputs: dict[str, np.ndarray],
+        outputs: dict[str, np.ndarray],
+        rule: DelegationRule,
+        classes: list[str],
+        started: float,
+    ):
+        self._inputs = inputs
+        self._probabilities = outputs["probabilities"]
+        self._labels = self._probabilities.argmax(axis=-1)
+        self._score = outputs["score"]
+        self._truncated = outputs.get("truncated")
+        self._source = np.full(len(self._labels), "edge", dtype=SOURCE)
+        self.rows = rule.delegated(outputs).nonzero()[0]
+        self._operating_point = rule.name
+        self._classes = classes
+        self._started = started
+        self._student_seconds = time.perf_counter() - started
+        self._teacher_seconds = 0.0
+        self._teacher_error: str | None = None
+        self._ids: list[str | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def delegated_inputs(self) -> dict[str, np.ndarray]:
+        """Dict of input name to array: the delegated rows alone."""
+        return {name: v[self.rows] for name, v in self._inputs.items()}
+
+    @property
+    def student_result(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """Scores, probabilities and operating point of the delegated rows."""
+        rows = self.rows
+        return (
+            self._score[rows],
+            self._probabilities[rows],
+            self._operating_point,
+        )
+
+    def start_teacher_clock(self) -> None:
+        """Starts the clock of `Latency.teacher`, just before the request."""
+        self._teacher_started = time.perf_counter()
+
+    def resolve(self, logits: np.ndarray) -> None:
+        """Fills the delegated rows with the teacher's answer.
+
+        Args:
+            logits: float32 array `(delegated rows, classes)`.
+        """
+        self._stop_teacher_clock()
+        probabilities = numpy_softmax(logits).astype("float32")
+        self._source[self.rows] = "cloud"
+        self._probabilities[self.rows] = probabilities
+        self._labels[self.rows] = probabilities.argmax(axis=-1)
+
+    def fall_back(
+        self, error: TeacherError, source: str, ids: list[str] | None = None
+    ) -> None:
+        """Marks the delegated rows as not answered by the teacher.
+
+        Args:
+            error: `TeacherError`.
+            source: `"edge_fallback"`, `"abstained"` or `"queued"`.
+            ids: list of str, the rows' ids in the queue. Defaults to `None`.
+        """
+        self._stop_teacher_clock()
+        self._teacher_error = str(error)
+        self._source[self.rows] = source
+        if source != "edge_fallback":
+            self._labels[self.rows] = -1
+        if ids is not None:
+            all_ids: list[str | None] = [None] * len(self._labels)
+            for row, row_id in zip(self.rows, ids, strict=True):
+                all_ids[row] = row_id
+            self._ids = all_ids
+
+    @property
+    def queued_ids(self) -> list[str]:
+        """Ids of the rows that were put into the queue."""
+        return [row_id for row_id in self._ids or () if row_id is not None]
+
+    def prediction(self) -> EdgePrediction:
+        """Returns the finished `EdgePrediction`, and ends its latency."""
+        return EdgePrediction(
+            self._labels,
+            self._probabilities,
+            self._score,
+            self._source,
+            self._classes,
+            self._teacher_error,
+            self._operating_point,
+            Latency(
+                self._student_seconds,
+                self._teacher_seconds,
+                time.perf_counter() - self._started,
+            ),
+            self._ids,
+            self._truncated,
+        )
+
+    def _stop_teacher_clock(self):
+        self._teacher_seconds = time.perf_counter() - self._teacher_started
+
+
+def late_prediction(
+    rows: list[QueuedRow], classes: list[str]
+) -> EdgePrediction:
+    """Builds the prediction of queued rows from the teacher's late answers.
+
+    Args:
+        rows: list of `QueuedRow`, each with `logits` or an `error_message`.
+        classes: list of str.
+
+    Returns:
+        `EdgePrediction`.
+    """
+    probabilities = np.empty((len(rows), len(classes)), "float32")
+    labels = np.full(len(rows), -1, "int64")
+    source = np.full(len(rows), "refused", SOURCE)
+    for index, row in enumerate(rows):
+        if row.logits is None:
+            probabilities[index] = row.probabilities
+            continue
+        probabilities[index] = numpy_softmax(row.logits)
+        labels[index] = probabilities[index].argmax()
+        source[index] = "cloud"
+    messages = [row.error_message for row in rows if row.logits is None]
+    return EdgePrediction(
+        labels=labels,
+        probabilities=probabilities,
+        score=np.array([row.score for row in rows], "float32"),
+        source=source,
+        classes=classes,
+        teacher_error=messages[0] if messages else None,
+        operating_point=", ".join(sorted({r.operating_point for r in rows})),
+        ids=[row.id for row in rows],
+    )
