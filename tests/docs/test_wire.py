@@ -13,8 +13,8 @@ from keras_cascade.runtime import TeacherError, teacher_at
 from keras_cascade.runtime.teachers import grpc_teacher, http_client
 from keras_cascade.serving.grpc_service import OPEN as OPEN_METHODS
 from keras_cascade.serving.grpc_service import STATUS
-from keras_cascade.serving.http_guard import OPEN as OPEN_PATHS
-from keras_cascade.serving.limits import MEBIBYTE, Limits
+from keras_cascade.serving.http_requests import OPEN as OPEN_PATHS
+from keras_cascade.serving.settings import MEBIBYTE, Limits
 from tests.docs.shown import languages, rows, stated_output
 from tests.documents import ROOT, blocks
 

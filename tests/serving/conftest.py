@@ -12,10 +12,10 @@ from keras_cascade.bundle import Bundle
 from keras_cascade.runtime import SavedModelTeacher
 from keras_cascade.serving import ServerProcess
 from keras_cascade.serving.http_application import http_application
-from keras_cascade.serving.limits import Limits
-from keras_cascade.serving.served_teacher import ServedTeacher
+from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.server_log import LOGGER, JsonFormatter
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
 
 # Programs that tests run: KServe and Triton's client, which it imports,
@@ -132,7 +132,7 @@ def asked(served_bundle):
         def service():
             chosen, metrics = Limits(**limits), ServerMetrics()
             made = TeacherService(
-                ServedTeacher(served_bundle, run, chosen, metrics),
+                LoadedTeacher(served_bundle, run, chosen, metrics),
                 chosen,
                 tokens,
                 metrics,

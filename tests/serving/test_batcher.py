@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.serving.batcher import Batcher
-from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 
 
 class Held:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.serving.http_application import http_application
-from keras_cascade.serving.tokens import Tokens
+from keras_cascade.serving.settings import Tokens
 from tests.serving.conftest import linear_teacher
 
 PREDICT = "/v1/models/teacher:predict"

@@ -11,10 +11,10 @@ import pytest
 from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.exchanging import exchange
 from keras_cascade.bundle.manifest import seal
-from keras_cascade.serving.limits import Limits
+from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.reloader import Reloader
-from keras_cascade.serving.served_teacher import ServedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
 
 X = np.ones((1, 6), "float32")
@@ -57,7 +57,7 @@ class Serving:
     def load(self):
         """The last of `runs`, on a bundle that is checked as always."""
         bundle = Bundle.load(self.path)
-        return ServedTeacher(bundle, self.runs[-1], self.limits, self.metrics)
+        return LoadedTeacher(bundle, self.runs[-1], self.limits, self.metrics)
 
     def reloads(self, outcome):
         return self.metrics.registry.get_sample_value(

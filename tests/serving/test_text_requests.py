@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.serving.limits import Limits
-from keras_cascade.serving.served_teacher import ServedTeacher
+from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
 from tests.serving.conftest import Asked
 from tests.serving.text_teacher import served, text_logits
@@ -48,7 +48,7 @@ def ask():
         def service():
             chosen, metrics = Limits(**limits), ServerMetrics()
             bundle = served() if specs is None else served(specs)
-            teacher = ServedTeacher(bundle, run, chosen, metrics)
+            teacher = LoadedTeacher(bundle, run, chosen, metrics)
             return TeacherService(teacher, chosen, None, metrics)
 
         return Asked(service)
