@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.cli.main import run as run_command
-from keras_cascade.cli.work import parse_operating_point
+from keras_cascade.cli.saved_cascade import parse_operating_point
 
 COMMANDS = (
     "demo",
@@ -231,7 +231,7 @@ def test_models_that_do_not_fit(run, points, tmp_path):
     "objective", ["max_accuracy_drop", "nope=1", "min_accuracy=2", ""]
 )
 def test_bad_objectives(run, points, tmp_path, objective):
-    from keras_cascade.cli.work import parse_objective
+    from keras_cascade.cli.saved_cascade import parse_objective
 
     with pytest.raises(ValueError, match="--objective NAME=NUMBER"):
         parse_objective(objective)
@@ -262,7 +262,7 @@ def test_unreadable_models_and_data(run, tmp_path, content):
 
 
 def test_images_are_read_in_the_range_that_the_models_take(tmp_path):
-    from keras_cascade.cli.predicting import read_input
+    from keras_cascade.cli.prediction import read_input
 
     def spec(top):
         return [{"shape": [None, 2, 2, 1], "range": [0.0, top]}]

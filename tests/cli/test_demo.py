@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_cascade.cli import demo, references
+from keras_cascade.cli import demo, reference_models
 from keras_cascade.evaluation.report import sampled
 
 KEYS = {
@@ -22,11 +22,11 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def small():
-    return references.Settings(64, 4, 2, 4, 3, 0.3)
+    return reference_models.Settings(64, 4, 2, 4, 3, 0.3)
 
 
 def test_everything_it_writes(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(references, "SMALL", small)
+    monkeypatch.setattr(reference_models, "SMALL", small)
     console = Console(quiet=True)
     report = demo.run_demo("digits", tmp_path, console)
     written = json.loads((tmp_path / "report.json").read_text())

@@ -9,8 +9,8 @@ import pytest
 import keras_cascade as kc
 from keras_cascade import datasets
 from keras_cascade.cli.main import run as run_command
-from keras_cascade.cli.reporting import traffic_in_words
-from keras_cascade.cli.training import batched
+from keras_cascade.cli.report import traffic_in_words
+from keras_cascade.cli.trainer import batched
 
 
 def small(units):
