@@ -1,4 +1,4 @@
-"""The demo, whole, on a small data set; and interrupted."""
+"""Demo on a small data set, and after an interrupt."""
 
 import json
 import os
@@ -69,9 +69,9 @@ def test_a_long_curve_is_sampled_with_both_ends():
     from keras_cascade.evaluation import deferral_curve
 
     curve = deferral_curve(np.arange(5000.0), np.zeros(5000), np.ones(5000))
-    found = sampled(curve)
-    assert len(found["accuracy"]) == 201
-    assert (found["accuracy"][0], found["accuracy"][-1]) == (0.0, 1.0)
+    points = sampled(curve)
+    assert len(points["accuracy"]) == 201
+    assert (points["accuracy"][0], points["accuracy"][-1]) == (0.0, 1.0)
 
 
 def test_ctrl_c_leaves_no_server_behind(tmp_path, bundle_path):

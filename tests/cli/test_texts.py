@@ -1,4 +1,4 @@
-"""The command line on texts: a CSV file in, a bundle and answers out."""
+"""Commands on texts: from a CSV file to a bundle and predictions."""
 
 import csv
 import json
@@ -73,7 +73,7 @@ def test_texts_are_answered(shown):
         (["--input", __file__], "This bundle takes texts"),
     ],
 )
-def test_what_is_refused(shown, arguments, message):
+def test_invalid_inputs(shown, arguments, message):
     run = CliRunner().invoke(
         app, ["predict", str(shown[0] / "bundle"), *arguments]
     )
