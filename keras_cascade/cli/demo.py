@@ -38,7 +38,7 @@ def run_demo(
     Returns:
         Dict, as in `report.json`.
     """
-    clock = _Clock()
+    clock = _Stopwatch()
     keras.utils.set_random_seed(seed)
     splits = datasets.load(dataset, seed)
     references = reference_models(splits)
@@ -156,8 +156,8 @@ def _facts(report, bundle):
     }
 
 
-class _Clock:
-    """Stopwatch of the demo's stages."""
+class _Stopwatch:
+    """Seconds of each stage of the demo."""
 
     def __init__(self):
         self.seconds = {}
