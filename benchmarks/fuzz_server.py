@@ -1,14 +1,13 @@
-"""Sends a server requests that were tampered with, over real sockets.
+"""Fuzzing of the server over sockets: mutated and generated requests.
 
     python -m benchmarks.fuzz_server --json [--quick]
 
-10,000 requests, each of them valid before some of its bytes were replaced,
-removed, doubled or added: HTTP as a whole (request line, headers, lengths,
-JSON, tensors) and gRPC messages. Then Schemathesis makes up requests after
-the server's own OpenAPI description. Now and then a valid request follows,
-which must get the right answer. Counted: answers that blame the server (5xx,
-INTERNAL, UNKNOWN), valid requests with a wrong answer, tracebacks in the
-log, and whether the server still runs.
+10,000 valid requests with some bytes replaced, removed, doubled or added:
+whole HTTP requests (request line, headers, lengths, JSON, tensors) and gRPC
+messages. Then Schemathesis generates requests from the server's OpenAPI
+description. After every 100th a valid request must be answered correctly.
+Counted: responses that blame the server (5xx, INTERNAL, UNKNOWN), valid
+requests with a wrong answer, tracebacks in the log, and crashes.
 """
 
 import collections
@@ -38,7 +37,7 @@ from keras_cascade.serving import ServerProcess
 
 REQUESTS, QUICK = 10_000, 600
 CHECK_EVERY = 100
-PATIENCE = 0.1  # seconds until a server is taken to wait for more
+READ_TIMEOUT = 0.1  # seconds; then the server waits for more bytes
 
 SCHEMATHESIS = """
 import collections, json, sys
@@ -60,23 +59,23 @@ print(json.dumps(statuses))
 
 
 def fuzz_server(quick=False):
-    """Counts of everything, as a dict."""
-    wanted = QUICK if quick else REQUESTS
+    """Fuzzes a server; returns a dict of counts."""
+    requests = QUICK if quick else REQUESTS
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path, x = make_bundle(folder / "bundle", 16)
         log = folder / "log"
         with ServerProcess(path, log) as server:
             fuzz = Fuzz(server, path, x[:1])
-            fuzz.run(wanted)
-            made_up = schemathesis(server, 10 if quick else 100)
+            fuzz.run(requests)
+            generated = schemathesis(server, 10 if quick else 100)
             fuzz.check()
             result = {
-                "fuzzed_requests": wanted + sum(made_up.values()),
+                "fuzzed_requests": requests + sum(generated.values()),
                 "statuses": dict(sorted(fuzz.statuses.items())),
-                "schemathesis_statuses": made_up,
+                "schemathesis_statuses": generated,
                 "blamed_on_server": fuzz.blamed
-                + sum(n for code, n in made_up.items() if code >= "500"),
+                + sum(n for code, n in generated.items() if code >= "500"),
                 "wrong_answers": fuzz.wrong,
                 "crashes": int(server._process.poll() is not None),
             }
@@ -88,16 +87,16 @@ def fuzz_server(quick=False):
 
 def main():
     """Runs the benchmark."""
-    chosen = options(__doc__)
-    show(fuzz_server(chosen.quick), chosen.json)
+    arguments = options(__doc__)
+    show(fuzz_server(arguments.quick), arguments.json)
 
 
 class Fuzz:
-    """Tampers with requests, and counts what comes back."""
+    """Sends mutated requests and counts the statuses of the responses."""
 
     def __init__(self, server, path, x):
         self.statuses, self.blamed, self.wrong = collections.Counter(), 0, 0
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
         self._server = server
         self._x = x
         teacher = SavedModelTeacher(path / "teacher" / "1")
@@ -105,12 +104,12 @@ class Fuzz:
         self._call = grpc_call(grpc_channel(server))
         self._seeds = seeds(x)
 
-    def run(self, wanted):
-        """Three of four requests over HTTP, one over gRPC."""
-        for number in range(wanted):
+    def run(self, requests):
+        """Sends three of four requests over HTTP, one over gRPC."""
+        for number in range(requests):
             if number % 4:
                 status = self._http(
-                    self._mutated(self._dice.choice(self._seeds))
+                    self._mutated(self._rng.choice(self._seeds))
                 )
                 self.blamed += status.startswith("http 5")
             else:
@@ -121,26 +120,26 @@ class Fuzz:
                 self.check()
 
     def check(self):
-        """A valid request must be answered, and rightly."""
+        """Sends a valid request and counts a wrong answer."""
         answer = httpx.post(
             f"{self._server.url}:predict",
             json={"instances": self._x.tolist()},
             trust_env=False,
             timeout=30,
         )
-        found = answer.json().get("predictions", np.nan)
-        self.wrong += not np.allclose(found, self._expected, atol=1e-4)
+        logits = answer.json().get("predictions", np.nan)
+        self.wrong += not np.allclose(logits, self._expected, atol=1e-4)
 
     def _mutated(self, request):
-        """Most places lie in the head: a tensor has only so many ways."""
-        dice = self._dice
-        for _ in range(dice.choice((1, 1, 2, 4))):
-            reach = min(len(request), dice.choice((40, 300, len(request))))
-            at = dice.randrange(reach + 1)
-            end = min(len(request), at + dice.choice((0, 1, 1, 4, 30)))
-            new = dice.choice(
-                (b"", dice.randbytes(end - at), request[at:end] * 2,
-                 dice.randbytes(3), b"9" * 20, b"[" * 50, b"\r\n", b"-", b"0")
+        """Mutates bytes, mostly of the head: tensor bytes are all alike."""
+        rng = self._rng
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            reach = min(len(request), rng.choice((40, 300, len(request))))
+            at = rng.randrange(reach + 1)
+            end = min(len(request), at + rng.choice((0, 1, 1, 4, 30)))
+            new = rng.choice(
+                (b"", rng.randbytes(end - at), request[at:end] * 2,
+                 rng.randbytes(3), b"9" * 20, b"[" * 50, b"\r\n", b"-", b"0")
             )  # fmt: skip
             request = request[:at] + new + request[end:]
         return request
@@ -148,12 +147,12 @@ class Fuzz:
     def _http(self, request):
         host, port = self._server.url.split("/")[2].split(":")
         with socket.create_connection((host, int(port))) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(READ_TIMEOUT)
             try:
                 connection.sendall(request)
                 first = connection.recv(4096)
             except TimeoutError:
-                first = self._at_its_end(connection)
+                first = self._response_at_end(connection)
             except ConnectionError:
                 return "http connection reset"
         parts = first.split(b" ", 2)
@@ -164,8 +163,8 @@ class Fuzz:
         )
 
     @staticmethod
-    def _at_its_end(connection):
-        """What a server says that waited for more, once there is no more."""
+    def _response_at_end(connection):
+        """Ends the request and returns the response to it."""
         connection.settimeout(30)
         try:
             connection.shutdown(socket.SHUT_WR)
@@ -182,7 +181,7 @@ class Fuzz:
 
 
 def seeds(x):
-    """Valid HTTP requests as bytes."""
+    """Returns valid HTTP requests as bytes."""
     length, binary = binary_request(x)
     v1 = json.dumps({"instances": x.tolist()}).encode()
     v2 = {"name": "input", "datatype": "FP32", "shape": [1, FEATURES],
@@ -191,15 +190,15 @@ def seeds(x):
     infer = "/v2/models/teacher/infer"
     head = f"Inference-Header-Content-Length: {length}\r\n"
     return [
-        whole("/v1/models/teacher:predict", v1),
-        whole(infer, v2),
-        whole(infer, binary, head),
-        whole(infer, binary, head),
+        http_request("/v1/models/teacher:predict", v1),
+        http_request(infer, v2),
+        http_request(infer, binary, head),
+        http_request(infer, binary, head),
     ]
 
 
-def whole(path, body, headers=""):
-    """An HTTP request as bytes."""
+def http_request(path, body, headers=""):
+    """Returns an HTTP request as bytes."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
@@ -207,7 +206,7 @@ def whole(path, body, headers=""):
 
 
 def schemathesis(server, examples):
-    """Statuses of requests that Schemathesis made up, by their number."""
+    """Returns the counts of statuses of generated requests."""
     base = server.url.rpartition("/v1/")[0]
     done = subprocess.run(
         [sys.executable, "-c", SCHEMATHESIS, base, str(examples)],

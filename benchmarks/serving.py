@@ -1,22 +1,23 @@
-"""Measures what serving adds to a teacher, and what batching takes off.
+"""Overhead of serving over in-process calls, and speedup of batching.
 
     python -m benchmarks.serving --json [--quick]
 
-`batching_speedup`: 32 clients, one row a request, each waiting for its
-answer, over gRPC: throughput of `keras-cascade serve` over that of the same
-server with `--max-batch 1`, in turn, median over rounds. How much the teacher
-itself gains from 32 rows in one run, in this process, stands beside it.
+`batching_speedup`: 32 clients, one row per request, one request at a time,
+over gRPC: throughput of `keras-cascade serve` over that of the same server
+with `--max-batch 1`, in turn, median over rounds.
+`in_process_batching_speedup` is the teacher's own gain from 32 rows in one
+run, in this process.
 
 `*_overhead_ms_p50`: one client, one row of 12 kB: median of a request's time
 less the median of the same call on the SavedModel in this process, in turn.
-The teacher is a tiny one, so that its own noise does not hide the difference;
-elsewhere it has 14.7 million weights.
-HTTP is v2 with binary tensors; v1's JSON stands beside it, and a client that
+The teacher is small, so that its own noise does not hide the difference; the
+other measurements use one of 14.7 million weights. `http` is v2 with binary
+tensors, `http_v1_json` v1 with JSON, `http_split_packets` a client that
 writes head and body apart on a socket with Nagle's algorithm.
 
-`cascade_over_expected_latency`: mean time of the cascade, a row at a time, a
-fifth of the rows delegated over gRPC, over the mean time of the student plus
-a fifth of the mean time of a direct request.
+`cascade_over_expected_latency`: mean time of the cascade, one row at a time,
+a fifth of the rows delegated over gRPC, over the mean time of the student
+plus a fifth of the mean time of a direct request.
 """
 
 import asyncio
@@ -46,8 +47,8 @@ CLIENTS = 32
 
 def main():
     """Runs the benchmark."""
-    chosen = options(__doc__)
-    rounds, rows = (20, 320) if chosen.quick else (400, 3200)
+    arguments = options(__doc__)
+    rounds, rows = (20, 320) if arguments.quick else (400, 3200)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small, x = make_bundle(folder / "small", 16)
@@ -65,11 +66,11 @@ def main():
                 servers = {"batched": server, "alone": alone}
                 result.update(batching(servers, x[0], rows, rounds // 40 + 1))
             result["in_process_batching_speedup"] = in_process(teacher, x)
-    show(result, chosen.json)
+    show(result, arguments.json)
 
 
 def make_bundle(path, *teacher_units):
-    """A bundle with a dense teacher, and its rows."""
+    """Exports a bundle with a dense teacher; returns its path and rows."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(CLASSES, FEATURES))
@@ -92,7 +93,7 @@ def make_bundle(path, *teacher_units):
 
 
 def overheads(server, teacher, x, rounds):
-    """What each protocol adds to a call in this process, in milliseconds."""
+    """Returns each protocol's overhead over an in-process call, in ms."""
     client = httpx.Client(trust_env=False, timeout=30)
     base = server.url.rpartition("/v1/")[0]
     head, body = binary_request(x)
@@ -115,59 +116,60 @@ def overheads(server, teacher, x, rounds):
             "http_split_packets": split,
         }
         interleaved(contestants, 5)
-        found = medians(interleaved(contestants, rounds))
-    direct = found.pop("in_process")
+        seconds = medians(interleaved(contestants, rounds))
+    direct = seconds.pop("in_process")
     return {
         "in_process_ms_p50": 1e3 * direct,
         **{
             f"{name}_overhead_ms_p50": 1e3 * (value - direct)
-            for name, value in found.items()
+            for name, value in seconds.items()
         },
     }
 
 
 def cascade_latency(server, path, x, rounds):
-    """The cascade's mean latency at 20 % delegation, over the expected."""
+    """Returns the cascade's latency at 20 % delegation over the expected."""
     with EdgeCascade.load(path, teacher=server.grpc_url) as edge:
         sources = edge.predict(x).source
-        kept = x[sources == "edge"][:80, None]
-        sent = x[sources == "cloud"][:20, None]
-        if len(kept) < 80 or len(sent) < 20:
+        accepted = x[sources == "edge"][:80, None]
+        delegated = x[sources == "cloud"][:20, None]
+        if len(accepted) < 80 or len(delegated) < 20:
             raise RuntimeError("Too few rows on one side of the threshold.")
-        rows = [*kept, *sent]
+        rows = [*accepted, *delegated]
         student = StudentInterpreter(path / "student.tflite")
         contestants = {
             "cascade": lambda: [edge.predict(row) for row in rows],
             "student": lambda: [student.run({"input": row}) for row in rows],
             "direct": lambda: [
-                edge.teacher.logits({"input": row}) for row in sent
+                edge.teacher.logits({"input": row}) for row in delegated
             ],
         }
         interleaved(contestants, 1)
-        found = medians(interleaved(contestants, max(3, rounds // 20)))
-    expected = found["student"] / 100 + 0.2 * found["direct"] / 20
-    return {"cascade_over_expected_latency": found["cascade"] / 100 / expected}
+        seconds = medians(interleaved(contestants, max(3, rounds // 20)))
+    expected = seconds["student"] / 100 + 0.2 * seconds["direct"] / 20
+    ratio = seconds["cascade"] / 100 / expected
+    return {"cascade_over_expected_latency": ratio}
 
 
 def batching(servers, row, rows, rounds):
-    """Throughput with and without batching, 32 clients at once."""
+    """Returns throughput with and without batching, 32 clients at once."""
     contestants = {
         name: lambda server=server: asyncio.run(load(server, row, rows))
         for name, server in servers.items()
     }
     interleaved(contestants, 1)
-    found = interleaved(contestants, rounds)
-    speedups = [a / b for a, b in zip(found["alone"], found["batched"],
-                                      strict=True)]  # fmt: skip
+    seconds = interleaved(contestants, rounds)
+    pairs = zip(seconds["alone"], seconds["batched"], strict=True)
+    speedups = [alone / batched for alone, batched in pairs]
     return {
         "batching_speedup": statistics.median(speedups),
-        "batched_rows_per_second": rows / statistics.median(found["batched"]),
-        "unbatched_rows_per_second": rows / statistics.median(found["alone"]),
+        "batched_rows_per_second": rows / statistics.median(seconds["batched"]),
+        "unbatched_rows_per_second": rows / statistics.median(seconds["alone"]),
     }
 
 
 async def load(server, row, rows):
-    """Sends rows from 32 clients, each waiting for its answer."""
+    """Sends rows from 32 clients, one request of each at a time."""
     import grpc
 
     request = grpc_request(row[None])
@@ -182,7 +184,7 @@ async def load(server, row, rows):
 
 
 def in_process(teacher, x):
-    """How much faster 32 rows are in one run than in 32."""
+    """Returns the speedup of 32 rows in one run over 32 runs."""
     many = {"input": x[:32]}
     ones = [{"input": x[n : n + 1]} for n in range(32)]
     times = medians(
@@ -198,24 +200,24 @@ def in_process(teacher, x):
 
 
 def address(server):
-    """`HOST:PORT` of a server's gRPC."""
+    """Returns `HOST:PORT` of a server's gRPC."""
     return server.grpc_url.split("/")[2]
 
 
 def grpc_channel(server):
-    """A channel to a server."""
+    """Returns a gRPC channel to a server."""
     import grpc
 
     return grpc.insecure_channel(address(server))
 
 
 def grpc_call(channel):
-    """A function from request to answer, both as bytes."""
+    """Returns a function from request to response, both as bytes."""
     return channel.unary_unary(f"/{SERVICE}/ModelInfer")
 
 
 def grpc_request(x):
-    """An inference request as bytes."""
+    """Returns an inference request as bytes."""
     kinds = messages()
     return kinds.ModelInferRequest(
         model_name="teacher",
@@ -225,7 +227,7 @@ def grpc_request(x):
 
 
 def binary_request(x):
-    """Length of the JSON, and body, of a v2 request with a binary tensor."""
+    """Returns JSON length and body of a v2 request with a binary tensor."""
     head = (
         '{"inputs":[{"name":"input","datatype":"FP32","shape":'
         f'{list(x.shape)},"parameters":{{"binary_data_size":{x.nbytes}}}}}],'
@@ -235,7 +237,7 @@ def binary_request(x):
 
 
 def split_client(base, body, head):
-    """A client that leaves Nagle's algorithm on and writes twice."""
+    """Returns a client with Nagle's algorithm that writes head, then body."""
     host, port = base.split("/")[2].split(":")
     connection = socket.create_connection((host, int(port)))
     request = (

@@ -1,19 +1,18 @@
-"""Does memory grow while server and client run at full load?
+"""Memory growth of server and client at full load.
 
     python -m benchmarks.soak --json [--minutes 10] [--quick]
 
 `keras-cascade serve` in one process; in another, without TensorFlow, threads
-that ask edge cascades as fast as answers come, half of them over gRPC and half
-over v2 HTTP. Of both processes resident memory, threads and open descriptors
-are read every second.
+that run edge cascades without a pause, half of them over gRPC and half over
+v2 HTTP. Resident memory, threads and open descriptors of both processes are
+sampled every second.
 
 `*_growth`: median resident memory of the last window over that of the first,
 less 1. A window is a tenth of the time, one minute of ten; the first begins
 when a fifth of the time is over: until then allocators, thread pools and the
 caches of TensorFlow fill. `*_slope_mb_per_hour` is the straight line through
-all samples from the first window on. Every answer is checked: `errors` counts
-requests that raised, `wrong_sources` rows that came from elsewhere than they
-should.
+all samples from the first window on. Every prediction is checked: `errors`
+counts requests that raised, `wrong_sources` rows with an unexpected source.
 """
 
 import json
@@ -34,12 +33,12 @@ from keras_cascade.serving import ServerProcess
 MINUTES, QUICK_MINUTES = 10.0, 1 / 3
 EVERY = 1.0  # seconds between two samples
 PARTS = 10  # windows in the whole time
-WARM_UP = 2  # of them before the first that counts
+WARM_UP = 2  # windows before the first that counts
 MIB = 1024 * 1024
 
 
 def sample(process):
-    """Memory, threads and descriptors of a process, now."""
+    """Returns current memory, threads and descriptors of a process."""
     with process.oneshot():
         return (
             process.memory_info().rss / MIB,
@@ -49,7 +48,7 @@ def sample(process):
 
 
 def watch(processes, seconds):
-    """Samples for so long.
+    """Samples processes once per second.
 
     Args:
         processes: dict of name to `psutil.Process`.
@@ -58,20 +57,20 @@ def watch(processes, seconds):
     Returns:
         Array of moments, and dict of name to array `(moments, 3)`.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     moments, samples = [], {name: [] for name in processes}
-    while (now := time.monotonic() - began) < seconds:
+    while (now := time.monotonic() - start) < seconds:
         moments.append(now)
         for name, process in processes.items():
             samples[name].append(sample(process))
-        time.sleep(max(0.0, began + len(moments) * EVERY - time.monotonic()))
+        time.sleep(max(0.0, start + len(moments) * EVERY - time.monotonic()))
     return np.array(moments), {
         name: np.array(values) for name, values in samples.items()
     }
 
 
 def growth(name, moments, samples, seconds):
-    """Figures of one process; see this module's docstring."""
+    """Returns the figures of one process, as in the module's docstring."""
     window = seconds / PARTS
     first = samples[
         (moments >= WARM_UP * window) & (moments < (WARM_UP + 1) * window)
@@ -94,7 +93,7 @@ def growth(name, moments, samples, seconds):
 
 
 def soak(minutes):
-    """Everything; a dict of figures."""
+    """Runs server and client; returns a dict of figures."""
     seconds = 60 * minutes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -112,13 +111,13 @@ def soak(minutes):
                 text=True,
             )  # fmt: skip
             try:
-                client.stdout.readline()  # it has begun
+                client.stdout.readline()  # its threads run
                 processes = {
                     "server": psutil.Process(server.pid),
                     "client": psutil.Process(client.pid),
                 }
                 moments, samples = watch(processes, seconds)
-                printed, _ = client.communicate()  # its input ends: it stops
+                printed, _ = client.communicate()  # closes its input: it stops
             finally:
                 client.kill()
                 client.wait()
@@ -133,9 +132,9 @@ def soak(minutes):
 
 def main():
     """Runs the benchmark."""
-    chosen = options(__doc__, minutes=True)
-    minutes = QUICK_MINUTES if chosen.quick else MINUTES
-    show(soak(chosen.minutes or minutes), chosen.json)
+    arguments = options(__doc__, minutes=True)
+    minutes = QUICK_MINUTES if arguments.quick else MINUTES
+    show(soak(arguments.minutes or minutes), arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Edge cascades at full load, in a process without TensorFlow.
+"""Client of the soak test: edge cascades at full load, no TensorFlow.
 
     python -m benchmarks.soak_client BUNDLE ROWS.npy URL...
 
-Asks until standard input ends, then prints counts as JSON.
+Predicts until standard input ends, then prints counts as JSON.
 """
 
 import collections
@@ -16,30 +16,30 @@ import numpy as np
 from keras_cascade.runtime import EdgeCascade, TeacherError
 
 THREADS = 2  # for each URL
-LARGEST = 32  # rows of a request
+MAX_ROWS = 32  # of a request
 
 
-def ask(edge, x, delegated, stop, counts, seed):
-    """Asks until it is told to stop; every answer is looked at."""
-    dice = np.random.default_rng(seed)
-    found = collections.Counter()
+def predict(edge, x, delegated, stop, counts, seed):
+    """Predicts random rows until `stop` is set; checks every source."""
+    rng = np.random.default_rng(seed)
+    counter = collections.Counter()
     while not stop.is_set():
-        rows = dice.integers(0, len(x), dice.integers(1, LARGEST + 1))
-        found["requests"] += 1
-        found["rows"] += len(rows)
+        rows = rng.integers(0, len(x), rng.integers(1, MAX_ROWS + 1))
+        counter["requests"] += 1
+        counter["rows"] += len(rows)
         try:
             source = edge.predict(x[rows]).source
         except TeacherError:
-            found["errors"] += 1
+            counter["errors"] += 1
             continue
-        wanted = np.where(delegated[rows], "cloud", "edge")
-        found["delegated_rows"] += int(delegated[rows].sum())
-        found["wrong_sources"] += int((source != wanted).sum())
-    counts.append(found)
+        expected = np.where(delegated[rows], "cloud", "edge")
+        counter["delegated_rows"] += int(delegated[rows].sum())
+        counter["wrong_sources"] += int((source != expected).sum())
+    counts.append(counter)
 
 
 def main():
-    """Reads the arguments, asks, prints."""
+    """Runs the threads and prints their counts."""
     bundle, file, *urls = sys.argv[1:]
     x = np.load(file)
     with EdgeCascade.load(bundle) as alone:
@@ -53,7 +53,7 @@ def main():
             )
             threads += [
                 threading.Thread(
-                    target=ask,
+                    target=predict,
                     args=(edge, x, delegated, stop, counts, (number, each)),
                 )
                 for each in range(THREADS)
@@ -68,8 +68,8 @@ def main():
     if len(counts) != len(threads):
         raise RuntimeError("A thread died.")
     total = collections.Counter(errors=0, wrong_sources=0)
-    for found in counts:
-        total.update(found)
+    for counter in counts:
+        total.update(counter)
     total["tensorflow_loaded"] = int("tensorflow" in sys.modules)
     print(json.dumps(total))
 

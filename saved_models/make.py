@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import keras_cascade as kc
-from keras_cascade.cli.verifying import verify
+from keras_cascade.cli.saved_bundle import verify
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parent / "tutorials" / "data" / "boot.png"

@@ -13,7 +13,7 @@ import pytest
 from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.cli.main import run as run_command
-from keras_cascade.cli.predicting import read_input
+from keras_cascade.cli.prediction import read_input
 from keras_cascade.export.tflite_file import operations
 from keras_cascade.runtime import EdgeCascade
 

@@ -1,4 +1,4 @@
-// Runs a bundle's student on Android and says who should answer.
+// Runs a bundle's student and gate on Android.
 //
 // Gradle: implementation("com.google.ai.edge.litert:litert:1.4.0")
 // Assets: the bundle's student.tflite, and manifest.json for the class names.
@@ -16,8 +16,8 @@ data class StudentAnswer(
 )
 
 /**
- * The student and its gate. An interpreter is not thread-safe: make one a
- * thread.
+ * The student and its gate. An interpreter is not thread-safe: make one
+ * per thread.
  *
  * @param model student.tflite, mapped or in a direct buffer.
  * @param classes the length of the manifest's `classes`.

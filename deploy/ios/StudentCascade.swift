@@ -1,4 +1,4 @@
-// Runs a bundle's student on iOS and says who should answer.
+// Runs a bundle's student and gate on iOS.
 //
 // CocoaPods: pod 'TensorFlowLiteSwift'
 // Resources: the bundle's student.tflite, and manifest.json for the class
@@ -16,8 +16,8 @@ struct StudentAnswer {
   let delegate: Bool
 }
 
-/// The student and its gate. An interpreter is not thread-safe: make one a
-/// thread.
+/// The student and its gate. An interpreter is not thread-safe: make one
+/// per thread.
 final class StudentCascade {
   private let runner: SignatureRunner
   private let input: String

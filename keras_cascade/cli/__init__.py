@@ -1,1 +1,1 @@
-"""The command line: keras-cascade."""
+"""Command-line interface `keras-cascade`."""

@@ -1,4 +1,4 @@
-"""`python -m keras_cascade.cli`, the same as `keras-cascade`."""
+"""Runs `keras-cascade` as `python -m keras_cascade.cli`."""
 
 from keras_cascade.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What people see, apart from what machines read."""
+"""Terminal output: tables for people, JSON for machines."""
 
 import contextlib
 import json
@@ -7,32 +7,32 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-#: Of a report, what is only for its page and its file.
-LONG = ("slider", "summary", "mistakes")
+#: Keys of a report that only its page and its file show.
+PAGE_ONLY = ("slider", "summary", "mistakes")
 
 
-def people():
-    """A console on standard error, where it cannot mix with `--json`."""
+def stderr_console():
+    """Returns a console on standard error, apart from `--json`'s output."""
     return Console(file=sys.stderr, highlight=False)
 
 
 @contextlib.contextmanager
-def waiting(what):
-    """Tells people what takes long, on a terminal, until it is over.
+def spinner(activity):
+    """Shows a spinner for the duration of a `with` block, on a terminal.
 
     Args:
-        what: str, such as `"Starting TensorFlow"`.
+        activity: str, such as `"Starting TensorFlow"`.
     """
-    console = people()
+    console = stderr_console()
     if not console.is_terminal:
         yield
         return
-    with console.status(f"{what} ..."):
+    with console.status(f"{activity} ..."):
         yield
 
 
 def show(result, as_json, title):
-    """Prints a flat dict: as JSON for machines, as a table for people."""
+    """Prints a flat dict, as JSON or as a table."""
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -44,7 +44,7 @@ def show(result, as_json, title):
 
 
 def show_point(point, costs, as_json, title):
-    """Prints an operating point, its guarantees in words for people.
+    """Prints an operating point, as JSON or as a table.
 
     Args:
         point: `OperatingPoint`.
@@ -58,7 +58,7 @@ def show_point(point, costs, as_json, title):
     if as_json:
         show(point.to_dict(), as_json, title)
         return
-    shown = {
+    rows = {
         "objective": repr(deserialize(point.objective)),
         **{
             name: getattr(point, name)
@@ -74,14 +74,14 @@ def show_point(point, costs, as_json, title):
         )
         or "nothing: pass --confidence",
     }  # fmt: skip
-    show(shown, as_json, title)
+    show(rows, as_json, title)
 
 
 def show_demo(report, output, as_json):
-    """Prints the demo's table, and where its files are."""
+    """Prints the demo's table and the paths of its files."""
     if as_json:
-        short = {n: v for n, v in report.items() if n not in LONG}
-        print(json.dumps(short, indent=2))
+        numbers = {n: v for n, v in report.items() if n not in PAGE_ONLY}
+        print(json.dumps(numbers, indent=2))
         return
     console = Console(highlight=False)
     console.print(
@@ -99,7 +99,7 @@ def show_demo(report, output, as_json):
 
 
 def show_report(result, as_json):
-    """Prints the main numbers of a report, and where it is."""
+    """Prints the main numbers of a report and its path."""
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -115,7 +115,7 @@ def show_report(result, as_json):
 
 
 def _comparison(dataset, rows, unit):
-    """A table of student, teacher and cascade."""
+    """Returns a table of student, teacher and cascade."""
     table = Table(title=f"{dataset}, test split")
     table.add_column("")
     for column in ("accuracy", "delegation rate", f"cost ({unit})"):
@@ -131,7 +131,7 @@ def _comparison(dataset, rows, unit):
 
 
 def show_checks(result, as_json, title):
-    """Prints what `verify` looked at, one line a check."""
+    """Prints the result of `verify`, one line per check."""
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -143,7 +143,7 @@ def show_checks(result, as_json, title):
 
 
 def show_bench(result, as_json):
-    """Prints one line a part, batch size and number of threads."""
+    """Prints latencies per part, batch size and number of threads."""
     if as_json:
         print(json.dumps(result, indent=2))
         return
@@ -167,7 +167,7 @@ def show_bench(result, as_json):
 
 
 def show_prediction(prediction, as_json):
-    """Prints one line a row."""
+    """Prints the predictions, one line per row."""
     rows = [
         {
             "label": int(label),
@@ -197,4 +197,4 @@ def show_prediction(prediction, as_json):
         )  # fmt: skip
     Console(highlight=False).print(table)
     if error is not None:
-        people().print(f"Teacher: {error}")
+        stderr_console().print(f"Teacher: {error}")

@@ -1,4 +1,4 @@
-"""The whole line once, on real data: train, calibrate, export, serve, use."""
+"""Demo on real data: train, calibrate, export, serve and predict."""
 
 import time
 from pathlib import Path
@@ -7,14 +7,10 @@ import keras
 import numpy as np
 
 from keras_cascade import MaxDelegationRate, datasets
-from keras_cascade.cli.references import reference_models
-from keras_cascade.cli.reporting import report_of_results, shown_inputs
-from keras_cascade.cli.training import (
-    batched,
-    train_cascade,
-    train_teacher,
-)
-from keras_cascade.datasets.batches import iterate_batches
+from keras_cascade.cli.reference_models import reference_models
+from keras_cascade.cli.report import report_of_results, shown_inputs
+from keras_cascade.cli.trainer import batched, train_cascade, train_teacher
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.report import write_report
 from keras_cascade.evaluation.report.numbers import comparison_rows
 from keras_cascade.runtime import EdgeCascade
@@ -27,13 +23,13 @@ def run_demo(
     dataset, output, console, distillation="standard", max_delegation_rate=None,
     seed=0, overwrite=False,
 ):  # fmt: skip
-    """Runs the demo.
+    """Runs the demo and writes its bundle and report.
 
     Args:
         dataset: str, data spec of images or texts.
         output: folder for the bundle, the report and the server's log.
         console: `rich.console.Console` for progress.
-        distillation: name of a policy. Defaults to `"standard"`.
+        distillation: str, name of a policy. Defaults to `"standard"`.
         max_delegation_rate: float in [0, 1], or `None` for the data set's
             own. Defaults to `None`.
         seed: int. Defaults to `0`.
@@ -42,7 +38,7 @@ def run_demo(
     Returns:
         Dict, as in `report.json`.
     """
-    clock = _Clock()
+    clock = _Stopwatch()
     keras.utils.set_random_seed(seed)
     splits = datasets.load(dataset, seed)
     references = reference_models(splits)
@@ -94,7 +90,7 @@ def run_demo(
         console.print(f"Teacher served at {server.url}.")
         measured = _run_bundle(bundle, server.url, data["test"])
     clock.stop()
-    kept_in_keras = results.scores >= np.float32(point.threshold)
+    accepted_in_keras = results.scores >= np.float32(point.threshold)
     costs = cascade.costs
     report = {
         **shared,
@@ -106,7 +102,9 @@ def run_demo(
         "served_over": "http",
         "rows_from_edge": measured["rows_from_edge"],
         "rows_from_cloud": measured["rows_from_cloud"],
-        "decision_flips": int((kept_in_keras != measured["kept"]).sum()),
+        "decision_flips": int(
+            (accepted_in_keras != measured["accepted"]).sum()
+        ),
         "distillation": {
             "class_name": type(cascade.distillation).__name__,
             "config": cascade.distillation.get_config(),
@@ -125,25 +123,24 @@ def run_demo(
 
 
 def _run_bundle(bundle, url, test):
-    """Runs the exported pair over the test split, teacher over HTTP."""
-    labels, kept, right, student_right, cloud = [], [], [], [], 0
+    """Runs the exported cascade on the test split, its teacher over HTTP."""
+    data = LabelledData.from_argument(test.unbatch().batch(EDGE_BATCH))
+    accepted, correct, student_correct, cloud_rows = [], [], [], 0
     with EdgeCascade.load(bundle.path, url, on_failure="raise") as edge:
-        for x, y, _ in iterate_batches(test.unbatch().batch(EDGE_BATCH)):
-            answer = edge.predict(x)
-            alone = edge.predict_alone(x)
-            labels.append(y)
-            kept.append(answer.source == "edge")
-            cloud += int((answer.source == "cloud").sum())
-            right.append(answer.labels == y)
-            student_right.append(alone.labels == y)
-    kept = np.concatenate(kept)
+        for x, y, _ in data.batches():
+            prediction = edge.predict(x)
+            accepted.append(prediction.source == "edge")
+            cloud_rows += int((prediction.source == "cloud").sum())
+            correct.append(prediction.labels == y)
+            student_correct.append(edge.predict_alone(x).labels == y)
+    accepted = np.concatenate(accepted)
     return {
-        "kept": kept,
-        "rows_from_edge": int(kept.sum()),
-        "rows_from_cloud": cloud,
-        "delegation_rate": float((~kept).mean()),
-        "cascade_accuracy": float(np.concatenate(right).mean()),
-        "student_accuracy": float(np.concatenate(student_right).mean()),
+        "accepted": accepted,
+        "rows_from_edge": int(accepted.sum()),
+        "rows_from_cloud": cloud_rows,
+        "delegation_rate": float((~accepted).mean()),
+        "cascade_accuracy": float(np.concatenate(correct).mean()),
+        "student_accuracy": float(np.concatenate(student_correct).mean()),
     }
 
 
@@ -159,19 +156,19 @@ def _facts(report, bundle):
     }
 
 
-class _Clock:
-    """Seconds spent in each stage."""
+class _Stopwatch:
+    """Seconds of each stage of the demo."""
 
     def __init__(self):
         self.seconds = {}
-        self._stage, self._since = None, 0.0
+        self._stage, self._start_time = None, 0.0
 
     def start(self, stage):
         self.stop()
-        self._stage, self._since = stage, time.monotonic()
+        self._stage, self._start_time = stage, time.monotonic()
 
     def stop(self):
         if self._stage is not None:
-            spent = time.monotonic() - self._since
-            self.seconds[self._stage] = round(spent, 2)
+            seconds = time.monotonic() - self._start_time
+            self.seconds[self._stage] = round(seconds, 2)
         self._stage = None

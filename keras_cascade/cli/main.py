@@ -1,4 +1,4 @@
-"""Entry point: one app, one way for every error to reach the user."""
+"""Entry point `keras-cascade`: the Typer app and its error handling."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from keras_cascade.cli import commands
+from keras_cascade.cli import bundle_commands, cascade_commands
 from keras_cascade.utils import progress
 from keras_cascade.utils.native_output import NativeOutput
 
@@ -27,23 +27,35 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands.register(app)
+for command in (
+    cascade_commands.demo,
+    cascade_commands.train,
+    cascade_commands.calibrate,
+    cascade_commands.evaluate,
+    cascade_commands.report,
+    cascade_commands.export,
+    bundle_commands.verify,
+    bundle_commands.bench,
+    bundle_commands.predict,
+    bundle_commands.serve,
+):
+    app.command()(command)
 
 
 def main():
     """Runs the command line and exits.
 
-    The status is 0: the work is done; 1: it failed, and one sentence says
-    why; 2: the command was used wrongly; 130 or 143: it was interrupted.
+    Exit status 0: success; 1: an error, printed in one line; 2: wrong usage;
+    130 or 143: interrupted by SIGINT or SIGTERM.
     """
     native_output = NativeOutput()
     native_output.hide()
     progress.disable()  # the commands have spinners
-    # So that what a command has begun is cleaned up.
+    # An exception, so that `with` blocks clean up: a server, part files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         status = run(sys.argv[1:])
-        if status == INTERRUPTED:  # typer catches Ctrl-C without a word
+        if status == INTERRUPTED:  # Typer catches Ctrl-C and prints nothing
             raise KeyboardInterrupt
         sys.exit(status)
     except (KeyboardInterrupt, typer.Abort):
@@ -65,7 +77,10 @@ def run(arguments):
         arguments: list of str, without the program's name.
 
     Returns:
-        int, the exit status; errors of the work are raised.
+        int, the exit status.
+
+    Raises:
+        Exception: any error but wrong usage.
     """
     command = typer.main.get_command(app)
     try:
@@ -75,7 +90,7 @@ def run(arguments):
     except typer.Exit as stop:
         return stop.exit_code
     except Exception as error:
-        # The errors of usage, whichever package they come from.
+        # Wrong usage, by its attributes, as Typer may bring its own Click.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
         error.show()

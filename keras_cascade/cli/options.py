@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,3 +20,6 @@ Policy = Annotated[
     typer.Option(help="policy: standard or margin", metavar="NAME"),
 ]
 Seed = Annotated[int, typer.Option(help="of splits and weights", metavar="N")]
+
+#: Shown while a command imports TensorFlow.
+STARTING = "Starting TensorFlow"

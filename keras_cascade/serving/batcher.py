@@ -1,4 +1,4 @@
-"""Rows of several requests, answered in one run of the teacher."""
+"""Dynamic batching: rows of several requests share a run of the teacher."""
 
 import asyncio
 import collections
@@ -13,12 +13,12 @@ from keras_cascade.serving.request_error import RequestError
 
 
 class Batcher:
-    """Joins the rows of requests that wait at the same time.
+    """Joins the rows of requests that wait at the same time into one batch.
 
-    One run at a time, in a thread of its own: while it goes on, requests
-    gather for the next. Requests whose shapes differ beyond the batch axis
-    never share a run. When a shared run fails, each of its requests is run
-    alone, so that none is answered for another's sake.
+    One run at a time, in a separate thread: meanwhile requests gather for
+    the next. Requests whose shapes differ beyond the batch axis never share
+    a run. When a shared run fails, each of its requests is run alone, so
+    that a bad request fails no other.
 
     Belongs to the event loop it is first called in.
 
@@ -33,7 +33,7 @@ class Batcher:
     >>> import asyncio
     >>> import numpy as np
     >>> from keras_cascade.serving.batcher import Batcher
-    >>> from keras_cascade.serving.limits import Limits
+    >>> from keras_cascade.serving.settings import Limits
     >>> from keras_cascade.serving.server_metrics import ServerMetrics
     >>> runs = []
     >>> def double(inputs):
@@ -59,20 +59,20 @@ class Batcher:
         self._queued_rows = 0
         self._last_run_seconds = 0.0
         self._changed = asyncio.Event()
-        self._hurried = False
+        self._flushing = False
         self._closing = False
         self._worker = None
         self._thread = ThreadPoolExecutor(1, "teacher")
 
     async def __call__(self, inputs):
-        """Answers one request's rows.
+        """Runs one request's rows and returns their results.
 
         Args:
             inputs: dict of input name to array, batch first, with the same
                 number of rows: at most `max_batch`.
 
         Returns:
-            What `run` returned for these rows.
+            Array, the rows of `run`'s result that belong to this request.
 
         Raises:
             RequestError: the queue is full.
@@ -98,15 +98,15 @@ class Batcher:
                 self._waiting.remove(waiting)
                 self._add_queued(-waiting.rows)
 
-    def hurry(self):
-        """From now on no request waits for others."""
-        self._hurried = True
+    def flush(self):
+        """Runs queued requests at once, and later ones without delay."""
+        self._flushing = True
         self._changed.set()
 
     async def close(self):
-        """Answers what is waiting, then ends the thread."""
+        """Runs all queued requests, then ends the thread."""
         self._closing = True
-        self.hurry()
+        self.flush()
         if self._worker is not None:
             await self._worker
         self._thread.shutdown(wait=False)
@@ -123,26 +123,28 @@ class Batcher:
                 await self._answer(batch)
 
     async def _gather(self):
-        """Waits for more rows, as long as the first one may wait."""
-        await asyncio.sleep(0)  # those that are ready in this very moment
-        while self._waiting and not self._hurried:
-            left = (
+        """Waits for more rows, at most `max_delay` after the first ones."""
+        # One turn of the event loop: requests that are ready now join even
+        # without a delay.
+        await asyncio.sleep(0)
+        while self._waiting and not self._flushing:
+            seconds = (
                 self._waiting[0].since
                 + self._limits.max_delay
                 - time.monotonic()
             )
-            if left <= 0 or self._queued_rows >= self._limits.max_batch:
+            if seconds <= 0 or self._queued_rows >= self._limits.max_batch:
                 return
             self._changed.clear()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(seconds):
                     await self._changed.wait()
             except TimeoutError:
                 return
 
     def _take(self):
-        """The oldest request, and all after it that fit into its run."""
-        batch, left, rows = [], [], 0
+        """Dequeues the oldest request and all that fit into its run."""
+        batch, remaining, rows = [], [], 0
         for waiting in self._waiting:
             fits = rows + waiting.rows <= self._limits.max_batch
             if not batch or (fits and waiting.form == batch[0].form):
@@ -150,8 +152,8 @@ class Batcher:
                 rows += waiting.rows
                 waiting.taken = True
             else:
-                left.append(waiting)
-        self._waiting = collections.deque(left)
+                remaining.append(waiting)
+        self._waiting = collections.deque(remaining)
         self._add_queued(-rows)
         now = time.monotonic()
         for waiting in batch:
@@ -160,7 +162,7 @@ class Batcher:
 
     async def _answer(self, batch):
         rows = sum(waiting.rows for waiting in batch)
-        began = time.monotonic()
+        start_time = time.monotonic()
         loop = asyncio.get_running_loop()
         try:
             answer = await loop.run_in_executor(
@@ -173,7 +175,7 @@ class Batcher:
             elif not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
             return
-        self._last_run_seconds = time.monotonic() - began
+        self._last_run_seconds = time.monotonic() - start_time
         self._metrics.batch_rows.observe(rows)
         self._metrics.teacher_seconds.observe(self._last_run_seconds)
         start = 0
@@ -208,7 +210,7 @@ class Batcher:
 
 @dataclasses.dataclass(eq=False)
 class _Waiting:
-    """One request in the queue."""
+    """Queue entry: one request's rows and the future of its answer."""
 
     inputs: dict
     taken: bool = False

@@ -1,8 +1,11 @@
-"""The teacher over gRPC, by Open Inference Protocol v2.
+"""gRPC server and service: Open Inference Protocol v2.
 
-Requests arrive as bytes and are parsed here: what gRPC cannot parse itself
-it answers with INTERNAL and a traceback, though the client is to blame.
+Requests arrive as bytes and are parsed here: gRPC's own parser answers an
+invalid message with INTERNAL and a traceback, though it is the client's
+error.
 """
+
+from pathlib import Path
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,11 +16,11 @@ from keras_cascade.runtime.teachers.grpc_messages import (
     messages,
 )
 from keras_cascade.serving.request_error import RequestError
-from keras_cascade.serving.request_record import EDGE_ROWS, RequestRecord
+from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 from keras_cascade.serving.tensors import TensorReader
 from keras_cascade.version import __version__
 
-#: Open to everyone, for the same reason as over HTTP.
+#: Methods without authorization, for the same reason as over HTTP.
 OPEN = ("ServerLive", "ServerReady")
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,7 +52,7 @@ class GrpcService(grpc.GenericRpcHandler):
         }
 
     def service(self, handler_call_details):
-        """The handler of one call, or `None` for an unknown method."""
+        """Returns the handler of a call, or `None` for an unknown method."""
         service, _, name = handler_call_details.method.strip("/").partition("/")
         if service != SERVICE or name not in self._methods:
             return None
@@ -65,7 +68,7 @@ class GrpcService(grpc.GenericRpcHandler):
             "v2_grpc" if name == "ModelInfer" else "other",
             _text(metadata.get("x-request-id")),
         )
-        status, error = grpc.StatusCode.CANCELLED, None
+        status, failure = grpc.StatusCode.CANCELLED, None
         try:
             if name not in OPEN:
                 self._service.admit(_text(metadata.get("authorization")))
@@ -74,18 +77,18 @@ class GrpcService(grpc.GenericRpcHandler):
             response = await self._methods[name](parsed, record)
             status = grpc.StatusCode.OK
             return response.SerializeToString()
-        except RequestError as refused:
-            status = STATUS[refused.status]
-            await context.abort(status, refused.message, _retry(refused))
-        except Exception as caught:  # the server's own fault
-            status, error = grpc.StatusCode.INTERNAL, caught
+        except RequestError as error:
+            status = STATUS[error.status]
+            await context.abort(status, error.message, _retry_metadata(error))
+        except Exception as error:  # the server's own fault
+            status, failure = grpc.StatusCode.INTERNAL, error
             await context.abort(
                 status,
                 "The server failed to answer. Its log says more under the "
                 f"request id {record.id}.",
             )
         finally:
-            record.close(status.name, self._service.metrics, error)
+            record.close(status.name, self._service.metrics, failure)
 
     def _parse(self, kind, request):
         try:
@@ -116,12 +119,12 @@ class GrpcService(grpc.GenericRpcHandler):
 
     async def _infer(self, request, record):
         teacher = self._service.find(request.model_name, request.model_version)
-        for wanted in request.outputs:
-            if wanted.name != teacher.output:
+        for requested in request.outputs:
+            if requested.name != teacher.output:
                 raise RequestError(
                     400,
                     f"Expected the output '{teacher.output}'. Received: "
-                    f"{wanted.name[:100]!r}.",
+                    f"{requested.name[:100]!r}.",
                 )
         inputs = _read_inputs(request, teacher.inputs, teacher.max_rows)
         logits = await self._service.answer(teacher, inputs, record)
@@ -142,6 +145,47 @@ class GrpcService(grpc.GenericRpcHandler):
         return response
 
 
+def grpc_server(service, host, port, tls=None):
+    """Creates the server, bound to its address, in the running event loop.
+
+    Args:
+        service: `TeacherService`.
+        host: str.
+        port: int, or 0 for any free one.
+        tls: tuple of the certificate's path and its key's, or `None`.
+
+    Returns:
+        Tuple of `grpc.aio.Server` and its port.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    limits = service.limits
+    server = grpc.aio.server(
+        handlers=[GrpcService(service)],
+        maximum_concurrent_rpcs=limits.max_connections,
+        options=[
+            ("grpc.max_receive_message_length", limits.max_request_bytes),
+            ("grpc.max_send_message_length", -1),
+            # Otherwise a second server at the port would share its calls.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        if tls is None:
+            return server, server.add_insecure_port(address)
+        certificate, key = (Path(path).read_bytes() for path in tls)
+        credentials = grpc.ssl_server_credentials([(key, certificate)])
+        return server, server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise OSError(
+            f"Expected an address for gRPC to listen on. Received: {address}, "
+            f"which cannot be used ({error}). Choose another --grpc-port or "
+            "--host."
+        ) from None
+
+
 def _read_inputs(request, specs, max_rows):
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
@@ -152,7 +196,7 @@ def _read_inputs(request, specs, max_rows):
         )
     reader = TensorReader(specs, max_rows)
     for position, tensor in enumerate(request.inputs):
-        described = tensor.name, tensor.datatype, list(tensor.shape)
+        header = tensor.name, tensor.datatype, list(tensor.shape)
         if raw and tensor.HasField("contents"):
             raise RequestError(
                 400,
@@ -160,22 +204,22 @@ def _read_inputs(request, specs, max_rows):
                 "'contents' or in 'raw_input_contents', not in both.",
             )
         if raw:
-            reader.add(*described, raw=raw[position])
+            reader.add(*header, raw=raw[position])
         elif tensor.datatype in CONTENTS:
             values = getattr(tensor.contents, CONTENTS[tensor.datatype])
-            reader.add(*described, values=list(values))
+            reader.add(*header, values=list(values))
         else:
             raise RequestError(
                 400,
                 f"Expected the data of input '{tensor.name[:100]}' in "
-                "'raw_input_contents': there is no other place for datatype "
+                "'raw_input_contents': there is no other field for datatype "
                 f"{tensor.datatype[:30]!r}.",
             )
     return reader.arrays
 
 
-def _retry(error):
-    """When to try again, for people and for gRPC's own retries."""
+def _retry_metadata(error):
+    """Returns metadata with the delay: ours and that of gRPC's own retries."""
     if error.retry_after is None:
         return ()
     return (
@@ -185,7 +229,7 @@ def _retry(error):
 
 
 def _text(value):
-    """Metadata as text, whatever bytes a client put into it."""
+    """Returns a metadata value as str, whatever bytes it holds."""
     return (
         value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     )

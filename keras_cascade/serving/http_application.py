@@ -1,9 +1,8 @@
-"""The teacher over HTTP: TensorFlow Serving's REST form and the v2 protocol.
+"""HTTP routes: TensorFlow Serving's REST protocol and Open Inference v2.
 
 KServe's `ModelServer` is not used: it answers some malformed requests with
-status 500, logs a traceback for each that is refused, turns every tensor
-into a Python list, and its gRPC listens on every address, without TLS.
-`GET /openapi.json` describes the routes.
+status 500, logs a traceback for each of them, turns every tensor into a
+Python list, and its gRPC listens on every address, without TLS.
 """
 
 from typing import Annotated
@@ -13,15 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from keras_cascade.serving import rest_v1, rest_v2
-from keras_cascade.serving.http_body import read_body
-from keras_cascade.serving.http_guard import HttpGuard, failure, refusal
-from keras_cascade.serving.open_api import INFER_BODY, PREDICT_BODY
+from keras_cascade.serving.http_requests import (
+    RequestMiddleware,
+    error_response,
+    failure_response,
+    read_body,
+)
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.version import __version__
 
 
 def http_application(service):
-    """Makes the ASGI application.
+    """Creates the ASGI application; `GET /openapi.json` describes it.
 
     Args:
         service: `TeacherService`.
@@ -38,10 +40,10 @@ def http_application(service):
     _add_predict_routes(app, service)
     _add_model_routes(app, service)
     _add_server_routes(app, service)
-    app.add_exception_handler(RequestError, _refused)
-    app.add_exception_handler(HTTPException, _no_such_route)
-    app.add_exception_handler(Exception, _failed)
-    return HttpGuard(app, service)
+    app.add_exception_handler(RequestError, _handle_request_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_failure)
+    return RequestMiddleware(app, service)
 
 
 def _add_predict_routes(app, service):
@@ -64,16 +66,20 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        asked = rest_v2.read_request(
+        infer_request = rest_v2.read_request(
             body,
             request.headers.get(rest_v2.JSON_LENGTH),
             teacher.inputs,
             teacher.output,
             teacher.max_rows,
         )
-        logits = await service.answer(teacher, asked.inputs, record)
+        logits = await service.answer(teacher, infer_request.inputs, record)
         content, json_length = rest_v2.write_response(
-            logits, asked, service.name, teacher.version, teacher.output
+            logits,
+            infer_request,
+            service.name,
+            teacher.version,
+            teacher.output,
         )
         if json_length is None:
             return Response(content, media_type="application/json")
@@ -88,9 +94,9 @@ def _add_predict_routes(app, service):
             app,
             f"/v1/models/{{model}}{versions}:predict",
             predict,
-            PREDICT_BODY,
+            _PREDICT_BODY,
         )
-        _post(app, f"/v2/models/{{model}}{versions}/infer", infer, INFER_BODY)
+        _post(app, f"/v2/models/{{model}}{versions}/infer", infer, _INFER_BODY)
 
 
 def _add_model_routes(app, service):
@@ -166,7 +172,11 @@ def _find(service, model, request):
 
 
 def _model_name(service):
-    """The type of the path's model: anything, but described as the one."""
+    """Returns the type of the path's `model`.
+
+    Any name is accepted here, so that `TeacherService.find` answers 404 in
+    the same words as over gRPC; the description names the one model.
+    """
     return Annotated[str, Path(json_schema_extra={"enum": [service.name]})]
 
 
@@ -191,17 +201,78 @@ def _post(app, path, function, body):
     )
 
 
-async def _refused(request, error):
-    return refusal(error, close=error.status in (408, 413))
+async def _handle_request_error(request, error):
+    # After 408 and 413 a part of the body is still on its way.
+    return error_response(error, close=error.status in (408, 413))
 
 
-async def _failed(request, error):
-    return failure(request.state.record)
+async def _handle_failure(request, error):
+    return failure_response(request.state.record)
 
 
-async def _no_such_route(request, error):
+async def _handle_http_exception(request, error):
     return JSONResponse(
         {"error": f"{error.detail}. See GET /openapi.json for what there is."},
         error.status_code,
         error.headers,
     )
+
+
+# The two request bodies, as `GET /openapi.json` describes them.
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string"},
+        "datatype": {"type": "string", "examples": ["FP32", "BYTES"]},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "data": {"type": "array", "items": {}},
+        "parameters": {
+            "type": "object",
+            "properties": {"binary_data_size": {"type": "integer"}},
+        },
+    },
+}
+_OUTPUT = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string"},
+        "parameters": {
+            "type": "object",
+            "properties": {"binary_data": {"type": "boolean"}},
+        },
+    },
+}
+_V1 = {
+    "type": "object",
+    "properties": {
+        "instances": {"type": "array", "items": {}},
+        "inputs": {},
+        "signature_name": {"type": "string"},
+    },
+}
+_V2 = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
+        "outputs": {"type": "array", "items": _OUTPUT},
+        "parameters": {
+            "type": "object",
+            "properties": {"binary_data_output": {"type": "boolean"}},
+        },
+    },
+}
+
+
+def _body(schema, *media_types):
+    content = {"application/json": {"schema": schema}}
+    content.update({one: {"schema": {}} for one in media_types})
+    return {"required": True, "content": content}
+
+
+_PREDICT_BODY = _body(_V1)
+_INFER_BODY = _body(_V2, "application/octet-stream")

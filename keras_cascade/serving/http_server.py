@@ -1,4 +1,4 @@
-"""Uvicorn, as this server needs it."""
+"""HTTP/1.1 server: Uvicorn with low latency and without signal handlers."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 
 class HttpServer(uvicorn.Server):
-    """Leaves signals to whoever runs it, and says when it listens.
+    """Uvicorn server with an event for its start and no signal handlers.
 
     Args:
         config: `uvicorn.Config`.
@@ -27,36 +27,38 @@ class HttpServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self):
-        """Nothing: Uvicorn's own would end the process by the signal."""
+        """Leaves signals alone; Uvicorn's handler would end the process."""
         yield
 
     async def startup(self, sockets=None):
-        """Starts to listen."""
+        """Starts to listen, then sets `listening`."""
         await super().startup(sockets)
         self.listening.set()
 
 
 class QuickAckProtocol(H11Protocol):
-    """HTTP/1.1 that never waits for an acknowledgement, nor makes one wait.
+    """HTTP/1.1 protocol without Nagle's algorithm and delayed ACKs.
 
-    Uvicorn writes an answer's head and body apart: without `TCP_NODELAY` the
-    body stays until the client's kernel acknowledges the head. asyncio sets
-    it on some sockets only (not on those that were made without naming the
-    protocol). The other way round, a client that writes head and body apart,
-    on a socket with Nagle's algorithm, sends the body only when the head is
-    acknowledged. A kernel delays that by 40 ms, hoping to send it with the
-    answer, for which the server needs the body. It forgets that it should
-    not, so it is told again with each packet.
+    Uvicorn writes a response's head and body apart: without `TCP_NODELAY`
+    the body is held back until the client's kernel acknowledges the head.
+    asyncio sets it on some sockets only (not on those that were created
+    without naming the protocol).
+
+    In the other direction, a client that writes head and body apart, on a
+    socket with Nagle's algorithm, sends the body only when the head is
+    acknowledged. The server's kernel delays that by 40 ms, to send it with
+    the response, for which the server needs the body. `TCP_QUICKACK` is not
+    permanent, so it is set again with each packet.
     """
 
     def connection_made(self, transport):
-        """Keeps the socket."""
+        """Sets `TCP_NODELAY` on the new connection."""
         super().connection_made(transport)
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data):
-        """Acknowledges, then reads."""
+        """Has the packet acknowledged at once, then reads it."""
         if QUICK_ACK is not None:
             with contextlib.suppress(OSError):  # closed by the client
                 self._socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
@@ -64,7 +66,7 @@ class QuickAckProtocol(H11Protocol):
 
 
 def http_server(app, limits, tls=None):
-    """Makes the server; `serve(sockets)` runs it.
+    """Creates the server; `serve(sockets)` runs it.
 
     Args:
         app: ASGI application.
@@ -75,7 +77,7 @@ def http_server(app, limits, tls=None):
         `HttpServer`.
     """
     certificate, key = tls or (None, None)
-    # It warns of each client that breaks off or sends no HTTP.
+    # Uvicorn warns of each client that breaks off or sends no HTTP.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return HttpServer(
         uvicorn.Config(

@@ -1,4 +1,4 @@
-"""A new bundle in the old one's place takes over without a pause."""
+"""Hot reload: a new bundle replaces the served one without downtime."""
 
 import asyncio
 import os
@@ -6,25 +6,24 @@ import os
 from keras_cascade.bundle.manifest import MANIFEST
 from keras_cascade.serving.server_log import log
 
-LONGEST_WAIT = 60.0
-
 
 class Reloader:
-    """Watches the path of a bundle.
+    """Polls the path of a bundle and replaces the service's teacher.
 
     A bundle is replaced as a whole: `export(..., overwrite=True)` exchanges
-    the folder, a deployment moves a link. The manifest says which teacher
-    counts (`teacher/1`, `teacher/2`, ...), so a folder that appears beside
-    it is none until a manifest lists its files. What is there is checked,
-    loaded and run before it takes over; what was begun on the old teacher
-    ends on it. Whatever cannot take over is refused, and tried again, as it
-    may still be on its way.
+    the folder, a deployment moves a link. The manifest names the teacher's
+    folder (`teacher/1`, `teacher/2`, ...), so a folder that appears beside
+    it has no effect until a manifest lists its files. A new bundle is
+    checked, loaded and run before it takes over; requests that began on the
+    old teacher end on it. A bundle that cannot take over is refused, and
+    tried again, as it may still be copied.
 
     Args:
-        path: path of the bundle, as the user gave it.
-        load: function that returns a `ServedTeacher`; run in a thread.
+        path: path of the bundle, as the user wrote it: a link is followed
+            anew each time.
+        load: function that returns a `LoadedTeacher`; run in a thread.
         service: `TeacherService`.
-        seconds: float, from one look to the next. Defaults to `2.0`.
+        seconds: float, between two checks. Defaults to `2.0`.
     """
 
     def __init__(self, path, load, service, seconds=2.0):
@@ -32,66 +31,65 @@ class Reloader:
         self._load = load
         self._service = service
         self._seconds = seconds
-        self._served = identity(path)
+        self._served = _identity(path)
         self._refused = None
 
     async def run(self):
-        """Looks again and again, less often at what was refused."""
-        wait = self._seconds
+        """Checks until cancelled, at half the rate after a refusal."""
+        interval = self._seconds
         while True:
-            await asyncio.sleep(wait)
-            taken = await self.check()
-            wait = self._seconds
-            if taken is False:
-                wait = min(2 * wait, LONGEST_WAIT)
+            await asyncio.sleep(interval)
+            refused = await self.check() is False
+            interval = (2 if refused else 1) * self._seconds
 
     async def check(self):
-        """Looks once.
+        """Checks the path once.
 
         Returns:
             `None`: nothing new. `True`: a new bundle took over. `False`: a
             new one was refused.
         """
-        found = identity(self._path)
-        if found == self._served:
+        current = _identity(self._path)
+        if current == self._served:
             return None
-        if found is None:  # gone: the old one is in memory
-            return self._refuse(found, "There is no bundle any more.")
+        if current is None:  # the old one stays in memory
+            return self._refuse(current, "There is no bundle any more.")
         try:
             teacher = await asyncio.to_thread(self._load)
         except Exception as error:
-            return self._refuse(found, f"{type(error).__name__}: {error}")
-        if identity(self._path) != found:  # which one was loaded?
+            return self._refuse(current, f"{type(error).__name__}: {error}")
+        # Replaced during `load`: files of both may have been read.
+        if _identity(self._path) != current:
             await teacher.close()
-            return self._refuse(found, "It was replaced while it was loaded.")
+            return self._refuse(current, "It was replaced while it was loaded.")
         if not teacher.same_task(self._service.teacher):
             await teacher.close()
             return self._refuse(
-                found,
+                current,
                 "Its classes or inputs differ from those of the teacher that "
                 "is served: devices would read its answers wrongly. Restart "
                 "the server to serve it.",
             )
         old, self._service.teacher = self._service.teacher, teacher
-        self._served, self._refused = found, None
+        self._served, self._refused = current, None
         self._service.metrics.reloads.labels("taken over").inc()
         log("info", "reloaded", version=teacher.version)
         await old.close()
         return True
 
-    def _refuse(self, found, why):
-        if (found, why) != self._refused:  # each once
-            self._refused = (found, why)
+    def _refuse(self, bundle_identity, why):
+        if (bundle_identity, why) != self._refused:  # logged once each
+            self._refused = (bundle_identity, why)
             self._service.metrics.reloads.labels("refused").inc()
             log("error", "reload_refused", why=why, path=str(self._path))
         return False
 
 
-def identity(path):
-    """What tells one bundle at a path from the next, or `None`.
+def _identity(path):
+    """Returns a value that differs between two bundles at a path.
 
-    Args:
-        path: path of a bundle.
+    `None` without a bundle. The inodes tell an exchanged folder or manifest
+    from the one before, time and size a manifest that was written in place.
     """
     try:
         folder, manifest = os.stat(path), os.stat(os.path.join(path, MANIFEST))

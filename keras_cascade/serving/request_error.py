@@ -1,8 +1,8 @@
-"""What a client is told when its request cannot be answered."""
+"""Error of a request that the client has to correct or repeat."""
 
 
 class RequestError(Exception):
-    """A request that is refused, and why: never the server's own failure.
+    """A request that cannot be answered; never the server's own failure.
 
     Args:
         status: int, the HTTP status. gRPC's own follows from it.
@@ -21,10 +21,27 @@ class RequestError(Exception):
 
     @property
     def headers(self):
-        """Dict of the HTTP headers that belong to the answer."""
+        """Dict of the response's HTTP headers."""
         headers = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return headers
+
+
+def too_many_rows(rows, max_rows):
+    """Returns the error of a request with more rows than one run takes.
+
+    Args:
+        rows: int, the request's.
+        max_rows: int.
+
+    Returns:
+        `RequestError`.
+    """
+    return RequestError(
+        413,
+        f"Expected at most {max_rows} rows in one request. Received: {rows}. "
+        "Send them in several.",
+    )

@@ -1,33 +1,32 @@
-"""TensorFlow Serving's REST form: requests to arrays, logits to JSON."""
+"""TensorFlow Serving's REST protocol: requests to arrays, logits to JSON."""
 
 import base64
 
 from keras_cascade.runtime.inputs import TEXT
-from keras_cascade.serving.json_body import read_json, write_json
-from keras_cascade.serving.request_error import RequestError
-from keras_cascade.serving.tensors import too_many_rows
+from keras_cascade.serving.http_requests import read_json, write_json
+from keras_cascade.serving.request_error import RequestError, too_many_rows
 
 KEYS = ("instances", "inputs", "signature_name")
 
 
 def read_request(body, specs, max_rows):
-    """Reads `POST /v1/models/NAME:predict`.
+    """Reads the body of `POST /v1/models/NAME:predict`.
 
     Args:
         body: bytes.
         specs: list of the inputs, as in the manifest.
-        max_rows: int, of one request: more are not looked at.
+        max_rows: int, of one request: a larger one is not read.
 
     Returns:
         Tuple of the inputs (an array-like, or a dict of them by name, rows
-        first) and whether they came as `"instances"`.
+        first) and a bool: `True` if they came as `"instances"`.
 
     Raises:
-        RequestError: not such a request.
+        RequestError: not a valid request.
     """
     payload = read_json(body)
-    given = {"instances", "inputs"} & payload.keys()
-    if len(given) != 1 or not payload.keys() <= set(KEYS):
+    forms = {"instances", "inputs"} & payload.keys()
+    if len(forms) != 1 or not payload.keys() <= set(KEYS):
         raise RequestError(
             400,
             "Expected exactly one of 'instances' and 'inputs', and perhaps "
@@ -41,15 +40,15 @@ def read_request(body, specs, max_rows):
             f"{str(signature)[:100]!r}.",
         )
     as_instances = "instances" in payload
-    given = payload["instances" if as_instances else "inputs"]
+    inputs = payload["instances" if as_instances else "inputs"]
     if as_instances:
-        _check_rows(given, max_rows)
-        given = _columns(given)
-    return _without_base64(given, specs, max_rows), as_instances
+        _check_rows(inputs, max_rows)
+        inputs = _columns(inputs)
+    return _without_base64(inputs, specs, max_rows), as_instances
 
 
 def write_response(logits, as_instances):
-    """The answer's body.
+    """Returns the response's body.
 
     Args:
         logits: float32 array `(rows, classes)`.
@@ -59,7 +58,7 @@ def write_response(logits, as_instances):
 
 
 def _columns(instances):
-    """Rows of named inputs to one column a name; other rows as they are."""
+    """Transposes rows of named inputs to columns; returns others unchanged."""
     if not isinstance(instances, list) or not instances:
         raise RequestError(
             400, "Expected 'instances' to be a list with rows in it."
@@ -76,15 +75,15 @@ def _columns(instances):
     return {name: [row[name] for row in instances] for name in names}
 
 
-def _check_rows(values, most):
-    if isinstance(values, list) and len(values) > most:
-        raise too_many_rows(len(values), most)
+def _check_rows(values, max_rows):
+    if isinstance(values, list) and len(values) > max_rows:
+        raise too_many_rows(len(values), max_rows)
 
 
-def _without_base64(given, specs, max_rows):
-    """Texts that came as `{"b64": ...}`, as bytes in that object's place."""
-    named = isinstance(given, dict) and not _is_base64(given)
-    columns = dict(given) if named else {specs[0]["name"]: given}
+def _without_base64(inputs, specs, max_rows):
+    """Replaces each text in the form `{"b64": ...}` by its bytes."""
+    named = isinstance(inputs, dict) and not _is_base64(inputs)
+    columns = dict(inputs) if named else {specs[0]["name"]: inputs}
     for spec in specs:
         name = spec["name"]
         if spec["dtype"] == TEXT and name in columns:
@@ -113,7 +112,7 @@ def _decoded(values, name, depth):
 
 
 def _is_base64(value):
-    """Whether it is how JSON writes bytes, by TensorFlow Serving's rule."""
+    """Tests for bytes in JSON, by TensorFlow Serving's rule."""
     return (
         isinstance(value, dict)
         and value.keys() == {"b64"}

@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over HTTP: JSON, and tensors as bytes after it.
+"""Open Inference Protocol v2 over HTTP: JSON, and tensors in binary.
 
 The binary form is Triton's extension: the header
 `inference-header-content-length` says how many bytes the JSON takes, each
@@ -7,7 +7,7 @@ input's `binary_data_size` how many of those that follow are its own.
 
 import dataclasses
 
-from keras_cascade.serving.json_body import read_json, write_json
+from keras_cascade.serving.http_requests import read_json, write_json
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.tensors import TensorReader
 
@@ -16,12 +16,12 @@ JSON_LENGTH = "inference-header-content-length"
 
 @dataclasses.dataclass(frozen=True)
 class InferRequest:
-    """What a request asks for.
+    """Content of an inference request.
 
     Attributes:
         inputs: dict of input name to array.
-        id: str or `None`, given back with the answer.
-        binary: bool, whether the answer's tensor comes as bytes.
+        id: str or `None`, repeated in the response.
+        binary: bool. Returns the output tensor as bytes after the JSON.
     """
 
     inputs: dict
@@ -30,7 +30,7 @@ class InferRequest:
 
 
 def read_request(body, json_length, specs, output, max_rows=None):
-    """Reads `POST /v2/models/NAME/infer`.
+    """Reads the body of `POST /v2/models/NAME/infer`.
 
     Args:
         body: bytes.
@@ -43,7 +43,7 @@ def read_request(body, json_length, specs, output, max_rows=None):
         `InferRequest`.
 
     Raises:
-        RequestError: not such a request.
+        RequestError: not a valid request.
     """
     length = _json_length(json_length, len(body))
     payload = read_json(body[:length])
@@ -54,21 +54,21 @@ def read_request(body, json_length, specs, output, max_rows=None):
     if not isinstance(inputs, list) or not inputs:
         raise RequestError(400, "Expected 'inputs' to be a list of tensors.")
     reader = TensorReader(specs, max_rows)
-    rest = memoryview(body)[length:]
+    binary = memoryview(body)[length:]
     for position, tensor in enumerate(inputs):
-        rest = _read_tensor(tensor, f"inputs[{position}]", rest, reader)
-    if len(rest):
+        binary = _read_tensor(tensor, f"inputs[{position}]", binary, reader)
+    if len(binary):
         raise RequestError(
             400,
             "Expected the body to end with the last tensor. Received "
-            f"{len(rest)} more bytes: look at each 'binary_data_size' and at "
+            f"{len(binary)} more bytes: look at each 'binary_data_size' and at "
             f"the header '{JSON_LENGTH}'.",
         )
-    return InferRequest(reader.arrays, identity, _binary(payload, output))
+    return InferRequest(reader.arrays, identity, _wants_binary(payload, output))
 
 
 def write_response(logits, request, model, version, output):
-    """The answer's body.
+    """Returns the response's body.
 
     Args:
         logits: float32 array `(rows, classes)`.
@@ -78,20 +78,20 @@ def write_response(logits, request, model, version, output):
         output: str, the output's name.
 
     Returns:
-        Tuple of bytes and the length of their JSON, or `None` where they
-        are nothing else.
+        Tuple of bytes and the length of the JSON at their start; `None` if
+        all of it is JSON.
     """
     tensor = {"name": output, "datatype": "FP32", "shape": logits.shape}
-    answer = {"model_name": model, "model_version": version}
+    response = {"model_name": model, "model_version": version}
     if request.id is not None:
-        answer["id"] = request.id
-    answer["outputs"] = [tensor]
+        response["id"] = request.id
+    response["outputs"] = [tensor]
     if not request.binary:
         tensor["data"] = logits.ravel()
-        return write_json(answer), None
+        return write_json(response), None
     raw = logits.astype("<f4", copy=False).tobytes()
     tensor["parameters"] = {"binary_data_size": len(raw)}
-    head = write_json(answer)
+    head = write_json(response)
     return head + raw, len(head)
 
 
@@ -113,58 +113,60 @@ def _json_length(header, size):
     return int(header)
 
 
-def _read_tensor(tensor, where, rest, reader):
-    """Reads one input; returns the bytes that follow its own."""
+def _read_tensor(tensor, path, binary, reader):
+    """Reads one input; returns the rest of the binary part."""
     if not isinstance(tensor, dict):
-        raise RequestError(400, f"Expected '{where}' to be an object.")
-    parameters = _parameters(tensor, where)
+        raise RequestError(400, f"Expected '{path}' to be an object.")
+    parameters = _parameters(tensor, path)
     if "shared_memory_region" in parameters:
         raise RequestError(
             400,
-            f"Expected the data of '{where}' in the request. This server "
+            f"Expected the data of '{path}' in the request. This server "
             "reads no shared memory.",
         )
-    described = [tensor.get(key) for key in ("name", "datatype", "shape")]
+    header = [tensor.get(key) for key in ("name", "datatype", "shape")]
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in tensor):
         raise RequestError(
             400,
-            f"Expected '{where}' with either 'data' or the parameter "
+            f"Expected '{path}' with either 'data' or the parameter "
             "'binary_data_size'.",
         )
     if size is None:
-        reader.add(*described, values=tensor["data"])
-        return rest
-    if type(size) is not int or not 0 <= size <= len(rest):
+        reader.add(*header, values=tensor["data"])
+        return binary
+    # `type`, as JSON's true and false are no sizes, though `bool` is an `int`.
+    if type(size) is not int or not 0 <= size <= len(binary):
         raise RequestError(
             400,
-            f"Expected 'binary_data_size' of '{where}' between 0 and the "
-            f"{len(rest)} bytes that follow. Received: {str(size)[:30]}. Is "
+            f"Expected 'binary_data_size' of '{path}' between 0 and the "
+            f"{len(binary)} bytes that follow. Received: {str(size)[:30]}. Is "
             f"the header '{JSON_LENGTH}' missing?",
         )
-    reader.add(*described, raw=rest[:size])
-    return rest[size:]
+    reader.add(*header, raw=binary[:size])
+    return binary[size:]
 
 
-def _binary(payload, output):
-    """Whether the output is asked for as bytes."""
+def _wants_binary(payload, output):
+    """Returns `True` if the request asks for the output as bytes."""
     binary = _flag(_parameters(payload, "the body"), "binary_data_output")
-    wanted = payload.get("outputs")
-    if wanted is None or wanted == []:
+    outputs = payload.get("outputs")
+    if outputs is None or outputs == []:
         return binary
-    if not isinstance(wanted, list) or len(wanted) != 1:
+    if not isinstance(outputs, list) or len(outputs) != 1:
         raise RequestError(
             400, f"Expected 'outputs' to be a list with '{output}' alone."
         )
-    (one,) = wanted
-    if not isinstance(one, dict) or one.get("name") != output:
-        name = one.get("name") if isinstance(one, dict) else one
+    (requested,) = outputs
+    if not isinstance(requested, dict) or requested.get("name") != output:
+        is_object = isinstance(requested, dict)
+        name = requested.get("name") if is_object else requested
         raise RequestError(
             400,
             f"Expected the output '{output}' in 'outputs'. Received: "
             f"{str(name)[:100]!r}.",
         )
-    parameters = _parameters(one, "outputs[0]")
+    parameters = _parameters(requested, "outputs[0]")
     for name in ("classification", "shared_memory_region"):
         if name in parameters:
             raise RequestError(
@@ -173,13 +175,13 @@ def _binary(payload, output):
     return _flag(parameters, "binary_data", binary)
 
 
-def _parameters(owner, where):
+def _parameters(owner, path):
     parameters = owner.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise RequestError(
-            400, f"Expected 'parameters' of {where} to be an object."
+            400, f"Expected 'parameters' of {path} to be an object."
         )
     return parameters
 

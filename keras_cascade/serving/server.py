@@ -1,37 +1,46 @@
-"""Serves a bundle's teacher over HTTP and gRPC."""
+"""Server of a bundle's teacher over HTTP and gRPC, from start to stop.
+
+The modules with FastAPI, gRPC and Uvicorn are imported inside the functions:
+`import keras_cascade.serving` needs none of them, and options are checked
+before they load.
+"""
 
 import asyncio
 import os
 import signal
 import threading
+from pathlib import Path
 
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.serving.server_log import log, set_up_logging
+from keras_cascade.serving.settings import MEBIBYTE, Address, Limits, Tokens
 
 
 def serve(
-    path,
-    host="127.0.0.1",
-    port=8501,
-    grpc_port=8001,
-    workers=1,
-    max_batch=256,
-    max_delay_ms=0.0,
-    max_request_mb=64.0,
-    token_file=None,
-    tls_cert=None,
-    tls_key=None,
-    exit_with_stdin=False,
-    ready_file=None,
-):
-    """Serves a bundle's teacher until it is told to stop.
+    path: str | os.PathLike,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    grpc_port: int = 8001,
+    workers: int = 1,
+    max_batch: int = 256,
+    max_delay_ms: float = 0.0,
+    max_request_mb: float = 64.0,
+    token_file: str | os.PathLike | None = None,
+    tls_cert: str | os.PathLike | None = None,
+    tls_key: str | os.PathLike | None = None,
+    exit_with_stdin: bool = False,
+    ready_file: str | os.PathLike | None = None,
+) -> None:
+    """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
-    TensorFlow Serving's REST form (`POST /v1/models/teacher:predict`) and
+    TensorFlow Serving's REST protocol (`POST /v1/models/teacher:predict`) and
     Open Inference Protocol v2 (`POST /v2/models/teacher/infer`, tensors as
-    JSON or as bytes) share one port; v2 over gRPC has its own. Requests that
-    wait at the same time share a run of the teacher. A bundle that replaces
-    the one at `path` takes over without a pause. SIGTERM: what has begun is
-    answered, then the function returns. Metrics for Prometheus are at
-    `/metrics`; the log, on standard error, is one JSON object a line.
+    JSON or in binary) share one port; v2 over gRPC has its own. Requests
+    that wait at the same time share a run of the teacher. A bundle that
+    replaces the one at `path` takes over without downtime. After SIGTERM,
+    requests in flight are answered, then the function returns. Metrics for
+    Prometheus are at `/metrics`; the log, on standard error, is one JSON
+    object per line.
 
     Args:
         path: folder of the bundle.
@@ -43,13 +52,13 @@ def serve(
             use every core. Defaults to `1`.
         max_batch: int, rows in one run of the teacher, and in one request.
             Defaults to `256`.
-        max_delay_ms: float, how long a request may wait for others while
+        max_delay_ms: float, time that a request may wait for others while
             the teacher is idle. Defaults to `0.0`: a batch is what arrived
             while the one before it ran.
         max_request_mb: float, MiB of the largest request. Defaults to `64`.
-        token_file: path of a file with a token a line, one of which every
-            request must carry (`authorization: Bearer TOKEN`), other than
-            for health. Defaults to `None`: everyone may ask.
+        token_file: path of a file with one token per line, one of which
+            every request must carry (`authorization: Bearer TOKEN`), except
+            for health checks. Defaults to `None`: no authorization.
         tls_cert: path of the certificate with its chain, PEM. Defaults to
             `None`: without TLS.
         tls_key: path of its key, PEM. Defaults to `None`.
@@ -57,12 +66,20 @@ def serve(
             server never outlives the process that started it. Defaults to
             `False`.
         ready_file: optional path. The teacher's URLs are written there once
-            it answers: HTTP, gRPC. Defaults to `None`.
+            it answers: HTTP in the first line, gRPC in the second. Defaults
+            to `None`.
 
     Raises:
         BundleError: the bundle cannot be used or holds no teacher.
+        ImportError: the extra `serve` is not installed.
         OSError: the address cannot be listened on.
-        ValueError: an option that cannot be.
+        ValueError: an invalid option.
+
+    Example:
+
+    ```python
+    keras_cascade.serving.serve("saved_models/fashion_mnist", port=8501)
+    ```
     """
     if workers != 1:
         raise ValueError(
@@ -75,15 +92,10 @@ def serve(
     if bundle.teacher_folder is None:
         raise BundleError(f"The bundle '{path}' holds no teacher to serve.")
     _check_installed()
-    from keras_cascade.serving.address import Address
-    from keras_cascade.serving.limits import MEBIBYTE, Limits
+    from keras_cascade.serving.loaded_teacher import LoadedTeacher
     from keras_cascade.serving.reloader import Reloader
-    from keras_cascade.serving.served_teacher import ServedTeacher
-    from keras_cascade.serving.server_log import log, set_up_logging
     from keras_cascade.serving.server_metrics import ServerMetrics
-    from keras_cascade.serving.teacher_server import TeacherServer
     from keras_cascade.serving.teacher_service import TeacherService
-    from keras_cascade.serving.tokens import Tokens
 
     tls = (tls_cert, tls_key) if tls_cert or tls_key else None
     address = Address(host, port, grpc_port, tls)
@@ -93,9 +105,11 @@ def serve(
         max_delay=max_delay_ms / 1000,
         max_request_bytes=int(max_request_mb * MEBIBYTE),
     )
-    sockets = [address.bind()]
+    # Bound before the teacher loads, which takes seconds: a port in use is
+    # an error at once, and no other process takes it meanwhile.
+    http_socket = address.bind()
     set_up_logging()
-    if not address.local and not tokens:
+    if not address.is_local and not tokens:
         log(
             "warning",
             "open_to_everyone",
@@ -105,15 +119,106 @@ def serve(
     log("info", "loading", bundle=str(path))
     metrics = ServerMetrics()
 
-    def served(bundle):
-        return ServedTeacher.load(bundle, limits, metrics)
+    def load(bundle):
+        return LoadedTeacher.load(bundle, limits, metrics)
 
-    service = TeacherService(served(bundle), limits, tokens, metrics)
+    service = TeacherService(load(bundle), limits, tokens, metrics)
     if exit_with_stdin:
         threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
-    reloader = Reloader(path, lambda: served(Bundle.load(path)), service)
-    server = TeacherServer(service, reloader, sockets, address, ready_file)
+    reloader = Reloader(path, lambda: load(Bundle.load(path)), service)
+    server = _Server(service, reloader, http_socket, address, ready_file)
     asyncio.run(server.run())
+
+
+class _Server:
+    """Runs both protocols and the reloader, and drains them at the end.
+
+    Args:
+        service: `TeacherService`.
+        reloader: `Reloader`.
+        http_socket: bound socket for HTTP.
+        address: `Address`.
+        ready_file: optional path for the teacher's URLs.
+    """
+
+    def __init__(self, service, reloader, http_socket, address, ready_file):
+        self._service = service
+        self._reloader = reloader
+        self._http_socket = http_socket
+        self._address = address
+        self._ready_file = ready_file
+        self._stop_task = None
+
+    async def run(self):
+        """Runs until SIGTERM or SIGINT; a second one ends it at once."""
+        from keras_cascade.serving.grpc_service import grpc_server
+        from keras_cascade.serving.http_application import http_application
+        from keras_cascade.serving.http_server import http_server
+
+        service, address = self._service, self._address
+        http = http_server(
+            http_application(service), service.limits, address.tls
+        )
+        grpc, grpc_port = grpc_server(
+            service, address.host, address.grpc_port, address.tls
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._stop, stop, http, grpc)
+        await grpc.start()
+        tasks = [
+            asyncio.create_task(http.serve([self._http_socket])),
+            asyncio.create_task(self._reloader.run()),
+        ]
+        await self._wait_for(http.listening, tasks)
+        self._announce(grpc_port)
+        await self._wait_for(stop, tasks)
+        http.should_exit = True
+        await asyncio.gather(tasks[0], grpc.stop(service.limits.drain_seconds))
+        for task in tasks[1:]:
+            task.cancel()
+        await service.teacher.close()
+        log("info", "stopped")
+
+    def _stop(self, stop, http, grpc):
+        if stop.is_set():
+            log("warning", "stopping_at_once")
+            http.force_exit = True
+            # Kept: the event loop itself holds only a weak reference.
+            self._stop_task = asyncio.create_task(grpc.stop(0))
+            return
+        log("info", "draining")
+        self._service.drain()
+        stop.set()
+
+    @staticmethod
+    async def _wait_for(event, tasks):
+        """Waits for an event; raises if one of the tasks ends before it."""
+        waiting = asyncio.create_task(event.wait())
+        done, _ = await asyncio.wait(
+            [waiting, *tasks], return_when=asyncio.FIRST_COMPLETED
+        )
+        if waiting not in done:
+            waiting.cancel()
+            for task in done:
+                task.result()
+            raise RuntimeError("The server stopped without being told to.")
+
+    def _announce(self, grpc_port):
+        port = self._http_socket.getsockname()[1]
+        host, name = self._address.url_host, self._service.name
+        secure = "s" if self._address.tls else ""
+        urls = {
+            "http": f"http{secure}://{host}:{port}/v1/models/{name}",
+            "grpc": f"grpc{secure}://{host}:{grpc_port}/{name}",
+        }
+        log("info", "serving", **urls, version=self._service.teacher.version)
+        if self._ready_file is not None:
+            # Renamed, so that whoever waits for the file never reads half.
+            part = Path(f"{self._ready_file}.part")
+            part.write_text("\n".join(urls.values()), encoding="utf-8")
+            os.replace(part, self._ready_file)
 
 
 def _check_installed():

@@ -1,25 +1,103 @@
-"""The server's log: one JSON object a line, nothing of what was asked."""
+"""Structured log of the server: one JSON object per line, no payloads."""
 
 import datetime
 import json
 import logging
 import re
 import sys
+import time
 import traceback
 import uuid
 
+from keras_cascade.serving.request_error import RequestError
+
 LOGGER = logging.getLogger("keras_cascade.serving")
-_PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+#: Header with the number of rows that a client's edge has seen since its
+#: last answered request, those of this request among them.
+EDGE_ROWS = "x-cascade-rows"
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class RequestRecord:
+    """Log record of one request: everything but its content.
+
+    Args:
+        protocol: str: `"v1"`, `"v2_http"`, `"v2_grpc"` or `"other"`.
+        client_id: str or `None`, the client's `x-request-id`. Only a plain
+            one is used, as it is written into the log.
+
+    Attributes:
+        id: str, the client's id or a new one.
+        rows: int, rows that were answered.
+        edge_rows: int or `None`, rows that the client's edge has seen.
+        bytes: int, bytes of the body that are held in memory.
+    """
+
+    def __init__(self, protocol, client_id=None):
+        self.protocol = protocol
+        is_plain = client_id and _PLAIN_ID.fullmatch(client_id)
+        self.id = client_id if is_plain else uuid.uuid4().hex
+        self.rows = 0
+        self.edge_rows = None
+        self.bytes = 0
+        self._start = time.perf_counter()
+
+    def read_edge_rows(self, header):
+        """Reads the header `x-cascade-rows`.
+
+        Args:
+            header: str or `None`.
+
+        Raises:
+            RequestError: not a number of rows.
+        """
+        if header is None:
+            return
+        if not (header.isascii() and header.isdigit() and len(header) < 10):
+            raise RequestError(
+                400,
+                f"Expected '{EDGE_ROWS}' to be a whole number below 10^9. "
+                f"Received: {header[:30]!r}.",
+            )
+        self.edge_rows = int(header)
+
+    def close(self, status, metrics, error=None):
+        """Adds the request to the metrics and to the log.
+
+        Args:
+            status: int or str, as the protocol has it.
+            metrics: `ServerMetrics`.
+            error: exception that was the server's own fault. Defaults to
+                `None`.
+        """
+        seconds = time.perf_counter() - self._start
+        metrics.requests.labels(self.protocol, str(status)).inc()
+        if self.protocol != "other":
+            metrics.request_seconds.labels(self.protocol).observe(seconds)
+            metrics.rows.labels(self.protocol).inc(self.rows)
+        if self.rows and self.edge_rows is not None:
+            metrics.reported_edge_rows.inc(self.edge_rows)
+            metrics.reported_rows.inc(self.rows)
+        log(
+            "error" if error else "info",
+            "request",
+            exc_info=error,
+            id=self.id,
+            protocol=self.protocol,
+            status=status,
+            rows=self.rows,
+            seconds=round(seconds, 6),
+        )
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record, with the fields in its `extra={"fields": ...}`."""
+    """Formats a log record as JSON, with its `extra={"fields": ...}`."""
 
     def format(self, record):
-        """One line of JSON."""
-        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        """Returns one line of JSON."""
+        created = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line = {
-            "time": at.isoformat(timespec="milliseconds"),
+            "time": created.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -39,7 +117,7 @@ def log(level, event, exc_info=None, **fields):
         event: str, one word.
         exc_info: exception whose traceback belongs to it. Defaults to
             `None`.
-        **fields: what is to be known of it: numbers, names, ids.
+        **fields: further fields of the line: numbers, names, ids.
     """
     LOGGER.log(
         logging.getLevelNamesMapping()[level.upper()],
@@ -49,23 +127,12 @@ def log(level, event, exc_info=None, **fields):
     )
 
 
-def set_up_logging(stream=None):
-    """Sends the server's log and Uvicorn's to one stream, as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+def set_up_logging():
+    """Sends the server's log, Uvicorn's and gRPC's to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER.name, "uvicorn", "grpc"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.WARNING if name == "uvicorn" else logging.INFO)
-
-
-def request_id(given):
-    """A client's own id where it is plain, else a new one.
-
-    Args:
-        given: str or `None`, as the client sent it.
-    """
-    if given and _PLAIN.fullmatch(given):
-        return given
-    return uuid.uuid4().hex

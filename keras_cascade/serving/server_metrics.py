@@ -1,4 +1,4 @@
-"""What the server counts and measures, for Prometheus."""
+"""Prometheus metrics of the server."""
 
 import prometheus_client as prometheus
 
@@ -11,7 +11,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class ServerMetrics:
-    """Counters and histograms, in a registry of their own.
+    """Counters and histograms in a separate Prometheus registry.
 
     `keras_cascade_reported_rows_total` over
     `keras_cascade_reported_edge_rows_total` is the delegation rate **as
@@ -62,7 +62,7 @@ class ServerMetrics:
         )
 
     def text(self):
-        """The metrics in Prometheus's text format, as bytes."""
+        """Returns the metrics in Prometheus's text format, as bytes."""
         return prometheus.generate_latest(self.registry)
 
     def _counter(self, name, text, *labels):

@@ -1,36 +1,57 @@
-"""A teacher server in a process of its own, for as long as a block lasts."""
+"""Context manager for a teacher server in a separate process."""
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 START_SECONDS = 120
 STOP_SECONDS = 15
 
 
 class ServerProcess:
-    """Starts `keras-cascade serve` and stops it again; a context manager.
+    """Runs `keras-cascade serve` for the duration of a `with` block.
 
     The server's standard input is a pipe from this process: when this
-    process ends, however it ends, the server stops.
+    process ends, even by SIGKILL, the server stops.
 
     Args:
         bundle: path of the bundle to serve.
-        log_file: path for the server's own output.
+        log_file: path of the file for the server's output.
         host: str. Defaults to `"127.0.0.1"`.
         port: int, or 0 for any free one. Defaults to `0`.
         options: list of str, further options of `keras-cascade serve`.
             Defaults to `()`.
 
     Attributes:
-        url: str, the teacher's address, once the block has begun:
+        url: str or `None`, the teacher's address inside the block:
             `http://HOST:PORT/v1/models/teacher`.
-        grpc_url: str, its address for gRPC: `grpc://HOST:PORT/teacher`.
+        grpc_url: str or `None`, its address for gRPC:
+            `grpc://HOST:PORT/teacher`.
+
+    Example:
+
+    ```python
+    with keras_cascade.serving.ServerProcess("bundle", "log") as server:
+        edge = keras_cascade.EdgeCascade.load("bundle", teacher=server.url)
+    ```
     """
 
-    def __init__(self, bundle, log_file, host="127.0.0.1", port=0, options=()):
+    url: str | None
+    grpc_url: str | None
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike,
+        log_file: str | os.PathLike,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        options: Sequence[str] = (),
+    ) -> None:
         self.bundle = str(bundle)
         self.log_file = Path(log_file)
         self.host = host
@@ -41,11 +62,11 @@ class ServerProcess:
         self._process = None
 
     @property
-    def pid(self):
-        """The server's process id."""
+    def pid(self) -> int:
+        """Process id of the server."""
         return self._process.pid
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         with tempfile.TemporaryDirectory() as folder:
             ready_file = Path(folder, "url")
             self._start(ready_file)
@@ -56,7 +77,7 @@ class ServerProcess:
                 raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         self._process.terminate()
         try:
@@ -81,24 +102,27 @@ class ServerProcess:
             )
 
     def _wait_until_ready(self, ready_file):
-        """Waits for this server's own word, not for any answer at a port."""
+        """Waits for the server's ready file.
+
+        Not for an answer at the port: that may be another server's.
+        """
         deadline = time.monotonic() + START_SECONDS
         while not ready_file.exists():
             if self._process.poll() is not None:
                 raise RuntimeError(
                     "The teacher server stopped while starting, with status "
                     f"{self._process.returncode}. Its last words: "
-                    f"{self._last_words()}"
+                    f"{self._last_lines()}"
                 )
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"The teacher server was not ready after {START_SECONDS} "
-                    f"s. Its last words: {self._last_words()}"
+                    f"s. Its last words: {self._last_lines()}"
                 )
             time.sleep(0.05)
         self.url, self.grpc_url = ready_file.read_text().splitlines()
         self.port = int(self.url.split("/")[2].rpartition(":")[2])
 
-    def _last_words(self):
+    def _last_lines(self):
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "none"

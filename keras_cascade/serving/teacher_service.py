@@ -1,25 +1,24 @@
-"""What both protocols share: the teacher, who may ask, what is recorded."""
+"""Protocol-independent part of the server, shared by HTTP and gRPC."""
 
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
-from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.request_error import RequestError
-from keras_cascade.serving.request_record import EDGE_ROWS
+from keras_cascade.serving.server_log import EDGE_ROWS
 from keras_cascade.serving.server_metrics import ServerMetrics
-from keras_cascade.serving.tokens import Tokens
+from keras_cascade.serving.settings import Limits, Tokens
 
 
 class TeacherService:
-    """Answers requests that a protocol has read, and keeps the books.
+    """Authorizes requests, bounds their memory and answers their rows.
 
     Args:
-        teacher: `ServedTeacher`, replaced as a whole by a reload.
+        teacher: `LoadedTeacher`; a reload replaces the attribute.
         limits: `Limits`. Defaults to `None`, `Limits()`.
-        tokens: `Tokens`. Defaults to `None`: everyone is accepted.
+        tokens: `Tokens`. Defaults to `None`: no authorization.
         metrics: `ServerMetrics`. Defaults to `None`, new ones.
         name: str, the model's name on the wire. Defaults to `"teacher"`.
 
     Attributes:
-        draining: bool. Once `True`, new requests are refused.
+        draining: bool. If `True`, new requests are rejected.
     """
 
     def __init__(
@@ -35,15 +34,19 @@ class TeacherService:
 
     @property
     def ready(self):
-        """Whether a load balancer should send requests here."""
+        """`True` if a load balancer should send requests here."""
         return not self.draining
 
     def admit(self, authorization, even_draining=False):
-        """Refuses requests without a token, and all while draining.
+        """Raises for requests without a token, and for all while draining.
 
         Args:
             authorization: str or `None`, the header.
-            even_draining: bool. Defaults to `False`.
+            even_draining: bool. Admits the request while draining, too.
+                Defaults to `False`.
+
+        Raises:
+            RequestError: 401 or 503.
         """
         self.tokens.check(authorization)
         if self.draining and not even_draining:
@@ -52,12 +55,12 @@ class TeacherService:
             )
 
     def drain(self):
-        """From now on requests are refused; those that wait are hurried."""
+        """Rejects requests from now on and flushes the queue."""
         self.draining = True
-        self.teacher.hurry()
+        self.teacher.flush()
 
     def hold(self, size, record):
-        """Counts bytes of a body that are being kept.
+        """Counts bytes of a body that are held in memory.
 
         Args:
             size: int.
@@ -80,16 +83,22 @@ class TeacherService:
             )
 
     def release(self, record):
-        """Forgets the bytes of a request that was answered."""
+        """Subtracts the bytes of a request that was answered."""
         self._bytes_held -= record.bytes
         record.bytes = 0
 
     def find(self, name, version=None):
-        """The teacher that a client means.
+        """Returns the teacher of a name and version.
+
+        A request uses the returned object to its end: a reload may replace
+        `teacher` in between.
 
         Args:
             name: str, the model's name.
-            version: str or `None` for whichever is served.
+            version: str or `None` for the served one.
+
+        Raises:
+            RequestError: 404, another name or version.
         """
         if name != self.name:
             raise RequestError(
@@ -105,31 +114,34 @@ class TeacherService:
         return self.teacher
 
     async def answer(self, teacher, x, record):
-        """Answers rows, and counts them.
+        """Computes the logits of a request's rows, and counts the rows.
 
         Args:
-            teacher: `ServedTeacher`, as `find` returned it.
+            teacher: `LoadedTeacher`, as `find` returned it.
             x: array-like, or dict of input name to array-like.
             record: `RequestRecord` of the request.
 
         Returns:
             float32 array `(rows, classes)`.
+
+        Raises:
+            RequestError: inputs that do not fit, or a full queue.
         """
         inputs = teacher.check(x)
         rows = len(next(iter(inputs.values())))
-        seen = record.edge_rows
-        if seen is not None and seen < rows:
+        edge_rows = record.edge_rows
+        if edge_rows is not None and edge_rows < rows:
             raise RequestError(
                 400,
                 f"Expected '{EDGE_ROWS}' to count the request's {rows} rows "
-                f"among those the edge has seen. Received: {seen}.",
+                f"among those the edge has seen. Received: {edge_rows}.",
             )
         logits = await teacher.logits(inputs)
         record.rows = rows
         return logits
 
     def metadata(self):
-        """The model's metadata, as Open Inference Protocol v2 names it."""
+        """Returns the model's metadata, as dict of Open Inference v2."""
         teacher = self.teacher
         return {
             "name": self.name,

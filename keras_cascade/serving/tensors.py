@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 tensors: names, types, bytes."""
+"""Tensors of Open Inference Protocol v2, over HTTP and gRPC."""
 
 import math
 
@@ -6,18 +6,21 @@ import numpy as np
 
 from keras_cascade.runtime.inputs import TEXT
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES, split_texts
-from keras_cascade.serving.request_error import RequestError
+from keras_cascade.serving.request_error import RequestError, too_many_rows
 
 
 class TensorReader:
-    """Reads the tensors of one v2 request against a manifest's inputs.
+    """Reads the tensors of one v2 request and checks them by the manifest.
 
-    Texts come out as objects, `str` or `bytes`; whether they are text is
-    looked at where all inputs are.
+    Texts become objects, `str` or `bytes`; their encoding is checked later,
+    by `prepare_inputs`, for both protocols alike.
 
     Args:
         specs: list of `{"name", "shape", "dtype"}`, as in the manifest.
         max_rows: int or `None`, of the first axis. Defaults to `None`.
+
+    Attributes:
+        arrays: dict of input name to array, of the tensors read so far.
     """
 
     def __init__(self, specs, max_rows=None):
@@ -26,7 +29,7 @@ class TensorReader:
         self.arrays = {}
 
     def add(self, name, datatype, shape, raw=None, values=None):
-        """Reads one tensor.
+        """Reads one tensor into `arrays`.
 
         Args:
             name: str.
@@ -37,7 +40,8 @@ class TensorReader:
                 `None`.
 
         Raises:
-            RequestError: not one of the inputs, or not what it says it is.
+            RequestError: not an input, or data that contradicts its type or
+                shape.
         """
         if not isinstance(name, str) or name not in self._specs:
             raise RequestError(
@@ -65,11 +69,12 @@ class TensorReader:
         self.arrays[name] = flat.reshape(shape)
 
     def _texts(self, name, size, rows, raw):
-        most = len(raw) if self._max_rows is None else self._max_rows
-        if most < rows <= len(raw):  # before each of them is looked at
-            raise too_many_rows(rows, most)
+        max_rows = len(raw) if self._max_rows is None else self._max_rows
+        # Before the bytes are split, which takes time for each text.
+        if max_rows < rows <= len(raw):
+            raise too_many_rows(rows, max_rows)
         try:
-            found = split_texts(raw, size)
+            parts = split_texts(raw, size)
         except ValueError as error:
             raise RequestError(
                 400,
@@ -78,25 +83,16 @@ class TensorReader:
                 f"{error}.",
             ) from None
         texts = np.empty(size, object)
-        texts[:] = found
+        texts[:] = parts
         return texts
 
 
-def too_many_rows(rows, most):
-    """The `RequestError` of a request with more rows than one run takes."""
-    return RequestError(
-        413,
-        f"Expected at most {most} rows in one request. Received: {rows}. Send "
-        "them in several.",
-    )
-
-
 def _size(name, shape, rank):
-    """How many numbers a shape holds, whatever a client wrote into it."""
-    whole = isinstance(shape, list) and all(
+    """Returns the number of elements of a shape, checked: it is any JSON."""
+    is_shape = isinstance(shape, list) and all(
         type(size) is int and size >= 0 for size in shape
     )
-    if not whole or len(shape) != rank:
+    if not is_shape or len(shape) != rank:
         raise RequestError(
             400,
             f"Expected input '{name}' with a 'shape' of {rank} sizes, whole "

@@ -1,4 +1,4 @@
-"""The report in a real browser: moved, read, dark, narrow, without script.
+"""Report page in a browser: slider, contrast, narrow screens, no script.
 
 Deselected by default; run with `pytest -m browser tests/browser`.
 """
@@ -22,7 +22,7 @@ from tests.helpers.report_examples import (
 pytestmark = pytest.mark.browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-#: Name in the page's data, factor, decimals: what the page shows of it.
+#: Name in the page's data to factor and decimals on the page.
 SHOWN = {
     "accuracy": (100, 2),
     "delegation_rate": (100, 2),
@@ -47,7 +47,7 @@ CONTRAST = """() => {
     }
     throw new Error("nothing behind");
   };
-  const found = {};
+  const ratios = {};
   const walker = document.createTreeWalker(
     document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -58,24 +58,24 @@ CONTRAST = """() => {
     const [a, b] = [light(parse(colour)), light(behind(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const name = `${e.tagName}.${e.getAttribute("class")}`;
-    found[name] = Math.min(found[name] ?? 99, ratio);
+    ratios[name] = Math.min(ratios[name] ?? 99, ratio);
   }
-  return found;
+  return ratios;
 }"""
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless browser of this machine."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    """A headless browser."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
         pytest.fail(
             f"Expected a browser out of {BROWSERS} on PATH. Install one, on "
             "Debian with `apt-get install chromium`."
         )
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox"]
+            executable_path=executable, args=["--no-sandbox"]
         )
         yield started
         started.close()
@@ -95,7 +95,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, folder):
-    """Opens the page; fails at the end if it complained or asked for more."""
+    """Opens the page; fails at the end on console output or requests."""
     contexts, troubles = [], []
 
     def opened(**options):
@@ -134,8 +134,8 @@ def assert_shows(page, slider, index):
     assert page.locator("#threshold").input_value() == str(index)
     for name, (factor, decimals) in SHOWN.items():
         expected = fixed(factor * slider[name][index], decimals)
-        found = page.locator(f"[data-show={name}]").all_inner_texts()
-        assert found == [expected] * len(found) != []
+        texts = page.locator(f"[data-show={name}]").all_inner_texts()
+        assert texts == [expected] * len(texts) != []
     threshold = page.locator("[data-show=threshold]").inner_text()
     last = len(slider["threshold"]) - 1
     if index in (0, last):
@@ -151,7 +151,7 @@ def assert_shows(page, slider, index):
     assert f"threshold {threshold}" in words
 
 
-def marker_place(page):
+def marker_position(page):
     """Centre of the marker, in pixels."""
     box = page.locator("#marker").bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -209,7 +209,7 @@ def test_the_guarantees_stand_on_one_side(open_page, slider):
 def test_the_marker_moves_along_the_curve(open_page, slider):
     page = open_page(viewport={"width": 1000, "height": 800})
     calibrated = page.locator("#deferral-chart .calibrated").bounding_box()
-    start = marker_place(page)
+    start = marker_position(page)
     assert start == pytest.approx(
         (
             calibrated["x"] + calibrated["width"] / 2,
@@ -220,7 +220,7 @@ def test_the_marker_moves_along_the_curve(open_page, slider):
     ends = []
     for index in (0, len(slider["threshold"]) - 1):
         page.locator("#threshold").fill(str(index))
-        ends.append(marker_place(page))
+        ends.append(marker_position(page))
     # Along x it is as far as what is delegated.
     share = (start[0] - ends[0][0]) / (ends[1][0] - ends[0][0])
     assert share == pytest.approx(

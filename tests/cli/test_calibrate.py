@@ -5,11 +5,11 @@ import json
 import keras
 import pytest
 
-from tests.cli.test_cli import points, run, save_model  # noqa: F401
+from tests.helpers.command_line import save_model
 
 
 @pytest.fixture
-def saved(run, points, tmp_path):  # noqa: F811
+def saved(run, points, tmp_path):
     teacher = save_model(tmp_path / "teacher.keras")
     student = save_model(tmp_path / "student.keras")
     file = tmp_path / "c.keras"
@@ -20,13 +20,13 @@ def saved(run, points, tmp_path):  # noqa: F811
     return file
 
 
-def test_guarantees_and_costs(run, points, saved):  # noqa: F811
-    asked = (
+def test_guarantees_and_costs(run, points, saved):
+    arguments = (
         "calibrate", saved, "--data", points, "--confidence", 0.9,
         "--objective", "max_accuracy_drop=0.2", "--objective", "max_cost=0.9",
         "--costs", "0.1,0.5,0.3,EUR",
     )  # fmt: skip
-    point = json.loads(run(*asked, "--json"))
+    point = json.loads(run(*arguments, "--json"))
     assert point["guarantees"] == [
         {"quantity": "accuracy_drop", "at_most": 0.2, "confidence": 0.9},
         {"quantity": "amortized_cost", "at_most": 0.9, "confidence": 0.9},
@@ -34,13 +34,13 @@ def test_guarantees_and_costs(run, points, saved):  # noqa: F811
     assert point["confidence"] == pytest.approx(0.8)
     rate = point["delegation_rate"]
     assert point["amortized_cost"] == pytest.approx(0.1 + rate * 0.8)
-    table = run(*asked)
+    table = run(*arguments)
     assert "at most 20.00 points less accurate" in " ".join(table.split())
     costs = keras.models.load_model(saved).costs
     assert (costs.network, costs.unit) == (0.3, "EUR")
 
 
-def test_costs_that_are_timed_or_counted(run, points, saved):  # noqa: F811
+def test_costs_that_are_timed_or_counted(run, points, saved):
     for costs, unit in (("latency,20", "ms"), ("flops", "teacher passes")):
         run(
             "calibrate", saved, "--data", points, "--costs", costs,
@@ -60,20 +60,20 @@ def test_costs_that_are_timed_or_counted(run, points, saved):  # noqa: F811
         (("--objective", "max_cost=0.0001"), "the student alone costs"),
     ],
 )
-def test_bad_options(run, points, saved, options, message):  # noqa: F811
+def test_bad_options(run, points, saved, options, message):
     before = saved.read_bytes()
     with pytest.raises(ValueError, match=message):
         run("calibrate", saved, "--data", points, *options)
     assert saved.read_bytes() == before
 
 
-def test_a_quantized_export(run, points, saved, tmp_path):  # noqa: F811
+def test_a_quantized_export(run, points, saved, tmp_path):
     run("calibrate", saved, "--data", points, "--objective", "min_accuracy=0")
     output = tmp_path / "bundle"
-    asked = ("export", saved, "--data", points, "--output", output)
+    arguments = ("export", saved, "--data", points, "--output", output)
     with pytest.raises(ValueError, match="int4"):
-        run(*asked, "--quantization", "int4")
+        run(*arguments, "--quantization", "int4")
     assert not output.exists()
-    run(*asked, "--quantization", "dynamic")
+    run(*arguments, "--quantization", "dynamic")
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["student"]["quantization"] == "dynamic"

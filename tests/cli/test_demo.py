@@ -1,4 +1,4 @@
-"""The demo, whole, on a small data set; and interrupted."""
+"""Demo on a small data set, and after an interrupt."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_cascade.cli import demo, references
+from keras_cascade.cli import demo, reference_models
 from keras_cascade.evaluation.report import sampled
 
 KEYS = {
@@ -22,11 +22,11 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def small():
-    return references.Settings(64, 4, 2, 4, 3, 0.3)
+    return reference_models.Settings(64, 4, 2, 4, 3, 0.3)
 
 
 def test_everything_it_writes(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(references, "SMALL", small)
+    monkeypatch.setattr(reference_models, "SMALL", small)
     console = Console(quiet=True)
     report = demo.run_demo("digits", tmp_path, console)
     written = json.loads((tmp_path / "report.json").read_text())
@@ -69,9 +69,9 @@ def test_a_long_curve_is_sampled_with_both_ends():
     from keras_cascade.evaluation import deferral_curve
 
     curve = deferral_curve(np.arange(5000.0), np.zeros(5000), np.ones(5000))
-    found = sampled(curve)
-    assert len(found["accuracy"]) == 201
-    assert (found["accuracy"][0], found["accuracy"][-1]) == (0.0, 1.0)
+    points = sampled(curve)
+    assert len(points["accuracy"]) == 201
+    assert (points["accuracy"][0], points["accuracy"][-1]) == (0.0, 1.0)
 
 
 def test_ctrl_c_leaves_no_server_behind(tmp_path, bundle_path):

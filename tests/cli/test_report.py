@@ -1,4 +1,4 @@
-"""The report command: real cascades, images and texts, and refusals."""
+"""Command `report`: images, texts and cascades that cannot be reported on."""
 
 import json
 
@@ -8,9 +8,8 @@ import pytest
 
 import keras_cascade as kc
 from keras_cascade import datasets
-from keras_cascade.cli.main import run as run_command
-from keras_cascade.cli.reporting import traffic_in_words
-from keras_cascade.cli.training import batched
+from keras_cascade.cli.report import traffic_in_words
+from keras_cascade.cli.trainer import batched
 
 
 def small(units):
@@ -40,17 +39,6 @@ def digits():
     cascade.compile(optimizer=keras.optimizers.Adam(1e-2))
     cascade.fit(data["train"], epochs=8, shuffle=False, verbose=0)
     return data, cascade
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command and returns what it printed; raises what it raised."""
-
-    def invoke(*arguments):
-        assert run_command([str(a) for a in arguments]) == 0
-        return capsys.readouterr().out
-
-    return invoke
 
 
 def rows_of(data):
@@ -102,9 +90,9 @@ def test_a_report_of_a_saved_cascade(run, digits, tmp_path):
     assert report["guarantees"][0].startswith("at most 5.00 points less")
     assert report["slider"]["examples"] == 449
     assert report["slider"]["confidence"] == 0.9
-    kept_wrong = np.flatnonzero(~delegated & ~right["student"])
-    assert {m["row"] for m in report["mistakes"]} <= set(kept_wrong)
-    assert len(report["mistakes"]) == min(12, len(kept_wrong))
+    accepted_wrong = np.flatnonzero(~delegated & ~right["student"])
+    assert {m["row"] for m in report["mistakes"]} <= set(accepted_wrong)
+    assert len(report["mistakes"]) == min(12, len(accepted_wrong))
     assert page.count("data:image/png;base64,") == len(report["mistakes"])
     counts = {f["what"]: f["examples"] for f in report["fingerprints"]}
     assert counts == {
@@ -164,7 +152,7 @@ def test_the_traffic_of_the_calibration_is_that_of_the_report(
     assert {m["label"] for m in report["mistakes"]} <= {0, 1}
 
 
-def test_a_weight_an_example_is_refused(run, digits, tmp_path):
+def test_a_weight_per_example_is_rejected(run, digits, tmp_path):
     data, cascade = digits
     x, y = rows_of(data["calibration"])
     mix = kc.TrafficMix(example_weights=np.linspace(0.1, 1, len(y)))
@@ -177,7 +165,7 @@ def test_a_weight_an_example_is_refused(run, digits, tmp_path):
         )  # fmt: skip
 
 
-def test_what_chose_the_threshold_is_not_reported_on(run, digits, tmp_path):
+def test_calibration_examples_are_not_reported_on(run, digits, tmp_path):
     data, cascade = digits
     cascade.calibrate(data["test"], kc.MaxDelegationRate(0.5))
     cascade.save(tmp_path / "c.keras")

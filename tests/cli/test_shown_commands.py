@@ -1,4 +1,4 @@
-"""Every `keras-cascade` command that help and documents show, run as shown."""
+"""Runs every `keras-cascade` command that help and documents show."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.cli.test_cli import COMMANDS
 from tests.documents import DOCUMENTS, ROOT, blocks, commands
+from tests.helpers.command_line import COMMANDS
 
 SCREEN = (80, 24)
 
@@ -26,7 +26,7 @@ def keras_cascade(arguments, folder, **options):
 
 
 def finished(arguments, folder):
-    """What a command printed; it must have worked."""
+    """Output of a command that must succeed."""
     process = keras_cascade(arguments, folder)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, (arguments, out, err)

@@ -1,4 +1,4 @@
-"""The command line on texts: a CSV file in, a bundle and answers out."""
+"""Commands on texts: from a CSV file to a bundle and predictions."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from keras_cascade.cli import demo, references, work
+from keras_cascade.cli import demo, reference_models, saved_cascade
 from keras_cascade.cli.main import app
 from tests.text.conftest import make_texts
 
@@ -33,9 +33,9 @@ def questions(tmp_path_factory):
 def shown(questions, tmp_path_factory):
     """The demo's folder and report."""
     output = tmp_path_factory.mktemp("demo")
-    small = references.Settings(16, 4, 12, 8, 30, 0.3)
+    small = reference_models.Settings(16, 4, 12, 8, 30, 0.3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(references.TextReferences, "settings", small)
+        patch.setattr(reference_models.TextReferences, "settings", small)
         report = demo.run_demo(
             f"csv:{questions}", output, Console(quiet=True), overwrite=True
         )
@@ -73,7 +73,7 @@ def test_texts_are_answered(shown):
         (["--input", __file__], "This bundle takes texts"),
     ],
 )
-def test_what_is_refused(shown, arguments, message):
+def test_invalid_inputs(shown, arguments, message):
     run = CliRunner().invoke(
         app, ["predict", str(shown[0] / "bundle"), *arguments]
     )
@@ -83,13 +83,17 @@ def test_what_is_refused(shown, arguments, message):
 
 def test_train_calibrate_export_verify(questions, tmp_path):
     spec, file = f"csv:{questions}", tmp_path / "cascade.keras"
-    work.train(spec, file, None, None, "standard", 8, 0, Console(quiet=True))
-    work.calibrate(file, spec, ["max_delegation_rate=0.3"], None, None, 0)
-    assert 0 <= work.evaluate(file, spec, 0)["cascade_accuracy"] <= 1
-    found = work.export(
+    saved_cascade.train(
+        spec, file, None, None, "standard", 8, 0, Console(quiet=True)
+    )
+    saved_cascade.calibrate(
+        file, spec, ["max_delegation_rate=0.3"], None, None, 0
+    )
+    assert 0 <= saved_cascade.evaluate(file, spec, 0)["cascade_accuracy"] <= 1
+    exported = saved_cascade.export(
         file, spec, tmp_path / "b", False, "dynamic", [], False, 0
     )
-    assert found["student_bytes"] > 0
+    assert exported["student_bytes"] > 0
     run = CliRunner().invoke(
         app, ["verify", str(tmp_path / "b"), "--data", spec, "--json"]
     )

@@ -1,4 +1,4 @@
-"""What `deploy/` says, against the classes and commands that it speaks of."""
+"""Files in `deploy/` against KServe's classes and the command `serve`."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_folder_is_in_the_table():
 
 
 @pytest.mark.parametrize("name", ["tensorflow.yaml", "keras-cascade.yaml"])
-def test_every_field_is_one_of_kserves(name):
+def test_every_field_is_one_of_kserve(name):
     (service,) = yaml.safe_load_all((DEPLOY / "kserve" / name).read_text())
     assert service["apiVersion"] == "serving.kserve.io/v1beta1"
     unknown = list(unknown_fields(service, "V1beta1InferenceService"))
@@ -58,7 +58,7 @@ def unknown_fields(value, kind):
 @pytest.mark.parametrize(
     "file", ["systemd/keras-cascade.service", "kserve/keras-cascade.yaml"]
 )
-def test_every_option_is_one_of_serves(file):
+def test_every_option_is_one_of_serve(file):
     command = typer.main.get_command(app).commands["serve"]
     known = {name for parameter in command.params for name in parameter.opts}
     used = set(re.findall(r"--[a-z][a-z-]+", command_lines(file)))
@@ -71,7 +71,7 @@ def command_lines(file):
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
-def test_tensorflow_serving_gets_the_teacher_as_it_lies():
+def test_tensorflow_serving_mounts_the_teacher():
     compose = yaml.safe_load(
         (DEPLOY / "tensorflow-serving" / "compose.yaml").read_text()
     )

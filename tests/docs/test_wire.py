@@ -1,4 +1,4 @@
-"""`docs/wire.md` against real servers: every request, every answer."""
+"""`docs/wire.md` against servers: every request and its response."""
 
 import json
 import re
@@ -13,15 +13,15 @@ from keras_cascade.runtime import TeacherError, teacher_at
 from keras_cascade.runtime.teachers import grpc_teacher, http_teacher
 from keras_cascade.serving.grpc_service import OPEN as OPEN_METHODS
 from keras_cascade.serving.grpc_service import STATUS
-from keras_cascade.serving.http_guard import OPEN as OPEN_PATHS
-from keras_cascade.serving.limits import MEBIBYTE, Limits
+from keras_cascade.serving.http_requests import OPEN as OPEN_PATHS
+from keras_cascade.serving.settings import MEBIBYTE, Limits
 from tests.docs.shown import languages, rows, stated_output
 from tests.documents import ROOT, blocks
 
 DOCUMENT = "docs/wire.md"
 TEXT = (ROOT / DOCUMENT).read_text("utf-8")
-#: What stands before each block of JSON.
-ASKED = re.compile(
+#: The sentence before each block of JSON.
+EXCHANGE = re.compile(
     r"`(GET|POST) (/\S+)`([^`]*?) answers (\d+)[^`]*?(?:`id`[^:]*)?:\n\n"
     r"```json\n(.*?)^```$",
     re.S | re.M,
@@ -29,18 +29,18 @@ ASKED = re.compile(
 
 
 def values(text):
-    """The JSON values that stand one behind the other."""
-    found, text = [], text.strip()
+    """A sequence of JSON values."""
+    decoded, text = [], text.strip()
     while text:
         value, end = json.JSONDecoder().raw_decode(text)
-        found.append(value)
+        decoded.append(value)
         text = text[end:].strip()
-    return found
+    return decoded
 
 
 EXCHANGES = [
     (method, path, "texts" in how, int(status), values(body))
-    for method, path, how, status, body in ASKED.findall(TEXT)
+    for method, path, how, status, body in EXCHANGE.findall(TEXT)
 ]
 
 
@@ -62,22 +62,22 @@ def test_exchange(servers, exchange):
 
 
 def test_no_block_is_left_out():
-    found = languages(DOCUMENT)
-    assert set(found) == {"json", "python"}
-    assert found.count("json") == len(EXCHANGES)
-    assert found.count("python") == 2
+    block_languages = languages(DOCUMENT)
+    assert set(block_languages) == {"json", "python"}
+    assert block_languages.count("json") == len(EXCHANGES)
+    assert block_languages.count("python") == 2
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_python_block(servers, number):
-    """In a process of its own: Triton's messages clash with KServe's."""
+    """In a separate process: Triton's messages clash with KServe's."""
     code = blocks(DOCUMENT, "python")[number]
     server = servers["numbers"]
-    for shown, found in (
+    for documented, actual in (
         ("127.0.0.1:8501", server.url.split("/")[2]),
         ("127.0.0.1:8001", server.grpc_url.split("/")[2]),
     ):
-        code = code.replace(shown, found)
+        code = code.replace(documented, actual)
     done = subprocess.run(
         [sys.executable, "-"],
         input=code,
@@ -89,7 +89,7 @@ def test_python_block(servers, number):
     assert done.stdout.splitlines() == stated_output(code)
 
 
-def test_the_edge_asks_the_same(servers):
+def test_the_edge_receives_the_same(servers):
     """All three protocols, of numbers and of texts."""
     for name, x, logits in (
         ("numbers", np.array([[1, 2]], "float32"), [[1, 2, 3]]),
@@ -104,23 +104,23 @@ def test_the_edge_asks_the_same(servers):
             (server.grpc_url, {}),
         ):
             teacher = teacher_at(url, 3, **options)
-            found = teacher.logits({"input": x})
+            received = teacher.logits({"input": x})
             teacher.close()
-            np.testing.assert_array_equal(found, logits)
+            np.testing.assert_array_equal(received, logits)
 
 
 def test_the_table_of_errors():
     again = {}
-    for http, grpc, when, asked in rows(
-        DOCUMENT, ("HTTP", "gRPC", "when", "asked again by `EdgeCascade`")
+    for http, grpc, cause, is_retried in rows(
+        DOCUMENT, ("HTTP", "gRPC", "cause", "retried by `EdgeCascade`")
     ):
         name, *_ = grpc.split(", ")
         statuses = [int(status) for status in http.split(", ")]
-        again |= dict.fromkeys(statuses, asked == "yes")
+        again |= dict.fromkeys(statuses, is_retried == "yes")
         # Of what is too large, gRPC itself says it, in words of its own.
-        if statuses[0] in STATUS and "MiB" not in when:
+        if statuses[0] in STATUS and "MiB" not in cause:
             assert name == STATUS[statuses[0]].name
-            assert (name in grpc_teacher.RETRIED) == (asked == "yes")
+            assert (name in grpc_teacher.RETRIED) == (is_retried == "yes")
     assert set(STATUS) < set(again)
     retried = {status for status, yes in again.items() if yes}
     assert retried == set(again) & set(http_teacher.RETRIED)
@@ -164,7 +164,7 @@ def test_the_limits_that_are_stated():
 
 
 def test_what_needs_no_token():
-    (listed,) = re.findall(r"one token a line\. (.*?) need none", TEXT, re.S)
+    (listed,) = re.findall(r"one token per line\. (.*?) need none", TEXT, re.S)
     assert set(re.findall(r"`(\S+)`", listed)) == {*OPEN_PATHS, *OPEN_METHODS}
 
 
@@ -184,13 +184,13 @@ def test_headers_and_metrics(servers):
     assert "keras_cascade_reported_edge_rows_total 10.0" in lines
     assert "keras_cascade_reported_rows_total 1.0" in lines
     assert '"id": "mine"' in server.log_file.read_text()
-    _, _, listed = TEXT.partition("each behind `keras_cascade_`: ")
+    _, _, listed = TEXT.partition("each prefixed by `keras_cascade_`: ")
     listed, _, _ = listed.partition(".\n")
-    found = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    made = {name for name in found if name.endswith("_created")}
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    created = {name for name in names if name.endswith("_created")}
     assert {
         f"keras_cascade_{name}" for name in re.findall(r"`(\w+)`", listed)
-    } == found - made
+    } == names - created
 
 
 def test_it_is_short():

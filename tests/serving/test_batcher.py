@@ -1,4 +1,4 @@
-"""Rows of several requests in one run: each gets its own answers."""
+"""Batcher: rows of several requests in one run."""
 
 import asyncio
 import threading
@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.serving.batcher import Batcher
-from keras_cascade.serving.limits import Limits
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 
 
 class Held:
-    """A teacher that counts its runs and may be held up.
+    """A teacher that records its runs and may be blocked.
 
     It squares its numbers. A 13 anywhere in a run makes the run fail.
     """
@@ -49,7 +49,7 @@ def rows(*numbers):
 async def queued(batcher, teacher, *requests):
     """Starts one request, then queues the rest while it is running.
 
-    Returns the tasks; the first is in the teacher's hands.
+    Returns the tasks; the teacher runs the first.
     """
     first = asyncio.create_task(batcher(rows(1)))
     await asyncio.to_thread(teacher.began.wait, 30)
@@ -58,7 +58,7 @@ async def queued(batcher, teacher, *requests):
     return first, *tasks
 
 
-def test_what_waits_shares_the_next_run():
+def test_waiting_requests_share_the_next_run():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher)
@@ -71,7 +71,7 @@ def test_what_waits_shares_the_next_run():
     assert [a.ravel().tolist() for a in answers] == [[1], [4], [9, 16], [25]]
 
 
-def test_no_run_has_more_rows_than_it_may():
+def test_no_run_has_more_than_max_batch_rows():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher, max_batch=3)
@@ -105,7 +105,7 @@ def test_other_shapes_never_share_a_run():
     assert answers[3].tolist() == [[9.0]]
 
 
-def test_one_that_fails_fails_alone():
+def test_a_request_that_fails_fails_alone():
     async def run():
         teacher = Held(held=True)
         tasks = await queued(
@@ -119,24 +119,24 @@ def test_one_that_fails_fails_alone():
     assert isinstance(thirteen, ArithmeticError)
 
 
-def test_a_full_queue_refuses_at_once():
+def test_a_full_queue_rejects_at_once():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher, max_batch=2, max_queued_rows=3)
         tasks = await queued(batch, teacher, rows(2, 3), rows(4))
-        with pytest.raises(RequestError) as refused:
+        with pytest.raises(RequestError) as raised:
             await batch(rows(5))
         teacher.go.set()
         await asyncio.gather(*tasks)
-        return refused.value, await batch(rows(5))  # there is room again
+        return raised.value, await batch(rows(5))  # there is room again
 
-    refused, after = asyncio.run(run())
-    assert refused.status == 429
-    assert refused.headers == {"retry-after": "1"}
+    error, after = asyncio.run(run())
+    assert error.status == 429
+    assert error.headers == {"retry-after": "1"}
     assert after.item() == 25
 
 
-def test_who_has_gone_takes_no_room_and_no_run():
+def test_a_cancelled_request_leaves_the_queue():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher, max_batch=2, max_queued_rows=2)
@@ -152,7 +152,7 @@ def test_who_has_gone_takes_no_room_and_no_run():
     assert asyncio.run(run()).runs == [(1, 1), (2, 1)]
 
 
-def test_who_goes_in_mid_run_harms_nobody():
+def test_a_request_cancelled_in_its_run_affects_no_other():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher)
@@ -165,7 +165,7 @@ def test_who_goes_in_mid_run_harms_nobody():
     assert asyncio.run(run()).item() == 4
 
 
-def test_closing_answers_what_waits():
+def test_closing_answers_waiting_requests():
     async def run():
         teacher = Held(held=True)
         batch = batcher(teacher)
@@ -193,7 +193,7 @@ def test_a_full_batch_does_not_wait():
     assert [a.ravel().tolist() for a in answers] == [[1], [4, 9]]
 
 
-def test_a_teacher_that_loses_rows_is_not_believed():
+def test_a_wrong_number_of_rows_is_an_error():
     async def run():
         await batcher(lambda inputs: inputs["x"][1:])(rows(1, 2))
 

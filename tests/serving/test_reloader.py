@@ -1,4 +1,4 @@
-"""A bundle that replaces the served one takes over, or is refused."""
+"""Reloader: a bundle that replaces the served one."""
 
 import asyncio
 import json
@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from keras_cascade.bundle import Bundle
-from keras_cascade.bundle.manifest import seal
-from keras_cascade.bundle.writing import exchange
-from keras_cascade.serving.limits import Limits
+from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.reloader import Reloader
-from keras_cascade.serving.served_teacher import ServedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
+from tests.helpers.bundle_exchange import replace_bundle
 
 X = np.ones((1, 6), "float32")
 
@@ -26,24 +25,8 @@ def path(bundle_path, tmp_path):
     return tmp_path / "bundle"
 
 
-def replace(path, edit=lambda manifest, folder: None):
-    """Exchanges the bundle for a copy with `teacher/2`, edited."""
-    new = path.with_name("new")
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(path, new)
-    manifest = json.loads((new / "manifest.json").read_text())
-    old_folder = new / manifest["teacher"]["path"]
-    manifest["teacher"]["path"] = "teacher/2"
-    if old_folder.name != "2":
-        old_folder.rename(new / "teacher" / "2")
-    edit(manifest, new)
-    manifest["sha256"] = seal(manifest)
-    (new / "manifest.json").write_text(json.dumps(manifest))
-    assert exchange(new, path)
-
-
 class Serving:
-    """A service and its reloader, with teachers that the test makes up."""
+    """A service and its reloader, with the teachers of a test."""
 
     def __init__(self, path, run=None):
         self.limits, self.metrics = Limits(), ServerMetrics()
@@ -55,9 +38,9 @@ class Serving:
         self.reloader = Reloader(path, self.load, self.service)
 
     def load(self):
-        """The last of `runs`, on a bundle that is checked as always."""
+        """A teacher with the last of `runs`, on the checked bundle."""
         bundle = Bundle.load(self.path)
-        return ServedTeacher(bundle, self.runs[-1], self.limits, self.metrics)
+        return LoadedTeacher(bundle, self.runs[-1], self.limits, self.metrics)
 
     def reloads(self, outcome):
         return self.metrics.registry.get_sample_value(
@@ -84,7 +67,7 @@ def test_requests_in_flight_end_on_the_old_teacher(path):
         await asyncio.to_thread(began.wait, 30)
         tasks += [asyncio.create_task(before.logits({"input": X}))]  # queued
         serving.runs.append(new)
-        replace(path)
+        replace_bundle(path)
         check = asyncio.create_task(serving.reloader.check())
         while serving.service.teacher is before:
             await asyncio.sleep(0)
@@ -136,7 +119,7 @@ def test_what_cannot_take_over_is_refused(path, server_log, edit, why):
     async def run():
         serving = Serving(path)
         old = serving.service.teacher
-        replace(path, edit)
+        replace_bundle(path, edit)
         assert await serving.reloader.check() is False
         assert await serving.reloader.check() is False  # tried again
         assert serving.service.teacher is old
@@ -170,10 +153,10 @@ def test_what_is_replaced_while_it_is_loaded_is_not_served(path):
 
         def slow_load():
             teacher = load()
-            replace(path)
+            replace_bundle(path)
             return teacher
 
-        replace(path)
+        replace_bundle(path)
         serving.reloader._load = slow_load
         assert await serving.reloader.check() is False
         assert serving.service.teacher is old

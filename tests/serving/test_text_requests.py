@@ -1,4 +1,4 @@
-"""Requests with texts, in this process: good ones, and all the others."""
+"""HTTP requests with texts in this process: valid and invalid ones."""
 
 import base64
 import json
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_cascade.serving.limits import Limits
-from keras_cascade.serving.served_teacher import ServedTeacher
+from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
+from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
-from tests.serving.conftest import Asked
-from tests.serving.text_teacher import served, text_logits
+from tests.helpers.asgi_client import AsgiClient
+from tests.helpers.text_teacher import text_bundle, text_logits
 
 PREDICT = "/v1/models/teacher:predict"
 INFER = "/v2/models/teacher/infer"
@@ -41,17 +41,17 @@ def pair_logits(inputs):
 
 
 @pytest.fixture
-def ask():
-    """A function that makes an `Asked` for texts, with limits."""
+def make_client():
+    """A function that makes an `AsgiClient` for texts, with limits."""
 
     def make(specs=None, run=text_logits, **limits):
         def service():
-            chosen, metrics = Limits(**limits), ServerMetrics()
-            bundle = served() if specs is None else served(specs)
-            teacher = ServedTeacher(bundle, run, chosen, metrics)
-            return TeacherService(teacher, chosen, None, metrics)
+            settings, metrics = Limits(**limits), ServerMetrics()
+            bundle = text_bundle() if specs is None else text_bundle(specs)
+            teacher = LoadedTeacher(bundle, run, settings, metrics)
+            return TeacherService(teacher, settings, None, metrics)
 
-        return Asked(service)
+        return AsgiClient(service)
 
     return make
 
@@ -85,11 +85,11 @@ def binary(raw, rows, datatype="BYTES"):
 
 def logits_of(answer):
     assert answer.status == 200, answer.body
-    found = answer.json()
-    if "outputs" in found and isinstance(found["outputs"][0], dict):
-        (output,) = found["outputs"]
+    response = answer.json()
+    if "outputs" in response and isinstance(response["outputs"][0], dict):
+        (output,) = response["outputs"]
         return np.reshape(output["data"], output["shape"])
-    return found.get("predictions", found.get("outputs"))
+    return response.get("predictions", response.get("outputs"))
 
 
 def b64(text):
@@ -110,16 +110,16 @@ def b64(text):
         {"instances": [{"b64": b64(t)["b64"].rstrip("=")} for t in TEXTS]},
     ],
 )
-def test_the_form_of_tensorflow_serving(ask, body):
-    found = logits_of(ask()("POST", PREDICT, body))
-    np.testing.assert_array_equal(found, text_logits({"text": TEXTS}))
+def test_the_form_of_tensorflow_serving(make_client, body):
+    logits = logits_of(make_client()("POST", PREDICT, body))
+    np.testing.assert_array_equal(logits, text_logits({"text": TEXTS}))
 
 
 @settings(max_examples=50, **QUIET)
 @given(texts=st.lists(TEXT, min_size=1, max_size=9))
-def test_every_form_answers_alike(ask, texts):
-    """The same logits, or the same refusal of a blank text."""
-    *answers, raw = ask().together(
+def test_every_form_answers_alike(make_client, texts):
+    """The same logits, or the same error message for a blank text."""
+    *answers, raw = make_client().together(
         [
             (("POST", PREDICT, {"instances": texts}), {}),
             (("POST", PREDICT, {"inputs": [*map(b64, texts)]}), {}),
@@ -139,7 +139,7 @@ def test_every_form_answers_alike(ask, texts):
             )
 
 
-def test_several_inputs_with_texts_and_numbers(ask):
+def test_several_inputs_with_texts_and_numbers(make_client):
     rows = [
         {"premise": "a", "text": ["b", "é"], "weight": 0.5},
         {"premise": b64("c"), "text": ["d", b64("漢")], "weight": 2.0},
@@ -151,9 +151,9 @@ def test_several_inputs_with_texts_and_numbers(ask):
             "weight": np.array([0.5, 2.0]),
         }
     )
-    asked = ask(PAIR, pair_logits)
-    found = logits_of(asked("POST", PREDICT, {"instances": rows}))
-    np.testing.assert_array_equal(found, expected)
+    client = make_client(PAIR, pair_logits)
+    logits = logits_of(client("POST", PREDICT, {"instances": rows}))
+    np.testing.assert_array_equal(logits, expected)
     tensors = [
         {"name": "weight", "datatype": "FP32", "shape": [2], "data": [0.5, 2]},
         *v2([["b", "é"], ["d", "漢"]], [2, 2])["inputs"],
@@ -162,19 +162,21 @@ def test_several_inputs_with_texts_and_numbers(ask):
     raw = as_bytes(["a", "c"])
     tensors[2]["parameters"] = {"binary_data_size": len(raw)}
     head = json.dumps({"inputs": tensors}).encode()
-    found = asked("POST", INFER, head + raw, headers=[(LENGTH, str(len(head)))])
-    np.testing.assert_array_equal(logits_of(found), expected)
+    response = client(
+        "POST", INFER, head + raw, headers=[(LENGTH, str(len(head)))]
+    )
+    np.testing.assert_array_equal(logits_of(response), expected)
 
 
-def test_requests_share_a_run(ask):
+def test_requests_share_a_run(make_client):
     runs = []
 
     def run(inputs):
         runs.append(inputs["text"].tolist())
         return text_logits(inputs)
 
-    asked = ask(run=run, max_delay=10.0, max_batch=4)
-    answers = asked.together(
+    client = make_client(run=run, max_delay=10.0, max_batch=4)
+    answers = client.together(
         [(("POST", PREDICT, {"instances": [text]}), {}) for text in TEXTS]
     )
     assert [len(run) for run in runs] == [4]
@@ -210,8 +212,8 @@ BAD_V1 = [
 
 
 @pytest.mark.parametrize(("body", "message"), BAD_V1)
-def test_bad_requests_of_the_first_form(ask, body, message):
-    answer = ask()("POST", PREDICT, body)
+def test_bad_requests_of_the_first_form(make_client, body, message):
+    answer = make_client()("POST", PREDICT, body)
     assert answer.status == 400
     assert message in answer.json()["error"]
 
@@ -234,8 +236,8 @@ def test_bad_requests_of_the_first_form(ask, body, message):
         (v2(["a"], name="other"), "Expected the inputs ['text']"),
     ],
 )
-def test_bad_tensors_in_json(ask, body, message):
-    answer = ask()("POST", INFER, body)
+def test_bad_tensors_in_json(make_client, body, message):
+    answer = make_client()("POST", INFER, body)
     assert answer.status == 400
     assert message in answer.json()["error"]
 
@@ -262,16 +264,16 @@ GOOD = as_bytes(["ab", "c"])
         (np.ones(2, "<f4").tobytes(), 2, "'text'"),
     ],
 )
-def test_bad_bytes(ask, raw, rows, message):
-    answer = ask()("POST", INFER, **binary(raw, rows))
+def test_bad_bytes(make_client, raw, rows, message):
+    answer = make_client()("POST", INFER, **binary(raw, rows))
     assert answer.status == 400
     error = answer.json()["error"]
     assert message in error
     assert "'text'" in error or rows == 0
 
 
-def test_too_many_and_too_long_are_said_before_they_are_read(ask):
-    asked = ask(max_batch=3)
+def test_too_many_and_too_long_are_said_before_they_are_read(make_client):
+    client = make_client(max_batch=3)
     # Were they looked at, the blank one would be named.
     texts = ["a", "", "c", "d"]
     for path, request in (
@@ -279,10 +281,10 @@ def test_too_many_and_too_long_are_said_before_they_are_read(ask):
         (INFER, {"body": v2(texts)}),
         (INFER, binary(as_bytes(texts), 4)),
     ):
-        answer = asked("POST", path, **request)
+        answer = client("POST", path, **request)
         assert answer.status == 413
         assert "at most 3 rows" in answer.json()["error"]
-    answer = asked("POST", PREDICT, {"instances": ["a" * 1_000_001]})
+    answer = client("POST", PREDICT, {"instances": ["a" * 1_000_001]})
     assert answer.status == 400
     assert "at most 1000000 characters" in answer.json()["error"]
 
@@ -294,10 +296,12 @@ def test_too_many_and_too_long_are_said_before_they_are_read(ask):
     at=st.integers(0, 40),
     put=st.binary(max_size=3),
 )
-def test_tampered_bytes_are_answered_or_refused(ask, raw, rows, at, put):
+def test_tampered_bytes_are_answered_or_rejected(
+    make_client, raw, rows, at, put
+):
     raw = raw[:at] + put + raw[at + len(put) :]
     good = (("POST", PREDICT, {"instances": TEXTS}), {})
-    answer, beside = ask().together(
+    answer, beside = make_client().together(
         [(("POST", INFER), binary(raw, rows)), good]
     )
     assert answer.status in (200, 400)
@@ -322,8 +326,8 @@ JSON = st.recursive(
 
 @settings(max_examples=100, **QUIET)
 @given(value=JSON, key=st.sampled_from(["instances", "inputs"]))
-def test_any_json_is_answered_or_refused(ask, value, key):
-    answer = ask()("POST", PREDICT, json.dumps({key: value}).encode())
+def test_any_json_is_answered_or_rejected(make_client, value, key):
+    answer = make_client()("POST", PREDICT, json.dumps({key: value}).encode())
     assert answer.status in (200, 400)
 
 
@@ -346,11 +350,11 @@ WHOLE = [
         max_size=4,
     ),
 )
-def test_mutated_requests_are_answered_or_refused(ask, seed, cuts):
+def test_mutated_requests_are_answered_or_rejected(make_client, seed, cuts):
     path, body, headers = seed
     for at, length, new in cuts:
         body = body[:at] + new + body[at + length :]
-    answer = ask()("POST", path, body, headers=headers)
+    answer = make_client()("POST", path, body, headers=headers)
     assert answer.status in (200, 400)
     if answer.status == 400:
         assert answer.json()["error"]

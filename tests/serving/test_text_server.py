@@ -1,4 +1,4 @@
-"""Texts over every protocol, to a real server and back."""
+"""Texts over every protocol, against a server in a separate process."""
 
 import json
 import subprocess
@@ -22,9 +22,9 @@ from keras_cascade.runtime import (
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.teachers.grpc_messages import SERVICE, messages
 from keras_cascade.serving import ServerProcess
-from tests.serving.text_teacher import SPECS, make_bundle, text_logits
+from tests.helpers.text_teacher import SPECS, make_text_bundle, text_logits
 
-CLIENT = Path(__file__).with_name("foreign_text_client.py")
+CLIENT = Path(__file__).with_name("triton_text_client.py")
 #: Emoji with joiners, combining marks, NUL, the ends of Unicode.
 HARD = [
     "plain", "\0", "a\0b\0\0", "👩‍👩‍👧‍👦 family", "e\u0301 and \u00e9",
@@ -42,7 +42,7 @@ WAYS = {
 @pytest.fixture(scope="module")
 def server(bundle_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    path = make_bundle(bundle_path, folder / "bundle")
+    path = make_text_bundle(bundle_path, folder / "bundle")
     with ServerProcess(path, folder / "log") as running:
         yield running
     assert "Traceback" not in (folder / "log").read_text()
@@ -56,9 +56,9 @@ def teacher(request, server):
         v2=server.url.replace("/v1/", "/v2/"),
         grpc=server.grpc_url,
     )
-    made = teacher_at(url, 4, **options)
-    yield made
-    made.close()
+    remote = teacher_at(url, 4, **options)
+    yield remote
+    remote.close()
 
 
 def texts(alphabet=None, **sizes):
@@ -91,11 +91,11 @@ def test_a_batch_is_cut_into_requests(server):
         with_limits.close()
 
 
-def test_what_the_server_refuses_is_about_the_input(teacher):
+def test_a_rejected_text_is_about_the_input(teacher):
     blank = np.array(["fine", " \n"], object)
-    with pytest.raises(TeacherError, match=r"'text'.*row 1") as refused:
+    with pytest.raises(TeacherError, match=r"'text'.*row 1") as raised:
         teacher.logits({"text": blank})
-    assert refused.value.about_input
+    assert raised.value.about_input
 
 
 def test_bytes_as_tensorflow_serving_takes_them(server):
@@ -130,8 +130,8 @@ def call(server):
 
 
 def test_grpc_with_texts_in_its_contents(call):
-    found = call(infer(len(HARD), values=[text.encode() for text in HARD]))
-    (output,) = found.outputs
+    response = call(infer(len(HARD), values=[text.encode() for text in HARD]))
+    (output,) = response.outputs
     np.testing.assert_array_equal(
         np.reshape(output.contents.fp32_contents, output.shape),
         text_logits({"text": HARD}),
@@ -157,11 +157,11 @@ def test_grpc_with_texts_in_its_contents(call):
     ],
 )
 def test_bad_messages_name_the_input(call, request_, message):
-    with pytest.raises(grpc.RpcError) as refused:
+    with pytest.raises(grpc.RpcError) as raised:
         call(request_)
-    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert message in refused.value.details()
-    assert "'text'" in refused.value.details()
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert message in raised.value.details()
+    assert "'text'" in raised.value.details()
 
 
 VALID = [
@@ -177,7 +177,9 @@ VALID = [
     length=st.integers(0, 4),
     new=st.binary(max_size=4),
 )
-def test_mutated_messages_are_answered_or_refused(call, valid, at, length, new):
+def test_mutated_messages_are_answered_or_rejected(
+    call, valid, at, length, new
+):
     try:
         call(valid[:at] + new + valid[at + length :])
     except grpc.RpcError as error:
@@ -185,8 +187,8 @@ def test_mutated_messages_are_answered_or_refused(call, valid, at, length, new):
 
 
 def test_metadata_says_bytes(server):
-    found = httpx.get(server.url.replace("/v1/", "/v2/")).json()
-    assert found["inputs"] == [
+    metadata = httpx.get(server.url.replace("/v1/", "/v2/")).json()
+    assert metadata["inputs"] == [
         {"name": "text", "datatype": "BYTES", "shape": [-1]}
     ]
 
@@ -243,19 +245,19 @@ def test_the_edge_takes_a_text_and_many(server, edge, tmp_path):
 def test_queued_texts_are_answered_later(server, edge, tmp_path):
     files = {"on_failure": "queue", "queue": tmp_path / "queue"}
     nobody = edge("http://127.0.0.1:9/v1/models/teacher", retries=0, **files)
-    texts = ["👩‍👩‍👧?", "kept", "?\0"]
-    found = nobody.predict(texts)
-    assert found.source.tolist() == ["queued", "edge", "queued"]
+    texts = ["👩‍👩‍👧?", "accepted", "?\0"]
+    queued = nobody.predict(texts)
+    assert queued.source.tolist() == ["queued", "edge", "queued"]
     nobody.close()
     later = edge(server.url, **files)
     assert later.send_queued() == 2
     with later.queued_answers() as answers:
-        assert answers.ids == [found.ids[0], found.ids[2]]
+        assert answers.ids == [queued.ids[0], queued.ids[2]]
         assert answers.labels.tolist() == top([texts[0], texts[2]])
 
 
 def test_the_clients_of_triton(server):
-    """In a process of its own, where its messages disturb nobody."""
+    """In a separate process, as its messages clash with KServe's."""
     addresses = [url.split("/")[2] for url in (server.url, server.grpc_url)]
     done = subprocess.run(
         [sys.executable, CLIENT, *addresses],

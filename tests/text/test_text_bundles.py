@@ -13,7 +13,7 @@ import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, SEAL
-from keras_cascade.cli.predicting import predict_input
+from keras_cascade.cli.prediction import predict_input
 from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.export import ExportError
 from keras_cascade.export.bundle_checks import check_bundle

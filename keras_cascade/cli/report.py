@@ -1,4 +1,4 @@
-"""What report does, and the part of it that the demo shares."""
+"""Report of a cascade on the test split, of the commands report and demo."""
 
 import importlib.metadata
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 from keras_cascade import datasets
 from keras_cascade.calibration import SimultaneousBounds, deserialize
 from keras_cascade.calibration.guarantees import guarantee_sentence
-from keras_cascade.cli.training import batched
-from keras_cascade.cli.work import load_cascade
-from keras_cascade.datasets.batches import iterate_batches, take_rows
+from keras_cascade.cli.saved_cascade import load_cascade
+from keras_cascade.cli.trainer import batched
+from keras_cascade.datasets.batches import take_rows
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.report import FILES, write_report
 from keras_cascade.evaluation.report.mistakes import picture_or_text
 from keras_cascade.evaluation.report.numbers import report_numbers
@@ -18,10 +19,10 @@ from keras_cascade.teacher_logits.teacher_logits_cache import weights_sha256
 from keras_cascade.version import __version__
 
 CONFIDENCE = 0.95
-#: How many classes of a traffic mix are named.
-MOST_CLASSES = 8
+#: Number of classes of a traffic mix that are named.
+MAX_CLASSES = 8
 VERSIONED = ("keras", "tensorflow", "numpy")
-#: What examples are used for, as in `keras_cascade.data_record.USES`.
+#: Uses of examples, as in `keras_cascade.data_record.USES`, in words.
 USED_TO = {
     "training": "train the student",
     "gate": "fit the gate",
@@ -30,8 +31,19 @@ USED_TO = {
 }
 
 
-def report(cascade_file, spec, output, overwrite, seed):
-    """Writes the report of a saved cascade. Returns its main numbers."""
+def write_cascade_report(cascade_file, spec, output, overwrite, seed):
+    """Writes the report of a saved cascade.
+
+    Args:
+        cascade_file: path of a .keras file.
+        spec: str, data spec.
+        output: path of the report's folder.
+        overwrite: bool. Replaces an existing report.
+        seed: int, of the splits.
+
+    Returns:
+        Dict of the report's path and its main numbers.
+    """
     cascade = load_cascade(cascade_file)
     if cascade.operating_point is None:
         raise ValueError(
@@ -40,11 +52,11 @@ def report(cascade_file, spec, output, overwrite, seed):
             "since. Run `keras-cascade calibrate` first."
         )
     output = Path(output)
-    there = [name for name in FILES if (output / name).exists()]
-    if there and not overwrite:
+    existing = [name for name in FILES if (output / name).exists()]
+    if existing and not overwrite:
         raise ValueError(
             f"Expected a folder without a report. Received: '{output}', which "
-            f"has {there}. Choose another, or pass --overwrite."
+            f"has {existing}. Choose another, or pass --overwrite."
         )
     output.mkdir(parents=True, exist_ok=True)
     splits = datasets.load(spec, seed)
@@ -56,17 +68,17 @@ def report(cascade_file, spec, output, overwrite, seed):
     page = write_report(
         output, contents, results, shown_inputs(data["test"], contents)
     )
-    return {"report": str(page), **main_numbers(contents)}
+    return {"report": str(page), **_main_numbers(contents)}
 
 
 def report_of_results(cascade, splits, data, point, seed):
-    """Judges calibration and test split, and puts the report together.
+    """Scores calibration and test split and computes the report's contents.
 
     Args:
         cascade: calibrated `Cascade`.
         splits: `Splits`.
         data: dict of split name to batches, in a fixed order.
-        point: dict of the `OperatingPoint` that the report is of.
+        point: dict of the reported `OperatingPoint`.
         seed: int.
 
     Returns:
@@ -74,7 +86,8 @@ def report_of_results(cascade, splits, data, point, seed):
         takes, without a `title`.
 
     Raises:
-        ValueError: examples were used before, or their traffic is not known.
+        ValueError: test examples were used before, or the traffic mix has no
+            class frequencies.
     """
     record = cascade.data_record
     mix = record.traffic
@@ -96,7 +109,9 @@ def report_of_results(cascade, splits, data, point, seed):
         held_out.student_correct,
         held_out.teacher_correct,
         held_out.sample_weight,
-        confidence=max([p["confidence"] for p in guarantees] or [CONFIDENCE]),
+        confidence=max(
+            [one["confidence"] for one in guarantees], default=CONFIDENCE
+        ),
         seed=record.seed,
     )
     numbers = report_numbers(
@@ -106,7 +121,9 @@ def report_of_results(cascade, splits, data, point, seed):
         "dataset": splits.name,
         "splits": {**splits.sizes, "how": splits.how},
         **numbers,
-        "guarantees": [guarantee_sentence(p, costs.unit) for p in guarantees],
+        "guarantees": [
+            guarantee_sentence(one, costs.unit) for one in guarantees
+        ],
         "traffic": mix and traffic_in_words(mix, splits.class_names),
         "fingerprints": _fingerprints(record, results.examples),
         "weights": {
@@ -117,26 +134,51 @@ def report_of_results(cascade, splits, data, point, seed):
             "keras-cascade": __version__,
             **{name: importlib.metadata.version(name) for name in VERSIONED},
         },
-        "facts": facts(cascade, splits, point),
+        "facts": _facts(cascade, splits, point),
         "seed": seed,
         "keras_cascade": __version__,
     }
 
 
 def shown_inputs(test, contents):
-    """How to show the input of each mistake, in the mistakes' order."""
+    """Returns each mistake's input as picture or text, in their order.
+
+    Args:
+        test: batches of the test split.
+        contents: dict, as `report_of_results` returns it.
+    """
     rows = [mistake["row"] for mistake in contents["mistakes"] or []]
-    found, first = {}, 0
-    for x, y, _ in iterate_batches(test):
+    inputs, first = {}, 0
+    for x, y, _ in LabelledData.from_argument(test).batches():
         for row in rows:
             if first <= row < first + len(y):
-                found[row] = take_rows(x, row - first)
+                inputs[row] = take_rows(x, row - first)
         first += len(y)
-    return [picture_or_text(found[row]) for row in rows]
+    return [picture_or_text(inputs[row]) for row in rows]
 
 
-def main_numbers(contents):
-    """The few numbers of a report that a command prints."""
+def traffic_in_words(mix, class_names):
+    """Returns the most frequent classes of a `TrafficMix` and their shares.
+
+    Args:
+        mix: `TrafficMix` with frequencies.
+        class_names: list of str.
+
+    Returns:
+        Str.
+    """
+    order = np.argsort(-mix.frequencies, kind="stable")
+    named = [
+        f"{class_names[c]} {100 * mix.frequencies[c]:.1f} %"
+        for c in order[:MAX_CLASSES]
+    ]
+    rest = len(order) - len(named)
+    more = f" and {rest} more classes" if rest else ""
+    return ", ".join(named) + more
+
+
+def _main_numbers(contents):
+    """Returns the numbers of a report that the command prints."""
     summary = contents["summary"]
     return {
         "dataset": contents["dataset"],
@@ -159,8 +201,8 @@ def main_numbers(contents):
     }
 
 
-def facts(cascade, splits, point):
-    """What else there is to know, as dict of name to text."""
+def _facts(cascade, splits, point):
+    """Returns dict of name to text about splits, threshold and policy."""
     policy = cascade.distillation
     config = ", ".join(f"{k}={v}" for k, v in policy.get_config().items())
     return {
@@ -173,18 +215,6 @@ def facts(cascade, splits, point):
         "Gate": type(cascade.gate).__name__,
         "Distillation": f"{type(policy).__name__}({config})",
     }
-
-
-def traffic_in_words(mix, class_names):
-    """The most frequent classes of a `TrafficMix`, and their shares."""
-    order = np.argsort(-mix.frequencies, kind="stable")
-    named = [
-        f"{class_names[c]} {100 * mix.frequencies[c]:.1f} %"
-        for c in order[:MOST_CLASSES]
-    ]
-    left = len(order) - len(named)
-    more = f" and {left} more classes" if left else ""
-    return ", ".join(named) + more
 
 
 def _fingerprints(record, test):

@@ -1,4 +1,4 @@
-"""Locked and encrypted, reloaded under load, and stopped with requests open."""
+"""Servers with TLS and tokens, reloaded and stopped under load."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ import trustme
 
 from keras_cascade.runtime.teachers.grpc_messages import SERVICE
 from keras_cascade.serving import ServerProcess
-from tests.serving.test_grpc import infer
-from tests.serving.test_reloader import replace
+from tests.helpers.bundle_exchange import replace_bundle
+from tests.helpers.grpc_requests import infer_request
 
 TOKEN = "a-token-of-some-length"
 X = np.ones((1, 6), "float32")
@@ -30,7 +30,7 @@ def logged(server):
 
 @pytest.fixture(scope="module")
 def locked(bundle_path, tmp_path_factory):
-    """A server with TLS and a token, open to other machines, small limits."""
+    """A server with TLS, a token and small limits."""
     folder = tmp_path_factory.mktemp("locked")
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
@@ -76,12 +76,12 @@ def test_tls_and_token_over_grpc(locked):
     address = server.grpc_url.split("/")[2]
     with grpc.secure_channel(address, credentials) as channel:
         ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-        request = infer().SerializeToString()
+        request = infer_request().SerializeToString()
 
         def code(request, *metadata):
-            with pytest.raises(grpc.RpcError) as refused:
+            with pytest.raises(grpc.RpcError) as raised:
                 ask(request, metadata=metadata, timeout=30)
-            return refused.value.code()
+            return raised.value.code()
 
         token = ("authorization", f"Bearer {TOKEN}")
         assert code(request) == grpc.StatusCode.UNAUTHENTICATED
@@ -114,7 +114,7 @@ def test_a_new_version_under_load_then_a_stop_with_requests_open(
             answered.append(answer.status_code)
 
         def over_grpc():
-            request = infer(shape=[1, 6], data=X.tobytes())
+            request = infer_request(shape=[1, 6], data=X.tobytes())
             address = server.grpc_url.split("/")[2]
             with grpc.insecure_channel(address) as channel:
                 ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
@@ -150,7 +150,7 @@ def ask_until_reloaded(server, path):
     for thread in threads:
         thread.start()
     until(lambda: len(statuses) > 20)
-    replace(path)
+    replace_bundle(path)
 
     def new_version():
         status = httpx.get(server.url).json()["model_version_status"]
@@ -171,7 +171,7 @@ def ask_until_reloaded(server, path):
 
 
 def until(condition):
-    """Asks again and again; the server's own patience bounds it."""
+    """Polls a condition; the server's own timeouts bound it."""
     while not condition():
         pass
 
@@ -185,7 +185,7 @@ def until(condition):
         (["--workers", "2"], "Expected `workers` to be 1"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_loaded(
+def test_wrong_options_are_reported_before_anything_is_loaded(
     bundle_path, options, words
 ):
     from keras_cascade.cli.main import run

@@ -1,4 +1,4 @@
-"""The command line in this process, and its errors from the outside."""
+"""Commands in this process, and their errors in a separate one."""
 
 import json
 import os
@@ -6,61 +6,13 @@ import socket
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_cascade.bundle import BundleError
-from keras_cascade.cli.main import run as run_command
-from keras_cascade.cli.work import parse_operating_point
-
-COMMANDS = (
-    "demo",
-    "train",
-    "calibrate",
-    "evaluate",
-    "report",
-    "export",
-    "verify",
-    "bench",
-    "predict",
-    "serve",
-)
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command and returns what it printed; raises what it raised."""
-
-    def invoke(*arguments):
-        assert run_command([str(a) for a in arguments]) == 0
-        return capsys.readouterr().out
-
-    return invoke
-
-
-@pytest.fixture(scope="module")
-def points(tmp_path_factory):
-    """An .npz file of points around four centres, and its spec."""
-    rng = np.random.default_rng(0)
-    y = np.arange(600) % 4
-    x = rng.normal(size=(4, 6))[y] + 0.5 * rng.normal(size=(600, 6))
-    file = tmp_path_factory.mktemp("data") / "points.npz"
-    np.savez(file, x=x.astype("float32"), y=y)
-    return f"npz:{file}"
-
-
-def save_model(path, classes=4, activation=None):
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(8, activation="tanh"),
-            keras.layers.Dense(classes, activation=activation),
-        ]
-    )
-    model.save(path)
-    return path
+from keras_cascade.cli.saved_cascade import parse_operating_point
+from tests.helpers.command_line import COMMANDS, save_model
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -69,7 +21,7 @@ def test_help_shows_an_example(run, command):
     assert f"Example: keras-cascade {command}" in " ".join(text.split())
 
 
-def test_the_line_step_by_step(run, points, tmp_path):
+def test_train_to_predict_step_by_step(run, points, tmp_path):
     teacher = save_model(tmp_path / "teacher.keras")
     student = save_model(tmp_path / "student.keras")
     cascade, bundle = tmp_path / "c.keras", tmp_path / "bundle"
@@ -188,7 +140,7 @@ def test_reference_models_and_an_image(run, tmp_path):
         (["serve", "nope"], "There is none at 'nope'"),
     ],
 )
-def test_bad_input_in_one_sentence(
+def test_bad_input_is_a_value_error(
     run, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -231,7 +183,7 @@ def test_models_that_do_not_fit(run, points, tmp_path):
     "objective", ["max_accuracy_drop", "nope=1", "min_accuracy=2", ""]
 )
 def test_bad_objectives(run, points, tmp_path, objective):
-    from keras_cascade.cli.work import parse_objective
+    from keras_cascade.cli.saved_cascade import parse_objective
 
     with pytest.raises(ValueError, match="--objective NAME=NUMBER"):
         parse_objective(objective)
@@ -262,7 +214,7 @@ def test_unreadable_models_and_data(run, tmp_path, content):
 
 
 def test_images_are_read_in_the_range_that_the_models_take(tmp_path):
-    from keras_cascade.cli.predicting import read_input
+    from keras_cascade.cli.prediction import read_input
 
     def spec(top):
         return [{"shape": [None, 2, 2, 1], "range": [0.0, top]}]
@@ -311,7 +263,7 @@ def test_an_output_that_cannot_be_written_is_named_before_any_training(
         )
 
 
-def outside(*arguments, cwd):
+def run_in_process(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "keras_cascade.cli", *map(str, arguments)],
         capture_output=True,
@@ -321,9 +273,7 @@ def outside(*arguments, cwd):
     )
 
 
-def test_from_outside_a_failure_is_one_line_and_status_1(
-    tmp_path, bundle_path, request
-):
+def test_a_failure_is_one_line_and_status_1(tmp_path, bundle_path, request):
     np.save(tmp_path / "x.npy", np.zeros((40, 6), "float32"))
     taken = socket.create_server(("127.0.0.1", 0))
     request.addfinalizer(taken.close)
@@ -344,25 +294,23 @@ def test_from_outside_a_failure_is_one_line_and_status_1(
         (["predict", "nope", "--input", "x.npy"], "There is none at 'nope'"),
         (["serve", bundle_path, "--port", port], "cannot be used"),
     ):
-        found = outside(*arguments, cwd=tmp_path)
-        assert found.returncode == 1
-        assert found.stdout == ""
-        (line,) = found.stderr.strip().splitlines()
+        process = run_in_process(*arguments, cwd=tmp_path)
+        assert process.returncode == 1
+        assert process.stdout == ""
+        (line,) = process.stderr.strip().splitlines()
         assert line.startswith("Error: ")
         assert words in line
 
 
-def test_from_outside_bad_usage_is_status_2(tmp_path):
-    found = outside("evaluate", cwd=tmp_path)
-    assert found.returncode == 2
-    assert "Traceback" not in found.stderr
+def test_bad_usage_is_status_2(tmp_path):
+    process = run_in_process("evaluate", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
 
 
-def test_from_outside_success_writes_json_and_nothing_else(
-    tmp_path, bundle_path
-):
+def test_success_writes_json_and_nothing_else(tmp_path, bundle_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 6), "float32"))
-    found = outside(
+    process = run_in_process(
         "predict",
         bundle_path,
         "--input",
@@ -372,21 +320,28 @@ def test_from_outside_success_writes_json_and_nothing_else(
         "--json",
         cwd=tmp_path,
     )
-    assert found.returncode == 0
-    assert found.stderr == ""
-    assert len(json.loads(found.stdout)["rows"]) == 2
+    assert process.returncode == 0
+    assert process.stderr == ""
+    assert len(json.loads(process.stdout)["rows"]) == 2
 
 
 def test_predict_with_another_operating_point_and_a_token(
     run, bundle_path, tmp_path
 ):
     np.save(tmp_path / "x.npy", np.ones((1, 6), "float32"))
-    asked = ["predict", bundle_path, "--input", tmp_path / "x.npy"]
+    arguments = [
+        "predict",
+        bundle_path,
+        "--input",
+        tmp_path / "x.npy",
+    ]
     with pytest.raises(BundleError, match=r"out of \['default'\]"):
-        run(*asked, "--operating-point", "night")
+        run(*arguments, "--operating-point", "night")
     (tmp_path / "token").write_text("secret\n")
     with pytest.raises(ValueError, match="URL to go with"):
-        run(*asked, "--teacher", "local", "--token-file", tmp_path / "token")
+        run(
+            *arguments, "--teacher", "local", "--token-file", tmp_path / "token"
+        )
     (tmp_path / "token").write_text("\n")
     with pytest.raises(ValueError, match="It is empty"):
-        run(*asked, "--token-file", tmp_path / "token")
+        run(*arguments, "--token-file", tmp_path / "token")

@@ -1,4 +1,4 @@
-"""What edges tell the real server of the rows that they keep."""
+"""Delegation rate that edges report to the server."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ PREFIX = "keras_cascade_reported_"
 
 
 def reported(url):
-    """`(edge rows, rows)` that clients have told a server of."""
+    """`(edge rows, rows)` that clients have reported to a server."""
     client = HttpClient(url, 30, 10**6, None, None)
     base = url.partition("/v1/")[0]
     _, content = client.request("GET", f"{base}/metrics")
@@ -27,7 +27,7 @@ def reported(url):
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2", "grpc"])
-def test_the_server_learns_the_share(server, bundle_path, blobs, protocol):
+def test_the_server_counts_reported_rows(server, bundle_path, blobs, protocol):
     x, _ = blobs(150)
     url = {
         "v1": server.url,
@@ -42,6 +42,6 @@ def test_the_server_learns_the_share(server, bundle_path, blobs, protocol):
     source = np.concatenate(sources)
     edge_rows, rows = reported(server.url) - before
     assert rows == (source == "cloud").sum()
-    # Rows that were kept after the last request are not known of yet.
-    unknown = int(source[149] == "edge")
-    assert edge_rows == 150 - unknown
+    # Rows answered on the edge after the last request are not reported yet.
+    unreported = int(source[149] == "edge")
+    assert edge_rows == 150 - unreported

@@ -1,4 +1,4 @@
-"""A teacher of texts, whose logits two implementations agree on."""
+"""Teacher of texts in plain Python and in TensorFlow."""
 
 import hashlib
 import json
@@ -30,8 +30,8 @@ def text_logits(inputs):
     return np.array(rows, "float32").reshape(-1, 4)
 
 
-def served(specs=SPECS):
-    """What a server needs of a bundle, without any file."""
+def text_bundle(specs=SPECS):
+    """The attributes of a bundle that a server reads, without any file."""
     return SimpleNamespace(
         teacher_inputs=specs,
         classes=CLASSES,
@@ -66,8 +66,8 @@ def write_saved_model(folder):
     )
 
 
-def make_bundle(bundle_path, path):
-    """A bundle whose teacher takes texts. Its student is of no use."""
+def make_text_bundle(bundle_path, path):
+    """A bundle whose teacher takes texts; its student is never run."""
     shutil.copytree(bundle_path, path)
     teacher = path / "teacher" / "1"
     shutil.rmtree(teacher)

@@ -11,8 +11,8 @@ from keras_cascade.cli.main import run as run_command
 
 
 @pytest.fixture(scope="module")
-def points(tmp_path_factory):
-    """Points like those that `bundle_path` was made from, and their spec."""
+def bundle_data(tmp_path_factory):
+    """Data spec of points like those that `bundle_path` was made from."""
     centres = np.random.default_rng(99).normal(size=(4, 6))
     rng = np.random.default_rng(12)
     y = np.arange(400) % 4
@@ -22,9 +22,9 @@ def points(tmp_path_factory):
     return f"npz:{file}"
 
 
-def test_verify(bundle_path, points, capsys, tmp_path):
-    asked = ["verify", str(bundle_path), "--data", points]
-    assert run_command([*asked, "--json"]) == 0
+def test_verify(bundle_path, bundle_data, capsys, tmp_path):
+    arguments = ["verify", str(bundle_path), "--data", bundle_data]
+    assert run_command([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["passed"] is True
     assert {"files", "operations", "batch sizes", "decisions"} <= {
@@ -36,18 +36,18 @@ def test_verify(bundle_path, points, capsys, tmp_path):
     manifest = json.loads((altered / MANIFEST).read_text())
     manifest["operating_points"][0]["threshold"] += 0.1
     write_manifest(manifest, altered / MANIFEST)
-    assert run_command(["verify", str(altered), "--data", points]) == 1
+    assert run_command(["verify", str(altered), "--data", bundle_data]) == 1
     assert "FAILED" in capsys.readouterr().out
     with pytest.raises(ValueError, match="--split test or calibration"):
-        run_command([*asked, "--split", "train"])
+        run_command([*arguments, "--split", "train"])
 
 
-def test_bench(bundle_path, points, capsys):
-    asked = [
-        "bench", str(bundle_path), "--data", points, "--runs", "3",
+def test_bench(bundle_path, bundle_data, capsys):
+    arguments = [
+        "bench", str(bundle_path), "--data", bundle_data, "--runs", "3",
         "--batch", "1", "--batch", "5", "--threads", "2",
     ]  # fmt: skip
-    assert run_command([*asked, "--json"]) == 0
+    assert run_command([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     for part in ("student", "cascade"):
         measured = result[part]

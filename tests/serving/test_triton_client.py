@@ -1,4 +1,4 @@
-"""`tritonclient`, over HTTP and gRPC, against our server."""
+"""NVIDIA's `tritonclient`, over HTTP and gRPC, against the server."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-CLIENT = Path(__file__).with_name("foreign_client.py")
+CLIENT = Path(__file__).with_name("triton_client.py")
 
 
 @pytest.fixture(scope="module")
-def found(server, tmp_path_factory):
+def answers(server, tmp_path_factory):
     x = np.random.default_rng(2).normal(size=(5, 6)).astype("float32")
     file = tmp_path_factory.mktemp("rows") / "x.npy"
     np.save(file, x)
@@ -28,8 +28,8 @@ def found(server, tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", ["http_in", "http_out", "grpc"])
-def test_inference_health_and_refusals(found, expected, way):
-    x, result = found
+def test_inference_health_and_errors(answers, expected, way):
+    x, result = answers
     answer = result[way]
     for name in ("logits", "default"):
         np.testing.assert_allclose(
@@ -38,12 +38,12 @@ def test_inference_health_and_refusals(found, expected, way):
     assert answer["live"] and answer["ready"] and answer["model_ready"]
     assert answer["other_ready"] in (False, "StatusCode.NOT_FOUND")
     status = "StatusCode.INVALID_ARGUMENT" if way == "grpc" else "400"
-    assert [code for code, _ in answer["refusals"]] == [status] * 2
-    assert all("'input'" in text for _, text in answer["refusals"])
+    assert [code for code, _ in answer["errors"]] == [status] * 2
+    assert all("'input'" in text for _, text in answer["errors"])
 
 
-def test_metadata(found):
-    _, result = found
+def test_metadata(answers):
+    _, result = answers
     over_grpc, over_http = result["grpc_metadata"], result["http_metadata"]
     assert over_http["inputs"] == [
         {"name": "input", "datatype": "FP32", "shape": [-1, 6]}

@@ -1,4 +1,4 @@
-"""What predict does: no TensorFlow unless a local teacher is asked."""
+"""Prediction with a bundle, without TensorFlow unless its teacher runs."""
 
 from pathlib import Path
 
@@ -27,7 +27,17 @@ def predict_input(
     token_file=None,
     ca_file=None,
 ):
-    """Answers an image, a .npy file or texts with a bundle.
+    """Predicts an image, a .npy file or texts with a bundle.
+
+    Args:
+        bundle: path of the bundle.
+        file: path of an image or a .npy file, or `None`.
+        texts: list of str, or `None`.
+        teacher: str, `"local"`, a path or a URL, or `None`.
+        on_failure: str: `"answer"`, `"abstain"` or `"raise"`.
+        operating_point: str, its name. Defaults to `None`: the first.
+        token_file: path of a token for the URL. Defaults to `None`.
+        ca_file: path of trusted certificates. Defaults to `None`.
 
     Returns:
         `EdgePrediction`.
@@ -40,17 +50,18 @@ def predict_input(
     options = {} if ca_file is None else {"ca_file": ca_file}
     if token_file is not None:
         options["token"] = _read_token(token_file)
-    with _loaded(
+    with _load_edge(
         bundle, teacher, on_failure, operating_point, options
     ) as edge:  # fmt: skip
         x = texts or read_input(Path(file), edge.bundle.inputs)
-        asked = without_tokenizer(edge.teacher)
-        if isinstance(asked, RemoteTeacher) and on_failure == "raise":
-            asked.check()
+        remote = without_tokenizer(edge.teacher)
+        if isinstance(remote, RemoteTeacher) and on_failure == "raise":
+            # An error even if the student alone answers this input.
+            remote.check()
         return edge.predict(x)
 
 
-def _loaded(path, teacher, on_failure, operating_point, options):
+def _load_edge(path, teacher, on_failure, operating_point, options):
     if teacher == LOCAL and not options:
         bundle = Bundle.load(path)
         return EdgeCascade(
@@ -65,7 +76,7 @@ def _loaded(path, teacher, on_failure, operating_point, options):
 
 
 def _read_token(file):
-    """The first line of a file, which a server's `--token-file` may share."""
+    """Returns the first token of a file in the server's format."""
     try:
         lines = Path(file).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
@@ -79,9 +90,9 @@ def _read_token(file):
 
 
 class _LocalTeacher:
-    """A bundle's own teacher, loaded once a row is delegated.
+    """A bundle's own teacher, loaded on first use.
 
-    TensorFlow takes seconds to load, and most rows are kept.
+    TensorFlow takes seconds to load, and the student answers most rows.
     """
 
     def __init__(self, bundle):
@@ -94,7 +105,15 @@ class _LocalTeacher:
 
 
 def read_input(file, specs):
-    """Reads a .npy file as it is, or an image the way the models take it."""
+    """Reads a .npy file unchanged, or an image scaled to the input's range.
+
+    Args:
+        file: `pathlib.Path`.
+        specs: list of the bundle's inputs, as in the manifest.
+
+    Returns:
+        Array, batch first.
+    """
     if not file.is_file():
         raise ValueError(f"Expected an input file. There is none at '{file}'.")
     if file.suffix.lower() == ".npy":
@@ -104,14 +123,14 @@ def read_input(file, specs):
             "This bundle takes texts. Expected --text TEXT, or --input with a "
             f".npy file of them. Received: '{file}'."
         )
-    shape, seen = specs[0]["shape"], specs[0]["range"] or [0, 1]
-    images = len(specs) == 1 and len(shape) == 4 and None not in shape[1:]
-    if not images or seen[0] < 0 or not (seen[1] <= 1 or 2 < seen[1] <= 255):
+    shape, (low, high) = specs[0]["shape"], specs[0]["range"] or (0, 1)
+    is_image = len(specs) == 1 and len(shape) == 4 and None not in shape[1:]
+    if not is_image or low < 0 or not (high <= 1 or 2 < high <= 255):
         raise ValueError(
             "Images are given to models that take values from 0 to 1, or "
             f"from 0 to 255, of a fixed size. This bundle takes {shape} in "
-            f"the range {seen}. Prepare the input yourself and pass a .npy "
-            "file."
+            f"the range {[low, high]}. Prepare the input yourself and pass a "
+            ".npy file."
         )
     from PIL import Image, UnidentifiedImageError
 
@@ -127,5 +146,5 @@ def read_input(file, specs):
             f"Expected a readable image or a .npy file. Received: '{file}' "
             f"({type(error).__name__})."
         ) from None
-    scale = 1.0 if seen[1] > 1 else 255.0
+    scale = 1.0 if high > 1 else 255.0
     return pixels.reshape(1, height, width, channels) / scale

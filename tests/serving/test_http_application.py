@@ -1,4 +1,4 @@
-"""The HTTP application, in this process: good requests, and all the others."""
+"""HTTP application in this process: valid and invalid requests."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.serving.http_application import http_application
-from keras_cascade.serving.tokens import Tokens
-from tests.serving.conftest import linear_teacher
+from keras_cascade.serving.settings import Tokens
+from tests.helpers.asgi_client import linear_teacher
 
 PREDICT = "/v1/models/teacher:predict"
 INFER = "/v2/models/teacher/infer"
@@ -24,11 +24,11 @@ AS_BYTES = {"name": "logits", "parameters": {"binary_data": True}}
 
 def tensor(**changes):
     """A v2 tensor of one row of ones."""
-    made = {
+    fields = {
         "name": "input", "shape": [1, 6], "datatype": "FP32",
         "data": [1.0] * 6, **changes,
     }  # fmt: skip
-    return {key: value for key, value in made.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def v2(**changes):
@@ -49,8 +49,8 @@ def binary(raw, head=None, length=None, **changes):
 
 
 @pytest.mark.parametrize("versions", ["", "/versions/1"])
-def test_v1(asked, versions):
-    ask = asked()
+def test_v1(make_client, versions):
+    client = make_client()
     path = f"/v1/models/teacher{versions}:predict"
     for body, key in (
         ({"instances": X.tolist()}, "predictions"),
@@ -59,21 +59,22 @@ def test_v1(asked, versions):
         ({"inputs": {"input": X.tolist()}}, "outputs"),
     ):
         body["signature_name"] = "serving_default"
-        answer = ask("POST", path, body)
+        answer = client("POST", path, body)
         assert answer.status == 200
         # Not only close: float32 survives its way through JSON.
-        found = np.array(answer.json()[key], "float32")
-        np.testing.assert_array_equal(found, LOGITS)
+        logits = np.array(answer.json()[key], "float32")
+        np.testing.assert_array_equal(logits, LOGITS)
 
 
 @pytest.mark.parametrize("data", [X.ravel().tolist(), X.tolist()])
-def test_v2_json(asked, data):
+def test_v2_json(make_client, data):
     body = {"id": "one", **v2(shape=[3, 6], data=data)}
-    answer = asked()("POST", INFER, body)
-    found = answer.json()
-    assert (answer.status, found["id"]) == (200, "one")
-    assert (found["model_name"], found["model_version"]) == ("teacher", "1")
-    (output,) = found["outputs"]
+    answer = make_client()("POST", INFER, body)
+    response = answer.json()
+    assert (answer.status, response["id"]) == (200, "one")
+    assert response["model_name"] == "teacher"
+    assert response["model_version"] == "1"
+    (output,) = response["outputs"]
     assert (output["name"], output["datatype"]) == ("logits", "FP32")
     np.testing.assert_array_equal(
         np.array(output["data"], "float32").reshape(output["shape"]), LOGITS
@@ -81,7 +82,7 @@ def test_v2_json(asked, data):
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "options",
     [
         {"parameters": {"binary_data_output": True}},
         {"outputs": [AS_BYTES]},
@@ -91,12 +92,12 @@ def test_v2_json(asked, data):
         },
     ],
 )
-def test_v2_binary_in_and_out(asked, wanted):
+def test_v2_binary_in_and_out(make_client, options):
     part = tensor(
         shape=[3, 6], data=None, parameters={"binary_data_size": X.nbytes}
     )
-    head = {"inputs": [part], **wanted}
-    answer = asked()("POST", INFER, **binary(X.tobytes(), head))
+    head = {"inputs": [part], **options}
+    answer = make_client()("POST", INFER, **binary(X.tobytes(), head))
     assert answer.status == 200
     length = int(answer.headers[LENGTH])
     (output,) = json.loads(answer.body[:length])["outputs"]
@@ -105,20 +106,20 @@ def test_v2_binary_in_and_out(asked, wanted):
     assert answer.body[length:] == LOGITS.tobytes()
 
 
-def test_metadata_health_and_description(asked):
-    ask = asked()
+def test_metadata_health_and_description(make_client):
+    client = make_client()
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
-        assert ask("GET", path).status == 200
-    assert ask("GET", "/v1/models/teacher").json()["ready"] is True
-    assert ask("GET", "/v2/models/teacher/versions/1").json() == {
+        assert client("GET", path).status == 200
+    assert client("GET", "/v1/models/teacher").json()["ready"] is True
+    assert client("GET", "/v2/models/teacher/versions/1").json() == {
         "name": "teacher",
         "versions": ["1"],
         "platform": "tensorflow_savedmodel",
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 6]}],
         "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}],
     }
-    assert ask("GET", "/v2/models/teacher/ready").json()["ready"] is True
-    described = ask("GET", "/openapi.json").json()["paths"]
+    assert client("GET", "/v2/models/teacher/ready").json()["ready"] is True
+    described = client("GET", "/openapi.json").json()["paths"]
     assert "/v2/models/{model}/infer" in described
 
 
@@ -160,8 +161,8 @@ BAD_V1 = [
 
 
 @pytest.mark.parametrize("body, names", BAD_V1)
-def test_bad_v1_requests_name_the_field(asked, server_log, body, names):
-    answer = asked()("POST", PREDICT, body)
+def test_bad_v1_requests_name_the_field(make_client, server_log, body, names):
+    answer = make_client()("POST", PREDICT, body)
     assert answer.status == 400
     assert names in answer.json()["error"]
     assert "raceback" not in "".join(server_log)
@@ -220,8 +221,8 @@ BAD_V2 = [
 
 
 @pytest.mark.parametrize("body, names", BAD_V2)
-def test_bad_v2_requests_name_the_field(asked, server_log, body, names):
-    answer = asked()("POST", INFER, body)
+def test_bad_v2_requests_name_the_field(make_client, server_log, body, names):
+    answer = make_client()("POST", INFER, body)
     assert answer.status == 400
     assert names in answer.json()["error"]
     assert "raceback" not in "".join(server_log)
@@ -249,33 +250,33 @@ BAD_BINARY = [
 
 
 @pytest.mark.parametrize("request_, names", BAD_BINARY)
-def test_bad_binary_requests_name_the_field(asked, request_, names):
-    answer = asked()("POST", INFER, **request_)
+def test_bad_binary_requests_name_the_field(make_client, request_, names):
+    answer = make_client()("POST", INFER, **request_)
     assert answer.status == 400
     assert names in answer.json()["error"]
 
 
-def test_wrong_addresses(asked):
-    ask = asked()
-    assert ask("POST", "/v1/models/other:predict", v2()).status == 404
+def test_wrong_addresses(make_client):
+    client = make_client()
+    assert client("POST", "/v1/models/other:predict", v2()).status == 404
     other = "/v2/models/teacher/versions/2/infer"
-    assert ask("POST", other, v2()).status == 404
-    assert ask("GET", "/v2/models/teacher/versions/x").status == 404
-    assert ask("GET", "/nowhere").status == 404
-    assert ask("GET", INFER).status == 405
+    assert client("POST", other, v2()).status == 404
+    assert client("GET", "/v2/models/teacher/versions/x").status == 404
+    assert client("GET", "/nowhere").status == 404
+    assert client("GET", INFER).status == 405
     assert all(
-        "error" in ask("GET", path).json() for path in ("/nowhere", INFER)
+        "error" in client("GET", path).json() for path in ("/nowhere", INFER)
     )
 
 
-def test_values_with_no_finite_answer_are_the_clients_affair(asked):
+def test_values_without_finite_logits_are_the_clients_error(make_client):
     """Near the largest float32, products with weights overflow."""
 
     def steep(inputs):
         with np.errstate(over="ignore"):
             return inputs["input"] @ np.full((6, 4), 1e9, "float32")
 
-    good, bad = asked(steep).together(
+    good, bad = make_client(steep).together(
         [
             (("POST", PREDICT, {"instances": [[value] * 6]}), {})
             for value in (1.0, 3e38)
@@ -285,14 +286,14 @@ def test_values_with_no_finite_answer_are_the_clients_affair(asked):
     assert "number 0" in bad.json()["error"]
 
 
-def test_a_wrong_request_never_spoils_its_neighbours(asked):
+def test_a_wrong_request_does_not_affect_others(make_client):
     """32 requests at once, every other one wrong in some way."""
     bodies = [body for body, _ in BAD_V1[10:26]]
     requests = []
     for row, body in zip(np.eye(16, 6), bodies, strict=True):
         requests.append((("POST", PREDICT, {"instances": [row.tolist()]}), {}))
         requests.append((("POST", PREDICT, body), {}))
-    answers = asked().together(requests)
+    answers = make_client().together(requests)
     assert [one.status for one in answers] == [200, 400] * 16
     np.testing.assert_allclose(
         [one.json()["predictions"][0] for one in answers[::2]],
@@ -301,11 +302,11 @@ def test_a_wrong_request_never_spoils_its_neighbours(asked):
     )
 
 
-def test_the_servers_own_failure_is_a_500_that_says_nothing(asked, server_log):
+def test_a_failure_is_a_500_without_details(make_client, server_log):
     def broken(inputs):
         raise ZeroDivisionError("secret")
 
-    answer = asked(broken)("POST", PREDICT, {"instances": X.tolist()})
+    answer = make_client(broken)("POST", PREDICT, {"instances": X.tolist()})
     assert answer.status == 500
     assert b"secret" not in answer.body
     assert answer.headers["x-request-id"] in answer.json()["error"]
@@ -313,46 +314,46 @@ def test_the_servers_own_failure_is_a_500_that_says_nothing(asked, server_log):
     assert "ZeroDivisionError: secret" in json.loads(line)["traceback"]
 
 
-def test_too_many_rows(asked):
-    ask = asked(max_batch=2)
-    answer = ask("POST", PREDICT, {"instances": X.tolist()})
+def test_too_many_rows(make_client):
+    client = make_client(max_batch=2)
+    answer = client("POST", PREDICT, {"instances": X.tolist()})
     assert answer.status == 413
     assert "at most 2 rows" in answer.json()["error"]
 
 
-def test_bodies_that_are_too_long(asked):
-    ask = asked(max_request_bytes=200)
-    told = ask("POST", PREDICT, b" " * 201)
+def test_bodies_that_are_too_long(make_client):
+    client = make_client(max_request_bytes=200)
+    declared = client("POST", PREDICT, b" " * 201)
     chunk = {"type": "http.request", "body": b" " * 150, "more_body": True}
-    streamed = ask("POST", PREDICT, parts=[chunk, chunk, chunk])
-    for answer in (told, streamed):
+    streamed = client("POST", PREDICT, parts=[chunk, chunk, chunk])
+    for answer in (declared, streamed):
         assert answer.status == 413
         assert "200 bytes" in answer.json()["error"]
         assert answer.headers["connection"] == "close"
 
 
-def test_all_bodies_together(asked):
-    ask = asked(max_bytes_in_flight=1000)
-    answer = ask("POST", PREDICT, b" " * 1001)
+def test_all_bodies_together(make_client):
+    client = make_client(max_bytes_in_flight=1000)
+    answer = client("POST", PREDICT, b" " * 1001)
     assert answer.status == 429
     assert answer.headers["retry-after"] == "1"
 
 
-def test_content_lengths_that_lie(asked):
+def test_content_lengths_that_lie(make_client):
     """Longer than the body: the client goes away, or waits for ever."""
-    ask = asked(body_seconds=0.01)
+    client = make_client(body_seconds=0.01)
     part = {"type": "http.request", "body": b"{}", "more_body": True}
     headers = [("content-length", "1000")]
-    gone = ask("POST", PREDICT, headers=headers, parts=[part])
+    gone = client("POST", PREDICT, headers=headers, parts=[part])
     assert gone.status == 400
     assert "'content-length'" in gone.json()["error"]
     headers = [("content-length", "x")]
-    wrong = ask("POST", PREDICT, headers=headers, parts=[part])
+    wrong = client("POST", PREDICT, headers=headers, parts=[part])
     assert wrong.status == 400
 
 
-def test_compressed_bodies_are_refused_by_name(asked):
-    answer = asked()(
+def test_compressed_bodies_are_rejected_by_name(make_client):
+    answer = make_client()(
         "POST", PREDICT, b"..", headers=[("content-encoding", "gzip")]
     )
     assert answer.status == 415
@@ -363,9 +364,9 @@ def bearer(token):
     return [("authorization", f"Bearer {token}")]
 
 
-def test_tokens(asked):
+def test_tokens(make_client):
     old, new = "an-old-token-of-some-length", "a-new-token-of-some-length"
-    ask = asked(tokens=Tokens([old, new]))
+    client = make_client(tokens=Tokens([old, new]))
     body = {"instances": X.tolist()}
     for headers in (
         [],
@@ -381,13 +382,15 @@ def test_tokens(asked):
             ("GET", "/v2/models/teacher"), ("GET", "/openapi.json"),
             ("GET", "/nowhere"),
         ):  # fmt: skip
-            answer = ask(method, path, body, headers=headers)
+            answer = client(method, path, body, headers=headers)
             assert answer.status == 401
             assert answer.headers["www-authenticate"] == "Bearer"
     for token in (old, new):
-        assert ask("POST", PREDICT, body, headers=bearer(token)).status == 200
+        assert (
+            client("POST", PREDICT, body, headers=bearer(token)).status == 200
+        )
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
-        assert ask("GET", path).status == 200
+        assert client("GET", path).status == 200
 
 
 def test_token_files(tmp_path):
@@ -401,46 +404,46 @@ def test_token_files(tmp_path):
     assert not Tokens.from_file(None)
 
 
-def test_draining(asked):
-    ask = asked(draining=True)
-    answer = ask("POST", PREDICT, {"instances": X.tolist()})
+def test_draining(make_client):
+    client = make_client(draining=True)
+    answer = client("POST", PREDICT, {"instances": X.tolist()})
     assert answer.status == 503
     assert (answer.headers["retry-after"], answer.headers["connection"]) == (
         "1", "close",
     )  # fmt: skip
-    assert ask("GET", "/v2/health/ready").status == 503
-    assert ask("GET", "/v2/health/live").status == 200
-    assert ask("GET", "/metrics").status == 200
+    assert client("GET", "/v2/health/ready").status == 503
+    assert client("GET", "/v2/health/live").status == 200
+    assert client("GET", "/metrics").status == 200
 
 
-def test_a_body_that_never_ends_is_cut_off_at_the_end(asked):
-    """What Uvicorn does when draining has taken too long."""
+def test_a_body_that_never_ends_is_cut_off_at_the_end(make_client):
+    """Uvicorn cancels requests when the timeout for draining is over."""
 
     async def run():
-        reading, found = asyncio.Event(), []
+        reading, sent = asyncio.Event(), []
 
         async def receive():
             reading.set()
             await asyncio.Event().wait()
 
         async def send(message):
-            found.append(message)
+            sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": PREDICT,
                  "headers": [], "query_string": b""}  # fmt: skip
-        app = http_application(asked().make())
+        app = http_application(make_client().make_service())
         task = asyncio.create_task(app(scope, receive, send))
         await reading.wait()
         task.cancel()
         await asyncio.wait([task])
-        return found
+        return sent
 
     start, body = asyncio.run(run())
     assert start["status"] == 503
     assert "stopped" in json.loads(body["body"])["error"]
 
 
-def counted(service):
+def metric_samples(service):
     """Every sample of the metrics, by its name and labels."""
     return {
         (sample.name.removeprefix("keras_cascade_"), *sample.labels.values()):
@@ -450,10 +453,10 @@ def counted(service):
     }  # fmt: skip
 
 
-def test_metrics(asked):
-    ask = asked()
+def test_metrics(make_client):
+    client = make_client()
     good = ("POST", PREDICT, {"instances": X.tolist()})
-    ask.together(
+    client.together(
         [
             (good, {}),
             (good, {"headers": [("x-cascade-rows", "10")]}),
@@ -462,25 +465,25 @@ def test_metrics(asked):
             (("GET", "/metrics"), {}),
         ]
     )
-    found = counted(ask.service)
-    assert found["requests_total", "v1", "200"] == 2
-    assert found["requests_total", "v1", "400"] == 1
-    assert found["requests_total", "v2_http", "200"] == 1
-    assert found["requests_total", "other", "200"] == 1
-    assert found["rows_total", "v1"] == 6
-    assert found["rows_total", "v2_http"] == 1
-    assert found["request_seconds_count", "v1"] == 3
-    assert found["batch_rows_sum",] == 7
-    assert found["queue_seconds_count",] == 3
-    assert found["queued_rows",] == 0
+    samples = metric_samples(client.service)
+    assert samples["requests_total", "v1", "200"] == 2
+    assert samples["requests_total", "v1", "400"] == 1
+    assert samples["requests_total", "v2_http", "200"] == 1
+    assert samples["requests_total", "other", "200"] == 1
+    assert samples["rows_total", "v1"] == 6
+    assert samples["rows_total", "v2_http"] == 1
+    assert samples["request_seconds_count", "v1"] == 3
+    assert samples["batch_rows_sum",] == 7
+    assert samples["queue_seconds_count",] == 3
+    assert samples["queued_rows",] == 0
     # Of 10 rows that an edge saw, it sent 3; the rest said nothing.
-    assert found["reported_rows_total",] == 3
-    assert found["reported_edge_rows_total",] == 10
+    assert samples["reported_rows_total",] == 3
+    assert samples["reported_edge_rows_total",] == 10
 
 
 @pytest.mark.parametrize("value", ["x", "-3", "2", "1e3", "9" * 12])
-def test_a_client_that_counts_wrongly_is_told(asked, value):
-    answer = asked()(
+def test_an_invalid_row_count_is_rejected(make_client, value):
+    answer = make_client()(
         "POST",
         PREDICT,
         {"instances": X.tolist()},
@@ -490,16 +493,18 @@ def test_a_client_that_counts_wrongly_is_told(asked, value):
     assert "'x-cascade-rows'" in answer.json()["error"]
 
 
-def test_the_log_holds_no_payload_and_no_token(asked, server_log):
+def test_the_log_holds_no_payload_and_no_token(make_client, server_log):
     token = "a-token-of-some-length"
-    ask = asked(tokens=Tokens([token]))
+    client = make_client(tokens=Tokens([token]))
     headers = [*bearer(token), ("x-request-id", "mine-1")]
-    answer = ask(
+    answer = client(
         "POST", PREDICT, {"instances": [[31415.0] * 6]}, headers=headers
     )
     assert answer.headers["x-request-id"] == "mine-1"
-    ask("POST", PREDICT, {"instances": [["31415"] * 6]}, headers=headers)
-    ask("POST", "/31415", {}, headers=[*bearer(token), ("x-request-id", "{}")])
+    client("POST", PREDICT, {"instances": [["31415"] * 6]}, headers=headers)
+    client(
+        "POST", "/31415", {}, headers=[*bearer(token), ("x-request-id", "{}")]
+    )
     ok, bad, nowhere = (json.loads(line) for line in server_log)
     assert {**ok, "time": 0, "seconds": 0} == {
         "time": 0, "level": "info", "event": "request", "id": "mine-1",
@@ -543,10 +548,10 @@ def mutated(draw):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(mutated(), min_size=8, max_size=8))
-def test_mutated_requests_are_answered_or_refused(asked, requests):
-    """800 of them, eight at a time beside one that must not suffer."""
+def test_mutated_requests_are_answered_or_rejected(make_client, requests):
+    """800 of them, eight at a time beside a valid one."""
     good = (("POST", PREDICT, {"instances": X.tolist()}), {})
-    *answers, last = asked().together(
+    *answers, last = make_client().together(
         [
             *(((("POST", p, b), {"headers": h})) for p, b, h in requests),
             good,

@@ -1,5 +1,6 @@
-"""`keras-cascade bench`: what a bundle takes on this machine."""
+"""Commands on a saved bundle: verify and bench."""
 
+import dataclasses
 import json
 import os
 import platform
@@ -12,7 +13,9 @@ import numpy as np
 
 from keras_cascade import datasets
 from keras_cascade.bundle import Bundle
-from keras_cascade.datasets.batches import iterate_batches
+from keras_cascade.cli.trainer import batched
+from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.export.bundle_checks import check_bundle
 from keras_cascade.serving import ServerProcess
 
 ROWS = 512
@@ -24,19 +27,47 @@ bench.main(time.perf_counter() - start)
 """
 
 
+def verify(bundle_path, spec, split, seed):
+    """Checks a bundle, from its files alone, on one split of a data set.
+
+    Args:
+        bundle_path: folder of a bundle.
+        spec: str, data spec.
+        split: `"test"` or `"calibration"`.
+        seed: int, of the splits.
+
+    Returns:
+        Dict of `passed`, `checks` and `measured`.
+    """
+    if split not in ("test", "calibration"):
+        raise ValueError(
+            f"Expected --split test or calibration. Received: '{split}'."
+        )
+    data = batched(datasets.load(spec, seed))[split]
+    classes = len(Bundle.load(bundle_path).classes)
+    checks, measured = check_bundle(
+        bundle_path, LabelledData.from_argument(data).checked_batches(classes)
+    )
+    return {
+        "passed": all(check.passed for check in checks),
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "measured": measured,
+    }
+
+
 def bench(bundle_path, spec, batches, threads, runs, seed):
     """Measures size, latency and memory of a bundle's parts.
 
-    Each part runs in a process of its own; the student and the cascade
-    without TensorFlow. The cascade asks a teacher that is served over HTTP on
-    this machine.
+    Each part runs in a separate process, so that memory and import time are
+    its own; student and cascade without TensorFlow. The cascade's teacher is
+    served over HTTP on this machine.
 
     Args:
         bundle_path: folder of a bundle.
         spec: str, data spec; inputs are taken from its test split.
         batches: list of int, batch sizes.
         threads: list of int, threads of the student's interpreter.
-        runs: int, timed passes each.
+        runs: int, timed passes per part, batch size and thread count.
         seed: int, of the splits.
 
     Returns:
@@ -47,14 +78,14 @@ def bench(bundle_path, spec, batches, threads, runs, seed):
         inputs = Path(folder, "inputs.npz")
         np.savez(inputs, **_inputs(spec, seed, bundle))
 
-        def measured(part, *options):
+        def measure(part, *options):
             return _run(part, bundle, inputs, batches, threads, runs, *options)
 
-        parts = {"student": measured("student")}
+        parts = {"student": measure("student")}
         if bundle.teacher_folder is not None:
-            parts["teacher"] = measured("teacher")
+            parts["teacher"] = measure("teacher")
             with ServerProcess(bundle.path, Path(folder, "log")) as server:
-                parts["cascade"] = measured("cascade", "--url", server.url)
+                parts["cascade"] = measure("cascade", "--url", server.url)
     return {
         "bundle": str(bundle.path),
         "student_bytes": bundle.manifest["student"]["bytes"],
@@ -70,7 +101,7 @@ def bench(bundle_path, spec, batches, threads, runs, seed):
 
 def _inputs(spec, seed, bundle):
     test = datasets.load(spec, seed).test
-    x, _, _ = next(iterate_batches(test.batch(ROWS)))
+    x = LabelledData.from_argument(test.batch(ROWS)).first_rows(ROWS)
     if isinstance(x, dict):
         return x
     return {bundle.inputs[0]["name"]: x}
@@ -97,4 +128,6 @@ def _run(part, bundle, inputs, batches, threads, runs, *options):
 def _bytes(folder):
     if folder is None:
         return None
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    return sum(
+        file.stat().st_size for file in folder.rglob("*") if file.is_file()
+    )

@@ -1,6 +1,6 @@
-"""Sends texts as NVIDIA's `tritonclient` does; prints what was answered.
+"""Sends texts with NVIDIA's `tritonclient`; prints the logits as JSON.
 
-python foreign_text_client.py HTTP_ADDRESS GRPC_ADDRESS < TEXTS.json
+python triton_text_client.py HTTP_ADDRESS GRPC_ADDRESS < TEXTS.json
 """
 
 import json
@@ -21,12 +21,12 @@ def main():
     http = tritonclient.http.InferenceServerClient(sys.argv[1])
     grpc = tritonclient.grpc.InferenceServerClient(sys.argv[2])
     texts = np.array(json.load(sys.stdin), dtype=object)
-    found = {
+    logits = {
         name: answer(tritonclient.http, http, texts, binary_data=binary)
         for name, binary in (("http_binary", True), ("http_json", False))
     }
-    found["grpc"] = answer(tritonclient.grpc, grpc, texts)
-    print(json.dumps(found))
+    logits["grpc"] = answer(tritonclient.grpc, grpc, texts)
+    print(json.dumps(logits))
 
 
 if __name__ == "__main__":

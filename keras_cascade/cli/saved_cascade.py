@@ -1,4 +1,4 @@
-"""What train, calibrate, evaluate and export do."""
+"""Commands on a saved cascade: train, calibrate, evaluate and export."""
 
 import functools
 import os
@@ -17,13 +17,12 @@ from keras_cascade import (
     MinGroupAccuracy,
     datasets,
 )
-from keras_cascade.cli.costs import set_costs
-from keras_cascade.cli.references import reference_models
-from keras_cascade.cli.training import (
-    batched,
-    train_cascade,
-    train_teacher,
-)
+from keras_cascade.cli.reference_models import reference_models
+from keras_cascade.cli.trainer import batched, train_cascade, train_teacher
+from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.flops import costs_from_flops
+from keras_cascade.export import costs_from_latency
 from keras_cascade.export.quantization import TRAINING, checked_quantization
 
 OBJECTIVES = {
@@ -33,6 +32,10 @@ OBJECTIVES = {
     "min_accuracy": MinAccuracy,
     "min_class_accuracy": functools.partial(MinGroupAccuracy, "class"),
 }
+COSTS_FORMAT = (
+    "Expected --costs flops, latency, latency,NETWORK_MS, or "
+    "STUDENT,TEACHER,UNIT, or STUDENT,TEACHER,NETWORK,UNIT."
+)
 REFERENCE_TEACHER_WIDTH = 16
 REFERENCE_STUDENT_WIDTH = 8
 
@@ -47,7 +50,22 @@ def train(
     seed,
     console,
 ):
-    """Trains a cascade and saves it. Returns its test metrics."""
+    """Trains a cascade and saves it.
+
+    Args:
+        spec: str, data spec.
+        output: path of the .keras file.
+        teacher_file: path of a trained model, or `None` for a reference
+            teacher, which is trained first.
+        student_file: path of a model, or `None` for a reference student.
+        distillation: str, name of a policy.
+        epochs: int.
+        seed: int, of splits and weights.
+        console: `rich.console.Console` for progress.
+
+    Returns:
+        Dict of the path and the metrics on the test split.
+    """
     _check_output(output)
     keras.utils.set_random_seed(seed)
     splits = datasets.load(spec, seed)
@@ -75,12 +93,24 @@ def train(
 
 
 def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
-    """Calibrates a saved cascade in place. Returns the cascade."""
+    """Calibrates a saved cascade and saves it in place.
+
+    Args:
+        cascade_file: path of a .keras file.
+        spec: str, data spec; its calibration split is used.
+        objectives: list of str, as `parse_objective` takes.
+        confidence: float, or `None` for the calibration split alone.
+        costs: str, as `--costs`, or `None` to leave them.
+        seed: int, of the splits.
+
+    Returns:
+        The `Cascade`.
+    """
     objectives = [parse_objective(text, confidence) for text in objectives]
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
     if costs is not None:
-        set_costs(cascade, costs, data["calibration"])
+        _set_costs(cascade, costs, data["calibration"])
     cascade.calibrate(
         data["calibration"],
         objectives[0] if len(objectives) == 1 else objectives,
@@ -90,7 +120,16 @@ def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
 
 
 def evaluate(cascade_file, spec, seed):
-    """Returns the metrics of a saved cascade on the test split."""
+    """Evaluates a saved cascade on the test split.
+
+    Args:
+        cascade_file: path of a .keras file.
+        spec: str, data spec.
+        seed: int, of the splits.
+
+    Returns:
+        Dict of metrics.
+    """
     cascade = load_cascade(cascade_file)
     data = batched(datasets.load(spec, seed))
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
@@ -99,7 +138,21 @@ def evaluate(cascade_file, spec, seed):
 def export(
     cascade_file, spec, output, overwrite, quantization, points, onnx, seed
 ):
-    """Exports a saved cascade. Returns what was verified."""
+    """Exports a saved cascade as a bundle.
+
+    Args:
+        cascade_file: path of a .keras file.
+        spec: str, data spec.
+        output: path of the bundle.
+        overwrite: bool. Replaces an existing bundle.
+        quantization: str or `None`.
+        points: list of str, as `parse_operating_point` takes.
+        onnx: bool. Adds ONNX files.
+        seed: int, of the splits.
+
+    Returns:
+        Dict of the path, the operating point and the verification.
+    """
     points = dict(map(parse_operating_point, points))
     quantization = checked_quantization(quantization)
     cascade = load_cascade(cascade_file)
@@ -128,14 +181,22 @@ def export(
 
 
 def parse_operating_point(text):
-    """`(name, objective)` from `NAME:OBJECTIVE=NUMBER[@CONFIDENCE]`."""
-    name, found, objective = text.partition(":")
+    """Parses `NAME:OBJECTIVE=NUMBER[@CONFIDENCE]`.
+
+    Args:
+        text: str.
+
+    Returns:
+        `(name, objective)`.
+    """
+    name, separator, objective = text.partition(":")
     objective, _, confidence = objective.partition("@")
+    is_valid = bool(separator)
     try:
         confidence = float(confidence) if confidence else None
     except ValueError:
-        found = ""
-    if not found:
+        is_valid = False
+    if not is_valid:
         raise ValueError(
             "Expected --operating-point NAME:OBJECTIVE=NUMBER, or with "
             "@CONFIDENCE behind it, such as "
@@ -146,7 +207,12 @@ def parse_operating_point(text):
 
 
 def parse_objective(text, confidence=None):
-    """An objective from `NAME=NUMBER`."""
+    """Parses `NAME=NUMBER` to an `Objective`.
+
+    Args:
+        text: str.
+        confidence: float or `None`. Defaults to `None`.
+    """
     name, _, value = text.partition("=")
     try:
         return OBJECTIVES[name](float(value), confidence=confidence)
@@ -159,7 +225,7 @@ def parse_objective(text, confidence=None):
 
 
 def load_model(file):
-    """Loads a .keras file."""
+    """Loads a model from a .keras file."""
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"Expected a .keras file. There is none at '{file}'.")
@@ -172,7 +238,7 @@ def load_model(file):
 
 
 def load_cascade(file):
-    """Loads a .keras file that holds a cascade."""
+    """Loads a `Cascade` from a .keras file."""
     cascade = load_model(file)
     if not isinstance(cascade, Cascade):
         raise ValueError(
@@ -182,8 +248,46 @@ def load_cascade(file):
     return cascade
 
 
+def _set_costs(cascade, text, data):
+    """Sets a cascade's costs from `--costs`.
+
+    Args:
+        cascade: `Cascade`.
+        text: str, as in `COSTS_FORMAT`.
+        data: batches; their first inputs are run or counted.
+    """
+    inputs = LabelledData.from_argument(data).first_rows()
+    cascade.prepare(inputs)
+    kind, *rest = text.split(",")
+    try:
+        if kind == "flops" and not rest:
+            cascade.costs = costs_from_flops(
+                cascade.student, cascade.teacher, inputs
+            )
+        elif kind == "latency" and len(rest) <= 1:
+            cascade.costs = costs_from_latency(
+                cascade, inputs, network=float(rest[0]) if rest else 0.0
+            )
+        else:
+            cascade.costs = _parse_costs(kind, *rest)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{COSTS_FORMAT} Received: '{text}'. ({error})"
+        ) from None
+
+
+def _parse_costs(student, teacher, *rest):
+    *network, unit = rest
+    numbers = [float(value) for value in network]
+    if len(numbers) > 1 or not unit.strip():
+        raise ValueError("a unit comes last, such as EUR")
+    return Costs(
+        float(student), float(teacher), unit.strip(), "given", *numbers
+    )
+
+
 def _check_output(output):
-    """Fails now what would fail after the training."""
+    """Raises before the training if the output cannot be written after it."""
     output = Path(output)
     if output.suffix != ".keras" or output.is_dir():
         raise ValueError(
@@ -196,7 +300,7 @@ def _check_output(output):
 
 
 def _save(cascade, output):
-    """Saves beside the target and renames: never half a file."""
+    """Saves beside the target, then renames: `output` is never half a file."""
     output = Path(output)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, output.name)

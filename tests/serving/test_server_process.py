@@ -1,4 +1,4 @@
-"""The real server, in a process of its own, over both protocols."""
+"""ServerProcess: the server in a separate process, over HTTP."""
 
 import os
 import select
@@ -25,12 +25,12 @@ def post(server, body, path="/v1/models/teacher:predict"):
 def test_the_edge_cascade_over_http(server, bundle_path, blobs):
     x, _ = blobs(90)
     with EdgeCascade.load(bundle_path, teacher=server.url) as over_http:
-        found = over_http.predict(x)
+        remote = over_http.predict(x)
     local = EdgeCascade.load(bundle_path, teacher="local").predict(x)
-    assert set(found.source) == {"edge", "cloud"}
-    np.testing.assert_array_equal(found.source, local.source)
+    assert set(remote.source) == {"edge", "cloud"}
+    np.testing.assert_array_equal(remote.source, local.source)
     np.testing.assert_allclose(
-        found.probabilities, local.probabilities, atol=1e-6
+        remote.probabilities, local.probabilities, atol=1e-6
     )
 
 
@@ -122,11 +122,11 @@ def test_the_model_stays_whatever_is_asked(server, blobs):
 
 def test_metadata(server):
     url = f"http://127.0.0.1:{server.port}/v2/models/teacher"
-    found = httpx.get(url).json()
-    assert found["inputs"] == [
+    metadata = httpx.get(url).json()
+    assert metadata["inputs"] == [
         {"name": "input", "datatype": "FP32", "shape": [-1, 6]}
     ]
-    assert found["outputs"] == [
+    assert metadata["outputs"] == [
         {"name": "logits", "datatype": "FP32", "shape": [-1, 4]}
     ]
 

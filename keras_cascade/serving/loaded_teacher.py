@@ -1,4 +1,4 @@
-"""One bundle's teacher at work: loaded, warm, with a queue of its own."""
+"""Teacher of one bundle version, loaded, with its own batching queue."""
 
 import numpy as np
 
@@ -7,23 +7,22 @@ from keras_cascade.runtime.inputs import TEXT, prepare_inputs
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
-from keras_cascade.serving.request_error import RequestError
-from keras_cascade.serving.tensors import too_many_rows
+from keras_cascade.serving.request_error import RequestError, too_many_rows
 
 
-class ServedTeacher:
-    """Answers checked rows with logits.
+class LoadedTeacher:
+    """Checks inputs and computes their logits, in batches.
 
-    Use `ServedTeacher.load(bundle, limits, metrics)`.
+    Use `LoadedTeacher.load(bundle, limits, metrics)`.
 
     Args:
         bundle: `keras_cascade.bundle.Bundle` with a teacher.
-        run: function from dict of input name to array to logits.
+        run: function from dict of input name to array, to logits.
         limits: `Limits`.
         metrics: `ServerMetrics`.
 
     Attributes:
-        inputs: list of what the SavedModel takes, as in the manifest.
+        inputs: list of the SavedModel's inputs, as in the manifest.
         classes: list of str.
         output: str, the output's name.
         max_rows: int, of one request.
@@ -42,7 +41,7 @@ class ServedTeacher:
 
     @classmethod
     def load(cls, bundle, limits, metrics):
-        """Loads a bundle's teacher and runs it.
+        """Loads a bundle's teacher and runs it once per batch size 1 and 2.
 
         Args:
             bundle: `keras_cascade.bundle.Bundle`.
@@ -67,15 +66,19 @@ class ServedTeacher:
         teacher = SavedModelTeacher(
             bundle.teacher_folder, bundle.manifest["teacher"]["output"]
         )
-        for rows in (1, 2):  # warm, and taking any number of rows
-            _check_answer(bundle, teacher, rows)
+        # Traces and warms the graph, and shows that it takes any batch size.
+        for rows in (1, 2):
+            _check_logits(bundle, teacher, rows)
         return cls(bundle, teacher.logits, limits, metrics)
 
     def same_task(self, other):
-        """Whether another teacher's answers mean the same to a client.
+        """Returns `True` if classes, inputs and tokenizer are the same.
 
-        The token ids that a client sends come from its own copy of the
-        teacher's tokenizer, so that must be the same too.
+        The tokenizer, because the token ids that a client sends come from
+        the client's own copy of it.
+
+        Args:
+            other: `LoadedTeacher`.
         """
         return self._task() == other._task()
 
@@ -86,7 +89,7 @@ class ServedTeacher:
         return self.classes, inputs, self._tokenizer
 
     def check(self, x):
-        """Brings a request's inputs into the form the teacher takes.
+        """Checks a request's inputs and converts them to arrays.
 
         Args:
             x: array-like, or dict of input name to array-like, rows first.
@@ -97,8 +100,8 @@ class ServedTeacher:
         Raises:
             RequestError: they do not fit the manifest, or are too many.
         """
-        # Before each of them is looked at.
-        rows = _most_rows(x)
+        # Before the conversion, which takes time for each row.
+        rows = _max_length(x)
         if rows > self.max_rows:
             raise too_many_rows(rows, self.max_rows)
         try:
@@ -107,7 +110,7 @@ class ServedTeacher:
             raise RequestError(400, str(error)) from None
 
     async def logits(self, inputs):
-        """Answers checked inputs.
+        """Computes the logits of checked inputs.
 
         Args:
             inputs: dict, as `check` returned it.
@@ -116,45 +119,46 @@ class ServedTeacher:
             float32 array `(rows, classes)`, finite.
 
         Raises:
-            RequestError: the queue is full, or the values lie where the
-                teacher computes no finite answer.
+            RequestError: the queue is full, or the teacher's logits of
+                these values are not finite.
         """
         logits = await self._batcher(inputs)
         logits = np.ascontiguousarray(logits, "float32")
-        wrong = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
-        if wrong.size:
+        rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+        if rows.size:
             raise RequestError(
                 400,
                 "Expected values in the range of those the teacher was "
-                f"trained on. Received a row, number {wrong[0]}, whose "
+                f"trained on. Received a row, number {rows[0]}, whose "
                 f"inputs {list(inputs)} lead to NaN or infinity.",
             )
         return logits
 
-    def hurry(self):
-        """From now on no request waits for others."""
-        self._batcher.hurry()
+    def flush(self):
+        """Runs queued requests at once, and later ones without delay."""
+        self._batcher.flush()
 
     async def close(self):
-        """Answers what is waiting, then takes no more."""
+        """Runs all queued requests, then ends the worker thread."""
         await self._batcher.close()
 
 
-def _most_rows(x):
+def _max_length(x):
     columns = x.values() if isinstance(x, dict) else [x]
-    many = [one for one in columns if isinstance(one, (list, np.ndarray))]
-    return max(map(len, many), default=0)
+    sized = [one for one in columns if isinstance(one, (list, np.ndarray))]
+    return max(map(len, sized), default=0)
 
 
-def _check_answer(bundle, teacher, rows):
+def _check_logits(bundle, teacher, rows):
     examples = {
         spec["name"]: _example(spec, rows) for spec in bundle.teacher_inputs
     }
-    found = np.shape(teacher.logits(examples))
-    if found != (rows, len(bundle.classes)):
+    shape = np.shape(teacher.logits(examples))
+    expected = rows, len(bundle.classes)
+    if shape != expected:
         raise BundleError(
-            f"Expected logits of shape {(rows, len(bundle.classes))} from the "
-            f"teacher of '{bundle.path}'. Received: {found}."
+            f"Expected logits of shape {expected} from the teacher of "
+            f"'{bundle.path}'. Received: {shape}."
         )
 
 

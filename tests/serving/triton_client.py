@@ -1,9 +1,9 @@
-"""Asks a server as NVIDIA's `tritonclient` does; prints what it answered.
+"""Sends requests with NVIDIA's `tritonclient`; prints the answers as JSON.
 
-A process of its own: Triton's messages and KServe's have the same names, and
+A separate process: Triton's messages and KServe's have the same names, and
 one process cannot hold both.
 
-    python foreign_client.py HTTP_ADDRESS GRPC_ADDRESS ROWS.npy
+    python triton_client.py HTTP_ADDRESS GRPC_ADDRESS ROWS.npy
 """
 
 import json
@@ -16,34 +16,36 @@ from tritonclient.utils import InferenceServerException
 
 
 def answers(kind, client, x, binary, **options):
-    """Health, metadata, one inference, two refusals."""
+    """Health, metadata, two inferences, two errors."""
     tensor = kind.InferInput("input", list(x.shape), "FP32")
     inward = {"binary_data": binary} if options else {}
     tensor.set_data_from_numpy(x, **inward)
     outputs = [kind.InferRequestedOutput("logits", **options)]
-    found = client.infer("teacher", [tensor], outputs=outputs, request_id="7")
+    response = client.infer(
+        "teacher", [tensor], outputs=outputs, request_id="7"
+    )
     default = client.infer("teacher", [tensor])
-    refusals = []
+    errors = []
     for name, shape in (("other", [1, 6]), ("input", [1, 7])):
         wrong = kind.InferInput(name, shape, "FP32")
         wrong.set_data_from_numpy(np.ones(shape, "float32"))
         try:
             client.infer("teacher", [wrong])
         except InferenceServerException as error:
-            refusals.append([error.status(), error.message()])
+            errors.append([error.status(), error.message()])
     return {
         "live": client.is_server_live(),
         "ready": client.is_server_ready(),
         "model_ready": client.is_model_ready("teacher", "1"),
         "other_ready": other_ready(client),
-        "logits": found.as_numpy("logits").tolist(),
+        "logits": response.as_numpy("logits").tolist(),
         "default": default.as_numpy("logits").tolist(),
-        "refusals": refusals,
+        "errors": errors,
     }
 
 
 def other_ready(client):
-    """Whether a model that is not there is ready: no, or not found."""
+    """Readiness of an unknown model: `False`, or a status."""
     try:
         return client.is_model_ready("other")
     except InferenceServerException as error:

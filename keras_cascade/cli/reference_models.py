@@ -1,4 +1,4 @@
-"""The reference models that the command line trains, by kind of data."""
+"""Reference models that the command line trains, for images and for texts."""
 
 import dataclasses
 
@@ -8,16 +8,16 @@ import numpy as np
 from keras_cascade import models
 from keras_cascade.text import TextModel, choose_length, train_tokenizer
 
-#: Words that the teacher of texts knows, and tokens that the student does.
+#: Vocabulary sizes of the text teacher (words) and student (tokens).
 TEACHER_WORDS = 20_000
 STUDENT_TOKENS = 4_000
-#: Of `models.text_cnn`, by unit of width that an image teacher has.
+#: Filters of `models.text_cnn` per unit of an image teacher's width.
 FILTERS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes and epochs that suit a data set."""
+    """Model sizes, epochs and delegation rate for a data set."""
 
     batch_size: int
     teacher_width: int
@@ -34,7 +34,7 @@ TEXTS = Settings(64, 16, 20, 16, 20, 0.40)
 
 
 def reference_models(splits):
-    """The references for a data set.
+    """Returns the reference models for a data set.
 
     Args:
         splits: `Splits`.
@@ -58,7 +58,7 @@ def reference_models(splits):
 
 
 class ImageReferences:
-    """Convolutional networks.
+    """Convolutional teacher and student for images.
 
     Args:
         splits: `Splits` of images.
@@ -70,23 +70,23 @@ class ImageReferences:
         self.settings = SMALL if small else USUAL
 
     def teacher(self, width):
-        """An untrained teacher."""
+        """Returns an untrained teacher."""
         return models.image_teacher(
             self._splits.input_shape, self._splits.classes, width
         )
 
     def student(self, width):
-        """An untrained student."""
+        """Returns an untrained student."""
         return models.image_student(
             self._splits.input_shape, self._splits.classes, width
         )
 
 
 class TextReferences:
-    """A convolutional teacher and a bag of words and word pairs.
+    """Convolutional teacher and bag-of-n-grams student for texts.
 
-    The teacher's `TextVectorization` goes with it into the SavedModel, which
-    takes texts. The student's `Tokenizer` goes with it onto the device.
+    The teacher's `TextVectorization` becomes part of the SavedModel, which
+    takes texts. The student's `Tokenizer` becomes part of the bundle.
 
     Args:
         splits: `Splits` of texts.
@@ -97,12 +97,12 @@ class TextReferences:
     def __init__(self, splits):
         self._classes = splits.classes
         self._texts = [
-            one.decode() for one, _ in splits.train.as_numpy_iterator()
+            text.decode() for text, _ in splits.train.as_numpy_iterator()
         ]
 
     def teacher(self, width):
-        """An untrained teacher."""
-        words = choose_length([len(one.split()) for one in self._texts])
+        """Returns an untrained teacher."""
+        words = choose_length([len(text.split()) for text in self._texts])
         vectorization = keras.layers.TextVectorization(
             TEACHER_WORDS, output_sequence_length=words
         )
@@ -117,7 +117,7 @@ class TextReferences:
         return TextModel(model, vectorization, name="teacher")
 
     def student(self, width):
-        """An untrained student."""
+        """Returns an untrained student."""
         tokenizer = train_tokenizer(self._texts, STUDENT_TOKENS)
         model = models.text_bag(
             tokenizer.vocabulary_size,

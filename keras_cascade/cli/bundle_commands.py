@@ -1,0 +1,228 @@
+"""Commands that read an exported bundle: `verify`, `bench`, `predict`, `serve`.
+
+Signatures and help texts only. Heavy imports stay inside the functions, so
+that `--help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_cascade.cli.options import STARTING, Bundle, Data, Json, Seed
+
+Port = Annotated[
+    int,
+    typer.Option(min=0, max=65535, help="0: any free one", metavar="PORT"),
+]
+
+
+def verify(
+    bundle: Bundle,
+    data: Data,
+    split: Annotated[
+        str, typer.Option(help="test or calibration", metavar="NAME")
+    ] = "test",
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Check a bundle's files, graph, decisions and guarantees on data.
+
+    \b
+    Example:
+      keras-cascade verify bundle --data digits
+    """
+    from keras_cascade.cli.console import show_checks, spinner
+
+    with spinner(STARTING):
+        from keras_cascade.cli import saved_bundle
+    with spinner(f"Running the bundle on the {split} split"):
+        result = saved_bundle.verify(bundle, data, split, seed)
+    show_checks(result, as_json, f"{bundle}, on the {split} split of {data}")
+    if not result["passed"]:
+        raise typer.Exit(1)
+
+
+def bench(
+    bundle: Bundle,
+    data: Data,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="rows", metavar="N", show_default="1 and 32"),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="of the student's interpreter",
+            metavar="N",
+            show_default="1",
+        ),
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="timed passes", metavar="N")
+    ] = 200,
+    seed: Seed = 0,
+    as_json: Json = False,
+):
+    """Measure size, latency and memory of a bundle's parts here.
+
+    \b
+    Example:
+      keras-cascade bench bundle --data digits --batch 1 --threads 2
+    """
+    from keras_cascade.cli.console import show_bench, spinner, stderr_console
+
+    with spinner(STARTING):
+        from keras_cascade.cli import saved_bundle
+    # No spinner: it would be timed as well.
+    stderr_console().print("Timing the bundle's parts ...")
+    result = saved_bundle.bench(
+        bundle, data, batch or [1, 32], threads or [1], runs, seed
+    )
+    show_bench(result, as_json)
+
+
+def predict(
+    bundle: Bundle,
+    input: Annotated[
+        Path | None,
+        typer.Option(
+            help="an image, or a .npy file with a batch", metavar="FILE"
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="a text; may be given again", metavar="TEXT"),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="'local', a path, or a URL: http(s)://HOST/v1/models/NAME, "
+            "http(s)://HOST/v2/models/NAME, grpc(s)://HOST:PORT/NAME, or "
+            "http(s)://HOST:PORT, which is asked what it speaks",
+            metavar="WHERE",
+        ),
+    ] = None,
+    on_failure: Annotated[
+        str,
+        typer.Option(
+            help="answer, abstain or raise without the teacher",
+            metavar="NAME",
+        ),
+    ] = "raise",
+    operating_point: Annotated[
+        str | None,
+        typer.Option(
+            help="one of the bundle's",
+            metavar="NAME",
+            show_default="its first",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="a token for the teacher at a URL", metavar="FILE"),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="certificates to trust for the URL, PEM", metavar="FILE"
+        ),
+    ] = None,
+    as_json: Json = False,
+):
+    """Answer inputs with an exported bundle.
+
+    \b
+    Example:
+      keras-cascade predict saved_models/fashion_mnist \\
+        --input tutorials/data/boot.png --teacher local
+    """
+    from keras_cascade.cli.console import show_prediction, spinner
+    from keras_cascade.cli.prediction import predict_input
+
+    with spinner("Answering"):
+        prediction = predict_input(
+            bundle, input, text, teacher, on_failure, operating_point,
+            token_file, ca_file,
+        )  # fmt: skip
+    show_prediction(prediction, as_json)
+
+
+def serve(
+    bundle: Bundle,
+    host: Annotated[
+        str, typer.Option(help="address to listen on", metavar="HOST")
+    ] = "127.0.0.1",
+    port: Port = 8501,
+    grpc_port: Port = 8001,
+    workers: Annotated[
+        int, typer.Option(help="1: the teacher uses every core", metavar="N")
+    ] = 1,
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="rows in a run, and in a request", metavar="N"
+        ),
+    ] = 256,
+    max_delay_ms: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=60_000,
+            help="a lone request waits so long",
+            metavar="MS",
+        ),
+    ] = 0.0,
+    max_request_mb: Annotated[
+        float,
+        typer.Option(min=0.001, help="of the largest request", metavar="MIB"),
+    ] = 64.0,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="one token a line; requests must carry one", metavar="FILE"
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="certificate with its chain, PEM", metavar="FILE"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="its key, PEM", metavar="FILE")
+    ] = None,
+    exit_with_stdin: Annotated[
+        bool,
+        typer.Option("--exit-with-stdin", help="stop when standard input ends"),
+    ] = False,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="write the teacher's URLs here once it answers",
+            metavar="FILE",
+        ),
+    ] = None,
+):
+    """Serve a bundle's teacher over HTTP and gRPC until Ctrl-C.
+
+    \b
+    Example:
+      keras-cascade serve saved_models/fashion_mnist --port 8501
+    """
+    from keras_cascade import serving
+
+    serving.serve(
+        bundle,
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        workers=workers,
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        max_request_mb=max_request_mb,
+        token_file=token_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        exit_with_stdin=exit_with_stdin,
+        ready_file=ready_file,
+    )
