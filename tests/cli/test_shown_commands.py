@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.cli.test_cli import COMMANDS
-from tests.documents import DOCUMENTS, ROOT, blocks, commands
+from tests.helpers.documents import DOCUMENTS, ROOT, blocks, commands
 
 SCREEN = (80, 24)
 

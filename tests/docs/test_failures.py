@@ -19,8 +19,7 @@ from keras_cascade.runtime.teachers import (
     http_client,
     teacher_caller,
 )
-from tests.docs.shown import languages, rows, stated_output
-from tests.documents import ROOT, blocks
+from tests.helpers.documents import ROOT, blocks, languages, rows, stated_output
 
 DOCUMENT = "docs/failures.md"
 TEXT = (ROOT / DOCUMENT).read_text("utf-8")

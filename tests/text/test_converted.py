@@ -11,7 +11,7 @@ from keras_cascade.text import preprocessors
 from keras_cascade.text.converted.case_folding import folded
 from keras_cascade.text.text_reader import PROBES
 from keras_cascade.text.tokenizer import FEEDS
-from tests.text.conftest import make_texts
+from tests.helpers.texts import make_texts
 
 TEXTS = [*PROBES, *make_texts(200, 7)[0]]
 #: Latin, Greek and Cyrillic letters, with their marks and punctuation.

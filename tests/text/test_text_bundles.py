@@ -24,7 +24,7 @@ from keras_cascade.runtime import (
 )
 from keras_cascade.serving import ServerProcess
 from keras_cascade.text.text_reader import PROBES, TextReader
-from tests.text.conftest import make_texts
+from tests.helpers.texts import make_texts
 
 
 @pytest.fixture(scope="module")

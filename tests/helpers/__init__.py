@@ -1,0 +1,1 @@
+"""Helpers that test files of several folders share."""
