@@ -1,4 +1,4 @@
-"""Keras's own tokenizers, and what they become on a device."""
+"""Text preprocessors: in the graph, and as a `Tokenizer` for a device."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keras_cascade.errors import ExportError
 from keras_cascade.text import preprocessors
-from keras_cascade.text.converted.case_folding import folded
+from keras_cascade.text.preprocessors.case_folding import folded
 from keras_cascade.text.text_reader import PROBES
 from keras_cascade.text.tokenizer import FEEDS
 from tests.helpers.texts import make_texts
