@@ -21,7 +21,8 @@ Data: Banking77, where {classes} of 77 intents make {traffic:.0f} % of the
 requests; these intents are drawn anew for each of {seeds} seeds. The student is
 a bag of words with a bottleneck of a few units
 (`kc.models.text_bag(width=...)`). The teacher is {teacher},
-with an accuracy of {teacher_accuracy:.1f} % under this traffic; the student learns from cross-fitted logits. Training ({train:,}
+with an accuracy of {teacher_accuracy:.1f} % under this traffic; the
+student learns from cross-fitted logits. Training ({train:,}
 examples), tuning ({validation:,}) and the numbers below ({test:,}) are weighted
 by the traffic. The gate is the margin.
 
