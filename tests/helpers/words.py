@@ -68,7 +68,7 @@ CLAUSES = ("What", "How", "Whether", "Why", "Who", "Which", "When", "Where")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A place in a file that breaks a rule.
+    """A position in a file that breaks a rule.
 
     Attributes:
         path: str, relative to the project.
@@ -101,14 +101,14 @@ def retired_words(patterns=CHECKED, exceptions=EXCEPTIONS):
         text = (ROOT / path).read_text("utf-8")
         for pattern, term in RETIRED.items():
             matcher = _matcher(pattern)
-            places = [(0, match[0]) for match in matcher.finditer(path)]
-            places += [
+            positions = [(0, match[0]) for match in matcher.finditer(path)]
+            positions += [
                 (text.count("\n", 0, match.start()) + 1, match[0])
                 for match in matcher.finditer(text)
             ]
             findings += [
                 Finding(path, line, word, f"say: {term}")
-                for line, word in places
+                for line, word in positions
                 if not _is_exception(path, word, exceptions)
             ]
     return findings

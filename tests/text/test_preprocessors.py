@@ -21,11 +21,11 @@ EUROPEAN = st.characters(
 
 
 def same(step, texts, second=None):
-    """Whether the graph and the device make the same."""
+    """Returns `True` where graph and device yield the same tokens."""
     columns = [texts] if second is None else [texts, second]
     expected = step.arrays(tuple(np.array(one, object) for one in columns))
-    found = step.as_tokenizer().encode(*columns)
-    return all(np.array_equal(expected[n], found[n]) for n in expected)
+    on_device = step.as_tokenizer().encode(*columns)
+    return all(np.array_equal(expected[n], on_device[n]) for n in expected)
 
 
 @pytest.mark.parametrize("strip_accents", [False, True])
