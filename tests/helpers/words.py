@@ -26,7 +26,7 @@ RETIRED = {
     r"(?i:judged|judging)|def judge": "score_examples, ExampleResults",
     r"Evidence": "CalibrationSample",
     r"(?i:believ\w*)": "validated, validate_logits",
-    r"(?i:drafts?)": "PendingPrediction",
+    r"(?i:drafts?)(?![0-9])": "PendingPrediction",
     r"(?i:settle[sd]?|settling)": "fall_back",
     r"of_the_student": "student_result",
     r"(?i:untold)": "unreported",
@@ -43,10 +43,10 @@ RETIRED = {
     r"(?i:hurry|hurries|hurried)": "flush",
     r"(?i:refusals?)": "error message",
     r"ModelSide|model_side": "ExportedModel",
-    r"asked(?=\()": "as_served",
+    r"(?<=\.)asked(?=\()|def asked(?=\()": "as_served",
     r"ship(?=\()": "write",
     r"CascadeRecord": "DataRecord",
-    r"class DeferralCurve": "DeferralCurve, DeferralCurveCallback",
+    r"class DeferralCurve(?=[(:])": "DeferralCurve, DeferralCurveCallback",
 }
 #: `(path glob, part of the match, reason)` where a retired word is right.
 EXCEPTIONS = (
@@ -60,6 +60,11 @@ EXCEPTIONS = (
         "keras_cascade/evaluation/deferral_curve.py",
         "class DeferralCurve",
         "the one class of that name",
+    ),
+    (
+        "keras_cascade/runtime/queueing/teacher_queue.py",
+        "refusal",
+        "a column of the queue's file",
     ),
 )
 #: First words that make a clause of a docstring's first line.
