@@ -29,7 +29,7 @@ def banking77(folder):
     """Reads `banking77_train.csv` and `banking77_test.csv`.
 
     Args:
-        folder: path, or `None` where a benchmark was not told one.
+        folder: path, or `None` where `--data` is not given.
 
     Returns:
         `Banking77`.
@@ -37,20 +37,20 @@ def banking77(folder):
     Raises:
         ValueError: the files are not there.
     """
-    wanted = ("banking77_train.csv", "banking77_test.csv")
+    files = ("banking77_train.csv", "banking77_test.csv")
     missing = [
         name
-        for name in wanted
+        for name in files
         if folder is None or not Path(folder, name).is_file()
     ]
     if missing:
         raise ValueError(
             "Expected `--data FOLDER`, a folder with the files "
-            f"{' and '.join(wanted)} (columns 'text' and 'label', PolyAI's "
+            f"{' and '.join(files)} (columns 'text' and 'label', PolyAI's "
             f"Banking77). Received: {folder}, without {missing}."
         )
     (train_texts, train), (test_texts, test) = (
-        _read(Path(folder, name)) for name in wanted
+        _read(Path(folder, name)) for name in files
     )
     names = sorted(set(train))
     numbers = {name: number for number, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""What every benchmark needs: a clock, medians, the machine, JSON."""
+"""Command-line options, timing and JSON output of the benchmarks."""
 
 import argparse
 import datetime
@@ -14,13 +14,13 @@ from keras_cascade.version import __version__
 
 
 def options(description, data=False, minutes=False):
-    """Parses `--json`, `--quick`, and what else is asked for."""
+    """Parses `--json`, `--quick` and, if requested, `--data`, `--minutes`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller: to see that it runs"
+        "--quick", action="store_true", help="smaller: checks that it runs"
     )
     if data:
         parser.add_argument(
@@ -32,14 +32,14 @@ def options(description, data=False, minutes=False):
 
 
 def seconds(function):
-    """How long one call takes."""
+    """Returns the duration of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def interleaved(contestants, rounds):
-    """Runs every contestant once a round, in turn.
+    """Runs every contestant once per round, in turn.
 
     Args:
         contestants: dict of name to function.
@@ -56,7 +56,7 @@ def interleaved(contestants, rounds):
 
 
 def medians(times):
-    """Dict of name to the median of its times."""
+    """Returns a dict of name to the median of its times."""
     return {name: statistics.median(values) for name, values in times.items()}
 
 

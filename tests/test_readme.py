@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.documents import ROOT, blocks
-from tests.text.conftest import bert_maker, make_texts
+from tests.helpers.documents import ROOT, blocks
+from tests.helpers.texts import make_bert, make_texts
 
 
 @pytest.mark.filterwarnings("ignore:MarginDistillation selected:UserWarning")
@@ -19,7 +19,7 @@ def test_the_python_blocks(tmp_path, monkeypatch, blobs, dense_model):
     for number, part in enumerate(("train", "val", "cal", "test")):
         names[f"x_{part}"], names[f"y_{part}"] = blobs(200, seed=number)
     names["texts"], _ = make_texts(50, 0)
-    names["bert_classifier"] = bert_maker()()
+    names["bert_classifier"] = make_bert()
     shown = blocks("README.md", "python")
     assert len(shown) >= 3
     for block in shown:

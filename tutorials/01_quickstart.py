@@ -1,10 +1,11 @@
 # %% [markdown]
-# # Quickstart: two Keras models to a served cascade
+# # Quickstart: from two Keras models to a served cascade
 #
-# A large model is accurate and expensive, and most inputs are easy. Here you
-# train a small **student** beside a large **teacher**, let a **gate** decide
-# which inputs the student keeps, and ship the pair: one TFLite file for the
-# device, one SavedModel for a server. It takes about a minute on two cores.
+# A large model is accurate and expensive, and most inputs are easy. This
+# tutorial trains a small **student** with a large **teacher**, lets a **gate**
+# decide which inputs the student answers, and exports the pair: one TFLite
+# file for the device, one SavedModel for a server. It takes about a minute on
+# two cores.
 
 # %%
 import keras_cascade as kc
@@ -13,9 +14,8 @@ data = kc.datasets.load("fashion_mnist")
 print(data.sizes, data.how, sep="\n")
 
 # %% [markdown]
-# Three splits, because a cascade needs three: one to train on, one to choose
-# the **threshold** on, and one to report. Using one for another is an error
-# later on, not a silent mistake.
+# A cascade needs three splits: for training, for choosing the **threshold**
+# and for the final evaluation. Using one in place of another raises an error.
 
 # %%
 x_train, y_train = data.arrays("train", 20_000)
@@ -27,8 +27,8 @@ x_train.shape, x_train.dtype, x_train.min(), x_train.max()
 # ## Two models
 #
 # Teacher and student are two Keras models that take the same input and output
-# **logits**, no softmax, over the same classes. Yours go here; these two are
-# small convolutional networks that come with the package.
+# **logits**, without a softmax, over the same classes. These two are small
+# convolutional networks that come with the package; use your own here.
 
 # %%
 import keras
@@ -40,8 +40,7 @@ print(f"teacher {teacher.count_params():,} weights")
 print(f"student {student.count_params():,} weights")
 
 # %% [markdown]
-# The teacher is trained as you always train a model. (If you have one that is
-# trained, skip this.)
+# The teacher is trained like any Keras model. Skip this if yours is trained.
 
 # %%
 steps = 5 * len(x_train) // 128
@@ -58,7 +57,7 @@ history = teacher.fit(x_train, y_train, batch_size=128, epochs=5, verbose=2)
 # ## The cascade
 #
 # A `Cascade` is a `keras.Model` that holds both. `fit` trains the student
-# from the teacher's answers (distillation) and leaves the teacher as it is.
+# from the teacher's outputs (distillation) and leaves the teacher unchanged.
 
 # %%
 cascade = kc.Cascade(teacher, student)
@@ -68,10 +67,10 @@ history = cascade.fit(x_train, y_train, batch_size=128, epochs=6, verbose=2)
 # %% [markdown]
 # ## A threshold
 #
-# The gate gives every input a **score**: here the margin, the student's
+# The gate computes a **score** per input: here the margin, the student's
 # highest probability minus its second highest. Below the **threshold** an
 # input is **delegated** to the teacher. `calibrate` chooses the threshold for
-# what you ask. Here: with 95 % confidence, at most one point of accuracy less
+# an objective. Here: with 95 % confidence, at most one point of accuracy less
 # than the teacher alone.
 
 # %%
@@ -81,7 +80,7 @@ point = cascade.calibrate(
 print(point)
 
 # %% [markdown]
-# What that means on examples that nobody has used so far:
+# The same threshold on the test examples, which are not used before:
 
 # %%
 measured = cascade.evaluate(x_test, y_test, return_dict=True, verbose=0)
@@ -90,15 +89,14 @@ for name, value in sorted(measured.items()):
 
 # %% [markdown]
 # `delegation_rate` is the share of inputs that reach the teacher, and
-# `amortized_cost` what an average input costs, in passes of the teacher.
+# `amortized_cost` the average cost per input, in passes of the teacher.
 #
-# ## Shipping it
+# ## Export
 #
 # `export` writes a **bundle**: a folder with the student and its gate as one
-# TFLite file, the teacher as a SavedModel, a manifest and a model card. Before
-# it returns, the file has been run in LiteRT on the calibration examples, its
-# decisions were compared with Keras, and the threshold was fitted again on
-# what the file answers.
+# TFLite file, the teacher as a SavedModel, a manifest and a model card. It also
+# runs the file in LiteRT on the calibration examples, compares its decisions
+# with those of Keras, and fits the threshold again on the file's own scores.
 
 # %%
 bundle = cascade.export(
@@ -109,19 +107,19 @@ print(f"student {bundle.manifest['student']['bytes']:,} bytes")
 verified = bundle.manifest["verification"]
 print(
     f"{verified['decision_flips']} of {verified['examples']:,} decisions "
-    "differ from Keras, most of all because the student is now in 8 bits"
+    "differ from Keras, mainly because the student is now in 8 bits"
 )
 
 # %% [markdown]
-# ## Using it
+# ## Prediction on the device
 #
-# In the cloud, `keras-cascade serve quickstart_bundle` puts the teacher behind
-# HTTP and gRPC; TensorFlow Serving, Triton or KServe do as well. Here the
-# server runs in a process of its own, for as long as the `with` block.
+# In the cloud, `keras-cascade serve quickstart_bundle` serves the teacher over
+# HTTP and gRPC; TensorFlow Serving, Triton or KServe can serve it as well. Here
+# the server runs in a separate process during the `with` block.
 #
-# On the device, `EdgeCascade` needs neither TensorFlow nor Keras. It asks the
-# teacher for the rows that the student does not keep, and says of every row
-# who answered it.
+# On the device, `EdgeCascade` needs neither TensorFlow nor Keras. It sends the
+# delegated rows to the teacher, and `source` states per row which model
+# answered.
 
 # %%
 from keras_cascade.serving import ServerProcess
@@ -135,12 +133,12 @@ print(prediction.source_counts)
 print(f"accuracy {(prediction.labels == y_test).mean():.4f}")
 
 # %% [markdown]
-# ## What a threshold buys
+# ## The deferral curve
 #
 # Every threshold is a point on the **deferral curve**: the accuracy of the
-# cascade against the share of inputs that it delegates. The dashed line is
-# what delegating the same share at random would give; the gate is worth the
-# distance between the two.
+# cascade against the share of inputs that it delegates. The dashed line shows
+# random delegation of the same share; the distance to it is the gain of the
+# gate.
 
 # %%
 curve = cascade.judge((x_test, y_test)).deferral_curve()
@@ -150,6 +148,6 @@ axes = curve.plot(
 )
 
 # %% [markdown]
-# Next: [what the student can learn](02_distillation_policies.ipynb),
-# [what a threshold can guarantee](03_a_threshold_with_a_guarantee.ipynb), or
+# **Next:** [distillation policies](02_distillation_policies.ipynb),
+# [thresholds with a guarantee](03_a_threshold_with_a_guarantee.ipynb), or
 # [your own models and data](07_bring_your_own_model.ipynb).

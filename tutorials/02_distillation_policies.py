@@ -1,12 +1,11 @@
 # %% [markdown]
 # # Distillation policies
 #
-# A *distillation policy* decides what the student learns from, example by
-# example: from the label, from the teacher, or from something in between.
-# Here the same small student is trained with every policy of the package,
-# from the same initial weights and on the same teacher logits. You will see
-# what each policy asks for, how to lay the cascades side by side, and how
-# to tell a better policy from a luckier one. It takes about two minutes.
+# A *distillation policy* decides the student's target per example: the label,
+# the teacher's output, or a mix of the two. This tutorial trains the same small
+# student with every policy of the package, from the same initial weights and
+# on the same teacher logits, compares the cascades, and tests whether their
+# differences are more than chance. It takes about two minutes.
 
 # %%
 import keras_cascade as kc
@@ -17,9 +16,9 @@ x_test, y_test = data.arrays("test")
 print(len(x), "images to train with,", len(x_test), "to report on")
 
 # %% [markdown]
-# The teacher gets 20,000 images of its own. The student will learn from
-# another 10,000, a *transfer set* that the teacher never saw. Why comes in a
-# moment.
+# The teacher is trained on 20,000 images. The student is trained on another
+# 10,000, a *transfer set* that is not part of the teacher's training data; the
+# reason is shown below.
 
 # %%
 import keras
@@ -33,8 +32,8 @@ x_transfer, y_transfer = x[20_000:], y[20_000:]
 # %% [markdown]
 # ## A teacher
 #
-# Any Keras model that outputs logits will do. This one is trained long
-# enough to know its training images nearly by heart.
+# Any Keras model that outputs logits can be the teacher. This one is trained
+# until it is right on nearly all of its training images.
 
 # %%
 keras.utils.set_random_seed(0)
@@ -62,18 +61,18 @@ teacher.fit(
 )
 for name, split in {
     "its own training images": (x_teacher, y_teacher),
-    "images it never saw": (x_transfer, y_transfer),
+    "the transfer set": (x_transfer, y_transfer),
 }.items():
     _, accuracy = teacher.evaluate(*split, batch_size=500, verbose=0)
     print(f"teacher on {name}: {accuracy:.1%} right")
 
 # %% [markdown]
-# ## Ask the teacher once
+# ## Cached teacher logits
 #
-# We are about to train nine students, for ten epochs each.
-# `cache_teacher_logits` runs the teacher once and keeps its answers on disk;
-# without a path, for as long as the cache is in use. They are found again by
-# the image itself, so shuffling cannot mix them up.
+# Nine students are trained below, for ten epochs each. `cache_teacher_logits`
+# runs the teacher once and stores its logits on disk; without a path, for as
+# long as the cache is in use. They are looked up by the content of the image,
+# so shuffling cannot mismatch them.
 
 # %%
 cache = kc.cache_teacher_logits(x_transfer, teacher)
@@ -84,8 +83,8 @@ test_cache = kc.cache_teacher_logits(x_test, teacher)
 # ## Why a transfer set
 #
 # The *margin* is the teacher's largest probability minus its second largest.
-# Policies that select examples by it need to see which ones the teacher finds
-# hard. On its own training images a teacher finds too little hard. (`fit`
+# Policies that select examples by margin need margins that reflect how hard an
+# example is. On its own training images a teacher is overconfident. (`fit`
 # prints a histogram of these margins too, unless `verbose=0`, and warns of a
 # policy that selects nearly everything or nearly nothing.)
 
@@ -103,37 +102,37 @@ axes.set(
     xlabel="teacher's margin",
     ylabel="share of images\nwith a smaller one",
     ylim=(0, 0.3),
-    title="A teacher hesitates less where it knows the answers",
+    title="A teacher is more certain on its own training images",
 )
 axes.legend()
 plt.show()
 
 # %% [markdown]
 # On its own images the teacher is nearly always right, so the student would
-# learn from targets that are little more than the labels. On new images it
-# hesitates more often, but still has a margin above 0.4 more often than it is
-# right: a margin is no probability of being right. Where data is too scarce to
-# hold some of it out, `kc.cross_fit_teacher_logits` trains several teachers,
-# each on a part, and asks each about the part it never saw.
+# learn from targets that are little more than the labels. On other images its
+# margins are smaller, but they are still above 0.4 more often than the teacher
+# is right: a margin is not a probability of being right. Where data is too
+# scarce to hold some of it out, `kc.cross_fit_teacher_logits` trains several
+# teachers, each on a part of the data, and computes logits for the other part.
 #
-# ## What each policy asks for
+# ## Targets of each policy
 #
-# - **cross-entropy**: the label, always. No teacher (`oracle=True`).
+# - **cross-entropy**: always the label. No teacher (`oracle=True`).
 # - **standard**, T=1 and T=2: the teacher's probabilities, at T=2 flattened.
 # - **combined**: the teacher's probabilities and the label, as two losses.
 # - **margin**: the teacher where its margin is above 0.4, elsewhere the
 #   smoothed label.
 # - **class-specific**: the teacher if the label is in-domain, else the smoothed
 #   label.
-# - **abstain**: the teacher if the label is in-domain, else "not mine", which
-#   is an output of its own.
+# - **abstain**: the teacher if the label is in-domain, else a reject class,
+#   which is an output of its own.
 # - **cascade-aware**: the teacher, on examples that at least one of the two
 #   models gets right.
-# - **Gatekeeper**, a second stage: the label where the student is right, doubt
-#   where it is wrong.
+# - **Gatekeeper**, a second stage: the label where the student is right, a
+#   uniform distribution where it is wrong.
 #
-# *In-domain* are the classes that the student is meant to handle. We leave
-# out the three that look most alike: pullover, coat and shirt.
+# *In-domain* are the classes that the student is trained to handle: here all
+# but the three that look most alike, pullover, coat and shirt.
 
 # %%
 in_domain = [0, 1, 3, 5, 7, 8, 9]
@@ -156,9 +155,9 @@ policies = {
 # %% [markdown]
 # ## Nine students
 #
-# A student of about 2,000 weights, the same seed and the same ten epochs
-# for all. An abstain student has fewer outputs (the in-domain classes and one
-# to abstain) and a gate of its own; all others get the margin gate.
+# All students have about 2,000 weights, the same seed and the same ten epochs.
+# An abstain student has fewer outputs (the in-domain classes and one to
+# abstain) and its own gate; all others have the margin gate.
 
 
 # %%
@@ -168,11 +167,11 @@ def train(policy, gate="margin", epochs=10):
     student = kc.models.image_student(data.input_shape, outputs, width=2)
     cascade = kc.Cascade(teacher, student, policy, gate)
     cascade.compile(keras.optimizers.Adam(0.01))
-    teach(cascade, epochs)
+    fit(cascade, epochs)
     return cascade
 
 
-def teach(cascade, epochs):
+def fit(cascade, epochs):
     cascade.fit(
         x_transfer, y_transfer, batch_size=128, epochs=epochs,
         teacher_logits=cache, verbose=0,
@@ -186,22 +185,22 @@ cascades = {
 }
 
 # %% [markdown]
-# Gatekeeper is a second stage. Eight epochs of distillation come first, then
-# two of Gatekeeper: set `distillation`, and `fit` goes on with it.
+# Gatekeeper is a second stage: eight epochs of distillation, then two of
+# Gatekeeper. Set `distillation`, and `fit` continues with it.
 
 # %%
 cascade = train(policies["standard, T=1"], epochs=8)
 cascade.distillation = kc.distillation.Gatekeeper(alpha=0.5)
-teach(cascade, epochs=2)
+fit(cascade, epochs=2)
 cascades["Gatekeeper"] = cascade
 
 # %% [markdown]
-# ## Side by side
+# ## Comparison
 #
-# `judge` scores every test image and notes which of the two models gets it
-# right; with cached answers the teacher does not run again. That is all a
-# *deferral curve* needs: the cascade's accuracy for every share of images
-# that one may send to the teacher.
+# `judge` returns, per test image, the score and which of the two models is
+# right; with cached logits the teacher does not run again. From these results
+# follows the *deferral curve*: the cascade's accuracy for every share of
+# delegated images.
 
 # %%
 results = {
@@ -219,18 +218,17 @@ for name, one in results.items():
 print(f"{'teacher alone':16}{100 * curve.teacher_accuracy:8.1f}")
 
 # %% [markdown]
-# Read the columns, not the first one alone: what counts is the cascade at the
-# delegation rate that you can afford. The abstain student looks bad at low
-# rates because it can never be right about three classes of ten; it has to
-# send those images away before it can be good. That is a fair price only
-# where such classes are rare.
+# The relevant column is the one with the delegation rate that you can afford.
+# The abstain student has a low accuracy at low rates because it can never be
+# right about three classes of ten: it has to delegate those images. It is
+# suited to data where such classes are rare.
 #
-# ## Better, or luckier?
+# ## Confidence intervals of the differences
 #
-# A difference of a few tenths of a point can be an accident of which images
-# are in the test set. `kc.evaluation.compare` resamples the images, the same
-# ones for both cascades, and gives each difference an interval. The baseline
-# is the student that never heard of a teacher.
+# A difference of a few tenths of a point can be due to the choice of test
+# images. `kc.evaluation.compare` resamples the images, the same ones for both
+# cascades, and computes an interval for each difference. The baseline is the
+# student that is trained without a teacher.
 
 # %%
 against = {
@@ -254,23 +252,22 @@ above = sum(d["low"] > 0 for d in cells)
 below = sum(d["high"] < 0 for d in cells)
 print(
     f"Of {len(cells)} differences to cross-entropy, {above} are shown to be "
-    f"above 0,\n{below} below, and {len(cells) - above - below} are not told "
-    "apart from 0."
+    f"above 0,\n{below} below, and {len(cells) - above - below} do not differ "
+    "significantly from 0."
 )
 
 # %% [markdown]
-# The stars mark intervals without 0. Each interval stands on its own: among
-# two dozen comparisons of equals, one star is expected. And they say only
-# that *these two students* differ; another seed would train two others. To
-# judge a way of training, the training must be repeated, as
-# [the paper's notebook](08_the_paper.ipynb) does.
+# The stars mark intervals without 0. The intervals are not corrected for
+# multiple comparisons: among two dozen comparisons of equals, one star is
+# expected. They state that *these two students* differ; another seed would
+# train two others. To compare ways of training, the training must be repeated,
+# as [the paper's notebook](08_the_paper.ipynb) does.
 #
-# So here is the honest reading. In our runs on this data no policy had a lead
-# that would matter, and the label alone was hard to beat. With many classes,
-# skewed traffic and a tiny student one would expect selection to pay; when we
-# measured that on 77 text classes, with every contender tuned alike, it [did
-# not pay there either](../docs/skewed_traffic.md). A policy is a setting to
-# try on your data, next to plain training, not a guarantee.
+# In our runs on this data no policy had a relevant advantage over the label
+# alone. Selection is expected to help with many classes, skewed traffic and a
+# tiny student; measured on 77 text classes, with every policy tuned alike, it
+# [did not](../docs/skewed_traffic.md). A policy is a setting to compare with
+# plain training on your data, not a guarantee.
 
 # %%
 styles = ["-", "--", "-.", ":", "-", "--", "-.", ":", "-"]
@@ -301,7 +298,7 @@ right.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **Next:** the threshold on such a curve, with a guarantee attached, in
-# [03 A threshold you can guarantee](03_a_threshold_with_a_guarantee.ipynb); the
+# **Next:** a threshold on such a curve, with a guarantee, in
+# [03 A threshold with a guarantee](03_a_threshold_with_a_guarantee.ipynb); the
 # paper behind the margin and class-specific policies, seed by seed, in
 # [08 The paper](08_the_paper.ipynb).

@@ -1,12 +1,12 @@
 # %% [markdown]
-# # A threshold you can guarantee
+# # A threshold with a guarantee
 #
 # The gate's *threshold* decides which images the student answers and which
-# go to the teacher. It is chosen on calibration examples, and what you want
-# to know is what it will do on others. Here you will see why the obvious
-# threshold breaks its guarantee on half or more of all calibration sets, what
-# `confidence=` adds and what that costs, what happens when nothing can meet
-# your wish, and when a guarantee ends. It takes about two minutes.
+# are delegated to the teacher. It is chosen on calibration examples and used on
+# others. This tutorial shows why the empirical threshold misses its objective
+# for half or more of all calibration sets, what `confidence=` adds and costs,
+# what happens when no threshold meets an objective, and when a guarantee ends.
+# It takes about two minutes.
 
 # %%
 import keras_cascade as kc
@@ -50,32 +50,32 @@ cascade.fit(x_train, y_train, batch_size=128, epochs=5, verbose=0)
 print("weights:", teacher.count_params(), "and", student.count_params())
 
 # %% [markdown]
-# ## The obvious threshold
+# ## The empirical threshold
 #
-# Say the cascade may be one point less accurate than the teacher.
-# `MaxAccuracyDrop(0.01)` picks the threshold that delegates least and still
-# has that on the calibration examples, here 1,000 images that nothing was
-# trained on.
+# Suppose the cascade may be one point less accurate than the teacher.
+# `MaxAccuracyDrop(0.01)` chooses the threshold that delegates least and meets
+# this on the calibration examples, here 1,000 images that no model was trained
+# on.
 
 # %%
 few = x_cal[:1_000], y_cal[:1_000]
 print(cascade.calibrate(few, kc.MaxAccuracyDrop(0.01)))
 
 # %% [markdown]
-# The last line says it: nothing is guaranteed. `evaluate` shows what the same
-# threshold does on the 10,000 test images.
+# As the last line states, nothing is guaranteed. `evaluate` applies the same
+# threshold to the 10,000 test images.
 
 
 # %%
 def report(name="on test images", traffic=None):
-    found = cascade.evaluate(
+    metrics = cascade.evaluate(
         x_test, y_test, traffic=traffic,
         batch_size=500, verbose=0, return_dict=True,
     )  # fmt: skip
-    drop = found["teacher_accuracy"] - found["cascade_accuracy"]
+    drop = metrics["teacher_accuracy"] - metrics["cascade_accuracy"]
     print(
         f"{name}: {100 * drop:.2f} points below the teacher, "
-        f"{found['delegation_rate']:.1%} delegated"
+        f"{metrics['delegation_rate']:.1%} delegated"
     )
 
 
@@ -84,39 +84,38 @@ report()
 # %% [markdown]
 # ## Four hundred calibration sets
 #
-# One test tells little, so we repeat the whole thing. 30,000 images that
-# were not trained on play the world: we draw 1,000 of them (each time from
-# all, so that they are independent), fit a threshold, and look up what it
-# really does in the world; then again, 400 times.
-# `fit_threshold` and `measure_threshold` need no models, only scores and who
-# was right, which `judge` collects once.
+# A single run shows little, so the experiment is repeated. 30,000 images that
+# no model was trained on are the population: we draw 1,000 of them with
+# replacement, so that they are independent, fit a threshold, and measure it on
+# the population, 400 times. `fit_threshold` and `measure_threshold` need no
+# models, only scores and which model was right; `judge` computes them once.
 
 # %%
 pool = cascade.judge((x[20_000:], y[20_000:]), batch_size=500)
-world = (pool.scores, pool.student_correct, pool.teacher_correct)
+population = (pool.scores, pool.student_correct, pool.teacher_correct)
 rng = np.random.default_rng(0)
 
 
 def draw(examples):
     rows = rng.integers(len(pool), size=examples)
-    return [column[rows] for column in world]
+    return [column[rows] for column in population]
 
 
 # %%
-def really(case, objective):
-    point = kc.calibration.fit_threshold(*case, objective)
-    return kc.calibration.measure_threshold(*world, point.threshold)
+def in_population(sample, objective):
+    point = kc.calibration.fit_threshold(*sample, objective)
+    return kc.calibration.measure_threshold(*population, point.threshold)
 
 
-asked = {
+objectives = {
     "without confidence": kc.MaxAccuracyDrop(0.01),
     "confidence=0.95": kc.MaxAccuracyDrop(0.01, confidence=0.95),
 }
-drops = {name: [] for name in asked}
+drops = {name: [] for name in objectives}
 for _ in range(400):
-    case = draw(1_000)
-    for name, objective in asked.items():
-        drops[name].append(really(case, objective).accuracy_drop)
+    sample = draw(1_000)
+    for name, objective in objectives.items():
+        drops[name].append(in_population(sample, objective).accuracy_drop)
 broken = {name: np.mean(np.array(d) > 0.01) for name, d in drops.items()}
 for name, share in broken.items():
     print(f"{name}: {share:.1%} of 400 thresholds lose more than a point")
@@ -128,11 +127,11 @@ for name, values in drops.items():
         100 * np.array(values), bins=np.arange(-0.5, 3, 0.1), alpha=0.7,
         label=f"{name}: {broken[name]:.0%} broken",
     )  # fmt: skip
-axes.axvline(1, color="black", lw=1.5, ls="--", label="what was asked for")
+axes.axvline(1, color="black", lw=1.5, ls="--", label="objective")
 axes.set(
-    xlabel="points that the cascade really loses against the teacher",
+    xlabel="accuracy drop in the population, in points",
     ylabel="calibration sets",
-    title="At most one point was asked for: "
+    title="Objective, at most one point: "
     f"{broken['without confidence']:.0%} lose more, "
     f"with confidence {broken['confidence=0.95']:.0%}",
 )
@@ -140,37 +139,41 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The obvious threshold stops exactly where the calibration examples are used
-# up: where they happen to be kind it has gone too far. That is at least as
-# likely as not, since of many thresholds it takes the luckiest. Asking for half
-# a point to be on the safe side only moves the blue bars, and nobody knows how
-# far is far enough.
+# The empirical threshold uses up the allowed drop on the calibration examples
+# exactly, and of many thresholds it takes the most favourable one. It therefore
+# misses the objective in the population at least half of the time. A safety
+# margin, such as an objective of half a point, shifts the blue bars by an
+# unknown amount.
 #
-# With `confidence=0.95` every threshold has to pass an exact test: would
-# calibration examples look this good by luck, if the cascade lost more than
-# a point? Testing begins where everything is delegated, which is safe, and
-# goes down threshold by threshold until the first one fails. To break the
-# guarantee, the test must err at the first threshold that is too low, and it
-# does so with a probability of at most 5 %. Trying many thresholds therefore
-# costs nothing extra, and nothing is assumed about the models: only that
-# calibration examples and traffic are drawn from the same world.
+# With `confidence=0.95` every threshold has to pass an exact test: how likely
+# is such a calibration sample if the cascade loses more than a point? Testing
+# starts where everything is delegated, which is safe, and lowers the threshold
+# until the first test fails (fixed-sequence testing). The guarantee is broken
+# only if the test errs at the first threshold that is too low, which has a
+# probability of at most 5 %. Testing many thresholds therefore needs no
+# correction. Nothing is assumed about the models: only that calibration
+# examples and traffic come from the same distribution.
 #
-# ## What a guarantee costs
+# ## The cost of a guarantee
 #
-# Certainty is bought with delegated images, or with calibration examples.
+# Confidence costs delegated images, or calibration examples.
 
 # %%
-best = kc.calibration.fit_threshold(*world, asked["without confidence"])
-print(f"if the world were known: {best.delegation_rate:.1%} delegated")
+best = kc.calibration.fit_threshold(
+    *population, objectives["without confidence"]
+)
+print(f"with the population known: {best.delegation_rate:.1%} delegated")
 for examples in (500, 1_000, 2_000, 5_000, 10_000):
     rates = [
-        really(draw(examples), asked["confidence=0.95"]).delegation_rate
+        in_population(
+            draw(examples), objectives["confidence=0.95"]
+        ).delegation_rate
         for _ in range(50)
     ]
     print(f"{examples:6,} examples: {np.mean(rates):.1%} delegated on average")
 
 # %% [markdown]
-# Ten thousand calibration images are at hand, so the cascade gets them all.
+# All ten thousand calibration images:
 
 # %%
 guaranteed = kc.MaxAccuracyDrop(0.01, confidence=0.95)
@@ -180,9 +183,9 @@ report()
 # %% [markdown]
 # ## Other guarantees
 #
-# The same goes for other objectives. A list asks for all of them at once and
-# gets the cheapest threshold that meets every one. Two guarantees of 95 % hold
-# both together with at least 90 %; `point.confidence` says so.
+# Other objectives work in the same way. For a list of objectives, `calibrate`
+# chooses the cheapest threshold that meets all of them. Two guarantees of 95 %
+# hold jointly with at least 90 %, the value of `point.confidence`.
 
 # %%
 for objective in (
@@ -195,12 +198,12 @@ for objective in (
     print()
 
 # %% [markdown]
-# ## When nothing meets it
+# ## Unattainable objectives
 #
-# A wish that cannot be met is an error, and the threshold stays as it was.
-# The message says what is attainable, or how many examples it would take:
-# too few examples, a teacher that is not good enough, a close call, and two
-# wishes that contradict each other.
+# An objective that cannot be met raises an error, and the threshold does not
+# change. The message states what is attainable, or how many examples are
+# needed. Four cases: too few examples, a teacher that is not accurate enough,
+# an objective close to what is attainable, and two conflicting objectives.
 
 # %%
 hundred = x_cal[:100], y_cal[:100]
@@ -216,9 +219,9 @@ for examples, objective in (
         print(error, end="\n\n")
 
 # %% [markdown]
-# A guarantee also needs examples that nothing was chosen on before. The cascade
-# remembers what it was trained and calibrated on, and refuses to mix that up
-# with what it reports on.
+# A guarantee also needs examples that were not used before. The cascade stores
+# fingerprints of its training and calibration data, and refuses to report
+# metrics on them.
 
 # %%
 try:
@@ -229,10 +232,10 @@ except ValueError as error:
 # %% [markdown]
 # ## Other traffic
 #
-# Your traffic is seldom the data set. Suppose that in winter most requests
-# are pullovers, coats and shirts, which the student confuses, and that the
-# teacher can take at most 30 % of the requests. A `TrafficMix` says how often
-# each class comes, and `evaluate` takes one.
+# The class frequencies of a data set are seldom those of the traffic. Suppose
+# that in winter most requests are pullovers, coats and shirts, which the
+# student confuses, and that the teacher can take at most 30 % of the requests.
+# A `TrafficMix` states the share of each class; `evaluate` accepts one.
 
 # %%
 frequencies = np.full(data.classes, 0.1 / 7)
@@ -245,9 +248,9 @@ report()
 report("in winter", winter)
 
 # %% [markdown]
-# The guarantee was made for the data set's traffic and says nothing about
-# winter. If you know the mix beforehand, calibrate for it. The guarantee then
-# rests on the examples that look like winter, which are fewer.
+# The guarantee is for the data set's traffic and does not apply to winter. If
+# the mix is known beforehand, calibrate for it. The guarantee is then based on
+# fewer effective examples, as the examples are weighted.
 
 # %%
 point = cascade.calibrate((x_cal, y_cal), spend, traffic=winter)
@@ -256,11 +259,11 @@ print(f"from {point.effective_examples:,.0f} examples like winter's")
 report("in winter", winter)
 
 # %% [markdown]
-# ## When the traffic changes unasked
+# ## Drift detection
 #
-# Mostly nobody tells you. `DriftMonitor` watches the scores on the device,
-# which needs no labels, and says when they are no longer those of the
-# calibration. The chance that it *ever* cries wolf is at most
+# Traffic can change without notice. `DriftMonitor` tests on the device, without
+# labels, whether the scores still follow the calibration distribution. The
+# probability that it *ever* raises a false alarm is at most
 # `false_alarm_rate`, however long it runs. We calibrate for the data set
 # again, export the bundle, and send requests: first the data set's traffic,
 # then winter.
@@ -288,10 +291,10 @@ print(f"winter begins after {len(as_usual):,} requests")
 print(f"alarm after {alarm.examples:,}: {alarm.reason}")
 
 # %% [markdown]
-# The alarm says that the guarantee no longer stands: what was measured is about
-# other traffic. It may hold all the same, or be broken already. The share of
-# delegated requests is seen without labels, so the reason names it; accuracy
-# is not. The way back is new calibration examples from the new traffic.
+# After the alarm the guarantee no longer applies, as the traffic is not the
+# calibration's. The objective may still be met or not. The share of delegated
+# requests can be observed without labels, so the reason states it; accuracy
+# cannot. To restore the guarantee, calibrate on examples of the new traffic.
 
 # %%
 limit = alarm.alarm_thresholds["score_distribution"]
@@ -308,6 +311,5 @@ axes.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# **Next:** the student that ships is smaller than the one that was trained,
-# and needs a threshold of its own:
-# [04 Shrinking the student](04_shrinking_the_student.ipynb).
+# **Next:** the exported student is smaller than the trained one and needs its
+# own threshold: [04 Shrinking the student](04_shrinking_the_student.ipynb).

@@ -1,12 +1,11 @@
 # %% [markdown]
 # # Shrinking the student
 #
-# The student's file can be made several times smaller, with one argument of
-# `export`. Its scores change when that happens, and with them what a threshold
-# means. You will export one student in five forms,
-# see what each costs in bytes, accuracy and time, and see what becomes of a
-# guarantee when the threshold is carried over from float and when it is fitted
-# again on the file. It takes about two minutes.
+# One argument of `export` makes the student's file several times smaller. This
+# changes the student's scores, and with them the effect of a threshold. The
+# tutorial exports one student in five forms, compares their size, accuracy and
+# latency, and shows what happens to a guarantee when the float threshold is
+# reused and when it is fitted again on the file. It takes about two minutes.
 
 # %%
 import keras_cascade as kc
@@ -20,7 +19,7 @@ x_test, y_test = data.arrays("test")
 # ## A trained cascade
 #
 # A convolutional teacher, and a student with an eighth of its weights that
-# learns from the teacher's logits. Nothing here is particular to small files.
+# learns from the teacher's logits, as in the other tutorials.
 
 # %%
 import tempfile
@@ -57,7 +56,7 @@ history = cascade.fit(
 # %% [markdown]
 # The guarantee: on new images of this kind the cascade is at most 1 point less
 # accurate than the teacher, with confidence 0.95. `calibrate` finds the
-# cheapest threshold that keeps it for the student in Keras, in float.
+# cheapest threshold that meets it for the Keras student, in float.
 
 # %%
 objective = kc.MaxAccuracyDrop(0.01, confidence=0.95)
@@ -67,18 +66,18 @@ float_threshold = cascade.threshold
 # %% [markdown]
 # ## Five files of one student
 #
-# - **float32**: four bytes a weight.
-# - **int8**: one byte a weight, and activations in 8 bits too. Rounded after
+# - **float32**: four bytes per weight.
+# - **int8**: one byte per weight, and activations in 8 bits too. Rounded after
 #   training; the ranges of the activations come from calibration inputs.
-# - **qat**, quantization-aware training: the student trains on for a little,
-#   while its weights are rounded in every step as they will be in the file.
-# - **prune+qat**: first 70 % of the weights of every kernel become zero, then
-#   `qat`. The file is as long as before, but zeros compress.
-# - **90 % pruned**: the same with 90 % zeros, to see where it ends.
+# - **qat**, quantization-aware training: the student is fine-tuned while its
+#   weights are rounded in every step as they are in the file.
+# - **prune+qat**: 70 % of the weights of every kernel are set to zero, then
+#   `qat`. The file has the same size, but zeros compress.
+# - **90 % pruned**: the same with 90 % zeros, an extreme case.
 #
-# The last three train, so they take training data. They need
-# `keras-cascade[optimize]`, and TensorFlow Model Optimization runs in a process
-# of its own.
+# The last three fine-tune, so they need training data and
+# `keras-cascade[optimize]`; TensorFlow Model Optimization runs in a child
+# process.
 
 # %%
 forms = {
@@ -98,10 +97,10 @@ for number, (name, options) in enumerate(forms.items()):
     bundles[name] = cascade.export(folder / f"bundle_{number}", **options)
 
 # %% [markdown]
-# ## What the files answer
+# ## Results of the files
 #
 # `EdgeCascade` runs each file in LiteRT, as a device does; `predict_alone`
-# gives the student's answers and scores on every row. The teacher is the same
+# returns the student's labels and scores for every row. The teacher is the same
 # for all, so one pass over the test images is enough.
 
 # %%
@@ -134,60 +133,61 @@ for name, bundle in bundles.items():
     )
 
 # %% [markdown]
-# `bytes` is what the device stores and `gzipped` what it downloads. A fixed
-# part of the file, some kB, is the graph with its gate, so that a student this
+# `bytes` is the size on the device and `gzipped` the size of the download. A
+# fixed part of the file, some kB, is the graph with its gate, so a student this
 # small does not reach a quarter of its size; one of 200,000 weights does
-# ([measured](../docs/benchmarks/export.json)). Zeros cost space until they are
-# compressed.
+# ([measured](../docs/benchmarks/export.json)). Zeros take space unless the file
+# is compressed.
 #
-# `ms` is one image at a time, on this machine's processor. A quarter of the
+# `ms` is the latency per image, on this machine's processor. A quarter of the
 # bytes is **not** a quarter of the time: LiteRT's float kernels are well tuned
-# for desktop processors, and the gate computes in float, so 8 bits are
-# converted back first. On a phone's accelerator it can be the other way round,
-# and on a microcontroller 8 bits may be all there is. Measure on the device.
+# for desktop processors, and the gate computes in float, so 8-bit values are
+# converted back first. On a phone's accelerator int8 can be faster, and some
+# microcontrollers support nothing else. Measure on the device.
 #
-# ## The threshold, carried over
+# ## The float threshold on the files
 #
-# Suppose the file was converted by hand, and the threshold that was found in
-# Keras was shipped with it. `measure_threshold` says what a threshold does to
+# Suppose the file is converted by hand and deployed with the threshold that was
+# fitted in Keras. `measure_threshold` computes the effect of a threshold on
 # given scores.
 
 
 # %%
-def at(threshold, of):
+def measure(threshold, results):
     return kc.calibration.measure_threshold(
-        of.scores, of.student_correct, of.teacher_correct, threshold
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        threshold,
     )
 
 
-carried = {name: at(float_threshold, results[name]) for name in bundles}
+reused = {name: measure(float_threshold, results[name]) for name in bundles}
 print(f"the float threshold, {float_threshold:.4f}, on every file")
-for name, point in carried.items():
+for name, point in reused.items():
     print(
         f"{name:12} delegates {point.delegation_rate:5.1%}, "
         f"{100 * point.accuracy_drop:4.1f} points below the teacher"
     )
 
 # %% [markdown]
-# Plain int8 hardly moves: had we stopped there, we might have concluded that a
-# threshold survives quantization. The files that trained on tell otherwise.
-# The student that learned more in `qat` asks for help more often than it needs
-# to. The one that lost 90 % of its weights is wrong far more often; the old
-# threshold catches too few of its mistakes, and the cascade falls well short of
-# what was guaranteed. Nothing raises an error: the threshold is a number, and
-# any number can be compared with a score.
+# With plain int8 the numbers hardly change. With fine-tuning they do. The
+# student that improved in `qat` delegates more than necessary. The one with 90
+# % of its weights removed is wrong far more often; the float threshold
+# delegates too few of its mistakes, and the cascade misses the objective by
+# far. Nothing raises an error, as any number can be compared with a score.
 #
-# ## The threshold, fitted again
+# ## The threshold, fitted on the file
 #
-# `export` does not ship that number. It runs the finished file on the
+# `export` does not write the float threshold. It runs the finished file on the
 # calibration images and fits the objective again on the file's own scores. The
-# manifest has what it found.
+# manifest contains the result.
 
 # %%
 own = {}
 for name, bundle in bundles.items():
     threshold = bundle.operating_point()["threshold"]
-    own[name] = point = at(threshold, results[name])
+    own[name] = point = measure(threshold, results[name])
     flips = bundle.manifest["verification"]["decision_flips"]
     print(
         f"{name:12} {threshold:6.4f} delegates {point.delegation_rate:5.1%}, "
@@ -196,24 +196,23 @@ for name, bundle in bundles.items():
     )
 
 # %% [markdown]
-# With its own threshold every file keeps to the one point, on test images that
-# none of them was calibrated on. (At least 95 of 100 calibration sets give a
-# threshold that does, so now and then one will miss by a little, and never by
-# as much as above.) The price differs: a worse student has
-# to ask more. That is what to compare files by, rather than by the accuracy of
-# the student alone: bytes on one side, what it delegates for the same guarantee
-# on the other. A file that saves two kilobytes and asks the teacher about a
-# third of the images or more saved nothing.
+# With its own threshold every file meets the objective of one point, on test
+# images that none of them was calibrated on. (At least 95 of 100 calibration
+# sets yield a threshold that does.) The delegation rate differs: a less
+# accurate student has to delegate more. Compare files by their size and by the
+# delegation rate under the same guarantee, not by the accuracy of the student
+# alone: two kilobytes less do not pay for delegating a third of the images or
+# more.
 #
-# A guarantee can also be out of reach for a file. `export` then raises an error
-# that says what is attainable, and writes nothing.
+# An objective can also be unattainable for a file. `export` then raises an
+# error that states what is attainable, and writes nothing.
 #
-# ## Scores tie in 8 bits
+# ## Ties of 8-bit scores
 #
 # An 8-bit number has 256 values. The gate computes in float on the ten logits,
-# so its scores are finer than that; still, some thresholds no longer exist.
-# How much depends on the gate. The margin gate looks at all ten logits, the
-# class gate only at the difference of two.
+# so its scores have more; still, some thresholds no longer exist. Their number
+# depends on the gate. The margin gate uses all ten logits, the class gate only
+# the difference of two.
 
 
 # %%
@@ -237,36 +236,36 @@ for name in ("float32", "int8"):
     ties(f"class gate, {name}", file_results(bundle).scores)
 
 # %% [markdown]
-# A threshold can only fall between two scores: images that share one are
-# delegated together or kept together. Where so many share it that a rate
-# cannot be had, `calibrate` and `export` take the nearest one that still keeps
-# the objective, and refuse where there is none; they never round.
+# A threshold lies between two scores: images that share one are delegated or
+# accepted together. Where too many share it for a requested rate, `calibrate`
+# and `export` take the nearest rate that meets the objective, and raise an
+# error where there is none.
 #
-# ## In one picture
+# ## Comparison
 
 # %%
 plt.style.use("tableau-colorblind10")
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-places = np.arange(len(bundles))
+positions = np.arange(len(bundles))
 for offset, label, points in (
-    (-0.2, "threshold carried over from float", carried),
+    (-0.2, "float threshold reused", reused),
     (0.2, "threshold fitted on the file", own),
 ):
     drop = [100 * point.accuracy_drop for point in points.values()]
     rate = [100 * point.delegation_rate for point in points.values()]
-    axes[0].bar(places + offset, drop, 0.4, label=label)
-    axes[1].bar(places + offset, rate, 0.4, label=label)
+    axes[0].bar(positions + offset, drop, 0.4, label=label)
+    axes[1].bar(positions + offset, rate, 0.4, label=label)
 axes[0].axhline(1, color="black", ls="--", label="guaranteed at most")
 axes[0].set_ylabel("points below the teacher")
 axes[1].set_ylabel("images delegated (%)")
 for one in axes:
-    one.set_xticks(places, bundles, rotation=25)
+    one.set_xticks(positions, bundles, rotation=25)
 axes[0].legend(frameon=False)
-figure.suptitle("A threshold belongs to the file that it was fitted on")
+figure.suptitle("A threshold is valid for the file that it was fitted on")
 plt.show()
 
 # %% [markdown]
-# Next: [this file on a device, and the teacher behind a
-# server](05_edge_and_cloud.ipynb), [what a guarantee
-# means](03_a_threshold_with_a_guarantee.ipynb), or [a cascade of
-# texts](06_text.ipynb).
+# **Next:** [the file on a device and the teacher on a
+# server](05_edge_and_cloud.ipynb), [guarantees of
+# thresholds](03_a_threshold_with_a_guarantee.ipynb), or [a text
+# cascade](06_text.ipynb).

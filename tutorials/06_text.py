@@ -1,12 +1,12 @@
 # %% [markdown]
-# # A cascade of texts
+# # A text cascade
 #
-# Teacher and student of a text cascade both take strings, and each brings its
-# own tokenizer. You will train a student of about 25 kB to guess which Python
-# library a piece of documentation belongs to, ship it with its
-# `tokenizer.json`, guarantee an accuracy, and look at which texts it keeps,
-# which it delegates, and what it does with texts that no class is right for.
-# It takes about two minutes.
+# Teacher and student of a text cascade both take strings, each through its own
+# tokenizer. This tutorial trains a student of about 25 kB that predicts which
+# Python library a piece of documentation belongs to, exports it with its
+# `tokenizer.json`, guarantees an accuracy, and examines which texts it accepts,
+# which it delegates, and what it does with out-of-distribution texts. It takes
+# about two minutes.
 
 # %%
 import keras_cascade as kc
@@ -14,10 +14,10 @@ import keras_cascade as kc
 # %% [markdown]
 # ## Real texts, without a download
 #
-# Every install of this package brings much documentation with it. We take the
-# beginning of the docstrings of public functions and classes; the label is
-# the library. The source files are parsed and not imported. Where a text names
-# one of the libraries, the name is masked: that would be too easy.
+# The dependencies of this package contain much documentation. The texts are the
+# beginnings of the docstrings of public functions and classes; the label is
+# the library. The source files are parsed, not imported. Names of the libraries
+# are masked in the texts, as they would give the label away.
 
 # %%
 import ast
@@ -76,14 +76,14 @@ def documentation(library):
     return texts
 
 
-found = {library: documentation(library) for library in NAMES}
-print({library: len(texts) for library, texts in found.items()})
+documents = {library: documentation(library) for library in NAMES}
+print({library: len(texts) for library, texts in documents.items()})
 
 # %% [markdown]
-# Libraries copy from each other, so a text that two of them have is dropped.
-# At most 1,800 texts of each remain. They go into a CSV file with the columns
-# `text` and `label`, which the package reads and splits, as `keras-cascade
-# train --data csv:docs.csv` would.
+# Libraries copy from each other, so a text that occurs in two of them is
+# removed. At most 1,800 texts of each remain. They are written to a CSV file
+# with the columns `text` and `label`, which the package reads and splits, as
+# `keras-cascade train --data csv:docs.csv` would.
 
 # %%
 import csv
@@ -92,11 +92,11 @@ import tempfile
 from collections import Counter
 
 folder = Path(tempfile.mkdtemp())
-copies = Counter(text for texts in found.values() for text in texts)
+copies = Counter(text for texts in documents.values() for text in texts)
 with open(folder / "docs.csv", "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(["text", "label"])
-    for library, texts in found.items():
+    for library, texts in documents.items():
         own = sorted(text for text in texts if copies[text] == 1)
         chosen = random.Random(0).sample(own, min(1_800, len(own)))
         writer.writerows([text, library] for text in chosen)
@@ -113,15 +113,15 @@ for text, label in zip(x_train[:4], y_train[:4], strict=True):
 # %% [markdown]
 # ## A teacher
 #
-# A teacher in the cloud need not be small, nor one model. This one is the
-# average of two that read 96 tokens with a vocabulary of 8,000: a wide bag of
-# words and word pairs, and a convolution. `kc.text.TextModel` puts a tokenizer
-# in front of a model of token ids, and the result takes strings.
+# A teacher can be large, and an ensemble. This one is the average of two models
+# that read 96 tokens with a vocabulary of 8,000: a wide bag of words and word
+# pairs, and a convolution. `kc.text.TextModel` combines a tokenizer with a
+# model of token ids, and the result takes strings.
 #
-# With a network you would write `keras_hub.models.BertTextClassifier
-# .from_preset("bert_small_en_uncased", num_classes=7)` here, fine-tune it, and
-# change nothing below. Trained from scratch on a few thousand texts, a
-# transformer was worse than these two.
+# With access to a network, use `keras_hub.models.BertTextClassifier
+# .from_preset("bert_small_en_uncased", num_classes=7)` here and fine-tune it;
+# nothing else changes. Trained from scratch on a few thousand texts, a
+# transformer was less accurate than these two.
 
 # %%
 import keras
@@ -140,8 +140,8 @@ logits = keras.layers.average([member(token_ids) for member in members])
 teacher = kc.text.TextModel(keras.Model(token_ids, logits), words)
 
 # %% [markdown]
-# Each member is trained by itself: trained as one model they would lean on
-# each other, and their average would be no better than the better of them.
+# Each member is trained separately, so that their errors differ and averaging
+# reduces them.
 
 
 # %%
@@ -167,13 +167,13 @@ for member, learning_rate, epochs in zip(
 # %% [markdown]
 # ## A student
 #
-# The student knows 2,000 tokens, reads the first 64 of a text and keeps 8
-# numbers for each: a bag of words. It learns from the teacher's probabilities,
-# flattened by a temperature of 2, and to three tenths from the labels. The
-# teacher's logits are computed once.
+# The student is a bag of words with a vocabulary of 2,000 tokens, a length of
+# 64 and embeddings of 8 numbers. Its targets are the teacher's probabilities at
+# temperature 2 and, with a weight of 0.3, the labels. The teacher's logits are
+# computed once.
 #
-# Why so small? The teacher's wide bag would be a fine student too, for a device
-# with a megabyte to spare. This one is for a device that has a few dozen kB.
+# The teacher's wide bag could be the student of a device with a megabyte of
+# memory. This one is for a device with a few dozen kB.
 
 # %%
 keras.utils.set_random_seed(0)
@@ -203,14 +203,14 @@ history = cascade.fit(
 )
 
 # %% [markdown]
-# ## What an answer costs
+# ## Costs
 #
-# Both models are timed as they will run, tokenizers included: the student in
-# LiteRT on one thread, the teacher as a SavedModel. Reaching the teacher is
-# said to take another 20 ms. From here on, costs are in milliseconds. This
-# teacher is cheap: it is the way to it that costs. (MiniLM takes the processor
-# 27 times as long as its student in
-# [the benchmark](../docs/benchmarks/text.json).)
+# Both models are timed in their deployed form, tokenizers included: the student
+# in LiteRT on one thread, the teacher as a SavedModel. The network is assumed
+# to add 20 ms. All costs below are in milliseconds. This teacher is cheap, and
+# the network dominates the cost. (In [the
+# benchmark](../docs/benchmarks/text.json) MiniLM takes 27 times as long as its
+# student.)
 
 # %%
 cascade.costs = kc.export.costs_from_latency(cascade, x_cal, network=20)
@@ -218,12 +218,12 @@ print(cascade.costs.how_measured)
 print(f"teacher / student: {cascade.costs.teacher / cascade.costs.student:.1f}")
 
 # %% [markdown]
-# ## Guarantee and ship
+# ## Calibration and export
 #
-# The guarantee: new texts of this kind are answered at most 2 points less
-# accurately than by the teacher, with confidence 0.95. `export` stores the
-# student in 8 bits, runs the file, and fits the threshold again on the file's
-# own scores.
+# The guarantee: on new texts of this kind the cascade is at most 2 points less
+# accurate than the teacher, with confidence 0.95. `export` stores the student
+# in 8 bits, runs the file, and fits the threshold again on the file's own
+# scores.
 
 # %%
 point = cascade.calibrate(
@@ -235,38 +235,38 @@ print(point)
 bundle = cascade.export(
     folder / "docs_bundle", class_names=data.class_names, quantization="int8"
 )
-shipped = bundle.manifest["student"]
-print(f"student.tflite: {shipped['bytes']:,} bytes")
+exported = bundle.manifest["student"]
+print(f"student.tflite: {exported['bytes']:,} bytes")
 for name in ("file", "lengths", "texts", "truncated"):
-    print(f"{name:>10}: {shipped['text'][name]}")
+    print(f"{name:>10}: {exported['text'][name]}")
 
 # %% [markdown]
-# The file is small, and it does not read all: the manifest counts the
-# calibration texts that were cut to 64 tokens. Before `export` returned, each
-# was tokenized both ways, in training and through `tokenizer.json`; one
-# difference would have been an error. That file is in the format of Hugging
-# Face's `tokenizers`, which also exists for Rust, JavaScript and more. Here it
-# reads the test texts with that library alone:
+# The manifest states how many calibration texts are truncated to 64 tokens.
+# `export` tokenizes each of them both ways, as in training and with
+# `tokenizer.json`; a difference is an error. That file is in the format of
+# Hugging Face's `tokenizers`, which is also available for Rust and JavaScript.
+# Here the test texts are tokenized with that library alone:
 
 # %%
 import tokenizers
 
 on_device = tokenizers.Tokenizer.from_file(
-    str(bundle.path / shipped["text"]["file"])
+    str(bundle.path / exported["text"]["file"])
 )
 in_training = tokenizer.encode(x_test)["token_ids"]
 same = [
     ids[ids > 0].tolist() == on_device.encode(text).ids
     for ids, text in zip(in_training, x_test, strict=True)
 ]
-print(f"{sum(same):,} of {len(same):,} texts become the same tokens")
+print(f"{sum(same):,} of {len(same):,} texts have the same tokens")
 
 # %% [markdown]
 # ## On the device
 #
 # `EdgeCascade` takes strings and loads neither TensorFlow nor Keras, except
-# for `"local"`, which runs the teacher in this process instead of asking a
-# server. Every row says who answered it and whether it was cut.
+# for `"local"`, which runs the teacher in this process instead of on a server.
+# The prediction states per row which model answered and whether the text was
+# truncated.
 
 # %%
 edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
@@ -278,36 +278,36 @@ accuracy = (answer.labels == y_test).mean()
 print(f"teacher {teacher_accuracy:.1%}, cascade {accuracy:.1%}")
 print(f"student alone {(alone.labels == y_test).mean():.1%}")
 print(f"delegated {answer.delegation_rate:.1%}")
-print(f"cut {answer.truncated.mean():.1%} of the texts")
+print(f"truncated {answer.truncated.mean():.1%} of the texts")
 
 # %% [markdown]
-# The student alone is far below the teacher, and most of the distance is made
-# up by asking about a minority of the texts. Is it the cut texts that are
-# delegated? We can ask the rows.
+# The student alone is far below the teacher, and delegating a minority of the
+# texts closes most of the gap. Are truncated texts delegated more often?
 
 # %%
-for name, rows in {"cut": answer.truncated, "whole": ~answer.truncated}.items():
-    asked = (answer.source[rows] == "cloud").mean()
+truncated = answer.truncated
+for name, rows in {"truncated": truncated, "whole": ~truncated}.items():
+    delegated = (answer.source[rows] == "cloud").mean()
     right = (alone.labels == y_test)[rows].mean()
-    print(f"{name:>6}: {asked:.1%} delegated, student {right:.1%} right")
+    print(f"{name:>10}: {delegated:.1%} delegated, student {right:.1%} right")
 
 # %% [markdown]
-# Not much more often: the beginning of a docstring says most of what it is
-# about.
+# Not much more often: the beginning of a docstring holds most of the
+# information about its library.
 #
-# And what it costs, in the milliseconds from above: the student always runs,
-# the teacher only where it is asked.
+# The cost in milliseconds: the student always runs, the teacher only on
+# delegated texts.
 
 # %%
-spent = cascade.costs.amortized(answer.delegation_rate)
-always = cascade.costs.teacher + cascade.costs.network
-print(f"cascade {spent:.2f} ms a text, teacher always {always:.2f} ms")
-print(f"ratio {spent / always:.2f}")
+cost = cascade.costs.amortized(answer.delegation_rate)
+teacher_cost = cascade.costs.teacher + cascade.costs.network
+print(f"cascade {cost:.2f} ms per text, teacher alone {teacher_cost:.2f} ms")
+print(f"ratio {cost / teacher_cost:.2f}")
 
 # %% [markdown]
-# ## What is kept, and what is delegated
+# ## Accepted and delegated texts
 #
-# The first texts that were kept, and the first that were delegated.
+# The first accepted and the first delegated texts:
 
 # %%
 for source in ("edge", "cloud"):
@@ -320,11 +320,11 @@ for source in ("edge", "cloud"):
         )
 
 # %% [markdown]
-# ## What nobody asked for
+# ## Out-of-distribution texts
 #
-# A classifier has no answer for a text that belongs to none of its classes,
-# and the student gives one anyway. Does the gate notice? First some sentences
-# from no library at all.
+# A student assigns one of its classes to every text, also to one that belongs
+# to none of them. Are such texts delegated? First some sentences that are not
+# documentation.
 
 # %%
 sentences = [
@@ -380,11 +380,11 @@ for share in (0.7, 0.8, 0.9):
 # with a class of their own
 # ([docs/text.md](../docs/text.md#out-of-distribution-inputs)).
 #
-# ## The whole curve
+# ## The deferral curve
 #
-# The scores of the file that ships, against every threshold it could have had.
-# Where the curve starts with a straight line, the two best logits are the same
-# 8-bit number: such texts have the margin 0 and are delegated together.
+# The scores of the exported file, over all thresholds. Where the curve starts
+# with a straight line, the two best logits are the same 8-bit number: such
+# texts have the margin 0 and are delegated together.
 
 # %%
 edge.close()
@@ -394,12 +394,12 @@ results = kc.evaluation.ExampleResults(
     teacher_correct=measured.teacher_correct,
 )
 axes = results.deferral_curve().plot(
-    title=f"A {shipped['bytes'] / 1000:.0f} kB student that knows when to ask",
+    title=f"Deferral curve of a student of {exported['bytes'] / 1000:.0f} kB",
     point=(answer.delegation_rate, accuracy),
 )
 
 # %% [markdown]
-# Next: [the reference on texts](../docs/text.md), with pairs of texts, KerasHub
-# models and what is refused; [a served teacher that fails on
-# purpose](05_edge_and_cloud.ipynb); [your own
+# **Next:** [the reference on texts](../docs/text.md), with pairs of texts,
+# KerasHub models and rejected inputs; [serving and
+# failures](05_edge_and_cloud.ipynb); [your own
 # models](07_bring_your_own_model.ipynb).

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Bring your own model, your own data, your own distillation
 #
-# Four short paths into a cascade: from a `fit` script that you have, from a
-# KerasHub preset, from TensorFlow Datasets, and from Keras's own `Distiller`.
-# All on scikit-learn's 8×8 digits, so that everything trains in seconds; the
-# whole notebook takes about a minute.
+# Four ways to a cascade: from an existing `fit` script, from a KerasHub preset,
+# from TensorFlow Datasets, and from Keras's own `Distiller`. All use
+# scikit-learn's 8×8 digits, so that training takes seconds; the notebook takes
+# about a minute.
 
 # %%
 import keras_cascade as kc
@@ -16,11 +16,11 @@ x_test, y_test = data.arrays("test")
 print(data.sizes)
 
 # %% [markdown]
-# ## The script that you have
+# ## An existing script
 #
-# Nothing of ours in it: a model, `compile`, `fit`, `evaluate`. One thing
-# matters: the last layer gives **logits**, and the loss says so
-# (`from_logits=True`). A model that ends in a softmax is refused with advice.
+# Plain Keras: a model, `compile`, `fit`, `evaluate`. One requirement: the last
+# layer outputs **logits**, with `from_logits=True` in the loss. A model that
+# ends in a softmax raises an error with advice.
 
 # %%
 import keras
@@ -49,11 +49,11 @@ model.fit(
 model.evaluate(x_test, y_test, verbose=0, return_dict=True)
 
 # %% [markdown]
-# ## Five lines later
+# ## The same script with a cascade
 #
-# The trained model becomes the teacher, beside a student of your choice. The
-# five lines that are new or changed are marked; callbacks, validation,
-# `class_weight`, `tf.data` and the rest of `fit` stay as you know them.
+# The trained model becomes the teacher of a student of your choice. The five
+# lines that are new or changed are marked; callbacks, validation,
+# `class_weight`, `tf.data` and the other arguments of `fit` work as in Keras.
 
 # %%
 student = keras.Sequential(
@@ -71,9 +71,9 @@ cascade.calibrate((x_cal, y_cal), kc.MaxDelegationRate(0.2))  # new
 cascade.evaluate(x_test, y_test, verbose=0, return_dict=True)  # changed
 
 # %% [markdown]
-# `loss` is gone because the **distillation policy** is the loss. `calibrate`
-# needs examples that `fit` has not seen; hand it the training set and it says
-# so:
+# There is no `loss`, because the **distillation policy** is the loss.
+# `calibrate` needs examples that `fit` was not given, and raises an error for
+# the training set:
 
 # %%
 try:
@@ -86,9 +86,9 @@ except ValueError as error:
 #
 # With a network it is one line, such as
 # `keras_hub.models.ImageClassifier.from_preset("resnet_18_imagenet",
-# num_classes=10)`. Here we make a preset of our own, a small ResNet, and load
-# it from its folder: the same call, and nothing to download. KerasHub's
-# classifiers give logits already. (Texts: [06_text](06_text.ipynb).)
+# num_classes=10)`. To avoid a download, this example saves a small ResNet as a
+# preset and loads it from its folder with the same call. KerasHub's classifiers
+# output logits. (Texts: [06_text](06_text.ipynb).)
 
 # %%
 import keras_hub
@@ -110,7 +110,7 @@ history = res_net.fit(x_train, y_train, epochs=15, shuffle=False, verbose=0)
 print(f"training accuracy {history.history['accuracy'][-1]:.3f}")
 
 # %% [markdown]
-# The student need not have anything in common with it but the classes.
+# The student shares only the classes with it.
 
 # %%
 tiny = kc.models.image_student((8, 8, 1), 10, width=3)
@@ -122,9 +122,9 @@ print(with_res_net.calibrate((x_cal, y_cal), kc.MaxDelegationRate(0.2)))
 # %% [markdown]
 # ## Data from TensorFlow Datasets
 #
-# `fit`, `calibrate`, `evaluate` and `predict` take `tf.data` pipelines. Any
-# data set of the catalogue works as below. To need no network, we first store
-# the digits as one of our own.
+# `fit`, `calibrate`, `evaluate` and `predict` accept `tf.data` pipelines. Any
+# data set of the catalogue works as below. To avoid a download, the digits are
+# first stored as a data set.
 
 # %%
 import logging
@@ -133,7 +133,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 tfds.disable_progress_bar()
-logging.getLogger("absl").setLevel("ERROR")  # it misses what it will make
+logging.getLogger("absl").setLevel("ERROR")  # the data set does not exist yet
 stored = tfds.dataset_builders.store_as_tfds_dataset(
     name="my_digits",
     version="1.0.0",
@@ -161,16 +161,16 @@ from_tfds.compile("adam")
 from_tfds.fit(train.shuffle(1_000).batch(32), epochs=3, verbose=2)
 
 # %% [markdown]
-# On the command line a data set is a word: `keras-cascade train --data
+# On the command line a data set is one argument: `keras-cascade train --data
 # tfds:NAME`, or `dir:PATH`, `npz:PATH`, `csv:PATH`.
 #
 # ## From Keras's `Distiller`
 #
-# `keras.distillation.Distiller` trains a student. It does not decide which
-# inputs the student may keep, which is the point here. Before you compare the
-# two: with its default `loss`, `LogitsDistillation` leaves the softmax out
-# (Keras 3.15) and computes a divergence of raw logits. Given the loss as an
-# object, it is right. By hand, with SciPy:
+# `keras.distillation.Distiller` trains a student, and does not decide which
+# inputs the student answers. A caveat for comparisons: with its default `loss`,
+# `LogitsDistillation` omits the softmax (Keras 3.15) and computes a divergence
+# of raw logits. With a loss object it is correct. The reference value, computed
+# with SciPy:
 
 # %%
 import numpy as np
@@ -184,14 +184,14 @@ as_object = keras.distillation.LogitsDistillation(
 )
 soft_teacher = softmax(np.asarray(teacher_logits) / 2, axis=1)
 soft_student = softmax(np.asarray(student_logits) / 2, axis=1)
-by_hand = 4 * kl_div(soft_teacher, soft_student).sum(axis=1).mean()
+reference = 4 * kl_div(soft_teacher, soft_student).sum(axis=1).mean()
 
 for name, one in {"default": by_default, "object": as_object}.items():
     value = float(one.compute_loss(teacher_logits, student_logits))
-    print(f"loss as {name:8} {value:8.4f}   by hand {by_hand:.4f}")
+    print(f"loss as {name:8} {value:8.4f}   reference {reference:.4f}")
 
 # %% [markdown]
-# A `Distiller` script, as it is:
+# An existing `Distiller` script:
 
 # %%
 small = keras.Sequential(
@@ -204,26 +204,26 @@ distiller.compile("adam", loss, metrics=["accuracy"])
 distiller.fit(x_train, y_train, epochs=40, verbose=0)
 
 # %% [markdown]
-# Two ways to go on. Keep its student, and add what it lacks: a `Cascade` that
-# is never fitted still calibrates, evaluates and exports.
+# There are two ways to migrate. The first keeps the student: a `Cascade` that
+# is not fitted can calibrate, evaluate and export.
 
 # %%
-kept = kc.Cascade(model, distiller.student)
-kept.compile()
-kept.calibrate((x_cal, y_cal), kc.MaxDelegationRate(0.2))
-print(kept.evaluate(x_test, y_test, verbose=0, return_dict=True))
+distilled = kc.Cascade(model, distiller.student)
+distilled.compile()
+distilled.calibrate((x_cal, y_cal), kc.MaxDelegationRate(0.2))
+print(distilled.evaluate(x_test, y_test, verbose=0, return_dict=True))
 
 # %% [markdown]
-# Or let the cascade train it, with the same arguments under the same names.
-# `CombinedDistillation` takes Keras's own losses, `FeatureDistillation`
-# included, where you need exactly those.
+# The second trains with the cascade, with the same arguments under the same
+# names. `CombinedDistillation` accepts Keras's own losses, including
+# `FeatureDistillation`.
 #
-# | `Distiller` | here |
+# | `Distiller` | `Cascade` |
 # |---|---|
 # | `LogitsDistillation(temperature=T)` | `StandardDistillation(T)` |
 # | `student_loss_weight=a` | the same, of the policy |
 # | `FeatureDistillation(...)` | `CombinedDistillation(policy, [...])` |
-# | `compile(loss=...)` | no loss: the policy is it |
+# | `compile(loss=...)` | no loss: the policy is the loss |
 # | `fit` runs the teacher every epoch | `fit(teacher_logits=cache)` |
 # | `distiller.student` | `cascade.student` |
 
@@ -237,19 +237,22 @@ cache = kc.cache_teacher_logits((x_train, y_train), model, "teacher_logits")
 migrated.fit(x_train, y_train, epochs=40, teacher_logits=cache, verbose=0)
 
 # %% [markdown]
-# ## What came of it
+# ## Comparison
 #
-# One teacher, three students of the same 650 weights, and their curves on the
-# test examples. On data this easy they are much alike; what differs is that
-# with a cascade you know the curve.
+# One teacher, three students of the same 650 weights, and their deferral curves
+# on the test examples. On data this easy they differ little.
 
 # %%
 import matplotlib.pyplot as plt
 
 plt.style.use("tableau-colorblind10")
 figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-shown = {"from a fit script": cascade, "Distiller": kept, "migrated": migrated}
-for name, one in shown.items():
+students = {
+    "from a fit script": cascade,
+    "Distiller": distilled,
+    "migrated": migrated,
+}
+for name, one in students.items():
     curve = one.judge((x_test, y_test)).deferral_curve()
     axes.step(
         100 * curve.delegation_rate, 100 * curve.accuracy, where="post",
@@ -260,8 +263,8 @@ axes.set_xlim(0, 60)
 axes.set_xlabel("share of inputs sent to the teacher (%)")
 axes.set_ylabel("accuracy (%)")
 axes.legend()
-title = axes.set_title("Three ways to the same student, each with its curve")
+title = axes.set_title("Deferral curves of three students")
 
 # %% [markdown]
-# Next: [the paper's experiments](08_the_paper.ipynb), or back to
-# [a threshold you can guarantee](03_a_threshold_with_a_guarantee.ipynb).
+# **Next:** [the paper's experiments](08_the_paper.ipynb), or
+# [a threshold with a guarantee](03_a_threshold_with_a_guarantee.ipynb).

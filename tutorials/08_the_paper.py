@@ -2,12 +2,12 @@
 # # The paper
 #
 # The method behind this package is
-# [When in Doubt, Summon the Titans](https://arxiv.org/abs/2110.10305): let the
-# teacher teach only what the student is meant to handle, and let the student
-# hand over the rest. The paper names two ways of choosing: by the teacher's
-# *margin* (its Figure 7) and by *class*. Here both are repeated on
-# Fashion-MNIST with a very small student, several times, so that every
-# difference comes with an interval. It takes about three minutes.
+# [When in Doubt, Summon the Titans](https://arxiv.org/abs/2110.10305): distil
+# only the examples that the student is meant to handle, and delegate the
+# others. The paper selects examples in two ways: by the teacher's *margin* (its
+# Figure 7) and by *class*. This notebook repeats both on Fashion-MNIST with a
+# very small student, five times, so that every difference has a confidence
+# interval. It takes about three minutes.
 
 # %%
 import keras_cascade as kc
@@ -17,11 +17,11 @@ x, y = data.arrays("train")
 x_test, y_test = data.arrays("test")
 
 # %% [markdown]
-# ## One teacher, asked once
+# ## Teacher and cached logits
 #
-# The teacher is trained on 20,000 images. It then answers the other 30,000,
-# which it never saw and the students will learn from, and the test images.
-# Both caches serve all sixty students; without a path they are temporary.
+# The teacher is trained on 20,000 images. Its logits are cached for the other
+# 30,000, which are the students' training data, and for the test images. All
+# sixty students share both caches; without a path they are temporary.
 
 # %%
 import dataclasses
@@ -63,7 +63,7 @@ teacher_accuracy = right.mean()
 print(f"teacher on test images: {teacher_accuracy:.1%} right")
 
 # %% [markdown]
-# ## The contenders
+# ## Methods
 #
 # *No distillation* learns from labels alone, *standard* from the teacher
 # alone. *Margin* learns from the teacher where its margin is above `rho`,
@@ -82,9 +82,9 @@ for rho in (0.4, 0.6):
         )
 
 # %% [markdown]
-# *Class-specific* does the same by class: the teacher teaches images of the
-# in-domain classes, the others come with smoothed labels. *Abstain* goes
-# further: everything outside is one output, "not mine".
+# *Class-specific* does the same by class: the targets are the teacher's outputs
+# for images of the in-domain classes, and smoothed labels for the others.
+# *Abstain* maps all other classes to one output, the reject class.
 
 
 # %%
@@ -102,15 +102,15 @@ def by_class(in_domain):
 
 
 # %% [markdown]
-# ## A student, squeezed
+# ## A student with a bottleneck
 #
-# Where a student has room for everything, it need not be choosy. This one
-# has to push each image through four units, about 800 weights in all. For
-# so small a model `steps_per_execution` saves time: 79 batches are an epoch.
+# Selection can only help a student of limited capacity. This one has a
+# bottleneck of four units and about 800 weights in all. For a model this small
+# `steps_per_execution` saves time: 79 batches are an epoch.
 
 
 # %%
-def squeezed(outputs):
+def make_student(outputs):
     return keras.Sequential(
         [
             keras.Input(data.input_shape),
@@ -123,7 +123,7 @@ def squeezed(outputs):
 
 
 def compiled(policy):
-    student = squeezed(policy.student_outputs(data.classes))
+    student = make_student(policy.student_outputs(data.classes))
     abstains = student.output_shape[-1] != data.classes
     gate = "abstain" if abstains else "margin"
     cascade = kc.Cascade(teacher, student, policy, gate)
@@ -133,14 +133,14 @@ def compiled(policy):
 
 # %% [markdown]
 # TensorFlow traces each compiled model once, which for these takes nearly as
-# long as training them. So a cascade is used again for the next run, from new
-# weights and with an optimizer that has forgotten.
+# long as training. So a cascade is reused for the next run, with new initial
+# weights and a reset optimizer.
 
 
 # %%
 def train(cascade, rows, seed):
     keras.utils.set_random_seed(seed)
-    new = squeezed(cascade.student.output_shape[-1])
+    new = make_student(cascade.student.output_shape[-1])
     cascade.student.set_weights(new.get_weights())
     for variable in cascade.optimizer.variables:
         if variable.name != "learning_rate":
@@ -153,13 +153,13 @@ def train(cascade, rows, seed):
 
 
 # %% [markdown]
-# `judge` scores the test images and notes which model gets them right. With
-# the cached answers the teacher does not run. For each student we keep its
+# `judge` returns the score and the correctness of both models per test image;
+# with cached logits the teacher does not run. For each student we record its
 # deferral curve (the cascade's accuracy for every share of delegated images),
-# and what the paper's *rule by class* does: keep what the student takes for an
-# in-domain class, delegate the rest. That rule is a gate with the threshold 0,
-# which here scores the same student's outputs; moved, it delegates any other
-# share as well, so that methods can be compared at the same one.
+# and the results of the paper's *rule by class*: accept images whose predicted
+# class is in-domain, delegate the others. That rule is a gate with the
+# threshold 0 on the same student's outputs; other thresholds delegate other
+# shares, so that methods can be compared at the same one.
 
 # %%
 rates = np.linspace(0, 0.5, 26)
@@ -176,22 +176,24 @@ def measure(cascade, in_domain):
     scores = np.asarray(rule(results.student_outputs))
     curve = results.deferral_curve()
     rule_curve = dataclasses.replace(results, scores=scores).deferral_curve()
-    kept = scores >= 0.0
-    kept_right = results.student_correct & kept
+    accepted = scores >= 0.0
+    accepted_right = results.student_correct & accepted
     return [curve.accuracy_at(rate) for rate in rates], [
-        1.0 - kept.mean(),
-        np.where(kept, results.student_correct, results.teacher_correct).mean(),
-        kept_right[np.isin(y_test, in_domain)].mean(),
+        1.0 - accepted.mean(),
+        np.where(
+            accepted, results.student_correct, results.teacher_correct
+        ).mean(),
+        accepted_right[np.isin(y_test, in_domain)].mean(),
         rule_curve.accuracy_at(0.3),
         curve.accuracy_at(0.3),
     ]
 
 
 # %% [markdown]
-# ## Five times
+# ## Five paired runs
 #
-# Each time with another 10,000 images, other initial weights and another seven
-# of the ten classes in-domain; the same for every contender.
+# Each run has another 10,000 images, other initial weights and another seven of
+# the ten classes in-domain, the same for every method.
 
 # %%
 reused = {name: compiled(policy) for name, policy in by_margin.items()}
@@ -211,18 +213,18 @@ table = {name: 100 * np.array(runs) for name, runs in rows_of_table.items()}
 
 
 # %% [markdown]
-# Differences are taken within each of the five, and get a 95 % t interval.
+# Differences are computed within each run and have a 95 % t interval.
 
 
 # %%
-def shown(one, other):
-    """Mean difference, ends of its interval, in points."""
+def difference(one, other):
+    """Returns the mean difference and the ends of its interval, in points."""
     low, high = stats.ttest_rel(one, other).confidence_interval()
     return np.array([(one - other).mean(axis=0), low, high])
 
 
 def count(differences):
-    """How many are shown above 0, below 0, and neither."""
+    """Returns the number of intervals above 0, below 0, and with 0."""
     low = np.concatenate([d[1] for d in differences])
     high = np.concatenate([d[2] for d in differences])
     above, below = int((low > 0).sum()), int((high < 0).sum())
@@ -235,33 +237,33 @@ def cell(mean, low, high):
 
 
 # %% [markdown]
-# ## By margin: the paper's Figure 7
+# ## Selection by margin: the paper's Figure 7
 #
-# Points of cascade accuracy above *standard* distillation with 10, 20 and
-# 30 % delegated; below that, above *no distillation*. A star marks an
+# Differences of cascade accuracy in points, first to *standard* distillation,
+# then to *no distillation*, with 10, 20 and 30 % delegated. A star marks an
 # interval without 0.
 
 # %%
-places = [int(np.argmin(abs(rates - rate))) for rate in (0.1, 0.2, 0.3)]
+columns = [int(np.argmin(abs(rates - rate))) for rate in (0.1, 0.2, 0.3)]
 figure_7 = {}
 for baseline in ("standard", "no distillation"):
     print(f"against {baseline}")
     for name in by_margin:
         if name == baseline:
             continue
-        one = shown(curves[name][:, places], curves[baseline][:, places])
+        one = difference(curves[name][:, columns], curves[baseline][:, columns])
         print(f"  {name:25}" + "".join(map(cell, *one)))
         if name.startswith("margin"):
             figure_7.setdefault(baseline, []).append(one)
 
 # %% [markdown]
-# ## By class: the paper's table
+# ## Selection by class: the paper's table
 #
-# Means over the five. First what the rule by class does as it is: the share
-# that it delegates, the accuracy of the cascade, and on how many in-domain
-# images the student answers and is right. Then the cascade with 30 %
-# delegated, once by class and once by margin. (The abstain student has one
-# gate for both.)
+# Means over the five runs. First the rule by class with the threshold 0: the
+# share that it delegates, the accuracy of the cascade, and the share of
+# in-domain images that the student accepts and gets right. Then the accuracy of
+# the cascade with 30 % delegated, by class and by margin. (The abstain student
+# has one gate for both.)
 
 # %%
 heads = ("delegated", "accuracy", "in-domain", "class 30 %", "margin 30 %")
@@ -272,33 +274,33 @@ for name in ("no distillation", "standard", *by_class_names):
     print(f"{name:25}" + "".join(f"{mean:12.1f}" for mean in means))
 
 # %% [markdown]
-# Do not compare the second column down the page: who delegates more is more
-# accurate. The last three can be compared, again in points above *standard*.
+# Values of the second column are not comparable, as the delegation rates
+# differ. The last three are; their differences to *standard*, in points:
 
 # %%
 class_table = {}
 print(f"{'':25}" + "".join(f"{head:>22}" for head in heads[2:]))
 for name in by_class_names:
-    one = shown(table[name][:, 2:], table["standard"][:, 2:])
+    one = difference(table[name][:, 2:], table["standard"][:, 2:])
     print(f"{name:25}" + "".join(map(cell, *one)))
     class_table[name] = one
 
 # %% [markdown]
-# And the two gates against each other, on the same students, with 30 %
-# delegated by both: by margin minus by class.
+# The two gates on the same students with 30 % delegated: the accuracy by margin
+# minus the accuracy by class.
 
 # %%
 gates = {}
 for name in ("standard", *by_class_names[:-1]):
-    gates[name] = shown(table[name][:, [4]], table[name][:, [3]])
+    gates[name] = difference(table[name][:, [4]], table[name][:, [3]])
     print(f"{name:25}" + "".join(map(cell, *gates[name])))
 
 # %% [markdown]
-# ## Did it reproduce?
+# ## Reproduction
 #
-# The answer is put together from the intervals of this very run. A claim
-# counts as reproduced where most of its differences are shown to be above 0,
-# and as reproduced in part where some are, and more than are shown below.
+# The result is computed from the intervals of this run. A claim counts as
+# reproduced where most of its differences are shown to be above 0, and as
+# reproduced in part where some are, and more than are shown to be below 0.
 
 
 # %%
@@ -328,17 +330,17 @@ print(
 )
 
 # %% [markdown]
-# What this does and does not say. Each interval stands on its own: of twenty
-# differences between equals, one is expected to be shown. The intervals cover
-# the students' training, not other teachers or other data. The paper's models
-# and data are far larger and its classes many more, so a gain that is missing
-# here refutes nothing; it says that these settings, untuned, are no free lunch
-# on a small problem. Nor do other settings have to agree: when we cut the
-# training to six epochs, most margin policies gained over no distillation, as
-# standard did, and still not over standard. When we tuned every contender
-# alike, on [skewed traffic of 77 classes](../docs/skewed_traffic.md), it was
-# missing as well. What did hold up in all of this is the cascade itself: the
-# gate and the teacher behind it.
+# Limits of this result. The intervals are not corrected for multiple
+# comparisons: of twenty differences between equals, one is expected to be
+# shown. They cover the students' training, not other teachers or other data.
+# The paper's models and data are far larger and have many more classes, so a
+# missing gain does not refute the paper; these settings, untuned, do not help
+# on a small problem. Other settings can differ: with six epochs, most margin
+# policies gained over no distillation, as standard did, but not over standard.
+# With every method tuned alike, on [skewed traffic of 77
+# classes](../docs/skewed_traffic.md), the gain was missing as well. The gain of
+# the cascade over its student, from gate and teacher, was present in all of
+# these runs.
 
 # %%
 figure, axes = plt.subplots(
@@ -351,7 +353,7 @@ axes[0].set(ylabel="accuracy of the cascade (%)", title="As in Figure 7")
 for one, rho in zip(axes[1:], (0.4, 0.6), strict=True):
     for number, alpha in enumerate((0.0, 0.4, 0.6)):
         name = f"margin rho={rho} alpha={alpha:g}"
-        mean, low, high = shown(curves[name], curves["standard"])
+        mean, low, high = difference(curves[name], curves["standard"])
         color = f"C{number + 3}"
         one.plot(100 * rates, mean, color=color, label=f"alpha={alpha:g}")
         one.fill_between(100 * rates, low, high, color=color, alpha=0.2)
@@ -369,5 +371,5 @@ plt.show()
 
 # %% [markdown]
 # **Next:** all policies of the package on one student in
-# [02 Distillation policies](02_distillation_policies.ipynb); the same
-# question about texts in [06 Text](06_text.ipynb).
+# [02 Distillation policies](02_distillation_policies.ipynb); a text cascade in
+# [06 Text](06_text.ipynb).

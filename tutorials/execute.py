@@ -1,12 +1,12 @@
-"""Runs the tutorials from a clean kernel and keeps what they print and draw.
+"""Executes the tutorials in a clean kernel and saves their outputs.
 
     python tutorials/execute.py              every notebook
-    python tutorials/execute.py 01 05        those that start so
-    python tutorials/execute.py --check 01   the same, and writes nothing
+    python tutorials/execute.py 01 05        those whose names begin so
+    python tutorials/execute.py --check 01   the same, without writing
 
-A tutorial is a pair: `NAME.py`, which is edited (jupytext's percent format),
-and `NAME.ipynb`, which this writes, with outputs. Each runs in a temporary
-folder that looks like `tutorials/`, so that nothing is left in the checkout.
+A tutorial is a pair: `NAME.py`, the source (jupytext's percent format), and
+`NAME.ipynb`, which this script writes, with outputs. Each runs in a temporary
+folder laid out like `tutorials/`, so that no file is left in the checkout.
 """
 
 import argparse
@@ -26,12 +26,12 @@ SECONDS = 300
 
 
 def names():
-    """The tutorials' names, in the order in which they are read."""
+    """Returns the names of the tutorials, in order."""
     return sorted(file.stem for file in FOLDER.glob("[0-9][0-9]_*.py"))
 
 
 def execute(name):
-    """Runs one tutorial.
+    """Executes one tutorial.
 
     Args:
         name: str, one of `names()`.
@@ -51,14 +51,14 @@ def execute(name):
         folder.mkdir()
         (folder / "data").symlink_to(FOLDER / "data")
         (Path(root) / "saved_models").symlink_to(FOLDER.parent / "saved_models")
-        # Other users of this machine cannot listen to it.
-        through_files = {"transport": "ipc", "ip": f"{root}/kernel"}
+        # Unix sockets in this folder: closed to other users of the machine.
+        ipc = {"transport": "ipc", "ip": f"{root}/kernel"}
         NotebookClient(
             notebook,
             timeout=SECONDS,
             kernel_name="python3",
             coalesce_streams=True,
-            config=Config(KernelManager=through_files),
+            config=Config(KernelManager=ipc),
             resources={"metadata": {"path": str(folder)}},
             record_timing=False,
         ).execute()
@@ -72,7 +72,7 @@ def execute(name):
         "language_info": {"name": "python"},
     }
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{number}"  # so that a run changes outputs alone
+        cell["id"] = f"cell-{number}"  # runs differ in outputs only
     return notebook
 
 
@@ -82,9 +82,8 @@ def _check(name, notebook):
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 raise ValueError(
-                    f"{name} wrote to standard error, where a reader sees "
-                    f"what nobody can act on:\n{output.text}\nin the cell:\n"
-                    f"{cell.source}"
+                    f"Expected {name} to write nothing to standard error. "
+                    f"Received:\n{output.text}\nin the cell:\n{cell.source}"
                 )
     if not any("image/png" in o.get("data", {}) for o in code[-1].outputs):
         raise ValueError(f"{name} does not end with a picture.")

@@ -1,1 +1,1 @@
-"""Does class-specific distillation pay when traffic is skewed?"""
+"""Benchmark of class-specific distillation under skewed traffic."""

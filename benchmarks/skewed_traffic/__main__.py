@@ -1,4 +1,4 @@
-"""Where traffic is skewed: class-specific distillation against the rest.
+"""Class-specific distillation against baselines under skewed traffic.
 
     python -m benchmarks.skewed_traffic --json --data FOLDER [--quick]
 
@@ -6,11 +6,11 @@ Banking77's 77 intents, of which 20 make 80 % of the requests. Students are
 bags of words squeezed through 2, 4, 8 and 16 units. Class-specific and abstain
 distillation compete with cross-entropy, label smoothing and distillation; all
 are weighted by the traffic in training and in every number, and have the
-margin as their gate. What a way of training leaves open (α, T, the number of
-epochs) is picked for each seed on a validation split, by the mean cascade
-accuracy over the rates. Differences are in points of test accuracy, paired
-over seeds, with 95 % t intervals; a seed draws the 20 classes, the split and
-the initial weights. Runs on one core.
+margin gate. Their hyperparameters (α, T, the number of epochs) are chosen per
+seed on a validation split, by the mean cascade accuracy over the rates.
+Differences are in points of test accuracy, paired over seeds, with 95 % t
+intervals; a seed draws the 20 classes, the split and the initial weights. Runs
+on one core.
 """
 
 import sys
@@ -30,7 +30,7 @@ SEEDS = 5
 
 
 def measure_seed(data, seed, widths, epochs=None):
-    """Trains every contender of one seed.
+    """Trains every method for one seed.
 
     Args:
         data: `Banking77`.
@@ -59,7 +59,7 @@ def measure_seed(data, seed, widths, epochs=None):
 
 
 def main():
-    """Measures and prints."""
+    """Runs the benchmark."""
     arguments = options(__doc__, data=True)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

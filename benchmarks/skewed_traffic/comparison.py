@@ -1,4 +1,4 @@
-"""Tuned on validation, compared on test, paired over seeds."""
+"""Tuning on the validation split and paired comparison on the test split."""
 
 import numpy as np
 from scipy import stats
@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 
 def tuned(runs):
-    """What each family picks on the validation part of one seed.
+    """Returns the best setting of each family on one seed's validation part.
 
     Args:
         runs: dict of `(family, setting)` to what `run` returned.
@@ -54,14 +54,14 @@ def tuned(runs):
 
 
 def paired(one, other):
-    """Differences in points with a t interval over seeds.
+    """Computes differences in points with a t interval over seeds.
 
     Args:
         one: float array `(seeds, rates)`, accuracies in [0, 1].
-        other: the same of what it is compared with.
+        other: the same of the baseline.
 
     Returns:
-        List, one dict a rate, of `difference`, `low`, `high`.
+        List, one dict per rate, of `difference`, `low`, `high`.
     """
     points = 100 * (np.asarray(one) - np.asarray(other))
     mean = points.mean(axis=0)
@@ -79,10 +79,10 @@ def paired(one, other):
 
 
 def compared(seeds):
-    """One width's tables.
+    """Computes the tables of one width.
 
     Args:
-        seeds: list with a dict a seed, of `(family, setting)` to what `run`
+        seeds: list with a dict per seed, of `(family, setting)` to what `run`
             returned.
 
     Returns:
@@ -111,7 +111,7 @@ def compared(seeds):
 
 
 def _untuned(seeds):
-    """Each α at T=1, against T=1 distillation; the last number of epochs."""
+    """Compares each α at T=1 with T=1 distillation, at the most epochs."""
 
     def last(runs, family, setting):
         measured = runs[family, setting]

@@ -1,4 +1,4 @@
-"""The ways of training a student that are measured side by side."""
+"""Distillation policies and baselines of the comparison."""
 
 from keras import ops
 
@@ -11,7 +11,7 @@ from keras_cascade.distillation.distillation_policy import (
 ALPHAS = (0.0, 0.4, 0.6, 0.8, 1.0)
 TEMPERATURES = (1.0, 2.0)
 SMOOTHINGS = (0.1, 0.2, 0.4)
-#: Families: what competes, each with everything that is tuned in it.
+#: Families of policies; each is tuned over its own settings.
 CROSS_ENTROPY = "cross-entropy"
 LABEL_SMOOTHING = "label smoothing"
 T1, T2 = "T=1 distillation", "T=2 distillation"
@@ -40,7 +40,7 @@ class LabelSmoothing(DistillationPolicy):
 
 
 def contenders(head):
-    """Every policy that is trained.
+    """Returns every policy of the comparison.
 
     Args:
         head: ints, the classes that make most of the traffic.
@@ -71,5 +71,5 @@ def contenders(head):
 
 
 def class_specific_setting(alpha, temperature):
-    """What a setting of class-specific distillation is called."""
+    """Returns the name of a setting of class-specific distillation."""
     return f"alpha={alpha:g}, T={temperature:g}"

@@ -1,4 +1,4 @@
-"""One student: trained, and measured after some numbers of epochs."""
+"""Training of one student, measured after several numbers of epochs."""
 
 import keras
 import numpy as np
@@ -6,11 +6,11 @@ import numpy as np
 import keras_cascade as kc
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
-#: Share of the traffic that is delegated.
+#: Delegation rates.
 RATES = (0.1, 0.2, 0.3)
 BATCH = 512
-#: Width -> learning rate and the numbers of epochs that are tried, the same
-#: for every contender; found with cross-entropy alone.
+#: Width -> learning rate and the numbers of epochs, the same for every method;
+#: chosen with cross-entropy alone.
 TRAINING = {
     2: (0.1, (10, 20, 30)),
     4: (0.03, (10, 20, 30)),
@@ -21,13 +21,13 @@ NOT_COUNTED = kc.evaluation.Costs(0.0, 1.0, "teacher passes", "not measured")
 
 
 def run(task, policy, width, epochs):
-    """Trains a student and measures it along the way.
+    """Trains a student and measures it during training.
 
     Args:
         task: `Task`.
         policy: `DistillationPolicy`.
-        width: int, units that everything about a text goes through.
-        epochs: ints, ascending: after so many it is measured.
+        width: int, units of the bottleneck.
+        epochs: ints, ascending: the numbers after which it is measured.
 
     Returns:
         Dict of a number of epochs to a dict of gate to
@@ -65,14 +65,14 @@ def run(task, policy, width, epochs):
 
 
 def signed_margin(probabilities, answers):
-    """How far each answer is ahead of everything else, in [-1, 1].
+    """Margin of each answer over all other outputs, in [-1, 1].
 
-    Of a student that answers its top class it is the margin. A student that
-    would rather abstain than answer has a negative one.
+    The margin of an answer that is the top output. Negative where the abstain
+    output is above the answer.
 
     Args:
         probabilities: float array `(examples, outputs)`.
-        answers: int array `(examples,)`, an output each.
+        answers: int array `(examples,)`, one output per example.
 
     Returns:
         Float array `(examples,)`.
@@ -84,7 +84,7 @@ def signed_margin(probabilities, answers):
 
 
 def accuracies_at(scores, student_right, teacher_right, weight):
-    """Cascade accuracy at exactly each of `RATES`, scores that tie mixed."""
+    """Computes the cascade accuracy at each of `RATES`, interpolating ties."""
     curve = kc.evaluation.deferral_curve(
         scores, student_right, teacher_right, weight
     )
@@ -92,7 +92,7 @@ def accuracies_at(scores, student_right, teacher_right, weight):
 
 
 def _cascade(task, student, policy, learning_rate):
-    """A cascade whose teacher's logits come with the example."""
+    """Builds a cascade whose teacher's logits are an input."""
     length = student.input_shape[1]
     inputs = {
         "token_ids": keras.Input((length,), dtype="int32", name="token_ids"),

@@ -1,4 +1,4 @@
-"""The result as a page of documentation.
+"""Documentation page of a result.
 
 python -m benchmarks.skewed_traffic.page RESULT.json PAGE.md
 """
@@ -17,29 +17,31 @@ from benchmarks.skewed_traffic.contenders import (
 _INTRODUCTION = """\
 # Class-specific distillation under skewed traffic
 
-Banking77: {classes} of its 77 intents make {traffic:.0f} % of the requests,
-and which ones is drawn anew for each of {seeds} seeds. The student is a bag of
-words that is squeezed through a few units (`kc.models.text_bag(width=...)`);
-the teacher is {teacher}, with an accuracy of {teacher_accuracy:.1f} % under
-this traffic, and the student learns from logits that are cross-fitted.
-Training ({train:,} examples), tuning ({validation:,}) and the numbers below
-({test:,}) are all weighted by the traffic, and the gate is the margin.
+Data: Banking77, where {classes} of 77 intents make {traffic:.0f} % of the
+requests; these intents are drawn anew for each of {seeds} seeds. The student is
+a bag of words with a bottleneck of a few units
+(`kc.models.text_bag(width=...)`). The teacher is {teacher},
+with an accuracy of {teacher_accuracy:.1f} % under this traffic; the
+student learns from cross-fitted logits. Training ({train:,}
+examples), tuning ({validation:,}) and the numbers below ({test:,}) are weighted
+by the traffic. The gate is the margin.
 
-Every way of training is tuned alike, for each seed on the validation split, by
-the mean cascade accuracy at {rates} delegation: alpha, T and the epochs.
-The *best-tuned baseline* is the best there of {baselines}. The learning rate
-is one for all of a width, and was set with cross-entropy alone.
+Every method is tuned alike, per seed on the validation split, by the mean
+cascade accuracy at {rates} delegation: alpha, T and the epochs. The
+*best-tuned baseline* is the best on that split of {baselines}. All methods of
+a width share one learning rate, which was set with cross-entropy alone.
 
 Differences are points of cascade accuracy on the test split, paired over
-seeds, with 95 % t intervals. **Bold**: the interval excludes 0. Each interval
-stands on its own: of twenty differences between equals, one is expected to.
+seeds, with 95 % t intervals. **Bold**: the interval excludes 0. The intervals
+are not corrected for multiple comparisons: of twenty differences between
+equals, one is expected to exclude 0.
 
 Made by `python -m benchmarks.skewed_traffic --json --data FOLDER` on {date}.
 """
 
 
 def page(result):
-    """The Markdown page of a result.
+    """Formats a result as a Markdown page.
 
     Args:
         result: dict, as `python -m benchmarks.skewed_traffic --json` prints.
@@ -74,8 +76,8 @@ def page(result):
             for baseline, found in one.items()
         )
     text += (
-        "\n## One alpha for all, untuned\n\nAt T = 1 and the most epochs, "
-        "against T=1 distillation for as long.\n\n"
+        "\n## Untuned alpha\n\nAt T = 1 and the most epochs, against T=1 "
+        "distillation for as many epochs.\n\n"
     )
     text += _table(["units", "", *rates]) + "".join(
         _row([width, name, *map(_difference, found)])
@@ -88,7 +90,7 @@ def page(result):
         for width, one in widths.items()
         for name, values in one["accuracy"].items()
     )
-    text += "\n## What was picked\n\nThe other picks are in the JSON.\n\n"
+    text += "\n## Chosen settings\n\nThe other choices are in the JSON.\n\n"
     text += _table(["units", "", "seed by seed"]) + "".join(
         _row([width, name, "; ".join(picks)])
         for width, one in widths.items()
@@ -99,14 +101,14 @@ def page(result):
 
 
 def _verdict(against):
-    found = [cell for one in against.values() for cell in one[BEST_BASELINE]]
-    above = sum(cell["low"] > 0 for cell in found)
-    below = sum(cell["high"] < 0 for cell in found)
+    cells = [cell for one in against.values() for cell in one[BEST_BASELINE]]
+    above = sum(cell["low"] > 0 for cell in cells)
+    below = sum(cell["high"] < 0 for cell in cells)
     return (
         f"Against the best-tuned baseline, over {len(against)} widths and "
-        f"{len(found) // len(against)} rates: above it in {above} of "
-        f"{len(found)} intervals, below it in {below}, not told apart in "
-        f"{len(found) - above - below}."
+        f"{len(cells) // len(against)} rates: above it in {above} of "
+        f"{len(cells)} intervals, below it in {below}, no significant "
+        f"difference in {len(cells) - above - below}."
     )
 
 

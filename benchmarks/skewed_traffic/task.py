@@ -1,4 +1,4 @@
-"""One seed's task: a split, a traffic, a teacher's logits."""
+"""Data of one seed: splits, traffic and teacher logits."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ class Part:
         token_ids: int32 array `(examples, length)`.
         labels: int32 array `(examples,)`.
         teacher_logits: float32 array `(examples, classes)`, of a teacher that
-            never saw the example.
+            was not trained on the example.
     """
 
     token_ids: np.ndarray
@@ -33,7 +33,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What every contender of one seed is given.
+    """Data that every method of one seed shares.
 
     Attributes:
         seed: int.
@@ -57,7 +57,7 @@ class Task:
 
 
 def make_task(data, seed):
-    """Draws the classes in demand, splits, and asks the teacher once.
+    """Draws the frequent classes, splits the data and caches teacher logits.
 
     Args:
         data: `Banking77`.
@@ -82,7 +82,7 @@ def make_task(data, seed):
     texts["test"], labels["test"] = data.test_texts, data.test_labels
     teacher = text_teacher(texts["train"], labels["train"], classes, seed)
     logits = {part: teacher.logits(texts[part]) for part in texts}
-    # On its own training data the teacher would be too sure.
+    # On its own training data the teacher is overconfident.
     logits["train"] = cross_fitted_logits(
         teacher, texts["train"], labels["train"], seed
     )

@@ -1,1 +1,1 @@
-"""A cascade of texts, measured from end to end."""
+"""End-to-end benchmark of a text cascade."""

@@ -1,21 +1,21 @@
-"""A cascade of texts on Banking77, from training to the bundle's answers.
+"""A text cascade on Banking77, from training to the bundle's predictions.
 
     python -m benchmarks.text --json --data FOLDER [--quick]
 
-The teacher is the one of `benchmarks.text_teacher`; `teacher` says which. The
+The teacher is the one of `benchmarks.text_teacher`; `teacher` states which. The
 student, `keras_cascade.models.text_bag`, is distilled from it and exported in
-8 bits. A fifth of the training questions trains nothing: on it the threshold
-is fitted. Everything measured is measured on the bundle's files, over the 3,080
-test questions: `student_accuracy`, `cascade_accuracy`, `delegation_rate` by
+8 bits. The threshold is fitted on a fifth of the training questions, which is
+held out. All numbers are measured with the bundle's files on the 3,080 test
+questions: `student_accuracy`, `cascade_accuracy`, `delegation_rate` by
 `EdgeCascade`, `teacher_accuracy` by the SavedModel.
 
 `teacher_over_student_cost`: processor time of one question by the teacher's
 SavedModel over that by the student (tokenizer, LiteRT and gate), batch 1,
-medians of interleaved calls. `..._batch_32` is the same a question in batches.
+medians of interleaved calls. `..._batch_32`: the same per question in batches.
 
-`tokenizer_differences`: texts, of Banking77's 13,083, 10,000 random ones out of
-all of Unicode's assigned characters and the bundle's probes, of which the
-bundle's tokenizer, in a process without TensorFlow, makes other tokens than
+`tokenizer_differences`: number of texts, of Banking77's 13,083, 10,000 random
+ones of Unicode's assigned characters and the bundle's probes, for which the
+bundle's tokenizer, in a process without TensorFlow, yields other tokens than
 the graph that the student was trained in. `converted_differences` is the same
 for KerasHub's WordPiece and Keras's `TextVectorization`.
 
@@ -52,8 +52,8 @@ def build(data, train, held_out, quick):
 
     Args:
         data: `Banking77`.
-        train: rows that train.
-        held_out: rows that the threshold is fitted on.
+        train: rows for training.
+        held_out: rows for the threshold.
         quick: bool.
 
     Returns:
@@ -99,7 +99,7 @@ def build(data, train, held_out, quick):
 
 
 def measured(bundle, data):
-    """What the bundle's files do on the test questions."""
+    """Measures the bundle's files on the test questions."""
     y = data.test_labels
     with kc.runtime.EdgeCascade.load(bundle.path, "local", "raise") as edge:
         answer = edge.predict(data.test_texts)
@@ -123,7 +123,7 @@ def measured(bundle, data):
 
 
 def main():
-    """Builds, exports, measures and prints."""
+    """Runs the benchmark."""
     chosen = options(__doc__, data=True)
     data = banking77(chosen.data)
     keras.utils.set_random_seed(0)

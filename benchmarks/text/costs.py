@@ -1,4 +1,4 @@
-"""What a question costs the processor."""
+"""Processor time per question."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ BATCH = 32
 
 
 def costs(edge, texts):
-    """Processor time of the teacher over that of the student.
+    """Measures the processor time of the teacher over that of the student.
 
     Args:
         edge: `EdgeCascade` with its teacher in this process.
@@ -19,7 +19,7 @@ def costs(edge, texts):
     Returns:
         Dict of ratios, and of the milliseconds behind them.
     """
-    found = {}
+    result = {}
     for batch, calls, suffix in ((1, CALLS, ""), (BATCH, 40, "_batch_32")):
         student, teacher = [], []
         for number in range(WARM_UP + calls):
@@ -30,13 +30,13 @@ def costs(edge, texts):
                 (lambda part=part: edge.predict_alone(part), student),
                 (lambda named=named: edge.logits(named), teacher),
             ):
-                began = time.process_time()
+                before = time.process_time()
                 run()
-                times.append((time.process_time() - began) / batch)
+                times.append((time.process_time() - before) / batch)
         medians = [
             statistics.median(times[WARM_UP:]) for times in (student, teacher)
         ]
-        found[f"student_ms{suffix}"] = 1000 * medians[0]
-        found[f"teacher_ms{suffix}"] = 1000 * medians[1]
-        found[f"teacher_over_student_cost{suffix}"] = medians[1] / medians[0]
-    return found
+        result[f"student_ms{suffix}"] = 1000 * medians[0]
+        result[f"teacher_ms{suffix}"] = 1000 * medians[1]
+        result[f"teacher_over_student_cost{suffix}"] = medians[1] / medians[0]
+    return result

@@ -1,8 +1,8 @@
-"""The device's side of the parity: no TensorFlow, no Keras.
+"""Tokenization on a device, without TensorFlow and Keras.
 
     python -m benchmarks.text.device BUNDLE TEXTS.txt IDS.npy
 
-`TEXTS.txt` has one Python string literal a line.
+`TEXTS.txt` has one Python string literal per line.
 """
 
 import ast
@@ -16,16 +16,16 @@ from keras_cascade.text.text_reader import TextReader
 
 
 def main():
-    """Tokenizes and writes."""
-    bundle, asked, answer = sys.argv[1:]
-    lines = Path(asked).read_text(encoding="ascii").split("\n")
+    """Tokenizes the texts and writes their token ids."""
+    bundle, source, target = sys.argv[1:]
+    lines = Path(source).read_text(encoding="ascii").split("\n")
     texts = np.array([ast.literal_eval(line) for line in lines], dtype=object)
     reader = TextReader.load(Bundle.load(bundle), "student")
-    # One at a time, as they come on a device.
+    # One text per call, as on a device.
     rows = [
         reader({"input": texts[row : row + 1]})[0] for row in range(len(texts))
     ]
-    np.save(answer, np.concatenate([row["input"] for row in rows]))
+    np.save(target, np.concatenate([row["input"] for row in rows]))
     heavy = {"tensorflow", "keras"} & set(sys.modules)
     if heavy:
         raise RuntimeError(f"Expected neither of {heavy} on the device.")

@@ -1,4 +1,4 @@
-"""Whether every tokenizer makes on a device what it made in training."""
+"""Comparison of the tokens on a device with those in training."""
 
 import subprocess
 import sys
@@ -18,10 +18,10 @@ LENGTH = 48
 
 
 def differences(student, bundle, texts):
-    """Counts texts that become other tokens.
+    """Counts the texts with other tokens on the device.
 
     Args:
-        student: `TextModel` that was trained.
+        student: trained `TextModel`.
         bundle: `Bundle` of it.
         texts: list of str.
 
@@ -31,19 +31,19 @@ def differences(student, bundle, texts):
     every = [*texts, *PROBES, *random_texts(RANDOM)]
     expected = _in_graph(student, every)
     with tempfile.TemporaryDirectory() as folder:
-        asked, answer = Path(folder, "texts.txt"), Path(folder, "ids.npy")
-        # One line a text, whatever is in it.
-        asked.write_text("\n".join(map(ascii, every)), encoding="ascii")
+        source, target = Path(folder, "texts.txt"), Path(folder, "ids.npy")
+        # Escaped, so that each text is one line.
+        source.write_text("\n".join(map(ascii, every)), encoding="ascii")
         subprocess.run(
             [
                 sys.executable, "-m", "benchmarks.text.device",
-                str(bundle.path), str(asked), str(answer),
+                str(bundle.path), str(source), str(target),
             ],
             check=True,
         )  # fmt: skip
-        found = np.load(answer, allow_pickle=False)
+        on_device = np.load(target, allow_pickle=False)
     return {
-        "tokenizer_differences": _different(expected, found),
+        "tokenizer_differences": _different(expected, on_device),
         "tokenized_texts": len(every),
         "converted_differences": {
             "keras_hub_word_piece": _converted(_word_piece(texts), every),
@@ -53,7 +53,7 @@ def differences(student, bundle, texts):
 
 
 def random_texts(count, seed=0):
-    """Texts out of all assigned characters, spaces among them.
+    """Draws texts of all assigned characters, with spaces.
 
     Args:
         count: int.
@@ -117,5 +117,5 @@ def _vectorization(texts):
     return layer
 
 
-def _different(expected, found):
-    return int((expected != found).any(axis=1).sum())
+def _different(expected, received):
+    return int((expected != received).any(axis=1).sum())

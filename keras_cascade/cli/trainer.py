@@ -11,6 +11,8 @@ from rich.progress import (
 
 from keras_cascade import Cascade
 from keras_cascade.datasets.labelled_data import (
+    ExampleObserver,
+    LabelledData,
     original_error,
 )
 

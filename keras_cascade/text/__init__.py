@@ -1,23 +1,33 @@
-"""Texts in, token ids out: in training, in the bundle, on the device.
+"""Text models: tokenizers and preprocessors for training and the device.
 
-`Tokenizer` and what reads a bundle's texts need neither TensorFlow nor Keras.
+`Tokenizer` and the reader of a bundle's texts need neither TensorFlow nor
+Keras.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-_NAMES = {
+if TYPE_CHECKING:
+    from keras_cascade.text.text_model import TextModel
+    from keras_cascade.text.tokenizer import Tokenizer
+    from keras_cascade.text.tokenizer_training import (
+        choose_length,
+        train_tokenizer,
+    )
+
+_MODULES = {
     "TextModel": "text_model",
     "Tokenizer": "tokenizer",
-    "choose_length": "sequence_length",
+    "choose_length": "tokenizer_training",
     "train_tokenizer": "tokenizer_training",
 }
 
-__all__ = [*_NAMES]
+__all__ = ["TextModel", "Tokenizer", "choose_length", "train_tokenizer"]
 
 
 def __getattr__(name):
-    if name in _NAMES:
-        module = importlib.import_module(f"keras_cascade.text.{_NAMES[name]}")
+    if name in _MODULES:
+        module = importlib.import_module(f"keras_cascade.text.{_MODULES[name]}")
         return getattr(module, name)
     raise AttributeError(
         f"module 'keras_cascade.text' has no attribute '{name}'"
@@ -25,4 +35,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(__all__)
+    return list(__all__)

@@ -1,10 +1,11 @@
-"""Columns of texts, however they come. No TensorFlow, no Keras."""
+"""Columns of texts as arrays and lists. No TensorFlow, no Keras."""
 
 import numpy as np
+import numpy.typing as npt
 
 
-def as_strings(column):
-    """A list of str out of an array of str or of UTF-8 bytes.
+def as_strings(column: npt.ArrayLike) -> list[str]:
+    """Converts an array of str or of UTF-8 bytes to a list of str.
 
     Args:
         column: array `(rows,)` or `(rows, 1)`.
@@ -13,57 +14,57 @@ def as_strings(column):
         ValueError: a row is not UTF-8.
     """
     rows = np.asarray(column, object).reshape(-1)
-    return [_as_string(one, row) for row, one in enumerate(rows)]
-
-
-def _as_string(one, row):
-    if not isinstance(one, (str, bytes)):
-        raise ValueError(
-            f"Expected a text. Received: {type(one).__name__} in row {row}."
-        )
-    try:
-        # A surrogate alone is a `str` that no encoding takes.
-        text = one.decode() if isinstance(one, bytes) else str(one)
-        text.encode()
-    except UnicodeError:
-        raise ValueError(
-            "Expected texts in UTF-8. Received other bytes in row "
-            f"{row}: {one[:40]!r}. Decode them with the encoding that they "
-            "have."
-        ) from None
-    return text
+    return [_as_string(value, row) for row, value in enumerate(rows)]
 
 
 def as_text_arrays(x):
-    """Inputs with every column of texts as Keras takes it.
+    """Converts columns of texts in a cascade's inputs to arrays of objects.
 
     Args:
         x: list or tuple of str, array of str, a dict of those; or anything
-            else, which comes back as it is.
+            else, which is returned as it is.
 
     Returns:
-        Arrays of objects in place of texts.
+        `x` with arrays of objects in place of texts, as Keras takes them.
     """
     if isinstance(x, dict):
-        return {name: as_text_arrays(one) for name, one in x.items()}
-    listed = isinstance(x, (list, tuple)) and x
-    if listed and all(isinstance(one, (str, bytes)) for one in x):
+        return {name: as_text_arrays(column) for name, column in x.items()}
+    is_list = isinstance(x, (list, tuple)) and x
+    if is_list and all(isinstance(value, (str, bytes)) for value in x):
         return as_text_arrays(np.array(x, dtype=object))
     if isinstance(x, np.ndarray) and x.dtype.kind in "OSU":
-        made = np.empty(x.size, object)
-        made[:] = [
-            # What is no text stays, for the checks to name.
-            _as_string(one, row) if isinstance(one, (str, bytes)) else one
-            for row, one in enumerate(x.reshape(-1).tolist())
+        strings = np.empty(x.size, object)
+        strings[:] = [
+            # Other values stay, so that the input checks can name the row.
+            _as_string(value, row) if isinstance(value, (str, bytes)) else value
+            for row, value in enumerate(x.reshape(-1).tolist())
         ]
-        return made.reshape(x.shape)
+        return strings.reshape(x.shape)
     return x
 
 
-def is_text(array):
-    """Whether an array or tensor holds strings."""
+def is_text(array) -> bool:
+    """Returns `True` for an array or tensor of strings."""
     dtype = getattr(array, "dtype", None)
     if isinstance(dtype, np.dtype):
         return dtype.kind in "OSU"
     name = getattr(dtype, "name", dtype)
     return name == "string"
+
+
+def _as_string(value, row):
+    if not isinstance(value, (str, bytes)):
+        raise ValueError(
+            f"Expected a text. Received: {type(value).__name__} in row {row}."
+        )
+    try:
+        # A surrogate alone is a `str` that no encoding takes.
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        text.encode()
+    except UnicodeError:
+        raise ValueError(
+            "Expected texts in UTF-8. Received other bytes in row "
+            f"{row}: {value[:40]!r}. Decode them with the encoding that they "
+            "have."
+        ) from None
+    return text

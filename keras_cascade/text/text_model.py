@@ -1,4 +1,6 @@
-"""A model of token ids that takes texts."""
+"""Keras model that takes texts: a preprocessor and a model of token ids."""
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,12 +10,12 @@ from keras_cascade.text.text_columns import is_text
 from keras_cascade.text.tokenizer import FEEDS, Tokenizer
 from keras_cascade.utils.serialized_model import serialized_model
 
-TOKENIZER = "tokenizer"
+_TOKENIZER = "tokenizer"
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class TextModel(keras.Model):
-    """A model of token ids behind its own preprocessor.
+    """Runs a model of token ids behind its own preprocessor.
 
     A cascade's teacher and student may tokenize differently: both get the raw
     text, each has its own preprocessor. Needs the TensorFlow backend.
@@ -54,7 +56,13 @@ class TextModel(keras.Model):
     TensorShape([2, 2])
     """
 
-    def __init__(self, model, preprocessor=None, fields=None, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        preprocessor: "Tokenizer | keras.layers.Layer | None" = None,
+        fields: Sequence[str] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if keras.backend.backend() != "tensorflow":
             raise RuntimeError(
@@ -81,7 +89,7 @@ class TextModel(keras.Model):
         self.fields = None if fields is None else tuple(fields)
         self.step = preprocessors.get(preprocessor, _feeds(model))
         self._check_length()
-        # Strings are not for XLA.
+        # XLA cannot compile operations on strings.
         self.supports_jit = False
         self._check_vocabulary()
         if model.built:
@@ -91,7 +99,7 @@ class TextModel(keras.Model):
         return self.model(self.preprocess(inputs), training=training)
 
     def preprocess(self, inputs):
-        """What the inner model takes, of texts.
+        """Maps texts to the inputs of the inner model.
 
         Args:
             inputs: of a call, as tensors.
@@ -107,7 +115,7 @@ class TextModel(keras.Model):
         return self._structured(self.step.tensors(tuple(columns)))
 
     def model_inputs(self, inputs):
-        """`preprocess` in NumPy: for what runs the inner model elsewhere.
+        """Maps texts to the inputs of the inner model, in NumPy.
 
         Args:
             inputs: array of str or bytes, or a dict of them.
@@ -120,24 +128,24 @@ class TextModel(keras.Model):
         return self._structured(self.step.arrays(self.columns(inputs)))
 
     def longest_inputs(self, inputs):
-        """Model inputs of one row, as long as any text may become.
+        """Returns model inputs of one row, padded to the longest length.
 
         Args:
             inputs: array of texts, or a dict of them.
         """
-        made = keras.tree.map_structure(
+        row = keras.tree.map_structure(
             lambda ids: ids[:1], self.model_inputs(inputs)
         )
         lengths = getattr(self.preprocessor, "lengths", None)
         if not lengths or not is_text(keras.tree.flatten(inputs)[0]):
-            return made
+            return row
         return keras.tree.map_structure(
             lambda ids: np.pad(ids, [(0, 0), (0, lengths[-1] - ids.shape[1])]),
-            made,
+            row,
         )
 
     def columns(self, inputs):
-        """The one text, or the two of a pair, out of a cascade's inputs."""
+        """Returns a tuple: the column of texts, or the two columns of pairs."""
         if not isinstance(inputs, dict):
             if self.fields is not None:
                 raise ValueError(
@@ -147,9 +155,9 @@ class TextModel(keras.Model):
             return (inputs,)
         fields = self.fields or tuple(inputs)[:1]
         if set(fields) != set(inputs):
-            wanted = "one text" if self.fields is None else list(self.fields)
+            expected = "one text" if self.fields is None else list(self.fields)
             raise ValueError(
-                f"Expected {wanted} in the dict of inputs. Received: "
+                f"Expected {expected} in the dict of inputs. Received: "
                 f"{sorted(inputs)}. Pass `fields=` to `TextModel`, the names "
                 "of both texts in their order."
             )
@@ -168,39 +176,40 @@ class TextModel(keras.Model):
         config = dict(config)
         deserialize = keras.saving.deserialize_keras_object
         config["model"] = deserialize(config["model"])
-        given = config["preprocessor"]
-        if isinstance(given, dict) and TOKENIZER in given:
-            config["preprocessor"] = Tokenizer(**given[TOKENIZER])
-        elif isinstance(given, dict):
-            config["preprocessor"] = deserialize(given)
+        preprocessor = config["preprocessor"]
+        if isinstance(preprocessor, dict) and _TOKENIZER in preprocessor:
+            config["preprocessor"] = Tokenizer(**preprocessor[_TOKENIZER])
+        elif isinstance(preprocessor, dict):
+            config["preprocessor"] = deserialize(preprocessor)
         return cls(**config)
 
     def _serialized_preprocessor(self):
         if isinstance(self.preprocessor, Tokenizer):
-            return {TOKENIZER: self.preprocessor.get_config()}
+            return {_TOKENIZER: self.preprocessor.get_config()}
         if self.preprocessor is getattr(self.model, "preprocessor", None):
-            # Saved with the model; as two, each would miss half of its files.
+            # It is saved as a part of the model. Saved twice, each copy would
+            # lack half of its files.
             return None
         return keras.saving.serialize_keras_object(self.preprocessor)
 
-    def _structured(self, made):
+    def _structured(self, feeds):
         if isinstance(_structure(self.model), dict):
-            return made
-        return next(iter(made.values()))
+            return feeds
+        return next(iter(feeds.values()))
 
     def _check_length(self):
         length = _fixed_length(self.model)
-        made = getattr(self.preprocessor, "lengths", [length])
-        if length is not None and made != [length]:
+        lengths = getattr(self.preprocessor, "lengths", [length])
+        if length is not None and lengths != [length]:
             raise ValueError(
                 f"Expected a tokenizer of the length {length}, which the model "
-                f"'{self.model.name}' takes. Received: {made}. Make it with "
+                f"'{self.model.name}' takes. Received: {lengths}. Make it with "
                 f"`tokenizer.with_lengths({length})`, or build the model for "
                 "any length."
             )
 
     def _check_vocabulary(self):
-        """Runs the model on the largest token id that there is."""
+        """Runs the model on the largest token id of the preprocessor."""
         size = self.step.vocabulary_size
         if size is None or not self.model.built:
             return
@@ -213,7 +222,8 @@ class TextModel(keras.Model):
             probe["padding_mask"][0, :2] = 1
 
         try:
-            with tf.device("CPU:0"):  # others take what is not there for 0
+            # A GPU reads an id outside the embeddings as zeros, silently.
+            with tf.device("CPU:0"):
                 self.model(self._structured(probe), training=False)
         except tf.errors.InvalidArgumentError:
             raise ValueError(
@@ -225,7 +235,7 @@ class TextModel(keras.Model):
 
 
 def as_text_model(model):
-    """A KerasHub task that brings a tokenizer, as a `TextModel`.
+    """Wraps a KerasHub task that has a tokenizer in a `TextModel`.
 
     Args:
         model: anything.
@@ -242,7 +252,7 @@ def as_text_model(model):
 
 
 def _structure(model):
-    """The structure of a model's inputs; `None` where it does not say."""
+    """Returns the structure of a model's inputs, or `None` if unknown."""
     try:
         return model.input
     except AttributeError:  # Sequential, or built by being called

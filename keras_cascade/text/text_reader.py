@@ -1,11 +1,11 @@
-"""Reads a bundle's texts as its model was trained to. No TensorFlow."""
+"""Tokenization of a bundle's texts. No TensorFlow, no Keras."""
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.text.text_columns import as_strings
 from keras_cascade.text.tokenizer import Tokenizer
 
-#: Of every kind of text that has fooled a tokenizer. A bundle states what each
-#: becomes, so that a reader in another language can be tried.
+#: Texts of every kind that tokenizers are known to disagree on. A bundle states
+#: the tokens of each, so that a reader in another language can be checked.
 PROBES = (
     "Where is my card?",
     "don't STOP  now...",
@@ -29,7 +29,7 @@ PROBES = (
 
 
 class TextReader:
-    """Makes a model's inputs of texts.
+    """Maps texts to the inputs of a model.
 
     Args:
         tokenizer: `Tokenizer`.
@@ -44,19 +44,20 @@ class TextReader:
         self.feeds = dict(feeds)
 
     @classmethod
-    def load(cls, bundle, part):
-        """The reader of a bundle's student or teacher.
+    def load(cls, bundle, part) -> "TextReader | None":
+        """Loads the reader of a bundle's student or teacher.
 
         Args:
             bundle: `keras_cascade.bundle.Bundle`.
             part: `"student"` or `"teacher"`.
 
         Returns:
-            `TextReader`, or `None` where that model takes what the cascade
-            takes.
+            `TextReader`, or `None` where that model takes the cascade's
+            inputs as they are.
 
         Raises:
-            BundleError: the tokenizer does not make what the manifest states.
+            BundleError: the tokenizer does not make the tokens that the
+                manifest states.
         """
         entry = (bundle.manifest.get(part) or {}).get("text")
         if entry is None:
@@ -73,7 +74,7 @@ class TextReader:
         return reader
 
     def __call__(self, inputs):
-        """Reads a batch.
+        """Tokenizes a batch.
 
         Args:
             inputs: dict of the cascade's input name to array of str, or of
@@ -81,53 +82,52 @@ class TextReader:
 
         Returns:
             Dict of the model's input name to int32 array `(rows, length)`;
-            and bool array `(rows,)`, which texts were too long for the model
-            and were cut.
+            and bool array `(rows,)`, `True` for texts that were too long for
+            the model and are cut.
         """
         columns = [as_strings(inputs[name]) for name in self.fields]
-        made = self.tokenizer.encode(*columns)
-        fed = {name: made[kind] for name, kind in self.feeds.items()}
-        return fed, made["truncated"]
+        encoding = self.tokenizer.encode(*columns)
+        inputs = {name: encoding[kind] for name, kind in self.feeds.items()}
+        return inputs, encoding["truncated"]
 
-    def vectors(self):
-        """List of a text and its token ids, without padding.
+    def vectors(self) -> list[dict]:
+        """Returns each probe with its token ids, without padding.
 
-        Of a model of pairs also the second text, and which token is whose.
+        For a model of pairs also the second text and the segment ids.
         """
         if len(self.fields) == 1:
-            asked = [{"text": text} for text in PROBES]
+            probes = [{"text": text} for text in PROBES]
         else:
-            asked = [
+            probes = [
                 {"text": text, "second": second}
                 for text, second in zip(PROBES, PROBES[::-1], strict=True)
             ]
-        return [{**one, **self._tokens(one)} for one in asked]
+        return [{**probe, **self._tokens(probe)} for probe in probes]
 
-    def check(self, vectors, where):
+    def check(self, vectors: list[dict], where):
         """Raises a `BundleError` where this machine tokenizes otherwise.
 
         Args:
             vectors: list, as `vectors` returns it.
-            where: str, for the error.
+            where: path or str, for the error.
         """
-        for one in vectors:
-            found = self._tokens(one)
-            if any(one[name] != ids for name, ids in found.items()):
+        for vector in vectors:
+            tokens = self._tokens(vector)
+            if any(vector[name] != ids for name, ids in tokens.items()):
                 import tokenizers
-
-                found = found["token_ids"]
 
                 raise BundleError(
                     f"'{where}' does not make the tokens that the manifest "
-                    f"states, of {one['text'][:40]!r}. Expected: "
-                    f"{one['token_ids'][:8]}. Received: {found[:8]}, from "
+                    f"states, of {vector['text'][:40]!r}. Expected: "
+                    f"{vector['token_ids'][:8]}. Received: "
+                    f"{tokens['token_ids'][:8]}, from "
                     f"`tokenizers` {tokenizers.__version__}. Install the "
                     "version that the manifest names, or export again."
                 )
 
-    def _tokens(self, asked):
-        pair = [asked[name] for name in ("text", "second") if name in asked]
-        made = self.tokenizer.encode(*([one] for one in pair))
-        count = int(made["padding_mask"].sum())
-        names = ("token_ids", "segment_ids")[: len(pair)]
-        return {name: made[name][0, :count].tolist() for name in names}
+    def _tokens(self, vector):
+        texts = [vector[name] for name in ("text", "second") if name in vector]
+        encoding = self.tokenizer.encode(*([text] for text in texts))
+        count = int(encoding["padding_mask"].sum())
+        names = ("token_ids", "segment_ids")[: len(texts)]
+        return {name: encoding[name][0, :count].tolist() for name in names}

@@ -1,15 +1,17 @@
-"""One tokenizer for training and for the device. No TensorFlow, no Keras."""
+"""Tokenizer for training and the device. No TensorFlow, no Keras."""
 
 import json
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
-#: What a model may be fed, by KerasHub's names.
+#: Inputs that a model of token ids may take, by KerasHub's names.
 FEEDS = ("token_ids", "segment_ids", "padding_mask")
 
 
 class Tokenizer:
-    """Texts to token ids, by a standard `tokenizer.json`.
+    """Maps texts to token ids, by a standard `tokenizer.json`.
 
     Hugging Face's `tokenizers` library reads it: here, on a device and, as
     JavaScript, in a browser. A text is cut to the longest of `lengths` and
@@ -23,7 +25,7 @@ class Tokenizer:
         pad: str, the token to pad with. Defaults to `"[PAD]"`.
 
     Attributes:
-        content: str, the `tokenizer.json` that ships.
+        content: str, the `tokenizer.json` that a bundle holds.
         lengths: list of int, ascending.
         pad_id: int.
         vocabulary_size: int.
@@ -40,7 +42,9 @@ class Tokenizer:
     (1, 4)
     """
 
-    def __init__(self, content, lengths, pad="[PAD]"):
+    def __init__(
+        self, content: str, lengths: int | Sequence[int], pad: str = "[PAD]"
+    ):
         self.lengths = _checked_lengths(lengths)
         self._tokenizer = _read(content)
         self.pad = pad
@@ -63,7 +67,12 @@ class Tokenizer:
         self.vocabulary_size = self._tokenizer.get_vocab_size()
 
     @classmethod
-    def from_file(cls, file, lengths, pad="[PAD]"):
+    def from_file(
+        cls,
+        file: str | os.PathLike,
+        lengths: int | Sequence[int],
+        pad: str = "[PAD]",
+    ) -> "Tokenizer":
         """Reads a `tokenizer.json`.
 
         Args:
@@ -74,8 +83,10 @@ class Tokenizer:
         with open(file, encoding="utf-8") as stream:
             return cls(stream.read(), lengths, pad)
 
-    def encode(self, texts, second=None):
-        """Token ids of a batch.
+    def encode(
+        self, texts: Sequence[str], second: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Tokenizes a batch.
 
         Args:
             texts: sequence of str.
@@ -89,22 +100,22 @@ class Tokenizer:
         """
         texts = list(texts)
         if second is not None:
-            found, truncated = self._pairs(texts, list(second))
+            encodings, truncated = self._pairs(texts, list(second))
         else:
-            found = _encoded(self._tokenizer, texts)
-            truncated = [bool(one.overflowing) for one in found]
-        ids = [one.ids for one in found]
+            encodings = _encoded(self._tokenizer, texts)
+            truncated = [bool(row.overflowing) for row in encodings]
+        ids = [row.ids for row in encodings]
         longest = max(map(len, ids), default=0)
         width = next(n for n in self.lengths if n >= longest)
         token_ids = np.full((len(ids), width), self.pad_id, "int32")
         segment_ids = np.zeros((len(ids), width), "int32")
         mask = np.zeros((len(ids), width), "int32")
-        for row, one in enumerate(found):
+        for row, encoding in enumerate(encodings):
             count = len(ids[row])
             token_ids[row, :count] = ids[row]
             mask[row, :count] = 1
             if second is not None:
-                segment_ids[row, :count] = one.type_ids
+                segment_ids[row, :count] = encoding.type_ids
         return {
             "token_ids": token_ids,
             "segment_ids": segment_ids,
@@ -112,8 +123,10 @@ class Tokenizer:
             "truncated": np.array(truncated, bool),
         }
 
-    def counts(self, texts, second=None):
-        """How many tokens each text has, special tokens counted.
+    def counts(
+        self, texts: Sequence[str], second: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Returns the number of tokens per text, special tokens included.
 
         Args:
             texts: sequence of str.
@@ -125,10 +138,18 @@ class Tokenizer:
         rows = list(texts)
         if second is not None:
             rows = list(zip(rows, second, strict=True))
-        return np.array([len(one) for one in self._whole.encode_batch(rows)])
+        return np.array([len(row) for row in self._whole.encode_batch(rows)])
 
-    def get_config(self):
-        """Dict that makes the same tokenizer: `Tokenizer(**config)`."""
+    def with_lengths(self, lengths: int | Sequence[int]) -> "Tokenizer":
+        """Returns the same tokenizer for other sequence lengths.
+
+        Args:
+            lengths: of `Tokenizer`.
+        """
+        return Tokenizer(self.content, lengths, self.pad)
+
+    def get_config(self) -> dict:
+        """Returns the arguments of an equal tokenizer, as a dict."""
         return {
             "content": self.content,
             "lengths": self.lengths,
@@ -136,39 +157,31 @@ class Tokenizer:
         }
 
     def _pairs(self, texts, second):
-        """Packed pairs, cut in turns: the first has the odd token.
+        """Packs pairs and cuts them in turns: the first has the odd token.
 
         The library's own way to cut a pair gives the odd token to the longer
         text; TensorFlow Text's, and so KerasHub's, does as this does.
         """
         room = self.lengths[-1] - self._whole.num_special_tokens_to_add(True)
         sides = [
-            _encoded(self._whole, one, add_special_tokens=False)
-            for one in (texts, second)
+            _encoded(self._whole, side, add_special_tokens=False)
+            for side in (texts, second)
         ]
-        found, truncated = [], []
+        encodings, truncated = [], []
         for a, b in zip(*sides, strict=True):
             truncated.append(len(a) + len(b) > room)
             if truncated[-1]:
                 a.truncate(max(room - len(b), room - room // 2))
                 b.truncate(room - len(a))
-            found.append(self._whole.post_process(a, b))
-        return found, truncated
-
-    def with_lengths(self, lengths):
-        """The same tokenizer for other sequence lengths.
-
-        Args:
-            lengths: of `Tokenizer`.
-        """
-        return Tokenizer(self.content, lengths, self.pad)
+            encodings.append(self._whole.post_process(a, b))
+        return encodings, truncated
 
 
 def _encoded(tokenizer, texts, **options):
     if len(texts) > 1:
         return tokenizer.encode_batch(texts, **options)
-    # Without the threads of a batch.
-    return [tokenizer.encode(one, **options) for one in texts]
+    # A batch starts threads, which cost more than one text.
+    return [tokenizer.encode(text, **options) for text in texts]
 
 
 def _read(content):
@@ -190,11 +203,11 @@ def _read(content):
 
 
 def _checked_lengths(lengths):
-    given = [lengths] if np.ndim(lengths) == 0 else list(lengths)
-    whole = all(isinstance(n, (int, np.integer)) and n >= 1 for n in given)
-    if not given or not whole or isinstance(lengths, bool):
+    values = [lengths] if np.ndim(lengths) == 0 else list(lengths)
+    valid = all(isinstance(n, (int, np.integer)) and n >= 1 for n in values)
+    if not values or not valid or isinstance(lengths, bool):
         raise ValueError(
             "Expected `lengths` to be a sequence length of at least 1, or "
             f"several. Received: {lengths!r}."
         )
-    return sorted({int(n) for n in given})
+    return sorted({int(n) for n in values})

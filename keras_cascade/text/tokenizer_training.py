@@ -1,19 +1,26 @@
-"""A tokenizer made from one's own texts."""
+"""Training of a tokenizer on texts, and the choice of its length."""
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_cascade.text.sequence_length import choose_length
 from keras_cascade.text.text_columns import as_strings
 from keras_cascade.text.tokenizer import Tokenizer
 
-PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
-#: Long enough for any text while the lengths are not known.
-WHOLE = 2**20
+_PAD, _UNKNOWN, _SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
+# Longer than any text, until the lengths are known.
+_UNLIMITED = 2**20
 
 
 def train_tokenizer(
-    texts, vocabulary_size=8000, lowercase=True, lengths=None, share=0.99
-):
+    texts: Sequence[str] | Sequence[tuple[str, str]],
+    vocabulary_size: int = 8000,
+    lowercase: bool = True,
+    lengths: int | Sequence[int] | None = None,
+    share: float = 0.99,
+) -> Tokenizer:
     """Learns a WordPiece vocabulary from texts.
 
     Words are cut at spaces and punctuation and then into pieces of the
@@ -53,29 +60,68 @@ def train_tokenizer(
     texts = [as_strings(np.array(row, dtype=object)) for row in texts]
     if not texts:
         raise ValueError("Expected at least one text. Received none.")
-    made = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    made.normalizer = normalizers.BertNormalizer(
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
+    trained.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=lowercase
     )
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = [PAD, UNKNOWN, SEPARATOR]
-    made.train_from_iterator(
-        (one for row in texts for one in row),
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trained.train_from_iterator(
+        (text for row in texts for text in row),
         trainers.WordPieceTrainer(
             vocab_size=vocabulary_size,
-            special_tokens=special,
+            special_tokens=[_PAD, _UNKNOWN, _SEPARATOR],
             show_progress=False,
         ),
     )
-    made.post_processor = processors.TemplateProcessing(
+    trained.post_processor = processors.TemplateProcessing(
         single="$A:0",
-        pair=f"$A:0 {SEPARATOR}:0 $B:1",
-        special_tokens=[(SEPARATOR, made.token_to_id(SEPARATOR))],
+        pair=f"$A:0 {_SEPARATOR}:0 $B:1",
+        special_tokens=[(_SEPARATOR, trained.token_to_id(_SEPARATOR))],
     )
-    tokenizer = Tokenizer(made.to_str(), lengths or WHOLE)
+    tokenizer = Tokenizer(trained.to_str(), lengths or _UNLIMITED)
     if lengths is not None:
         return tokenizer
     columns = list(zip(*texts, strict=True))
     return tokenizer.with_lengths(
         choose_length(tokenizer.counts(*columns), share)
     )
+
+
+def choose_length(
+    counts: npt.ArrayLike, share: float = 0.99, multiple: int = 8
+) -> int:
+    """Returns the shortest sequence length that holds most texts whole.
+
+    The smallest multiple of `multiple` that at least `share` of the texts fit
+    into; the rest is truncated. A length is paid for at every prediction, so
+    the longest texts should not set it.
+
+    Args:
+        counts: int array `(texts,)`, tokens of each text, special tokens
+            counted.
+        share: float in (0, 1]. Defaults to `0.99`.
+        multiple: int >= 1. Defaults to `8`.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: no texts, or a share outside (0, 1].
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> kc.text.choose_length([3, 5, 9, 40], share=0.75)
+    16
+    """
+    counts = np.sort(np.asarray(counts))
+    if not counts.size:
+        raise ValueError("Expected at least one text. Received none.")
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"Expected `share` above 0 and at most 1. Received: {share!r}."
+        )
+    # The smallest number of texts that is at least their share.
+    needed = max(1, math.ceil(share * counts.size))
+    longest = max(1, int(counts[needed - 1]))
+    return multiple * math.ceil(longest / multiple)

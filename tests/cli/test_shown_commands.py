@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.documents import DOCUMENTS, ROOT, blocks, commands
 from tests.helpers.command_line import COMMANDS
+from tests.helpers.documents import DOCUMENTS, ROOT, blocks, commands
 
 SCREEN = (80, 24)
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from keras_cascade.cli import demo, reference_models, saved_cascade
 from keras_cascade.cli.main import app
-from tests.text.conftest import make_texts
+from tests.helpers.texts import make_texts
 
 NAMES = ("card", "exchange", "top up")
 

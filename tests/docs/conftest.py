@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import write_manifest
 from keras_cascade.serving import ServerProcess
-from tests.documents import ROOT
+from tests.helpers.documents import ROOT
 
 CLASSES = ["cat", "dog", "bird"]
 

@@ -14,8 +14,7 @@ import keras_cascade as kc
 from keras_cascade.bundle import Bundle
 from keras_cascade.runtime import EdgeCascade
 from keras_cascade.text.text_reader import TextReader
-from tests.docs.shown import languages, rows
-from tests.documents import ROOT, blocks
+from tests.helpers.documents import ROOT, blocks, languages, rows
 
 DOCUMENT = "docs/bundle.md"
 SAVED = ("fashion_mnist", "fashion_mnist_float32")

@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.shown import languages
-from tests.documents import DOCUMENTS, ROOT, blocks, commands
+from tests.helpers.documents import DOCUMENTS, ROOT, blocks, commands, languages
 
 #: Documents whose Python needs nothing from a test.
 ALONE = ("docs/concepts.md", "docs/troubleshooting.md")

@@ -19,8 +19,7 @@ from keras_cascade.runtime.teachers import (
     http_teacher,
     teacher_caller,
 )
-from tests.docs.shown import languages, rows, stated_output
-from tests.documents import ROOT, blocks
+from tests.helpers.documents import ROOT, blocks, languages, rows, stated_output
 
 DOCUMENT = "docs/failures.md"
 TEXT = (ROOT / DOCUMENT).read_text("utf-8")
@@ -189,7 +188,7 @@ def test_other_exceptions_come_through():
 
 def test_the_figures():
     """The sentence on `benchmarks.faults`, number by number."""
-    section = TEXT.partition("## What is guaranteed")[2].partition("##")[0]
+    section = TEXT.partition("## Guarantees")[2].partition("##")[0]
     sentence = " ".join(section.partition("nonsense: ")[2].split())
     queued = FIGURES["queued_rows_answered_later"]
     assert queued == FIGURES["rows"]["queued"]

@@ -15,8 +15,7 @@ from keras_cascade.serving.grpc_service import OPEN as OPEN_METHODS
 from keras_cascade.serving.grpc_service import STATUS
 from keras_cascade.serving.http_requests import OPEN as OPEN_PATHS
 from keras_cascade.serving.settings import MEBIBYTE, Limits
-from tests.docs.shown import languages, rows, stated_output
-from tests.documents import ROOT, blocks
+from tests.helpers.documents import ROOT, blocks, languages, rows, stated_output
 
 DOCUMENT = "docs/wire.md"
 TEXT = (ROOT / DOCUMENT).read_text("utf-8")

@@ -1,29 +1,10 @@
 """Small texts, models and cascades of them."""
 
 import keras
-import numpy as np
 import pytest
 
 import keras_cascade as kc
-
-WORDS = {
-    0: ("card", "lost", "stolen", "missing"),
-    1: ("rate", "exchange", "currency", "euro"),
-    2: ("top", "up", "balance", "transfer"),
-}
-FILLERS = ("please", "my", "the", "where", "is", "why", "was", "help", "Café")
-
-
-def make_texts(count, seed):
-    """Questions whose class is said by one of its words, and their labels."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, count)
-    texts = []
-    for number, label in enumerate(labels):
-        words = [*rng.choice(FILLERS, 4), rng.choice(WORDS[int(label)])]
-        rng.shuffle(words)
-        texts.append(f"{' '.join(words)} {number}?")
-    return np.array(texts, dtype=object), labels.astype("int32")
+from tests.helpers.texts import make_bert, make_texts
 
 
 @pytest.fixture(scope="session")
@@ -40,41 +21,8 @@ def tokenizer(texts):
 
 @pytest.fixture(scope="session")
 def bert():
-    """Makes a small KerasHub classifier that brings its preprocessor."""
-    return bert_maker()
-
-
-def bert_maker():
-    """The function behind the fixture `bert`."""
-    from keras_hub import models
-
-    def make(length=16, blocks=2, width=16, **tokenizer_options):
-        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        letters = "abcdefghijklmnopqrstuvwxyz0123456789?!.,éß"
-        words = [word for group in WORDS.values() for word in group]
-        vocabulary = [
-            *special, *letters, *(f"##{one}" for one in letters), *words,
-            *(word.lower() for word in FILLERS),
-        ]  # fmt: skip
-        tokenizer = models.BertTokenizer(
-            vocabulary=vocabulary, **{"lowercase": True, **tokenizer_options}
-        )
-        return models.BertTextClassifier(
-            backbone=models.BertBackbone(
-                vocabulary_size=len(vocabulary),
-                num_layers=blocks,
-                num_heads=2,
-                hidden_dim=width,
-                intermediate_dim=2 * width,
-                max_sequence_length=length,
-            ),
-            preprocessor=models.BertTextClassifierPreprocessor(
-                tokenizer, sequence_length=length
-            ),
-            num_classes=3,
-        )
-
-    return make
+    """A function that makes a small KerasHub classifier."""
+    return make_bert
 
 
 @pytest.fixture(scope="session")

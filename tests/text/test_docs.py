@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tests.documents import blocks
-from tests.text.conftest import make_texts
+from tests.helpers.documents import blocks
+from tests.helpers.texts import make_texts
 
 
 def test_the_python_blocks(tmp_path, monkeypatch, vectorized):

@@ -1,4 +1,4 @@
-"""Texts all the way: training, bundle, device, server."""
+"""Text cascades from training to bundle, device and server."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from keras_cascade.runtime import (
 )
 from keras_cascade.serving import ServerProcess
 from keras_cascade.text.text_reader import PROBES, TextReader
-from tests.text.conftest import make_texts
+from tests.helpers.texts import make_texts
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,16 @@ def test_the_device_answers_as_keras(strings, new_texts):
     x, _ = new_texts
     expected = cascade.predict(x, verbose=0)
     with EdgeCascade.load(bundle.path, "local") as edge:
-        found = edge.predict(list(x))
+        prediction = edge.predict(list(x))
         one = edge.predict(x[0])
-    assert 0 < found.delegation_rate < 1
-    assert np.array_equal(found.source == "cloud", expected["delegated"])
+    assert 0 < prediction.delegation_rate < 1
+    assert np.array_equal(prediction.source == "cloud", expected["delegated"])
     assert np.allclose(
-        found.probabilities, expected["probabilities"], atol=1e-5
+        prediction.probabilities, expected["probabilities"], atol=1e-5
     )
-    assert np.allclose(one.probabilities[0], found.probabilities[0], atol=1e-5)
+    assert np.allclose(
+        one.probabilities[0], prediction.probabilities[0], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/models/teacher", "/v2/models/teacher"])
@@ -71,17 +73,17 @@ def test_served_with_raw_strings(strings, new_texts, path, tmp_path):
     with ServerProcess(bundle.path, tmp_path / "log") as server:
         url = server.url.replace("/v1/models/teacher", path)
         with EdgeCascade.load(bundle.path, url, "raise") as edge:
-            found = edge.predict(x)
+            prediction = edge.predict(x)
     assert np.allclose(
-        found.probabilities, expected["probabilities"], atol=1e-5
+        prediction.probabilities, expected["probabilities"], atol=1e-5
     )
 
 
-def test_the_manifest_states_who_takes_what(strings):
+def test_the_manifest_states_the_inputs_of_each_model(strings):
     _, bundle = strings
     manifest = bundle.manifest
-    (given,) = manifest["input"]
-    assert (given["dtype"], given["shape"]) == ("string", [None])
+    (entry,) = manifest["input"]
+    assert (entry["dtype"], entry["shape"]) == ("string", [None])
     student = manifest["student"]
     (length,) = student["text"]["lengths"]
     assert student["input"][0]["dtype"] == "int32"
@@ -94,9 +96,9 @@ def test_the_manifest_states_who_takes_what(strings):
 def test_cut_texts_are_counted(strings):
     _, bundle = strings
     with EdgeCascade.load(bundle.path) as edge:
-        found = edge.predict(["card", "card " * 500, "x" * 100_000])
+        prediction = edge.predict(["card", "card " * 500, "x" * 100_000])
     # The last is one word that the vocabulary does not hold.
-    assert found.truncated.tolist() == [False, True, False]
+    assert prediction.truncated.tolist() == [False, True, False]
 
 
 def test_no_tensorflow_on_the_device(strings):
@@ -153,10 +155,13 @@ def test_keras_hub_on_both_sides(bert, calibrated, texts, tmp_path):
         ServerProcess(bundle.path, tmp_path / "log") as server,
         EdgeCascade.load(bundle.path, server.url, "raise") as edge,
     ):
-        found, teacher = edge.predict(x), edge.logits({"input": np.array(x)})
+        prediction, teacher = (
+            edge.predict(x),
+            edge.logits({"input": np.array(x)}),
+        )
     expected = cascade.teacher.predict(texts["cal"][0], verbose=0)
     assert np.allclose(teacher, expected, atol=1e-4)
-    assert 0 < (found.source == "cloud").sum() < 120
+    assert 0 < (prediction.source == "cloud").sum() < 120
 
 
 def test_pairs(bert, texts, tmp_path):
@@ -179,16 +184,18 @@ def test_pairs(bert, texts, tmp_path):
     bundle = cascade.export(tmp_path / "b")
     expected = cascade.predict(held_out, verbose=0)
     with EdgeCascade.load(bundle.path, "local") as edge:
-        found = edge.predict({name: list(v) for name, v in held_out.items()})
+        prediction = edge.predict(
+            {name: list(v) for name, v in held_out.items()}
+        )
         one = edge.predict({"premise": "my card", "hypothesis": "my euro"})
     assert np.allclose(
-        found.probabilities, expected["probabilities"], atol=1e-5
+        prediction.probabilities, expected["probabilities"], atol=1e-5
     )
     assert len(one) == 1
 
 
 def test_a_teacher_of_token_ids(student, calibrated, texts, tmp_path):
-    """Its tokenizer cannot be in a SavedModel, so it ships beside it."""
+    """Its tokenizer cannot be in a SavedModel, so it is written beside it."""
     model = kc.models.text_cnn(student.step.vocabulary_size, 3, width=8)
     teacher = kc.text.TextModel(model, student.preprocessor)
     cascade = calibrated(teacher, student, epochs=1)
@@ -199,12 +206,12 @@ def test_a_teacher_of_token_ids(student, calibrated, texts, tmp_path):
     with ServerProcess(bundle.path, tmp_path / "log") as server:
         for url in ("local", server.url):
             with EdgeCascade.load(bundle.path, url, "raise") as edge:
-                found = edge.predict(x)
+                prediction = edge.predict(x)
             assert np.allclose(
-                found.probabilities, expected["probabilities"], atol=1e-5
+                prediction.probabilities, expected["probabilities"], atol=1e-5
             )
-    found = predict_input(bundle.path, None, list(x), "local", "raise")
-    assert np.array_equal(found.source == "cloud", expected["delegated"])
+    prediction = predict_input(bundle.path, None, list(x), "local", "raise")
+    assert np.array_equal(prediction.source == "cloud", expected["delegated"])
     checks, _ = check_bundle(bundle.path, iterate_batches(*texts["cal"]))
     assert all(check.passed for check in checks), checks
     with pytest.raises(ExportError, match="cannot hold the `Tokenizer`"):
@@ -251,7 +258,7 @@ def test_answers_that_depend_on_padding(strings, texts, tokenizer, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_other_words_on_the_device(bert, student, calibrated, tmp_path):
+def test_other_tokens_on_the_device(bert, student, calibrated, tmp_path):
     """A character that folds to several is where KerasHub cannot be met."""
     x = np.array([f"the card\u2026 {number}" for number in range(60)], object)
     y = np.arange(60, dtype="int32") % 3
@@ -299,15 +306,15 @@ def test_queued_logged_and_learned_from(strings, new_texts, tmp_path):
     cascade, bundle = strings
     x, _ = new_texts
     expected = cascade.predict(x, verbose=0)
-    teacher = _Away(cascade)
+    teacher = _OfflineTeacher(cascade)
     with EdgeCascade(
         bundle, teacher, "queue", queue=tmp_path / "q", log=tmp_path / "l",
         retries=0,
     ) as edge:  # fmt: skip
-        found = edge.predict(list(x))
-        waiting = found.source == "queued"
+        prediction = edge.predict(list(x))
+        waiting = prediction.source == "queued"
         assert np.array_equal(waiting, expected["delegated"])
-        teacher.here = True
+        teacher.available = True
         assert edge.send_queued() == waiting.sum()
         with edge.queued_answers() as late:
             assert np.allclose(
@@ -328,27 +335,27 @@ def test_queued_logged_and_learned_from(strings, new_texts, tmp_path):
     flywheel.fit(seen, labels, teacher_logits=cache, verbose=0)
 
 
-async def _asked(path, x):
+async def _predict_async(path, x):
     async with AsyncEdgeCascade.load(path, "local") as edge:
         return await edge.predict(x)
 
 
 def test_awaited(strings, new_texts):
     cascade, bundle = strings
-    found = asyncio.run(_asked(bundle.path, list(new_texts[0])))
+    prediction = asyncio.run(_predict_async(bundle.path, list(new_texts[0])))
     expected = cascade.predict(new_texts[0], verbose=0)
-    assert np.array_equal(found.source == "cloud", expected["delegated"])
+    assert np.array_equal(prediction.source == "cloud", expected["delegated"])
 
 
-class _Away:
-    """A cascade's own teacher, once it is here."""
+class _OfflineTeacher:
+    """A cascade's own teacher, once it is available."""
 
     def __init__(self, cascade):
-        self.here = False
+        self.available = False
         self._teacher = cascade.teacher
 
     def logits(self, inputs):
-        if not self.here:
+        if not self.available:
             raise TeacherError("away", retryable=True)
         return self._teacher.predict(inputs["input"], verbose=0)
 

@@ -1,4 +1,4 @@
-"""Models behind their preprocessors, and cascades of them."""
+"""Text models, and cascades of them."""
 
 import keras
 import numpy as np
@@ -17,8 +17,8 @@ def test_it_is_the_model_of_the_tokens(student, tokenizer, texts):
     x = texts["train"][0][:9]
     ids = tokenizer.encode(list(x))["token_ids"]
     expected = student.model(ids, training=False)
-    for given in (x, tf.constant(x), x[:, None]):
-        assert np.array_equal(student(given, training=False), expected)
+    for form in (x, tf.constant(x), x[:, None]):
+        assert np.array_equal(student(form, training=False), expected)
 
 
 def test_token_ids_go_through(student, tokenizer, texts):
@@ -32,12 +32,12 @@ def test_a_pair_goes_in_its_order(bert):
         "answer": np.array(["euro"], object),
         "question": np.array(["card"], object),
     }
-    made = model.model_inputs(x)
+    inputs = model.model_inputs(x)
     first = TextModel(bert()).model_inputs(np.array(["card"], object))
     assert np.array_equal(
-        made["token_ids"][0, :3], first["token_ids"][0, :3]
+        inputs["token_ids"][0, :3], first["token_ids"][0, :3]
     )  # [CLS] card [SEP]
-    assert made["segment_ids"][0].tolist() == [0, 0, 0, 1, 1, *[0] * 11]
+    assert inputs["segment_ids"][0].tolist() == [0, 0, 0, 1, 1, *[0] * 11]
 
 
 def test_graph_and_numpy_make_the_same_tokens(student, bert, vectorized, texts):
@@ -83,12 +83,12 @@ def test_every_form_of_texts_is_taken(student, vectorized, texts):
     cascade.compile()
     x, y = texts["train"]
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
-    for given in (x, list(x), np.array(list(x)), np.char.encode(list(x))):
-        cascade.fit(given, y, verbose=0, validation_data=(given, y))
+    for form in (x, list(x), np.array(list(x)), np.char.encode(list(x))):
+        cascade.fit(form, y, verbose=0, validation_data=(form, y))
     cascade.fit(data, shuffle=False, verbose=0)
     expected = cascade.predict(x, verbose=0)["score"]
-    for given in (list(x), np.array(list(x)), data):
-        assert np.allclose(cascade.predict(given, verbose=0)["score"], expected)
+    for form in (list(x), np.array(list(x)), data):
+        assert np.allclose(cascade.predict(form, verbose=0)["score"], expected)
     held_out = (list(texts["cal"][0]), texts["cal"][1])
     cascade.calibrate(held_out, kc.MaxDelegationRate(0.5))
     metrics = cascade.evaluate(
@@ -217,8 +217,8 @@ def test_a_cache_takes_what_a_cascade_takes(bert, texts, tmp_path):
     cache = kc.cache_teacher_logits(x, teacher, tmp_path / "logits")
     x = np.array(x, object)
     expected = keras.ops.softmax(TextModel(teacher)(x))
-    found = keras.ops.softmax(cache.logits(x))
-    assert np.allclose(found, expected, atol=1e-3)
+    logits = keras.ops.softmax(cache.logits(x))
+    assert np.allclose(logits, expected, atol=1e-3)
 
 
 def test_cached_answers_judge_texts(vectorized, student, texts):

@@ -17,13 +17,13 @@ TEXTS = st.lists(st.text(max_size=60), min_size=1, max_size=5)
 @settings(deadline=None)
 @given(TEXTS)
 def test_ids_are_the_library_s(tokenizer, texts):
-    found = tokenizer.encode(texts)
+    encoding = tokenizer.encode(texts)
     theirs = tokenizers.Tokenizer.from_str(tokenizer.content)
     for row, text in enumerate(texts):
         ids = theirs.encode(text).ids
-        assert found["token_ids"][row, : len(ids)].tolist() == ids
-        assert not found["token_ids"][row, len(ids) :].any()
-        assert found["padding_mask"][row].sum() == len(ids)
+        assert encoding["token_ids"][row, : len(ids)].tolist() == ids
+        assert not encoding["token_ids"][row, len(ids) :].any()
+        assert encoding["padding_mask"][row].sum() == len(ids)
 
 
 @settings(deadline=None)
@@ -42,37 +42,39 @@ def test_length_comes_from_the_texts(texts, tokenizer):
 
 def test_a_text_that_is_too_long_is_cut_and_counted(tokenizer):
     (length,) = tokenizer.lengths
-    found = tokenizer.encode(["card", "card " * (length + 1), "card " * length])
-    assert found["truncated"].tolist() == [False, True, False]
-    assert found["token_ids"].shape == (3, length)
-    assert (found["token_ids"][1] == found["token_ids"][2]).all()
+    encoding = tokenizer.encode(
+        ["card", "card " * (length + 1), "card " * length]
+    )
+    assert encoding["truncated"].tolist() == [False, True, False]
+    assert encoding["token_ids"].shape == (3, length)
+    assert (encoding["token_ids"][1] == encoding["token_ids"][2]).all()
 
 
 def test_several_lengths_pad_to_the_shortest_that_holds_the_batch(tokenizer):
     several = tokenizer.with_lengths([16, 4, 8])
     assert several.lengths == [4, 8, 16]
     for words, width in ((3, 4), (4, 4), (5, 8), (16, 16), (99, 16)):
-        found = several.encode(["card " * words, "card"])
-        assert found["token_ids"].shape == (2, width)
+        encoding = several.encode(["card " * words, "card"])
+        assert encoding["token_ids"].shape == (2, width)
 
 
 def test_a_pair_is_cut_in_turns(tokenizer):
-    """Of 7 places after the separator the first text gets 4, by turns."""
+    """Of 7 positions beside the separator the first text gets 4, in turns."""
     pairs = tokenizer.with_lengths(8)
-    found = pairs.encode(
+    encoding = pairs.encode(
         ["card " * 9, "card " * 9, "card", "card lost"],
         ["euro " * 9, "euro", "euro " * 9, "euro rate"],
     )
     first = [4, 6, 1, 2]
     second = [3, 1, 6, 2]
-    segments = found["segment_ids"]
+    segments = encoding["segment_ids"]
     for row in range(4):
         # The separator is of the first segment.
-        used = int(found["padding_mask"][row].sum())
+        used = int(encoding["padding_mask"][row].sum())
         assert used == first[row] + 1 + second[row]
         assert segments[row, :used].sum() == second[row]
         assert segments[row, : first[row] + 1].sum() == 0
-    assert found["truncated"].tolist() == [True, True, True, False]
+    assert encoding["truncated"].tolist() == [True, True, True, False]
 
 
 def test_the_content_is_a_standard_file(tokenizer, tmp_path):

@@ -9,7 +9,7 @@ import jupytext
 import nbformat
 import pytest
 
-from tests.documents import ROOT
+from tests.helpers.documents import ROOT
 
 FOLDER = ROOT / "tutorials"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.ipynb"))

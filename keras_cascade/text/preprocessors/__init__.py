@@ -1,7 +1,10 @@
-"""What makes a model's inputs out of texts: one kind a file."""
+"""Text preprocessors: texts to a model's token ids, one kind per file."""
 
 from keras_cascade.text.preprocessors.keras_hub_preprocessor import (
     KerasHubPreprocessor,
+)
+from keras_cascade.text.preprocessors.text_preprocessor import (
+    TextPreprocessor,
 )
 from keras_cascade.text.preprocessors.tokenizer_preprocessor import (
     TokenizerPreprocessor,
@@ -10,20 +13,35 @@ from keras_cascade.text.preprocessors.vectorization_preprocessor import (
     VectorizationPreprocessor,
 )
 
+__all__ = [
+    "KerasHubPreprocessor",
+    "TextPreprocessor",
+    "TokenizerPreprocessor",
+    "VectorizationPreprocessor",
+    "get",
+]
+
 KINDS = (
     TokenizerPreprocessor, VectorizationPreprocessor, KerasHubPreprocessor,
 )  # fmt: skip
 
 
-def get(preprocessor, feeds):
-    """The `TextPreprocessor` around what a user brings.
+def __dir__():
+    return list(__all__)
+
+
+def get(preprocessor, feeds) -> TextPreprocessor:
+    """Wraps a user's preprocessor in the `TextPreprocessor` of its kind.
 
     Args:
         preprocessor: `keras_cascade.text.Tokenizer`, adapted
             `keras.layers.TextVectorization`, or a KerasHub preprocessor with
             a tokenizer.
-        feeds: tuple of names out of `keras_cascade.text.tokenizer.FEEDS`,
-            what the model takes.
+        feeds: tuple of names out of `keras_cascade.text.tokenizer.FEEDS`, the
+            inputs of the model.
+
+    Returns:
+        `TextPreprocessor`.
 
     Raises:
         ValueError: something else.

@@ -1,4 +1,4 @@
-"""What every preprocessor of texts offers to a `TextModel`."""
+"""Base class of the text preprocessors of a `TextModel`."""
 
 import abc
 
@@ -7,11 +7,11 @@ import numpy as np
 
 
 class TextPreprocessor(abc.ABC):
-    """Makes token ids of texts, in a graph or out of it.
+    """Maps texts to token ids, in a graph and outside of one.
 
     Args:
-        preprocessor: what the user brings.
-        feeds: tuple of names, what the model takes.
+        preprocessor: the user's object that this class wraps.
+        feeds: tuple of names, the inputs of the model.
 
     Attributes:
         in_graph: bool, whether a SavedModel can hold it. Where not, texts
@@ -26,17 +26,17 @@ class TextPreprocessor(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def takes(cls, preprocessor):
-        """Whether this kind is for such an object."""
+    def takes(cls, preprocessor) -> bool:
+        """Returns `True` for an object that this class can wrap."""
 
     @property
     @abc.abstractmethod
-    def vocabulary_size(self):
-        """How many token ids there are."""
+    def vocabulary_size(self) -> int | None:
+        """Number of token ids, or `None` before the vocabulary is loaded."""
 
     @abc.abstractmethod
     def tensors(self, columns):
-        """Token ids of texts.
+        """Returns the token ids of texts as tensors.
 
         Args:
             columns: tuple of string tensors `(batch,)`: one, or two for
@@ -48,31 +48,38 @@ class TextPreprocessor(abc.ABC):
 
     @abc.abstractmethod
     def as_tokenizer(self):
-        """The same as a `Tokenizer`, for a device.
+        """Returns an equal `Tokenizer`, for a device.
 
         Raises:
-            ExportError: it cannot be said in a `tokenizer.json`.
+            ExportError: no `tokenizer.json` can express it.
         """
 
     def arrays(self, columns):
-        """`tensors` of NumPy arrays of str or bytes, as NumPy arrays."""
+        """Returns the token ids of texts as NumPy arrays.
+
+        Args:
+            columns: tuple of arrays of str or bytes: one, or two for pairs.
+
+        Returns:
+            Dict of feed to int32 array `(rows, length)`.
+        """
         import tensorflow as tf
 
-        made = self.tensors(
+        tensors = self.tensors(
             tuple(tf.constant(np.asarray(c, object)) for c in columns)
         )
         return {
             name: keras.ops.convert_to_numpy(value)
-            for name, value in made.items()
+            for name, value in tensors.items()
         }
 
-    def _fed(self, made):
-        """Of what was made, what the model takes, in int32."""
-        missing = set(self.feeds) - set(made)
+    def _fed(self, outputs):
+        """Selects the model's inputs from the outputs, in int32."""
+        missing = set(self.feeds) - set(outputs)
         if missing:
             raise ValueError(
                 f"Expected a preprocessor that makes {list(self.feeds)}, which "
-                f"the model takes. Received: {sorted(made)} from "
+                f"the model takes. Received: {sorted(outputs)} from "
                 f"{type(self.preprocessor).__name__}."
             )
-        return {n: keras.ops.cast(made[n], "int32") for n in self.feeds}
+        return {n: keras.ops.cast(outputs[n], "int32") for n in self.feeds}

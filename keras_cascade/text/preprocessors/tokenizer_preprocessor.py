@@ -1,4 +1,4 @@
-"""A `Tokenizer` before a Keras model: the same code as on the device."""
+"""Text preprocessor around a `Tokenizer`: the same code as on the device."""
 
 from keras_cascade.text.preprocessors.text_preprocessor import (
     TextPreprocessor,
@@ -8,7 +8,7 @@ from keras_cascade.text.tokenizer import Tokenizer
 
 
 class TokenizerPreprocessor(TextPreprocessor):
-    """Runs a `Tokenizer` on the host, whatever the graph.
+    """Runs a `Tokenizer` on the host, inside a graph as well.
 
     Arguments as in `TextPreprocessor`.
     """
@@ -26,23 +26,25 @@ class TokenizerPreprocessor(TextPreprocessor):
     def tensors(self, columns):
         import tensorflow as tf
 
-        made = tf.numpy_function(
+        tensors = tf.numpy_function(
             self._encoded, list(columns), [tf.int32] * len(self.feeds),
             stateful=False,
         )  # fmt: skip
-        made = made if isinstance(made, (list, tuple)) else [made]
+        # For a single output it returns the tensor itself, outside a graph.
+        if not isinstance(tensors, (list, tuple)):
+            tensors = [tensors]
         lengths = self.preprocessor.lengths
         width = lengths[0] if len(lengths) == 1 else None
-        for one in made:
-            one.set_shape((columns[0].shape[0], width))
-        return dict(zip(self.feeds, made, strict=True))
+        for tensor in tensors:
+            tensor.set_shape((columns[0].shape[0], width))
+        return dict(zip(self.feeds, tensors, strict=True))
 
     def as_tokenizer(self):
         return self.preprocessor
 
     def arrays(self, columns):
-        made = self.preprocessor.encode(*map(as_strings, columns))
-        return {name: made[name] for name in self.feeds}
+        encoding = self.preprocessor.encode(*map(as_strings, columns))
+        return {name: encoding[name] for name in self.feeds}
 
     def _encoded(self, *columns):
         return list(self.arrays(columns).values())

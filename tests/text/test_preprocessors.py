@@ -1,4 +1,4 @@
-"""Keras's own tokenizers, and what they become on a device."""
+"""Text preprocessors: in the graph, and as a `Tokenizer` for a device."""
 
 import keras
 import numpy as np
@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from keras_cascade.errors import ExportError
 from keras_cascade.text import preprocessors
-from keras_cascade.text.converted.case_folding import folded
+from keras_cascade.text.preprocessors.case_folding import folded
 from keras_cascade.text.text_reader import PROBES
 from keras_cascade.text.tokenizer import FEEDS
-from tests.text.conftest import make_texts
+from tests.helpers.texts import make_texts
 
 TEXTS = [*PROBES, *make_texts(200, 7)[0]]
 #: Latin, Greek and Cyrillic letters, with their marks and punctuation.
@@ -21,11 +21,11 @@ EUROPEAN = st.characters(
 
 
 def same(step, texts, second=None):
-    """Whether the graph and the device make the same."""
+    """Returns `True` where graph and device yield the same tokens."""
     columns = [texts] if second is None else [texts, second]
     expected = step.arrays(tuple(np.array(one, object) for one in columns))
-    found = step.as_tokenizer().encode(*columns)
-    return all(np.array_equal(expected[n], found[n]) for n in expected)
+    on_device = step.as_tokenizer().encode(*columns)
+    return all(np.array_equal(expected[n], on_device[n]) for n in expected)
 
 
 @pytest.mark.parametrize("strip_accents", [False, True])

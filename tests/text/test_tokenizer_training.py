@@ -1,4 +1,4 @@
-"""The rule for sequence lengths."""
+"""The choice of sequence lengths."""
 
 import numpy as np
 import pytest
