@@ -7,8 +7,8 @@ import keras
 
 from keras_cascade import steps
 from keras_cascade.datasets import batches
-from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.datasets.input_checks import checked_batches
 from keras_cascade.datasets.watched import Watcher, original_error
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.fitting import (

@@ -9,8 +9,8 @@ from keras_cascade.datasets.batches import (
     rows_of,
     take_rows,
 )
-from keras_cascade.datasets.input_checks import check_inputs
 from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.input_checks import check_inputs
 from keras_cascade.model_checks import check_logits
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
