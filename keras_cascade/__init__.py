@@ -7,15 +7,10 @@ shows them).
 """
 
 import importlib
-import os
-import sys
 from typing import TYPE_CHECKING
 
-from keras_cascade.utils.native_output import (
-    ask_for_less,
-    hidden_native_output,
-    load_tensorflow,
-)
+from keras_cascade.utils import keras_import
+from keras_cascade.utils.native_output import ask_for_less
 from keras_cascade.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
@@ -52,6 +47,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
     from keras_cascade.traffic_mix import TrafficMix
 
 ask_for_less()
+keras_import.install()
 
 __all__ = [
     "Cascade",
@@ -97,8 +93,6 @@ _HOMES = {
     "cross_fit_teacher_logits": "teacher_logits",
 }
 _WITHOUT_KERAS = ("bundle", "calibration", "errors", "evaluation", "runtime")
-#: Modules that register the classes a `.keras` file may contain.
-_WITH_REGISTERED_CLASSES = ("cascade", "distillation", "gates", "text")
 
 
 def __getattr__(name: str) -> object:
@@ -108,36 +102,10 @@ def __getattr__(name: str) -> object:
         )
     home = _HOMES.get(name, name)
     if home not in _WITHOUT_KERAS:
-        _load_keras()
+        keras_import.load_keras()
     module = importlib.import_module(f"keras_cascade.{home}")
     return getattr(module, name) if name in _HOMES else module
 
 
 def __dir__() -> list[str]:
     return list(__all__)
-
-
-def _load_keras() -> None:
-    """Imports Keras and its backend, unless they are loaded already."""
-    if "keras" in sys.modules:
-        return
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        load_tensorflow()
-    with hidden_native_output():
-        importlib.import_module("keras")
-
-
-def _register_classes(_: object) -> None:
-    """Registers the classes that a `.keras` file may contain with Keras."""
-    for part in _WITH_REGISTERED_CLASSES:
-        importlib.import_module(f"keras_cascade.{part}")
-
-
-# `keras.models.load_model` then opens a cascade, whichever of the two packages
-# was imported first. On a device there may be neither Keras nor wrapt.
-try:
-    import wrapt
-except ImportError:
-    pass
-else:
-    wrapt.register_post_import_hook(_register_classes, "keras")

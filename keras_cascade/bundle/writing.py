@@ -16,7 +16,7 @@ from keras_cascade.errors import BundleError
 try:
     import fcntl
 except ImportError:  # not on this system
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 UNFINISHED = ".unfinished"
 #: A folder younger than this may be one that is about to be locked.

@@ -1,5 +1,7 @@
 """The base class of gates."""
 
+from typing import ClassVar
+
 import keras
 import numpy as np
 from keras import ops
@@ -37,7 +39,7 @@ class Gate(keras.layers.Layer):
 
     #: Which of a policy's `gate_defaults()` become which constructor
     #: argument, for a gate made by name.
-    takes_defaults = {}
+    takes_defaults: ClassVar[dict[str, str]] = {}
 
     #: Names of inner student layers whose outputs the gate looks at. A gate
     #: that names some implements `score(logits, features)`.
