@@ -1,4 +1,4 @@
-"""Package metadata: what to install, for whom, under which licence."""
+"""Package metadata: requirements, extras, licence and classifiers."""
 
 from pathlib import Path
 
@@ -8,27 +8,7 @@ HERE = Path(__file__).parent
 VERSION = {}
 exec((HERE / "keras_cascade" / "version.py").read_text(), VERSION)
 
-# The versions that resolve together. TensorFlow, not tensorflow-cpu: the
-# optional packages pull TensorFlow itself.
-BASE = [
-    "ai-edge-litert==2.3.0",
-    "circuitbreaker>=2.1",
-    "httpcore>=1.0",
-    "importlib_resources",  # tensorflow-datasets needs it, undeclared
-    "jinja2>=3.1",
-    "jsonschema>=4.20",
-    "keras>=3.15.1,<3.16",
-    "matplotlib>=3.8",
-    "numpy>=2.0",
-    "rich>=13",
-    "scikit-learn>=1.7",
-    "scipy>=1.11",
-    "tenacity>=9.0",
-    "tensorflow>=2.21,<2.22",
-    "tensorflow-datasets>=4.9.10",
-    "typer>=0.12",
-    "wrapt>=1.16",
-]
+# Which package is required by what, and why: docs/decisions.md.
 GRPC = ["grpcio>=1.70", "protobuf>=6.31"]
 SERVE = [
     "fastapi>=0.115",
@@ -37,27 +17,53 @@ SERVE = [
     "prometheus-client>=0.20",
     "uvicorn>=0.34",
 ]
+# The versions that resolve together. TensorFlow, not tensorflow-cpu: the
+# optional packages pull TensorFlow itself.
+BASE = [
+    *SERVE,
+    "ai-edge-litert==2.3.0",
+    "circuitbreaker>=2.1",
+    "httpcore>=1.0",
+    "jinja2>=3.1",
+    "jsonschema>=4.20",
+    "keras>=3.15.1,<3.16",
+    "matplotlib>=3.8",
+    "numpy>=2.0",
+    "pillow>=10",
+    "rich>=13",
+    "scikit-learn>=1.7",
+    "scipy>=1.11",
+    "tenacity>=9.0",
+    "tensorflow>=2.21,<2.22",
+    "typer>=0.12",
+    "wrapt>=1.16",
+]
 TEXT = ["keras-nlp==0.32.*", "tokenizers>=0.22"]
 OPTIMIZE = [
     "tensorflow-model-optimization==0.8.1",
     "tf-keras>=2.21,<2.22",
 ]
 ONNX = ["onnxruntime>=1.31", "tf2onnx==1.17.0"]
-SCALE = ["ray[data]==2.60.0"]
+TFDS = [
+    "importlib_resources",  # tensorflow-datasets needs it, undeclared
+    "tensorflow-datasets>=4.9.10",
+]
+FEATURES = [*TEXT, *OPTIMIZE, *ONNX, *TFDS]
 TEST = [
-    *SERVE,
-    *TEXT,
-    *OPTIMIZE,
-    *ONNX,
+    *FEATURES,
+    "build>=1.2",
     "httpx>=0.27",
     "hypothesis>=6",
+    "import-linter>=2.4",
     "ipykernel>=6.29",
     "ipywidgets>=8.1",
     "jax>=0.10.2,<0.11",
+    "jedi>=0.19",
     "jupytext>=1.16",
     "keras-tuner>=1.4",
     "kserve==0.21.0",
     "mapie>=1.6,<2",
+    "mypy>=1.15",
     "nbclient>=0.10",
     "playwright>=1.49",
     "pytest>=8",
@@ -66,6 +72,7 @@ TEST = [
     "tensorboard>=2.20",
     "tritonclient[grpc,http]>=2.50",
     "trustme>=1.2",
+    "twine>=6.1",
 ]
 
 setup(
@@ -77,35 +84,53 @@ setup(
     ),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="Seed 30ed9fe1 maintainers",
+    author_email="maintainers@users.noreply.b-seed-30ed9fe1.example",
+    project_urls={"Paper": "https://arxiv.org/abs/2110.10305"},
+    keywords=[
+        "cascade",
+        "edge",
+        "keras",
+        "knowledge distillation",
+        "model cascade",
+        "selective prediction",
+        "tensorflow",
+        "tflite",
+    ],
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["keras_cascade", "keras_cascade.*"]),
     package_data={
+        "keras_cascade": ["py.typed"],
         "keras_cascade.bundle": ["*.json"],
         "keras_cascade.export": ["*.jinja"],
         "keras_cascade.evaluation.report": ["*.css", "*.jinja", "*.js"],
     },
     install_requires=BASE,
     extras_require={
+        # Both are in every install; for `pip install --no-deps` and devices.
         "grpc": GRPC,
         "serve": SERVE,
         "text": TEXT,
         "optimize": OPTIMIZE,
         "onnx": ONNX,
-        "scale": SCALE,
+        "tfds": TFDS,
         "test": TEST,
-        "all": [*SERVE, *TEXT, *OPTIMIZE, *ONNX, *SCALE, *TEST],
+        "all": [*FEATURES, *TEST],
     },
     entry_points={
         "console_scripts": ["keras-cascade = keras_cascade.cli.main:main"]
     },
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

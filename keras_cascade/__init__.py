@@ -1,30 +1,73 @@
-"""A small model on the device, a large one in the cloud, a gate between.
+"""Selective distillation for Keras: a student, a gate and a teacher.
 
-The parts are loaded when they are first used, so that
-`import keras_cascade.runtime` needs neither TensorFlow nor Keras. Where a part
-is what loads TensorFlow, it loads without its greetings
-(`KERAS_CASCADE_NATIVE_LOGS=1` shows them).
+Subpackages are imported on first use, so that `import keras_cascade.runtime`
+loads neither TensorFlow nor Keras. An import of TensorFlow that this package
+triggers hides TensorFlow's start-up messages (`KERAS_CASCADE_NATIVE_LOGS=1`
+shows them).
 """
 
 import importlib
-import os
-import sys
+from typing import TYPE_CHECKING
 
-from keras_cascade.utils.native_output import (
-    ask_for_less,
-    hidden_native_output,
-    load_tensorflow,
-)
+from keras_cascade.utils import keras_import
+from keras_cascade.utils.native_output import ask_for_less
 from keras_cascade.version import __version__
 
-ask_for_less()
+if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
+    from keras_cascade import (
+        bundle,
+        calibration,
+        callbacks,
+        datasets,
+        distillation,
+        errors,
+        evaluation,
+        export,
+        gates,
+        models,
+        runtime,
+        serving,
+        teacher_logits,
+        text,
+    )
+    from keras_cascade.calibration import (
+        MaxAccuracyDrop,
+        MaxCost,
+        MaxDelegationRate,
+        MinAccuracy,
+        MinGroupAccuracy,
+    )
+    from keras_cascade.cascade import Cascade
+    from keras_cascade.runtime import DriftMonitor
+    from keras_cascade.teacher_logits import (
+        TeacherLogitsCache,
+        cache_teacher_logits,
+        cross_fit_teacher_logits,
+    )
+    from keras_cascade.traffic_mix import TrafficMix
 
-_FOLDERS = (
+ask_for_less()
+keras_import.install()
+
+__all__ = [
+    "Cascade",
+    "DriftMonitor",
+    "MaxAccuracyDrop",
+    "MaxCost",
+    "MaxDelegationRate",
+    "MinAccuracy",
+    "MinGroupAccuracy",
+    "TeacherLogitsCache",
+    "TrafficMix",
+    "__version__",
     "bundle",
+    "cache_teacher_logits",
     "calibration",
     "callbacks",
+    "cross_fit_teacher_logits",
     "datasets",
     "distillation",
+    "errors",
     "evaluation",
     "export",
     "gates",
@@ -33,15 +76,10 @@ _FOLDERS = (
     "serving",
     "teacher_logits",
     "text",
-)
-#: Where the classes are that a `.keras` file may hold.
-_SAVED = ("cascade", "distillation", "gates", "text")
-_WITHOUT_KERAS = ("bundle", "calibration", "evaluation", "runtime")
-_NAMES = {
-    "TeacherLogitsCache": "teacher_logits",
-    "TrafficMix": "traffic_mix",
-    "cache_teacher_logits": "teacher_logits",
-    "cross_fit_teacher_logits": "teacher_logits",
+]
+
+#: Public names that are defined in a module of another name.
+_HOMES = {
     "Cascade": "cascade",
     "DriftMonitor": "runtime",
     "MaxAccuracyDrop": "calibration",
@@ -49,48 +87,25 @@ _NAMES = {
     "MaxDelegationRate": "calibration",
     "MinAccuracy": "calibration",
     "MinGroupAccuracy": "calibration",
+    "TeacherLogitsCache": "teacher_logits",
+    "TrafficMix": "traffic_mix",
+    "cache_teacher_logits": "teacher_logits",
+    "cross_fit_teacher_logits": "teacher_logits",
 }
+_WITHOUT_KERAS = ("bundle", "calibration", "errors", "evaluation", "runtime")
 
-__all__ = ["__version__", *_FOLDERS, *_NAMES]
 
-
-def __getattr__(name):
-    if name not in _NAMES and name not in _FOLDERS:
+def __getattr__(name: str) -> object:
+    if name not in __all__:
         raise AttributeError(
             f"module 'keras_cascade' has no attribute '{name}'"
         )
-    part = _NAMES.get(name, name)
-    if part not in _WITHOUT_KERAS:
-        _load_keras()
-    module = importlib.import_module(f"keras_cascade.{part}")
-    return getattr(module, name) if name in _NAMES else module
+    home = _HOMES.get(name, name)
+    if home not in _WITHOUT_KERAS:
+        keras_import.load_keras()
+    module = importlib.import_module(f"keras_cascade.{home}")
+    return getattr(module, name) if name in _HOMES else module
 
 
-def _load_keras():
-    """Imports Keras and its backend, unless someone has done so."""
-    if "keras" in sys.modules:
-        return
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        load_tensorflow()
-    with hidden_native_output():
-        importlib.import_module("keras")
-
-
-def _register(_):
-    """Tells Keras of the classes that it may find in a `.keras` file."""
-    for part in _SAVED:
-        importlib.import_module(f"keras_cascade.{part}")
-
-
-def __dir__():
-    return sorted(__all__)
-
-
-# So that `keras.models.load_model` opens a cascade, whichever of the two
-# packages was imported first. Where Keras is not installed, wrapt may lack too.
-try:
-    import wrapt
-except ImportError:
-    pass
-else:
-    wrapt.register_post_import_hook(_register, "keras")
+def __dir__() -> list[str]:
+    return list(__all__)

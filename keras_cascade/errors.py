@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 class KerasCascadeError(Exception):
     """Base class of the errors that only keras_cascade raises."""
 

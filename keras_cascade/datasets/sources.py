@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
 from keras_cascade.datasets.numpy_files import read_numpy
+from keras_cascade.utils.optional_package import optional_package
 
 FASHION_MNIST_CLASSES = [
     "t-shirt/top", "trouser", "pullover", "dress", "coat",
@@ -44,8 +45,7 @@ def fashion_mnist(seed):
 
 def tensorflow_dataset(name, seed):
     """Loads an image or text data set of TensorFlow Datasets by name."""
-    import tensorflow_datasets as tfds
-
+    tfds = optional_package("tensorflow_datasets", extra="tfds")
     builder = tfds.builder(name)
     builder.download_and_prepare()
     keys = builder.info.supervised_keys or _input_and_label(builder.info)
@@ -182,9 +182,8 @@ def _fashion_mnist_arrays():
 
         (x, y), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
         return x, y, x_test, y_test
-    import tensorflow_datasets as tfds
-
     try:
+        tfds = optional_package("tensorflow_datasets", extra="tfds")
         train, test = tfds.as_numpy(
             tfds.load(
                 "fashion_mnist",

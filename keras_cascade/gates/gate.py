@@ -1,6 +1,6 @@
 """Base class of gates."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ class Gate(keras.layers.Layer):
 
     #: Dict from a key of a policy's `gate_defaults()` to the constructor
     #: argument that takes its value, for a gate made by name.
-    takes_defaults = {}
+    takes_defaults: ClassVar[dict[str, str]] = {}
 
     #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.

@@ -5,7 +5,7 @@ import keras
 if keras.backend.backend() == "jax":
     from keras_cascade.steps.jax_steps import recover, test_step, train_step
 else:
-    from keras_cascade.steps.tensorflow_steps import (
+    from keras_cascade.steps.tensorflow_steps import (  # type: ignore[assignment]
         recover,
         test_step,
         train_step,
