@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable("keras_cascade")
 class Cascade(SelectiveTrainer):
-    """A student that answers what it can, and a teacher for the rest.
+    """Keras model of a student, a gate and a teacher for delegated rows.
 
     `fit` trains the student by selective distillation; the teacher is frozen
     (no gradient, no BatchNormalization update, not in
@@ -78,9 +78,9 @@ class Cascade(SelectiveTrainer):
         `delegated` `(batch,)`, with `student_logits` and `teacher_logits`.
         A call runs both models on every row; `predict` does not.
 
-    Callbacks can monitor every metric and its `val_` twin; Keras knows which
-    way is better only when told: `EarlyStopping("val_cascade_accuracy",
-    mode="max")`.
+    Callbacks can monitor every metric and its `val_` counterpart. Keras does
+    not know which direction is better: pass `mode`, as in
+    `EarlyStopping("val_cascade_accuracy", mode="max")`.
 
     Example:
 

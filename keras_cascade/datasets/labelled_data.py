@@ -105,17 +105,17 @@ class LabelledData:
 
     @property
     def is_arrays(self):
-        """Whether these are arrays in memory, not batches."""
+        """`True` for arrays in memory, `False` for batches."""
         return is_array_like(self.x)
 
     @property
     def is_py_dataset(self):
-        """Whether these are batches of a `keras.utils.PyDataset`."""
+        """`True` for batches of a `keras.utils.PyDataset`."""
         return isinstance(self.x, keras.utils.PyDataset)
 
     @property
     def can_be_read_again(self):
-        """Whether a second pass sees the same examples as the first."""
+        """`False` where a second pass would find no examples left."""
         return not self._is_iterator
 
     @property

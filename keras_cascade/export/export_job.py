@@ -41,21 +41,6 @@ if TYPE_CHECKING:
 OPERATING_POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def check_backend():
-    """Raises a `RuntimeError` unless Keras runs on TensorFlow.
-
-    Every public exporter calls it first.
-    """
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "Export needs the TensorFlow backend. Received: "
-            f"'{backend}'. Save the cascade with `cascade.save('c.keras')`, "
-            "start Python again with KERAS_BACKEND=tensorflow, and call "
-            "`keras.models.load_model('c.keras').export(...)`."
-        )
-
-
 class ExportJob:
     """A cascade with the data, signature and options of one export.
 

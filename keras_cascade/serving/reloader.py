@@ -35,7 +35,7 @@ class Reloader:
         self._refused = None
 
     async def run(self):
-        """Checks until cancelled, at half the rate after a refusal."""
+        """Checks until cancelled, at half the rate after a rejected bundle."""
         interval = self._seconds
         while True:
             await asyncio.sleep(interval)

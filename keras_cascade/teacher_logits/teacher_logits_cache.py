@@ -159,7 +159,7 @@ class TeacherLogitsCache:
     def check_answers_for(self, teacher: keras.Model) -> None:
         """Raises unless these are this teacher's answers to plain examples.
 
-        Training can use others as well; judging and calibrating cannot.
+        Training accepts others as well; `judge` and `calibrate` do not.
         """
         if self.info.get("augmented"):
             raise ValueError(

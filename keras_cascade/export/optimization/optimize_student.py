@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
-from keras_cascade.export.export_job import check_backend
+from keras_cascade.export.backend import check_backend
 from keras_cascade.export.optimization.job_folder import (
     ERROR_FILE,
     ERROR_STATUS,

@@ -123,12 +123,12 @@ class RemoteTeacher(abc.ABC):
         rows = len(next(iter(inputs.values())))
         parts = []
         for start in range(0, rows, self._max_rows):
-            parts += self._asked(
+            parts += self._logits_of(
                 inputs, start, min(rows, start + self._max_rows)
             )
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _asked(self, inputs, start, end):
+    def _logits_of(self, inputs, start, end):
         part = {name: array[start:end] for name, array in inputs.items()}
         request, size = self._encoded(part)
         if size <= self._max_request_bytes:
@@ -142,8 +142,8 @@ class RemoteTeacher(abc.ABC):
                 about_input=True,
             )
         middle = (start + end) // 2
-        first = self._asked(inputs, start, middle)
-        return first + self._asked(inputs, middle, end)
+        first = self._logits_of(inputs, start, middle)
+        return first + self._logits_of(inputs, middle, end)
 
     @contextlib.contextmanager
     def _reported(self, rows):
