@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
-from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.manifest_content import (
     STUDENT_FILE,
     TEACHER_FOLDER,

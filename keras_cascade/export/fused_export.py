@@ -10,8 +10,8 @@ import numpy as np
 from keras_cascade.bundle import new_folder
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.exported_model import check_in_graph
 from keras_cascade.export.signature import (
     ENDPOINT,

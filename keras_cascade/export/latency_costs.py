@@ -12,8 +12,8 @@ import numpy as np
 from keras_cascade.bundle import Bundle
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.signature import Signature
 from keras_cascade.runtime.student_interpreter import (
     StudentInterpreter,

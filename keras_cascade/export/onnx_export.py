@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,

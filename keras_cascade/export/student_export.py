@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
 from keras_cascade.utils.progress import progress_shown
