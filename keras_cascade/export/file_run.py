@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.export.same_answers import BATCH_SIZES, TOLERANCE
 
 COMPARED = ("probabilities", "score")

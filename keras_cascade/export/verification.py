@@ -7,11 +7,11 @@ import numpy as np
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.errors import ExportError
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.example_results import (
     ExampleResults,
     ExampleResultsBuilder,
 )
-from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.quantization import TRAINING
 from keras_cascade.export.same_answers import (
     BATCH_SIZES,
