@@ -67,8 +67,8 @@ def summarize(
           `teacher_accuracy`, `threshold`
         - `at_threshold`: `accuracy`, `accuracy_drop` against the teacher,
           `delegation_rate`, `amortized_cost`, and each model's accuracy on
-          the kept and on the delegated examples
-          (`student_accuracy_kept` ...)
+          the accepted and on the delegated examples
+          (`student_accuracy_accepted` ...)
         - `deferral`: `area`, `random_area`, `ideal_area`, `score`
         - `ideal_curve`: `delegation_rate`, `accuracy`
         - `budgets`: list of `budget`, and at the highest attainable rate up
@@ -172,7 +172,7 @@ class _Sections:
             "amortized_cost": self._cost(rate),
         }
         for side, among, verb in (
-            ("kept", ~delegated, "keeps"),
+            ("accepted", ~delegated, "keeps"),
             ("delegated", delegated, "delegates"),
         ):
             for model, correct in (

@@ -109,8 +109,8 @@ def test_the_numbers_are_those_of_the_parts():
     assert point["accuracy_drop"] == pytest.approx(
         summary["teacher_accuracy"] - point["accuracy"]
     )
-    assert point["student_accuracy_kept"] == mean(student, ~delegated)
-    assert point["teacher_accuracy_kept"] == mean(teacher, ~delegated)
+    assert point["student_accuracy_accepted"] == mean(student, ~delegated)
+    assert point["teacher_accuracy_accepted"] == mean(teacher, ~delegated)
     assert point["student_accuracy_delegated"] == mean(student, delegated)
     assert point["teacher_accuracy_delegated"] == mean(teacher, delegated)
     deferral = summary["deferral"]

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.gates import AbstainGate, StudentWithGate
-from tests.gates.gauntlet import each_gate
+from tests.helpers.gate_gauntlet import each_gate
 
 
 @each_gate
