@@ -342,11 +342,10 @@ for row, text in enumerate(sentences):
     )
 
 # %% [markdown]
-# Every one got the name of a library, and some were kept. Five sentences are an
-# anecdote. Documentation of four other libraries, which
-# are installed as well, gives enough to measure. `auroc` is the chance that a
-# text in scope scores above one out of distribution (OOD); 0.5 would be no
-# better than a coin.
+# Each was assigned to a library, and some were accepted. Five sentences are too
+# few for a measurement, so the documentation of four other installed libraries
+# is the out-of-distribution (OOD) sample. `auroc` is the probability that an
+# in-distribution text scores above an OOD text; 0.5 is chance.
 
 # %%
 others = ("jinja2", "PIL", "rich", "typer")
@@ -359,25 +358,25 @@ detection = kc.evaluation.out_of_distribution(
 print(f"auroc {detection.auroc:.2f}")
 count = f"{detection.ood_examples:,}"
 print(f"delegated {detection.delegated:.0%} of {count} OOD texts")
-print(f"delegated {detection.delegation_rate:.0%} of those in scope")
+print(f"delegated {detection.delegation_rate:.0%} of the in-distribution texts")
 
 # %% [markdown]
-# The gate knows something of OOD texts, but not much: it was made for
-# texts that are hard to tell apart, not for those that are none of them.
-# `threshold_against` says how high the threshold must be to delegate a stated
-# share of such texts, and the price is paid by the texts in scope.
+# The gate detects only a part of the OOD texts: its score reflects how hard a
+# text is to classify, not whether it belongs to one of the classes.
+# `threshold_against` computes the threshold that delegates a stated share of
+# such texts; more in-distribution texts are then delegated as well.
 
 # %%
 for share in (0.7, 0.8, 0.9):
     needed = kc.evaluation.threshold_against(ood_scores, share, 0.9)
-    in_scope = (alone.score < needed).mean()
-    print(f"{share:.0%} of OOD texts: {in_scope:.0%} of those in scope")
+    in_distribution = (alone.score < needed).mean()
+    print(f"{share:.0%} of OOD texts: {in_distribution:.0%} of the others")
 
 # %% [markdown]
 # A higher threshold keeps every guarantee on accuracy, as it delegates more.
-# Delegating an OOD text helps only if the cloud can tell it for what it is:
-# this teacher has the same seven answers. If such texts will come, label some
-# with a class of their own
+# Delegating an OOD text helps only if the teacher can recognize it; this one
+# has the same seven classes. If such texts are expected, label some with a
+# class of their own
 # ([docs/text.md](../docs/text.md#out-of-distribution-inputs)).
 #
 # ## The deferral curve
