@@ -13,6 +13,7 @@ ORDERS = {
     "keras first": "import keras\nimport keras_cascade",
     "keras last": "import keras_cascade\nimport keras",
     "the runtime alone": "import keras_cascade.runtime\nimport keras",
+    "a gate alone": "from keras_cascade.gates import Gate\nimport keras",
 }
 
 
