@@ -84,8 +84,7 @@ setup(
     ),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    author="Seed 30ed9fe1 maintainers",
-    author_email="maintainers@users.noreply.b-seed-30ed9fe1.example",
+    author="The keras_cascade authors",
     project_urls={"Paper": "https://arxiv.org/abs/2110.10305"},
     keywords=[
         "cascade",
