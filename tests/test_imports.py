@@ -1,13 +1,16 @@
 """Imports: every public name can be used first; what loads TensorFlow."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import keras_cascade as kc
+from keras_cascade.utils.keras_import import needs_keras
 from keras_cascade.utils.optional_package import optional_package
 from tests.helpers.public_api import PACKAGES
 
@@ -58,7 +61,7 @@ WITHOUT_KERAS = {
     "bundle": (),
     "calibration": (),
     "errors": (),
-    "evaluation": ("costs_from_flops",),  # counts a model of Keras
+    "evaluation": (),
     "runtime": (),
 }
 
@@ -139,6 +142,31 @@ assert registered["keras_cascade>MarginGate"] is kc.gates.MarginGate
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_every_module_that_imports_keras_waits_for_it():
+    top = Path(kc.__file__).parent
+    missing = []
+    for file in sorted(top.rglob("*.py")):
+        parts = file.relative_to(top).with_suffix("").parts
+        # Nothing that is registered imports these.
+        if parts[0] == "cli" or "child" in parts:
+            continue
+        imported = [
+            name
+            for node in ast.parse(file.read_text("utf-8")).body
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        ]
+        name = ".".join(("keras_cascade", *parts))
+        if "keras" in imported and not needs_keras(name):
+            missing.append(name)
+    assert not missing
 
 
 def test_the_top_package_alone_loads_almost_nothing():

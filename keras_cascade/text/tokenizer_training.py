@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from keras_cascade.text.text_columns import as_strings
 from keras_cascade.text.tokenizer import Tokenizer
+from keras_cascade.utils.optional_package import optional_package
 
 _PAD, _UNKNOWN, _SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 # Longer than any text, until the lengths are known.
@@ -48,7 +49,7 @@ def train_tokenizer(
     >>> tokenizer.encode(["where is my card"])["token_ids"].shape
     (1, 8)
     """
-    import tokenizers
+    tokenizers = optional_package("tokenizers", extra="text")
     from tokenizers import (
         models,
         normalizers,

@@ -25,9 +25,9 @@ _NEED_KERAS = (
     "cascade",
     "datasets",
     "distillation",
-    "evaluation.flops",
     "evaluation.report",
     "export",
+    "feature_extractors",
     "fitting",
     "gates",
     "model_checks",
@@ -38,6 +38,9 @@ _NEED_KERAS = (
     "teacher_logits",
     "text.preprocessors",
     "text.text_model",
+    "utils.registry",
+    "utils.serialized_model",
+    "utils.tensor_ops",
 )
 #: Modules that register the classes a `.keras` file may contain.
 _WITH_REGISTERED_CLASSES = ("cascade", "distillation", "gates", "text")
@@ -68,7 +71,8 @@ def _register_classes(_: ModuleType) -> None:
         importlib.import_module(f"keras_cascade.{part}")
 
 
-def _needs_keras(name: str) -> bool:
+def needs_keras(name: str) -> bool:
+    """Returns whether a module of ours imports Keras."""
     package, _, part = name.partition(".")
     return package == "keras_cascade" and f"{part}.".startswith(
         tuple(f"{one}." for one in _NEED_KERAS)
@@ -82,7 +86,7 @@ class KerasFirst(importlib.abc.MetaPathFinder):
         self, fullname: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns a module that the registration imported; else `None`."""
-        if "keras" in sys.modules or not _needs_keras(fullname):
+        if "keras" in sys.modules or not needs_keras(fullname):
             return None
         load_keras()
         module = sys.modules.get(fullname)
