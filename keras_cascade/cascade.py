@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -33,6 +33,8 @@ from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.utils.serialized_model import serialized_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from keras_cascade.calibration import Objective, OperatingPoint
     from keras_cascade.distillation import DistillationPolicy
     from keras_cascade.evaluation import ExampleResults
@@ -108,7 +110,7 @@ class Cascade(SelectiveTrainer):
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
         self._data_record = DataRecord()
-        self._pass = None
+        self._pass: TwoStagePass | None = None
         self._prepared = False
 
     # Training.
@@ -528,7 +530,8 @@ class Cascade(SelectiveTrainer):
                 or no threshold meets the objective. The threshold is then
                 left as it was.
         """
-        objective = calibration.get(objective)
+        # `None` raises there, with a hint.
+        condition = calibration.get(cast("Objective", objective))
         self.gate.check_ready()
         data = self._labelled(data, y, batch_size)
         results = self.judge(
@@ -537,14 +540,14 @@ class Cascade(SelectiveTrainer):
         if not allow_training_data:
             # An epoch that was chosen on these examples breaks a guarantee; a
             # number that guarantees nothing only flatters a little.
-            validation = ("validation",) if objective.guarantees() else ()
+            validation = ("validation",) if condition.guarantees() else ()
             self._data_record.refuse(
                 results.examples, "training", *validation, "gate"
             )
-        if objective.guarantees():
+        if condition.guarantees():
             warn_of_repeats(results.examples)
         point = calibration.calibrate(
-            results, objective, self.costs, traffic, seed
+            results, condition, self.costs, traffic, seed
         )
         self.gate.threshold = point.threshold
         self._data_record.calibrated(
@@ -751,7 +754,7 @@ class Cascade(SelectiveTrainer):
         return data
 
     @contextlib.contextmanager
-    def recovering(self):
+    def recovering(self) -> Iterator[None]:
         """Context in which an error leaves the variables their values."""
         try:
             yield

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,18 @@ class DataRecord:
         outdated: bool, whether something was trained since the threshold was
             chosen; not saved.
     """
+
+    training: Fingerprint
+    validation: Fingerprint
+    gate: Fingerprint
+    calibration: Fingerprint
+    test: Fingerprint
+    operating_point: OperatingPoint | None
+    traffic: TrafficMix | None
+    seed: int
+    calibration_data: Any
+    example_inputs: Any
+    outdated: bool
 
     def __init__(self):
         for name in USES:

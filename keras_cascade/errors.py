@@ -57,14 +57,14 @@ class TeacherError(KerasCascadeError, RuntimeError):
 
     def __init__(
         self,
-        message,
+        message: str,
         *,
-        retryable=False,
-        retry_after=None,
-        refused=False,
-        about_input=False,
-        invalid_answer=False,
-    ):
+        retryable: bool = False,
+        retry_after: float | None = None,
+        refused: bool = False,
+        about_input: bool = False,
+        invalid_answer: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.retry_after = retry_after

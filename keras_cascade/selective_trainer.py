@@ -1,5 +1,7 @@
 """Selective distillation as a Keras training step, the teacher frozen."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
 
@@ -9,7 +11,16 @@ from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
 from keras_cascade.teacher_logits.cached_data import split_cached
 from keras_cascade.text.text_model import as_text_model
-from keras_cascade.utils.tensor_ops import as_float, is_right, weighted_mean
+from keras_cascade.utils.tensor_ops import (
+    Tensor,
+    as_float,
+    is_right,
+    weighted_mean,
+)
+
+if TYPE_CHECKING:
+    from keras_cascade.distillation import DistillationPolicy
+    from keras_cascade.evaluation.costs import Costs
 
 METRICS = (
     "student_accuracy",
@@ -43,7 +54,15 @@ class SelectiveTrainer(keras.Model):
         **kwargs: of `keras.Model`.
     """
 
-    def __init__(self, teacher, student, distillation, gate, costs, **kwargs):
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        distillation: "str | dict | DistillationPolicy | None",
+        gate: "str | dict | gates.Gate | None",
+        costs: "Costs | None",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         teacher, student = as_text_model(teacher), as_text_model(student)
         self._policy = distillation_policies.get(distillation)
@@ -59,26 +78,28 @@ class SelectiveTrainer(keras.Model):
             self.built = True
 
     @property
-    def distillation(self):
+    def distillation(self) -> "DistillationPolicy":
         """The distillation policy. Set another, and `fit` goes on with it."""
         return self._policy
 
     @distillation.setter
-    def distillation(self, identifier):
+    def distillation(
+        self, identifier: "str | dict | DistillationPolicy | None"
+    ) -> None:
         self._policy = distillation_policies.get(identifier)
         self._compiled_steps_are_stale()
 
     @property
-    def costs(self):
+    def costs(self) -> "Costs | None":
         """`Costs` of one example, or `None` until data is first seen."""
         return self._costs
 
     @costs.setter
-    def costs(self, costs):
+    def costs(self, costs: "Costs | None") -> None:
         self._costs = costs
         self._compiled_steps_are_stale()
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Tensor]:
         return self.with_answer(
             {
                 **self.teacher_outputs(inputs),
@@ -132,14 +153,14 @@ class SelectiveTrainer(keras.Model):
             auto_scale_loss=auto_scale_loss,
         )
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Compile configuration for saving; Keras calls this."""
         config = super().get_compile_config()
         if config:
             config["optimizer_built"] = self.optimizer.built
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model so that `fit` goes on; Keras calls this."""
         # An optimizer that never made a step has no variables in the file.
         made_steps = config.pop("optimizer_built", True)
@@ -148,8 +169,13 @@ class SelectiveTrainer(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Any = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         """Loss of the policy, divided by the summed weight of the examples."""
         args = _policy_args(y, y_pred)
         loss = weighted_mean(
@@ -163,7 +189,12 @@ class SelectiveTrainer(keras.Model):
             loss = loss + ops.cast(ops.sum(penalty), loss.dtype)
         return loss
 
-    def loss_weight(self, y, y_pred, sample_weight=None):
+    def loss_weight(
+        self,
+        y: Tensor,
+        y_pred: dict[str, Any],
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         """Summed weight of a batch, the divisor of its loss."""
         args = _policy_args(y, y_pred)
         weights = self._example_weights(args, sample_weight)
@@ -171,7 +202,13 @@ class SelectiveTrainer(keras.Model):
             return ops.cast(ops.shape(args[0])[0], "float32")
         return ops.sum(ops.cast(weights, "float32"))
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self,
+        x: Any,
+        y: Tensor,
+        y_pred: dict[str, Any],
+        sample_weight: Tensor | None = None,
+    ) -> dict[str, Any]:
         """Updates the cascade's metrics and those given to `compile`."""
         args = _policy_args(y, y_pred)
         student_right = is_right(y_pred["student_logits"], args[0])
@@ -199,12 +236,20 @@ class SelectiveTrainer(keras.Model):
             x, y, y_pred["student_logits"], sample_weight
         )
 
-    def update_metrics(self, loss, weight, x, y, y_pred, sample_weight):
+    def update_metrics(
+        self,
+        loss: Tensor,
+        weight: Tensor,
+        x: Any,
+        y: Tensor,
+        y_pred: dict[str, Any],
+        sample_weight: Tensor | None,
+    ) -> dict[str, Any]:
         """Updates the loss by the batch's weight, and every metric."""
         self._loss_tracker.update_state(loss, sample_weight=weight)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """Runs one optimizer step on the student.
 
         Args:
@@ -212,7 +257,7 @@ class SelectiveTrainer(keras.Model):
         """
         return steps.train_step(self, *args)
 
-    def test_step(self, *args):
+    def test_step(self, *args: Any) -> Any:
         """Runs one batch of `evaluate`.
 
         Args:
@@ -235,22 +280,22 @@ class SelectiveTrainer(keras.Model):
     # are not touched, its variables are only left out of the lists.
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         return self._without_teacher(super().trainable_variables)
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> list[keras.Variable]:
         return self._without_teacher(super().trainable_weights)
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[keras.Variable]:
         return _others(self.variables, self.trainable_variables)
 
     @property
-    def non_trainable_weights(self):
+    def non_trainable_weights(self) -> list[keras.Variable]:
         return _others(self.weights, self.trainable_weights)
 
-    def teacher_outputs(self, x):
+    def teacher_outputs(self, x: Any) -> dict[str, Any]:
         """Teacher logits, computed or cached, and requested features."""
         inputs, cached = split_cached(x)
         layers = self._policy.teacher_layers
@@ -268,7 +313,7 @@ class SelectiveTrainer(keras.Model):
             outputs["teacher_features"] = features
         return outputs
 
-    def student_outputs(self, x, training):
+    def student_outputs(self, x: Any, training: bool) -> dict[str, Any]:
         """Student outputs and requested features, in one forward pass."""
         inputs, _ = split_cached(x)
         layers = dict.fromkeys(
@@ -280,7 +325,7 @@ class SelectiveTrainer(keras.Model):
             outputs["student_features"] = features
         return outputs
 
-    def with_answer(self, outputs):
+    def with_answer(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """Adds the gate's decision and the cascade's answer to the outputs."""
         teacher = outputs["teacher_logits"]
         student = self.gate.class_logits(

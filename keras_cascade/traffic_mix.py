@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,12 @@ class TrafficMix:
                 "Expected either `frequencies` or `example_weights`. "
                 "Received: " + ("none" if frequencies is None else "both") + "."
             )
-        self.frequencies = self.example_weights = None
+        self.frequencies: np.ndarray | None = None
+        self.example_weights: np.ndarray | None = None
         if example_weights is not None:
             self.example_weights = check_frequencies(example_weights, "example")
             return
-        values = frequencies
+        values: Any = frequencies
         if isinstance(frequencies, dict):
             classes = [_class_number(number) for number in frequencies]
             values = np.zeros(1 + max(classes, default=-1))
@@ -63,7 +64,8 @@ class TrafficMix:
 
     def __repr__(self) -> str:
         if self.frequencies is None:
-            return f"TrafficMix of {len(self.example_weights):,} examples"
+            weights = cast("np.ndarray", self.example_weights)
+            return f"TrafficMix of {len(weights):,} examples"
         shares = {
             number: round(float(share), 4)
             for number, share in enumerate(self.frequencies)
@@ -131,13 +133,13 @@ class TrafficMix:
             sample_weight = np.asarray(sample_weight, "float64").reshape(-1)
         if self.frequencies is not None:
             weights = self.class_weights(labels, sample_weight)[labels]
-        elif len(labels) == len(self.example_weights):
-            weights = self.example_weights
         else:
-            raise ValueError(
-                f"Expected the {len(self.example_weights)} examples that the "
-                f"mix has weights for. Received: {len(labels)}."
-            )
+            weights = cast("np.ndarray", self.example_weights)
+            if len(labels) != len(weights):
+                raise ValueError(
+                    f"Expected the {len(weights)} examples that the "
+                    f"mix has weights for. Received: {len(labels)}."
+                )
         if sample_weight is not None:
             weights = weights * sample_weight
         return weights / weights.mean()
@@ -153,7 +155,9 @@ class TrafficMix:
         """
         return dataclasses.replace(
             results,
-            sample_weight=self.weights(results.labels, results.sample_weight),
+            sample_weight=self.weights(
+                cast("np.ndarray", results.labels), results.sample_weight
+            ),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """Conjunction of several objectives."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.calibration.objective import Objective
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class AllOf(Objective):
@@ -35,7 +39,7 @@ class AllOf(Objective):
                 "`[MaxAccuracyDrop(0.01), MaxDelegationRate(0.3)]`. "
                 f"Received: {objectives!r}."
             )
-        self.objectives = []
+        self.objectives: list[Objective] = []
         for one in listed:
             self.objectives += getattr(one, "objectives", [one])
         errors = [o.error for o in self.objectives if o.confidence is not None]
@@ -43,10 +47,10 @@ class AllOf(Objective):
             self.confidence = round(1 - sum(errors), 12)
         self.spends_budget = all(o.spends_budget for o in self.objectives)
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
         return np.all([o.meets(sample) for o in self.objectives], axis=0)
 
-    def choose(self, sample):
+    def choose(self, sample: "CalibrationSample") -> int:
         masks = [o.meets(sample) for o in self.objectives]
         for one, mask in zip(self.objectives, masks, strict=True):
             if not mask.any():
@@ -60,10 +64,10 @@ class AllOf(Objective):
         ends = [np.flatnonzero(mask)[-1] for mask in masks]
         return self.objectives[int(np.argmin(ends))].choose(sample)
 
-    def guarantees(self):
+    def guarantees(self) -> list[dict[str, Any]]:
         return [g for one in self.objectives for g in one.guarantees()]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"objectives": [one.describe() for one in self.objectives]}
 
 

@@ -1,7 +1,7 @@
 """Base class of objectives that limit the delegation rate."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -41,21 +41,21 @@ class Budget(Objective):
         """Returns the largest allowed delegation rate, a float."""
         raise NotImplementedError(f"{type(self).__name__}.max_rate_for")
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
         if self.confidence is None:
             # Rates are sums of weights: allow for their last bit.
             limit = self.max_rate_for(sample)
             return sample.curve.delegation_rate <= limit + 1e-12
         return sample.delegated <= self._most(sample)
 
-    def choose(self, sample):
+    def choose(self, sample: "CalibrationSample") -> int:
         met = np.flatnonzero(self.meets(sample))
         if met.size == 0:
             raise ValueError(self.error_message(sample))
         self.check_reached(sample, int(met[-1]))
         return int(met[-1])
 
-    def check_reached(self, sample, index):
+    def check_reached(self, sample: "CalibrationSample", index: int) -> None:
         """Raises a `ValueError` if tied scores put the limit out of reach."""
         rates = sample.curve.delegation_rate
         rate, limit = rates[index], min(self.max_rate_for(sample), 1.0)
@@ -79,7 +79,7 @@ class Budget(Objective):
                 "larger `tolerance`."
             )
 
-    def error_message(self, sample):
+    def error_message(self, sample: "CalibrationSample") -> str:
         limit = self.max_rate_for(sample)
         if limit <= 0:
             return (
@@ -96,7 +96,7 @@ class Budget(Objective):
             "Collect more, or ask for a higher limit or a lower confidence."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"tolerance": self.tolerance, **super().get_config()}
 
     def _guaranteeable(self, sample, index):

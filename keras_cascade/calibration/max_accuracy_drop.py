@@ -1,6 +1,7 @@
 """Objective: a bounded accuracy drop against the teacher."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from keras_cascade.calibration.objective import (
     attainable_accuracy,
 )
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class MaxAccuracyDrop(Objective):
@@ -50,7 +54,7 @@ class MaxAccuracyDrop(Objective):
                 f"{max_drop!r}."
             )
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
         if self.confidence is None:
             curve = sample.curve
             drop = curve.teacher_accuracy - curve.accuracy
@@ -65,7 +69,7 @@ class MaxAccuracyDrop(Objective):
             )
         )
 
-    def error_message(self, sample):
+    def error_message(self, sample: "CalibrationSample") -> str:
         if self.confidence is None:
             return (
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
@@ -81,5 +85,5 @@ class MaxAccuracyDrop(Objective):
             "lower confidence."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"max_drop": self.max_drop, **super().get_config()}

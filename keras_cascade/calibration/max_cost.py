@@ -1,7 +1,12 @@
 """Objective: a bounded amortized cost per example."""
 
+from typing import TYPE_CHECKING, Any
+
 from keras_cascade.calibration.budget import Budget
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class MaxCost(Budget):
@@ -44,7 +49,7 @@ class MaxCost(Budget):
         super().__init__(tolerance, confidence)
         self.max_cost = check_number("max_cost", max_cost, 0.0, float("inf"))
 
-    def max_rate_for(self, sample):
+    def max_rate_for(self, sample: "CalibrationSample") -> float:
         costs = sample.costs
         if costs is None:
             raise ValueError(
@@ -60,5 +65,5 @@ class MaxCost(Budget):
             )
         return min(rate, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"max_cost": self.max_cost, **super().get_config()}

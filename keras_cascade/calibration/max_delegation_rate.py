@@ -1,7 +1,12 @@
 """Objective: a bounded delegation rate."""
 
+from typing import TYPE_CHECKING, Any
+
 from keras_cascade.calibration.budget import Budget
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class MaxDelegationRate(Budget):
@@ -41,8 +46,8 @@ class MaxDelegationRate(Budget):
         super().__init__(tolerance, confidence)
         self.max_rate = check_number("max_rate", max_rate, 0.0, 1.0)
 
-    def max_rate_for(self, sample):
+    def max_rate_for(self, sample: "CalibrationSample") -> float:
         return self.max_rate
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"max_rate": self.max_rate, **super().get_config()}

@@ -1,6 +1,7 @@
 """Objective: a least accuracy of the cascade."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
@@ -13,6 +14,11 @@ from keras_cascade.calibration.objective import (
     attainable_accuracy,
 )
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class MinAccuracy(Objective):
@@ -44,13 +50,13 @@ class MinAccuracy(Objective):
         super().__init__(confidence)
         self.min_accuracy = check_number("min_accuracy", min_accuracy, 0.0, 1.0)
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> "np.ndarray":
         if self.confidence is None:
             return sample.curve.accuracy >= self.min_accuracy - 1e-12
         needed = least_needed(sample.trials, self.min_accuracy, self.error)
         return fixed_sequence_test(sample.correct >= needed)
 
-    def error_message(self, sample):
+    def error_message(self, sample: "CalibrationSample") -> str:
         if self.confidence is None:
             return (
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
@@ -64,7 +70,7 @@ class MinAccuracy(Objective):
             self.error,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"min_accuracy": self.min_accuracy, **super().get_config()}
 
 

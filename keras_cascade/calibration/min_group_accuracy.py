@@ -1,6 +1,6 @@
 """Objective: a least accuracy in every group of examples."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from keras_cascade.calibration.exact_tests import (
 from keras_cascade.calibration.min_accuracy import accuracy_error_message
 from keras_cascade.calibration.objective import Objective
 from keras_cascade.utils.validation import check_number
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
 class MinGroupAccuracy(Objective):
@@ -62,6 +65,7 @@ class MinGroupAccuracy(Objective):
                 "Expected `groups` to be 'class' or one group an example. "
                 f"Received: {groups!r}."
             )
+        self.min_accuracy: float | dict[str, float]
         if isinstance(min_accuracy, dict):
             self.min_accuracy = {
                 str(group): check_number("min_accuracy", floor, 0.0, 1.0)
@@ -72,13 +76,13 @@ class MinGroupAccuracy(Objective):
                 "min_accuracy", min_accuracy, 0.0, 1.0
             )
 
-    def meets(self, sample):
+    def meets(self, sample: "CalibrationSample") -> np.ndarray:
         met = np.ones(len(sample.curve.thresholds), dtype=bool)
         for _, rows, floor in self._floors(sample):
             met &= self._group_meets(sample, rows, floor)
         return met if self.confidence is None else fixed_sequence_test(met)
 
-    def error_message(self, sample):
+    def error_message(self, sample: "CalibrationSample") -> str:
         for group, rows, floor in self._floors(sample):
             met = self._group_meets(sample, rows, floor)
             if self.confidence is None and not met.any():
@@ -103,7 +107,7 @@ class MinGroupAccuracy(Objective):
             "train a better teacher."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "groups": self.groups,
             "min_accuracy": self.min_accuracy,

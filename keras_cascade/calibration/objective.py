@@ -1,6 +1,6 @@
 """Base class of calibration objectives."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Objective:
     @property
     def error(self) -> float:
         """Error probability of the guarantee, `1 - confidence`."""
-        return round(1.0 - self.confidence, 12)
+        return round(1.0 - cast("float", self.confidence), 12)
 
     def meets(self, sample: "CalibrationSample") -> np.ndarray:
         """Evaluates every candidate threshold.
@@ -108,7 +108,7 @@ class Objective:
         return [
             {
                 "quantity": self.quantity,
-                self.side: getattr(self, self.limit),
+                cast("str", self.side): getattr(self, cast("str", self.limit)),
                 "confidence": self.confidence,
             }
         ]

@@ -37,7 +37,7 @@ class DeferralCurveCallback(keras.callbacks.Callback):
         super().__init__()
         self._data = data
         self._folder = Path(log_dir)
-        self._writer = None
+        self._writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores the data with the current weights and logs the results."""

@@ -1,5 +1,7 @@
 """Abstain distillation: a student with an output to abstain."""
 
+from typing import Any
+
 import keras
 import numpy.typing as npt
 from keras import ops
@@ -10,6 +12,7 @@ from keras_cascade.distillation.distillation_policy import (
     teacher_targets,
 )
 from keras_cascade.utils.class_subset import check_classes, class_mask
+from keras_cascade.utils.tensor_ops import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -51,19 +54,75 @@ class AbstainDistillation(DistillationPolicy):
         self.temperature = check_temperature(temperature)
         self.oracle = bool(oracle)
 
-    def student_head(self, **kwargs):
+    def student_head(
+        self,
+        *,
+        activation: Any = None,
+        use_bias: bool | None = None,
+        kernel_initializer: Any = None,
+        bias_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        quantization_config: Any = None,
+        trainable: bool | None = None,
+        dtype: Any = None,
+        autocast: bool | None = None,
+        name: str | None = None,
+    ) -> keras.layers.Dense:
         """Makes the student's last layer, `Dense(len(in_domain_classes) + 1)`.
 
         Args:
-            **kwargs: of `keras.layers.Dense`.
+            activation: of `keras.layers.Dense`. This and all further
+                arguments default to `None`: the default there.
+            use_bias: of `keras.layers.Dense`.
+            kernel_initializer: of `keras.layers.Dense`.
+            bias_initializer: of `keras.layers.Dense`.
+            kernel_regularizer: of `keras.layers.Dense`.
+            bias_regularizer: of `keras.layers.Dense`.
+            activity_regularizer: of `keras.layers.Dense`.
+            kernel_constraint: of `keras.layers.Dense`.
+            bias_constraint: of `keras.layers.Dense`.
+            lora_rank: of `keras.layers.Dense`.
+            lora_alpha: of `keras.layers.Dense`.
+            quantization_config: of `keras.layers.Dense`.
+            trainable: of `keras.layers.Dense`.
+            dtype: of `keras.layers.Dense`.
+            autocast: of `keras.layers.Dense`.
+            name: of `keras.layers.Dense`.
         """
-        return keras.layers.Dense(len(self.in_domain_classes) + 1, **kwargs)
+        options = {
+            "activation": activation,
+            "use_bias": use_bias,
+            "kernel_initializer": kernel_initializer,
+            "bias_initializer": bias_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "activity_regularizer": activity_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "bias_constraint": bias_constraint,
+            "lora_rank": lora_rank,
+            "lora_alpha": lora_alpha,
+            "quantization_config": quantization_config,
+            "trainable": trainable,
+            "dtype": dtype,
+            "autocast": autocast,
+            "name": name,
+        }
+        return keras.layers.Dense(
+            len(self.in_domain_classes) + 1,
+            **{k: v for k, v in options.items() if v is not None},
+        )
 
-    def student_outputs(self, classes):
+    def student_outputs(self, classes: int) -> int:
         class_mask(self.in_domain_classes, classes)  # raises where too large
         return len(self.in_domain_classes) + 1
 
-    def targets(self, labels, teacher_logits):
+    def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         inside = ops.take(teacher_logits, self.in_domain_classes, axis=-1)
         # The softmax over some logits is the whole softmax, renormalised.
         shares = ops.softmax(inside / self.temperature, axis=-1)
@@ -78,14 +137,19 @@ class AbstainDistillation(DistillationPolicy):
         selected = self.selected(labels, teacher_logits)
         return ops.where(selected[:, None], teach, abstain)
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         mask = class_mask(self.in_domain_classes, teacher_logits.shape[-1])
         return ops.take(mask, labels, axis=0)
 
-    def gate_defaults(self):
+    def gate_defaults(self) -> dict[str, Any]:
         return {"in_domain_classes": self.in_domain_classes}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "in_domain_classes": self.in_domain_classes,
             "temperature": self.temperature,

@@ -6,7 +6,7 @@ from keras import ops
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
 )
-from keras_cascade.utils.tensor_ops import as_float, is_right
+from keras_cascade.utils.tensor_ops import Tensor, as_float, is_right
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -42,11 +42,18 @@ class CascadeAwareDistillation(StandardDistillation):
 
     selective = True
 
-    def example_weight(self, labels, teacher_logits, student_logits):
+    def example_weight(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         useful = self.selected(labels, teacher_logits, student_logits)
         return ops.cast(useful, as_float(teacher_logits).dtype)
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         if student_logits is None:
             raise ValueError(
                 "CascadeAwareDistillation selects by what the student gets "

@@ -1,5 +1,7 @@
 """Class-specific distillation: teacher targets for a subset of classes."""
 
+from typing import Any
+
 import keras
 import numpy.typing as npt
 from keras import ops
@@ -8,6 +10,7 @@ from keras_cascade.distillation.selective_distillation import (
     SelectiveDistillation,
 )
 from keras_cascade.utils.class_subset import check_classes, class_mask
+from keras_cascade.utils.tensor_ops import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -48,14 +51,19 @@ class ClassSpecificDistillation(SelectiveDistillation):
         super().__init__(temperature, label_smoothing, oracle)
         self.in_domain_classes = check_classes(in_domain_classes)
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         mask = class_mask(self.in_domain_classes, teacher_logits.shape[-1])
         return ops.take(mask, labels, axis=0)
 
-    def gate_defaults(self):
+    def gate_defaults(self) -> dict[str, Any]:
         return {"in_domain_classes": self.in_domain_classes}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "in_domain_classes": self.in_domain_classes,
             **super().get_config(),

@@ -1,13 +1,13 @@
 """Combination of a distillation policy with further losses."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -59,16 +59,18 @@ class CombinedDistillation(DistillationPolicy):
         self.selective = self.policy.selective
 
     @property
-    def teacher_layers(self):
+    def teacher_layers(self) -> tuple[str, ...]:
         """Names of the teacher's inner layers that the losses compare."""
         return self._layers("teacher_layer_name")
 
     @property
-    def student_layers(self):
+    def student_layers(self) -> tuple[str, ...]:
         """Names of the student's inner layers that the losses compare."""
         return self._layers("student_layer_name")
 
-    def example_loss(self, labels, teacher_logits, student_logits):
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         total = self.policy.example_loss(labels, teacher_logits, student_logits)
         student_logits = as_float(student_logits)
         for loss, weight in self._pairs(of_labels=True):
@@ -79,31 +81,45 @@ class CombinedDistillation(DistillationPolicy):
                 total = total + weight * ops.cast(value, total.dtype)
         return total
 
-    def batch_loss(self, teacher_features, student_features):
+    def batch_loss(
+        self,
+        teacher_features: dict[str, Tensor] | None,
+        student_features: dict[str, Tensor] | None,
+    ) -> Tensor:
         total = 0.0
         for loss, weight in self._pairs(of_labels=False):
             if getattr(loss, "student_layer_name", None):
+                # Such a loss names layers, so there are features.
+                teacher = cast("dict[str, Tensor]", teacher_features)
+                student = cast("dict[str, Tensor]", student_features)
                 total = total + weight * loss.compute_loss(
-                    teacher_features[loss.teacher_layer_name],
-                    student_features[loss.student_layer_name],
+                    teacher[loss.teacher_layer_name],
+                    student[loss.student_layer_name],
                 )
         return total
 
-    def example_weight(self, labels, teacher_logits, student_logits):
+    def example_weight(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor | None:
         return self.policy.example_weight(
             labels, teacher_logits, student_logits
         )
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         return self.policy.selected(labels, teacher_logits, student_logits)
 
-    def student_outputs(self, classes):
+    def student_outputs(self, classes: int) -> int:
         return self.policy.student_outputs(classes)
 
-    def gate_defaults(self):
+    def gate_defaults(self) -> dict[str, Any]:
         return self.policy.gate_defaults()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             "policy": serialize(self.policy),
@@ -112,7 +128,7 @@ class CombinedDistillation(DistillationPolicy):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "CombinedDistillation":
         config = dict(config)
         config["losses"] = [
             keras.saving.deserialize_keras_object(loss)

@@ -1,7 +1,7 @@
 """Base class of distillation policies."""
 
 import numbers
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
@@ -26,8 +26,16 @@ class DistillationPolicy:
     selective = True
 
     #: Names of inner layers whose outputs `batch_loss` compares.
-    teacher_layers = ()
-    student_layers = ()
+    if TYPE_CHECKING:  # a subclass may have attributes or properties
+
+        @property
+        def teacher_layers(self) -> tuple[str, ...]: ...
+
+        @property
+        def student_layers(self) -> tuple[str, ...]: ...
+    else:
+        teacher_layers = ()
+        student_layers = ()
 
     def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         """Target distribution of each example.

@@ -1,6 +1,7 @@
 """Gatekeeper: a fine-tuning stage for the student's confidence."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,7 +9,7 @@ from keras import ops
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
 )
-from keras_cascade.utils.tensor_ops import as_float, is_right
+from keras_cascade.utils.tensor_ops import Tensor, as_float, is_right
 from keras_cascade.utils.validation import check_number
 
 
@@ -49,7 +50,9 @@ class Gatekeeper(DistillationPolicy):
     def __init__(self, alpha: float = 0.5):
         self.alpha = check_number("alpha", alpha, 0, 1)
 
-    def example_loss(self, labels, teacher_logits, student_logits):
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         log_student = ops.log_softmax(as_float(student_logits), axis=-1)
         classes = log_student.shape[-1]
         one_hot = ops.one_hot(labels, classes, dtype=log_student.dtype)
@@ -62,8 +65,13 @@ class Gatekeeper(DistillationPolicy):
             (1.0 - self.alpha) * divergence,
         )
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"alpha": self.alpha}

@@ -1,12 +1,14 @@
 """Margin distillation: teacher targets where the teacher is sure."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_cascade.distillation.selective_distillation import (
     SelectiveDistillation,
 )
-from keras_cascade.utils.tensor_ops import as_float, softmax_margin
+from keras_cascade.utils.tensor_ops import Tensor, as_float, softmax_margin
 from keras_cascade.utils.validation import check_number
 
 
@@ -50,14 +52,19 @@ class MarginDistillation(SelectiveDistillation):
         super().__init__(temperature, label_smoothing, oracle)
         self.threshold = check_number("threshold", threshold, 0, 1)
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         margin = softmax_margin(as_float(teacher_logits))
         if self.oracle:
             margin = ops.ones_like(margin)
         return margin > self.threshold
 
-    def gate_defaults(self):
+    def gate_defaults(self) -> dict[str, Any]:
         return {"margin": self.threshold}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"threshold": self.threshold, **super().get_config()}

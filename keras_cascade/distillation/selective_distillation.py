@@ -1,5 +1,7 @@
 """Base class of policies that select some of the examples."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_cascade.distillation.distillation_policy import (
@@ -8,6 +10,7 @@ from keras_cascade.distillation.distillation_policy import (
     label_smoothing_targets,
     teacher_targets,
 )
+from keras_cascade.utils.tensor_ops import Tensor
 from keras_cascade.utils.validation import check_number
 
 
@@ -40,7 +43,7 @@ class SelectiveDistillation(DistillationPolicy):
         )
         self.oracle = bool(oracle)
 
-    def targets(self, labels, teacher_logits):
+    def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         selected = self.selected(labels, teacher_logits)
         return ops.where(
             selected[:, None],
@@ -52,7 +55,7 @@ class SelectiveDistillation(DistillationPolicy):
             ),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "temperature": self.temperature,
             "label_smoothing": self.label_smoothing,

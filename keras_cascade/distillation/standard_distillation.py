@@ -1,5 +1,7 @@
 """Standard distillation: teacher targets for every example."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,7 +12,7 @@ from keras_cascade.distillation.distillation_policy import (
     label_smoothing_targets,
     teacher_targets,
 )
-from keras_cascade.utils.tensor_ops import as_float
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 from keras_cascade.utils.validation import check_number
 
 
@@ -59,7 +61,7 @@ class StandardDistillation(DistillationPolicy):
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
         self.oracle = bool(oracle)
 
-    def targets(self, labels, teacher_logits):
+    def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         from_teacher = self._teacher_targets(labels, teacher_logits)
         if self.student_loss_weight == 0.0:
             return from_teacher
@@ -67,10 +69,17 @@ class StandardDistillation(DistillationPolicy):
         a = self.student_loss_weight
         return a * from_label + (1.0 - a) * from_teacher
 
-    def selected(self, labels, teacher_logits, student_logits=None):
+    def selected(
+        self,
+        labels: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor | None = None,
+    ) -> Tensor:
         return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
 
-    def example_loss(self, labels, teacher_logits, student_logits):
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
         if not self.scale_by_temperature_squared:
             return super().example_loss(labels, teacher_logits, student_logits)
         teacher_logits = as_float(teacher_logits)
@@ -90,7 +99,7 @@ class StandardDistillation(DistillationPolicy):
             labels, teacher_logits, self.temperature, self.oracle
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "temperature": self.temperature,
             "student_loss_weight": self.student_loss_weight,

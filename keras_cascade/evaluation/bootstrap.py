@@ -78,7 +78,7 @@ def bootstrap_curve(
     curve = ResampledCurve(*columns, rates, threshold)
     (values,) = measure_resamples([curve], resamples, seed)
     band = percentile_interval(values.pop("accuracy_at"), confidence)
-    report = {
+    report: dict[str, Any] = {
         "band": {
             "delegation_rate": rates.tolist(),
             **{
@@ -299,7 +299,7 @@ def percentile_interval(values, confidence, undefined=""):
     return value, *np.nanquantile(values, [tail, 1 - tail], axis=0)
 
 
-def check_rates(rates):
+def check_rates(rates: npt.ArrayLike) -> np.ndarray:
     """Returns delegation rates as a float64 array, or raises."""
     rates = np.asarray(rates, dtype="float64")
     usable = rates.ndim == 1 and rates.size > 0
@@ -311,7 +311,12 @@ def check_rates(rates):
     return rates
 
 
-def with_weight(scores, student_correct, teacher_correct, sample_weight):
+def with_weight(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Returns the columns of the examples with a positive weight, checked.
 
     Returns:

@@ -94,27 +94,29 @@ def compare(
     """
     check_plan(confidence, resamples)
     check_same_examples(one, other)
-    budgets = check_rates(budgets) if len(budgets) else np.empty(0)
+    rates = check_rates(budgets) if len(budgets) else np.empty(0)
     if thresholds is not None and len(thresholds) != 2:
         raise ValueError(
             "Expected two thresholds, one for each cascade. Received: "
             f"{thresholds!r}."
         )
     curves = [
-        ResampledCurve(*columns, budgets, threshold)
+        ResampledCurve(*columns, rates, threshold)
         for columns, threshold in zip(
             map(_columns, (one, other)), thresholds or (None, None), strict=True
         )
     ]
     measured = [
-        _named(values, budgets)
+        _named(values, rates)
         for values in measure_resamples(curves, resamples, seed)
     ]
     differences, undefined = [], {}
     for name in measured[0]:
         try:
             differences.append(
-                _difference(name, *(m[name] for m in measured), confidence)
+                _difference(
+                    name, measured[0][name], measured[1][name], confidence
+                )
             )
         except UndefinedMetricError as error:
             undefined[name] = str(error)
@@ -173,7 +175,9 @@ def check_same_examples(one, other):
         )
 
 
-def _columns(results):
+def _columns(
+    results: "ExampleResults",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return with_weight(
         results.scores,
         results.student_correct,

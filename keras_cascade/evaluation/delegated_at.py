@@ -35,6 +35,6 @@ def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype("float64")
     limits = np.finfo(scores.dtype)
-    threshold = np.clip(float(threshold), limits.min, limits.max)
+    cut = np.clip(float(threshold), limits.min, limits.max)
     # What is not a number is delegated, as a gate does.
-    return ~(scores >= threshold.astype(scores.dtype))
+    return ~(scores >= cut.astype(scores.dtype))

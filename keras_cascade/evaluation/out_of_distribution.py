@@ -64,8 +64,8 @@ def out_of_distribution(
     from sklearn.metrics import roc_auc_score
 
     scores, ood = check_scores(scores), check_scores(ood_scores)
-    threshold = np.float32(threshold)
-    delegated = ood.astype("float32") < threshold
+    cut = np.float32(threshold)
+    delegated = ood.astype("float32") < cut
     exact = stats.binomtest(int(delegated.sum()), len(ood)).proportion_ci(
         confidence, "exact"
     )
@@ -76,7 +76,7 @@ def out_of_distribution(
         ),
         delegated=float(delegated.mean()),
         delegated_interval=(float(exact.low), float(exact.high)),
-        delegation_rate=float((scores.astype("float32") < threshold).mean()),
+        delegation_rate=float((scores.astype("float32") < cut).mean()),
         ood_examples=len(ood),
         confidence=confidence,
     )

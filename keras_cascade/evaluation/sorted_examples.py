@@ -1,6 +1,7 @@
 """Examples sorted by score, the basis of every sweep of thresholds."""
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.utils.validation import check_booleans, check_weight
 
@@ -91,8 +92,11 @@ def _candidates(distinct):
 
 
 def checked_columns(
-    scores, student_correct, teacher_correct, sample_weight=None
-):
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Returns the columns as checked arrays, or raises.
 
     Args:

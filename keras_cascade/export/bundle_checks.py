@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -127,7 +128,7 @@ def check_bundle(
                 f"{teacher_gap:.1e}",
             )
         )
-    measured = {}
+    measured: dict[str, Any] = {}
     for number, run in enumerate(runs):
         of_file, numbers = _check_file(bundle, run, run.build(examples))
         prefix = f"{run.name}: " if number else ""

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -87,7 +88,7 @@ class ExportJob:
         self._optimization = optimization or {}
         self._objectives = _checked_objectives(operating_points)
         cascade.gate.check_ready()
-        self.data = None
+        self.data: LabelledData | None = None
         if calibration_data is not None:
             self.data = LabelledData.from_argument(
                 calibration_data, batch_size=batch_size
@@ -141,10 +142,11 @@ class ExportJob:
         quantization = quantization or self.quantization
         if quantization in TRAINING:
             return self._optimized_artifact(quantization)
-        representative = ()
+        representative: Sequence[Any] = ()
         if quantization == "int8":
             representative = [
-                self.student.inputs(x) for x in representative_inputs(self.data)
+                self.student.inputs(x)
+                for x in representative_inputs(cast("LabelledData", self.data))
             ]
         return TFLiteStudent(
             self.student.with_gate,
@@ -178,13 +180,14 @@ class ExportJob:
             ValueError: no threshold meets the objective on the file.
         """
         cascade = self.cascade
+        data = cast("LabelledData", self.data)
         two_stages = cascade.two_stage_pass()
         path.write_bytes(artifact.convert(cascade.threshold))
         comparison = compare(
             self.student.as_served(artifact.open(path)),
             two_stages.run_student,
             two_stages.ask_teacher,
-            self.data.checked_batches(cascade.classes),
+            data.checked_batches(cascade.classes),
             self.signature,
             artifact.quantization,
             cascade.data_record.traffic,
@@ -205,7 +208,7 @@ class ExportJob:
             path.write_bytes(artifact.convert(point.threshold))
         check_decisions(
             self.student.as_served(artifact.open(path)),
-            self.data.checked_batches(cascade.classes),
+            data.checked_batches(cascade.classes),
             self.signature,
             point.threshold,
             comparison.scores,

@@ -5,7 +5,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -74,17 +74,16 @@ def costs_from_latency(
     >>> costs.unit, costs.network, costs.student_p99 >= costs.student
     ('ms', 20.0, True)
     """
-    timed_bundle = isinstance(cascade_or_bundle, (Bundle, str, os.PathLike))
-    if not timed_bundle:
+    if not isinstance(cascade_or_bundle, (Bundle, str, os.PathLike)):
         check_backend()
     if runs < 1:
         raise ValueError(f"Expected `runs` of at least 1. Received: {runs!r}.")
     one = take_rows(as_text_arrays(inputs), slice(0, 1))
-    if timed_bundle:
+    if isinstance(cascade_or_bundle, (Bundle, str, os.PathLike)):
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
-        teacher = SavedModelTeacher(bundle.teacher_folder)
+        teacher = SavedModelTeacher(cast("Path", bundle.teacher_folder))
         return _timed(
             open_student(bundle, num_threads),
             teacher_with_tokenizer(teacher, bundle),
@@ -92,13 +91,16 @@ def costs_from_latency(
         )  # fmt: skip
     job = ExportJob(cascade_or_bundle, example_inputs=one)
     with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
-        student, teacher = Path(folder, "student.tflite"), Path(folder, "1")
+        student_file = Path(folder, "student.tflite")
+        teacher_folder = Path(folder, "1")
         threshold = cascade_or_bundle.threshold
-        student.write_bytes(job.student_artifact().convert(threshold))
-        job.teacher.write_saved_model(teacher)
+        student_file.write_bytes(job.student_artifact().convert(threshold))
+        job.teacher.write_saved_model(teacher_folder)
         return _timed(
-            job.student.as_served(StudentInterpreter(student, num_threads)),
-            job.teacher.as_served(SavedModelTeacher(teacher)),
+            job.student.as_served(
+                StudentInterpreter(student_file, num_threads)
+            ),
+            job.teacher.as_served(SavedModelTeacher(teacher_folder)),
             one, network, runs, num_threads,
         )  # fmt: skip
 

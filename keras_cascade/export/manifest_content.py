@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import importlib.resources
+from typing import TYPE_CHECKING, cast
 
 import jinja2
 
@@ -14,6 +15,9 @@ from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT
 from keras_cascade.version import __version__
+
+if TYPE_CHECKING:
+    from keras_cascade.evaluation.costs import Costs
 
 STUDENT_FILE = "student.tflite"
 TEACHER_FOLDER = "teacher/1"
@@ -82,7 +86,7 @@ def manifest_of(
             ),
         },
         "verification": comparison.describe(points[0].threshold),
-        "costs": dataclasses.asdict(costs),
+        "costs": dataclasses.asdict(cast("Costs", costs)),
         "versions": {
             "keras-cascade": __version__,
             **{

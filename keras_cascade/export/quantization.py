@@ -1,5 +1,7 @@
 """Quantization of a student's TFLite file."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -46,7 +48,8 @@ def representative_inputs(
         List of batches of one row.
     """
     rng = np.random.default_rng(seed)
-    chosen, rows_read = [], 0
+    chosen: list[Any] = []
+    rows_read = 0
     for x, _, _ in data.batches():
         for row in range(rows_of(x)):
             # Vitter's algorithm R: a sample of a stream of unknown length.

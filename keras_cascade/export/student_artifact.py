@@ -27,7 +27,7 @@ class StudentArtifact:
     """
 
     #: Name of the package that writes the file, for the manifest.
-    tool = None
+    tool: str | None = None
 
     def __init__(
         self, student_with_gate: StudentWithGate, quantization: str = FLOAT32

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_cascade.gates.gate import Gate
 from keras_cascade.utils.class_subset import check_classes, class_mask
+from keras_cascade.utils.tensor_ops import Tensor
 
 #: The logit of a class that the student has no output for: probability 0.
 NO_OUTPUT = -1e9
@@ -56,11 +57,11 @@ class AbstainGate(Gate):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         self._check_outputs(logits)
         return ops.max(logits[:, :-1], axis=-1) - logits[:, -1]
 
-    def class_logits(self, logits, classes):
+    def class_logits(self, logits: Tensor, classes: int) -> Tensor:
         """Spreads the student's outputs over all classes, without abstain.
 
         A class that the student has no output for gets probability 0.
@@ -74,7 +75,7 @@ class AbstainGate(Gate):
         spread = ops.matmul(logits[:, :-1], ops.cast(scatter, logits.dtype))
         return spread + ops.cast(floor, logits.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "in_domain_classes": self.in_domain_classes,

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_cascade.gates.gate import Gate
 from keras_cascade.utils.class_subset import check_classes, class_mask
+from keras_cascade.utils.tensor_ops import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -54,7 +55,7 @@ class ClassGate(Gate):
         super().__init__(threshold=threshold, **kwargs)
         self.in_domain_classes = check_classes(in_domain_classes)
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         mask = class_mask(self.in_domain_classes, logits.shape[-1])
         if mask.all():
             raise ValueError(
@@ -65,7 +66,7 @@ class ClassGate(Gate):
             )
         return _max_over(logits, mask) - _max_over(logits, ~mask)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "in_domain_classes": self.in_domain_classes,

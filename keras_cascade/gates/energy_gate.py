@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_cascade.gates.temperature_gate import TemperatureGate
+from keras_cascade.utils.tensor_ops import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -42,7 +43,7 @@ class EnergyGate(TemperatureGate):
     2.126928
     """
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         total = ops.sum(ops.exp(self.tempered(logits)), axis=-1)
         temperature = ops.cast(self._temperature, logits.dtype)
         return ops.max(logits, axis=-1) + temperature * ops.log(total)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_cascade.gates.temperature_gate import TemperatureGate
+from keras_cascade.utils.tensor_ops import Tensor
 
 #: exp(-200) is 0 in float32, and 0 · 200 is still a number.
 FLOOR = -200.0
@@ -45,7 +46,7 @@ class EntropyGate(TemperatureGate):
 
     default_threshold = -0.5
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         tempered = ops.maximum(self.tempered(logits), FLOOR)
         shares = ops.exp(tempered)
         total = ops.sum(shares, axis=-1)

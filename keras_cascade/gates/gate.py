@@ -1,5 +1,6 @@
 """Base class of gates."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -44,7 +45,7 @@ class Gate(keras.layers.Layer):
 
     #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.
-    student_layers = ()
+    student_layers: tuple[str, ...] = ()
 
     def __init__(self, threshold: float | None = None, **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
@@ -85,7 +86,8 @@ class Gate(keras.layers.Layer):
         self, logits: Tensor, features: dict[str, Tensor] | None = None
     ) -> Tensor:
         if self.student_layers:
-            return self.score(as_float(logits), features)
+            score: Callable[..., Tensor] = self.score  # of two arguments
+            return score(as_float(logits), features)
         return self.score(as_float(logits))
 
     def check_ready(self) -> None:
@@ -123,10 +125,12 @@ class Gate(keras.layers.Layer):
         # a score that is not a number.
         return ops.less(ops.cast(keep, "float32"), 0.5)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         return (input_shape[0],)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threshold": self.threshold}
 
     def __repr__(self):

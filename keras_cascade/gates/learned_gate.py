@@ -15,6 +15,7 @@ from keras_cascade.gates.learned_gate_head import (
     head_input_size,
     head_inputs,
 )
+from keras_cascade.utils.tensor_ops import Tensor
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.example_results import ExampleResults
@@ -111,7 +112,11 @@ class LearnedGate(Gate):
         self.l2 = float(l2)
         self.seed = seed
 
-    def build(self, logits_shape, features_shape=None):
+    def build(
+        self,
+        logits_shape: tuple[int | None, ...],
+        features_shape: dict[str, tuple[int | None, ...]] | None = None,
+    ) -> None:
         """Creates the head's weights for the shapes of its inputs."""
         inputs = head_input_size(logits_shape[-1], features_shape or {})
         for name, shape in (
@@ -138,7 +143,7 @@ class LearnedGate(Gate):
         """True after `fit`; saved with the weights."""
         return self.built and bool(ops.convert_to_numpy(self._fitted))
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """Raises a `ValueError` if the gate is not fitted."""
         if not self.fitted:
             raise ValueError(
@@ -191,7 +196,9 @@ class LearnedGate(Gate):
         self._fitted.assign(1.0)
         return self
 
-    def score(self, logits, features=None):
+    def score(
+        self, logits: Tensor, features: dict[str, Tensor] | None = None
+    ) -> Tensor:
         inputs = head_inputs(
             logits, select_features(features, self.student_layers)
         )
@@ -209,7 +216,7 @@ class LearnedGate(Gate):
             inputs[:, 0] - inputs[:, 1] - 0.5,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "student_layers": list(self.student_layers),

@@ -3,7 +3,7 @@
 import keras
 
 from keras_cascade.gates.temperature_gate import TemperatureGate
-from keras_cascade.utils.tensor_ops import softmax_margin
+from keras_cascade.utils.tensor_ops import Tensor, softmax_margin
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -37,5 +37,5 @@ class MarginGate(TemperatureGate):
     default_threshold = 0.5
     takes_defaults = {"margin": "threshold"}
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         return softmax_margin(self.tempered(logits))

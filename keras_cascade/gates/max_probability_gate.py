@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_cascade.gates.temperature_gate import TemperatureGate
+from keras_cascade.utils.tensor_ops import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -36,5 +37,5 @@ class MaxProbabilityGate(TemperatureGate):
 
     default_threshold = 0.5
 
-    def score(self, logits):
+    def score(self, logits: Tensor) -> Tensor:
         return ops.max(ops.softmax(self.tempered(logits), axis=-1), axis=-1)

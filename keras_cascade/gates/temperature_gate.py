@@ -128,7 +128,7 @@ class TemperatureGate(Gate):
         temperature = ops.cast(self._temperature, logits.dtype)
         return (logits - ops.max(logits, axis=-1, keepdims=True)) / temperature
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}
 
 

@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class AsyncEdgeCascade:
     def load(
         cls,
         path: str | os.PathLike,
-        teacher=None,
+        teacher: Any = None,
         on_failure: str = "answer",
         timeout: float = 10.0,
         num_threads: int = 1,

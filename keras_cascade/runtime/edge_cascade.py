@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class EdgeCascade:
     def __init__(
         self,
         bundle: Bundle,
-        teacher,
+        teacher: Any,
         on_failure: str = "answer",
         num_threads: int = 1,
         *,
@@ -157,7 +157,7 @@ class EdgeCascade:
     def load(
         cls,
         path: str | os.PathLike,
-        teacher=None,
+        teacher: Any = None,
         on_failure: str = "answer",
         timeout: float = 10.0,
         num_threads: int = 1,

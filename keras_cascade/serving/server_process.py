@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 START_SECONDS = 120
 STOP_SECONDS = 15
@@ -59,12 +59,12 @@ class ServerProcess:
         self.options = list(options)
         self.url = None
         self.grpc_url = None
-        self._process = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         """Process id of the server."""
-        return self._process.pid
+        return cast("subprocess.Popen[bytes]", self._process).pid
 
     def __enter__(self) -> Self:
         with tempfile.TemporaryDirectory() as folder:
@@ -78,13 +78,14 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
-        self._process.terminate()
+        process = cast("subprocess.Popen[bytes]", self._process)
+        cast("IO[bytes]", process.stdin).close()
+        process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
 
     def _start(self, ready_file):
         command = [

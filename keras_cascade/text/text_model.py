@@ -1,6 +1,7 @@
 """Keras model that takes texts: a preprocessor and a model of token ids."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras_cascade.text import preprocessors
 from keras_cascade.text.text_columns import is_text
 from keras_cascade.text.tokenizer import FEEDS, Tokenizer
 from keras_cascade.utils.serialized_model import serialized_model
+from keras_cascade.utils.tensor_ops import Tensor
 
 _TOKENIZER = "tokenizer"
 
@@ -61,7 +63,7 @@ class TextModel(keras.Model):
         model: keras.Model,
         preprocessor: "Tokenizer | keras.layers.Layer | None" = None,
         fields: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if keras.backend.backend() != "tensorflow":
@@ -95,10 +97,10 @@ class TextModel(keras.Model):
         if model.built:
             self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         return self.model(self.preprocess(inputs), training=training)
 
-    def preprocess(self, inputs):
+    def preprocess(self, inputs: Any) -> Any:
         """Maps texts to the inputs of the inner model.
 
         Args:
@@ -114,7 +116,7 @@ class TextModel(keras.Model):
         ]
         return self._structured(self.step.tensors(tuple(columns)))
 
-    def model_inputs(self, inputs):
+    def model_inputs(self, inputs: Any) -> Any:
         """Maps texts to the inputs of the inner model, in NumPy.
 
         Args:
@@ -127,7 +129,7 @@ class TextModel(keras.Model):
             return inputs
         return self._structured(self.step.arrays(self.columns(inputs)))
 
-    def longest_inputs(self, inputs):
+    def longest_inputs(self, inputs: Any) -> Any:
         """Returns model inputs of one row, padded to the longest length.
 
         Args:
@@ -144,7 +146,7 @@ class TextModel(keras.Model):
             row,
         )
 
-    def columns(self, inputs):
+    def columns(self, inputs: Any) -> tuple[Any, ...]:
         """Returns a tuple: the column of texts, or the two columns of pairs."""
         if not isinstance(inputs, dict):
             if self.fields is not None:
@@ -163,7 +165,7 @@ class TextModel(keras.Model):
             )
         return tuple(inputs[name] for name in fields)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "model": serialized_model(self.model),
@@ -172,7 +174,7 @@ class TextModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "TextModel":
         config = dict(config)
         deserialize = keras.saving.deserialize_keras_object
         config["model"] = deserialize(config["model"])

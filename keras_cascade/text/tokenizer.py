@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,7 @@ class Tokenizer:
         Returns:
             int array `(texts,)`.
         """
-        rows = list(texts)
+        rows: list[Any] = list(texts)
         if second is not None:
             rows = list(zip(rows, second, strict=True))
         return np.array([len(row) for row in self._whole.encode_batch(rows)])

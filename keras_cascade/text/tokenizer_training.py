@@ -58,8 +58,8 @@ def train_tokenizer(
         trainers,
     )
 
-    texts = [as_strings(np.array(row, dtype=object)) for row in texts]
-    if not texts:
+    rows = [as_strings(np.array(row, dtype=object)) for row in texts]
+    if not rows:
         raise ValueError("Expected at least one text. Received none.")
     trained = tokenizers.Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     trained.normalizer = normalizers.BertNormalizer(
@@ -67,7 +67,7 @@ def train_tokenizer(
     )
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trained.train_from_iterator(
-        (text for row in texts for text in row),
+        (text for row in rows for text in row),
         trainers.WordPieceTrainer(
             vocab_size=vocabulary_size,
             special_tokens=[_PAD, _UNKNOWN, _SEPARATOR],
@@ -82,7 +82,7 @@ def train_tokenizer(
     tokenizer = Tokenizer(trained.to_str(), lengths or _UNLIMITED)
     if lengths is not None:
         return tokenizer
-    columns = list(zip(*texts, strict=True))
+    columns = list(zip(*rows, strict=True))
     return tokenizer.with_lengths(
         choose_length(tokenizer.counts(*columns), share)
     )

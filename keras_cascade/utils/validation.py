@@ -1,6 +1,7 @@
 """Checks of arguments: numbers, columns, weights and labels. NumPy only."""
 
 import numbers
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ def check_weight(
         rows: int, number of examples. Defaults to `None`: as many as weights.
     """
     if sample_weight is None:
-        return np.ones(rows)
+        return np.ones(cast("int", rows))
     weight = np.asarray(sample_weight, dtype="float64")
     if weight.ndim != 1 or (rows is not None and len(weight) != rows):
         expected = (

@@ -56,14 +56,14 @@ def write_report(
     Returns:
         `Path` of `report.html`.
     """
-    folder = Path(folder)
+    target = Path(folder)
     curve = results.deferral_curve()
     text = json.dumps(
         {**report, "deferral_curve": sampled(curve)}, indent=2, allow_nan=False
     )
     page = render_page(report, list(shown))
-    with tempfile.TemporaryDirectory(dir=folder) as part:
-        part = Path(part)
+    with tempfile.TemporaryDirectory(dir=target) as temporary:
+        part = Path(temporary)
         (part / "report.json").write_text(text + "\n", encoding="utf-8")
         (part / "report.html").write_text(page, encoding="utf-8")
         plot_deferral_curve(
@@ -73,8 +73,8 @@ def write_report(
             (report["delegation_rate"], report["cascade_accuracy"]),
         )
         for name in FILES:
-            os.replace(part / name, folder / name)
-    return folder / "report.html"
+            os.replace(part / name, target / name)
+    return target / "report.html"
 
 
 def sampled(

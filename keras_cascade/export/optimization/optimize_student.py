@@ -134,8 +134,8 @@ def optimize_student(
         # Import path of a policy of the user's own.
         "path": [path for path in sys.path if path],
     }
-    with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with progress_shown(verbose), tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_job(folder, job, graph)
         write_examples(folder, graph, inputs, labels, teacher_logits, weight)
         tell(
@@ -242,7 +242,12 @@ def _check_policy(policy):
         )
 
 
-def _checked_examples(inputs, labels, teacher_logits, sample_weight):
+def _checked_examples(
+    inputs: Any,
+    labels: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     labels = np.asarray(labels).reshape(-1).astype("int32")
     teacher_logits = np.asarray(teacher_logits, dtype="float32")
     weight = sample_weight

@@ -51,7 +51,7 @@ def folding_rules(alphabet: set[str]) -> list[tuple[str, str]]:
         List of pairs: a regular expression's class, such as `"[ßẞ]"`, and the
         replacement of its characters.
     """
-    sources = {}
+    sources: dict[str, list[str]] = {}
     for character, target in _all_rules().items():
         before = unicodedata.normalize("NFKC", character).lower()
         is_removed = target in (NO_WORD, NO_PUNCTUATION)
