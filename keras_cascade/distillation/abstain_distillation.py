@@ -54,69 +54,13 @@ class AbstainDistillation(DistillationPolicy):
         self.temperature = check_temperature(temperature)
         self.oracle = bool(oracle)
 
-    def student_head(
-        self,
-        *,
-        activation: Any = None,
-        use_bias: bool | None = None,
-        kernel_initializer: Any = None,
-        bias_initializer: Any = None,
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        lora_rank: int | None = None,
-        lora_alpha: float | None = None,
-        quantization_config: Any = None,
-        trainable: bool | None = None,
-        dtype: Any = None,
-        autocast: bool | None = None,
-        name: str | None = None,
-    ) -> keras.layers.Dense:
+    def student_head(self, **kwargs: Any) -> keras.layers.Dense:
         """Makes the student's last layer, `Dense(len(in_domain_classes) + 1)`.
 
         Args:
-            activation: of `keras.layers.Dense`. This and all further
-                arguments default to `None`: the default there.
-            use_bias: of `keras.layers.Dense`.
-            kernel_initializer: of `keras.layers.Dense`.
-            bias_initializer: of `keras.layers.Dense`.
-            kernel_regularizer: of `keras.layers.Dense`.
-            bias_regularizer: of `keras.layers.Dense`.
-            activity_regularizer: of `keras.layers.Dense`.
-            kernel_constraint: of `keras.layers.Dense`.
-            bias_constraint: of `keras.layers.Dense`.
-            lora_rank: of `keras.layers.Dense`.
-            lora_alpha: of `keras.layers.Dense`.
-            quantization_config: of `keras.layers.Dense`.
-            trainable: of `keras.layers.Dense`.
-            dtype: of `keras.layers.Dense`.
-            autocast: of `keras.layers.Dense`.
-            name: of `keras.layers.Dense`.
+            **kwargs: of `keras.layers.Dense`.
         """
-        options = {
-            "activation": activation,
-            "use_bias": use_bias,
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "activity_regularizer": activity_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-            "lora_rank": lora_rank,
-            "lora_alpha": lora_alpha,
-            "quantization_config": quantization_config,
-            "trainable": trainable,
-            "dtype": dtype,
-            "autocast": autocast,
-            "name": name,
-        }
-        return keras.layers.Dense(
-            len(self.in_domain_classes) + 1,
-            **{k: v for k, v in options.items() if v is not None},
-        )
+        return keras.layers.Dense(len(self.in_domain_classes) + 1, **kwargs)
 
     def student_outputs(self, classes: int) -> int:
         class_mask(self.in_domain_classes, classes)  # raises where too large

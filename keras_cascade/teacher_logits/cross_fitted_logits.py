@@ -28,19 +28,7 @@ def cross_fit_teacher_logits(
     path: str | os.PathLike | None = None,
     seed: int = 0,
     batch_size: int = 256,
-    *,
-    epochs: int | None = None,
-    verbose: str | int = 0,
-    callbacks: Any = None,
-    validation_split: float | None = None,
-    validation_data: Any = None,
-    shuffle: bool | None = None,
-    class_weight: dict | None = None,
-    initial_epoch: int | None = None,
-    steps_per_epoch: int | None = None,
-    validation_steps: int | None = None,
-    validation_batch_size: int | None = None,
-    validation_freq: int | None = None,
+    **fit_kwargs: Any,
 ) -> TeacherLogitsCache:
     """Computes logits of each example by a teacher not trained on it.
 
@@ -57,19 +45,7 @@ def cross_fit_teacher_logits(
             a temporary one, for as long as the cache is in use.
         seed: int, of the folds. Defaults to `0`.
         batch_size: int, of the teachers' answers. Defaults to `256`.
-        epochs: of the teachers' `fit`. This and all further arguments but
-            `verbose` default to `None`: the default there.
-        verbose: of the teachers' `fit`. Defaults to `0`.
-        callbacks: of the teachers' `fit`.
-        validation_split: of the teachers' `fit`.
-        validation_data: of the teachers' `fit`.
-        shuffle: of the teachers' `fit`.
-        class_weight: of the teachers' `fit`.
-        initial_epoch: of the teachers' `fit`.
-        steps_per_epoch: of the teachers' `fit`.
-        validation_steps: of the teachers' `fit`.
-        validation_batch_size: of the teachers' `fit`.
-        validation_freq: of the teachers' `fit`.
+        **fit_kwargs: of the teachers' `fit`, such as `epochs`.
 
     Returns:
         `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`. No single
@@ -81,20 +57,6 @@ def cross_fit_teacher_logits(
         raise ValueError(
             f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
         )
-    options = {
-        "epochs": epochs,
-        "callbacks": callbacks,
-        "validation_split": validation_split,
-        "validation_data": validation_data,
-        "shuffle": shuffle,
-        "class_weight": class_weight,
-        "initial_epoch": initial_epoch,
-        "steps_per_epoch": steps_per_epoch,
-        "validation_steps": validation_steps,
-        "validation_batch_size": validation_batch_size,
-        "validation_freq": validation_freq,
-    }
-    options = {k: v for k, v in options.items() if v is not None}
     if path is None:
         return in_temporary_folder(
             lambda folder: cross_fit_teacher_logits(
@@ -104,8 +66,7 @@ def cross_fit_teacher_logits(
                 folder,
                 seed,
                 batch_size,
-                verbose=verbose,
-                **options,
+                **fit_kwargs,
             )
         )
     store = ChunkStore(path)
@@ -114,10 +75,11 @@ def cross_fit_teacher_logits(
             f"'{path}' exists already. Expected: a path that does not."
         )
     hashes = example_hashes(x)
+    fit_kwargs.setdefault("verbose", 0)
     classes = None
     for inside, outside in stratified_folds(y, folds, seed):
         teacher = build_teacher()
-        teacher.fit(take_rows(x, inside), y[inside], verbose=verbose, **options)
+        teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
         run = inference(teacher)
         part = take_rows(x, outside)
         logits = np.concatenate(
