@@ -37,8 +37,6 @@ class TrainingRun:
     Attributes:
         data: `LabelledData` for `keras.Model.fit`.
         validation: `LabelledData` for `keras.Model.fit`, or `None`.
-        shuffle_batches: bool. Keras itself must not shuffle, because what it
-            is given is shuffled already or cannot be.
         callbacks: list of callbacks that the run needs.
     """
 
@@ -46,7 +44,7 @@ class TrainingRun:
         self, cascade, data, validation, validation_split, every_epoch
     ):
         record = cascade.data_record
-        self.steps = RecordedSteps(record, data.x, every_epoch)
+        self.steps = RecordedSteps(record, data, every_epoch)
         held_out = self.steps.validation_drawn
         trained = ExampleObserver(cascade.classes, self.steps.drawn)
         validated = ExampleObserver(cascade.classes, held_out)
@@ -98,19 +96,19 @@ class RecordedSteps(keras.callbacks.Callback):
 
     Args:
         record: `DataRecord`.
-        x: the data that Keras is given.
+        data: `LabelledData` that Keras is given.
         every_epoch: bool. Records more than the first epoch.
     """
 
     #: Lets Keras run `on_train_batch_end` beside the next step.
     async_safe = True
 
-    def __init__(self, record, x, every_epoch):
+    def __init__(self, record, data, every_epoch):
         super().__init__()
         self._record = record
         self._lock = threading.Lock()
-        self._is_tf_dataset = is_tf_dataset(x)
-        self._in_order = self._is_tf_dataset or hasattr(x, "__next__")
+        self._is_tf_dataset = is_tf_dataset(data.x)
+        self._in_order = self._is_tf_dataset or not data.can_be_read_again
         self._every_epoch = every_epoch
         self._recording = True
         self._drawn = collections.deque()
@@ -138,6 +136,8 @@ class RecordedSteps(keras.callbacks.Callback):
         if self._every_epoch:
             self._epoch_start = self._recorded_steps
             return
+        if self._in_order and self.model.stop_training:
+            self._drawn.clear()  # drawn ahead, for steps that did not run
         self._record_all(self._drawn, self._record.training)
         self._recording = False
 

@@ -104,6 +104,18 @@ def test_a_stopped_epoch_records_the_steps_that_ran(
 
 
 @IN_ORDER
+def test_training_that_a_callback_ends_early(cascade, blobs, batches):
+    class Enough(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 2
+
+    x, y = blobs(10 * BATCH)
+    cascade.fit(batches(x, y), callbacks=[Enough()], verbose=0)
+    assert recorded(cascade, x[: 3 * BATCH]) == 1
+    assert recorded(cascade, x[3 * BATCH :]) == 0
+
+
+@IN_ORDER
 def test_a_bad_batch_is_not_recorded_nor_what_follows(cascade, blobs, batches):
     x, y = blobs(10 * BATCH)
     y[2 * BATCH] = 99

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 
-from keras_cascade.datasets.batches import iterate_batches
 from keras_cascade.runtime.inputs import text_array
 
 
@@ -59,15 +58,3 @@ def check_inputs(x):
                 f"row {int(bad.argmax())}). Clean the data before training or "
                 "predicting."
             )
-
-
-def checked_batches(
-    x, y=None, weight=None, batch_size=None, steps=None, classes=None
-):
-    """`iterate_batches` that checks inputs, and labels where `classes` is."""
-    for batch in iterate_batches(x, y, weight, batch_size, steps):
-        if classes is None:
-            check_inputs(batch[0])
-        else:
-            check_examples(batch[0], batch[1], classes)
-        yield batch

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cascade.datasets.input_checks import check_inputs, checked_batches
+from keras_cascade.datasets.input_checks import check_inputs
+from keras_cascade.datasets.labelled_data import LabelledData
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_texts_of_tf_data():
     """They come as bytes; the row is the batch's."""
     texts = ["a", "ö", "c", "d", ""]
     dataset = tf.data.Dataset.from_tensor_slices((texts, range(5))).batch(3)
-    batches = checked_batches(dataset, classes=5)
+    batches = LabelledData(dataset).checked_batches(classes=5)
     assert next(batches)[0].tolist() == [b"a", "ö".encode(), b"c"]
     with pytest.raises(ValueError, match="empty string in row 1"):
         next(batches)
