@@ -161,8 +161,8 @@ def inference(model):
         return model.predict_on_batch
     import tensorflow as tf
 
-    # A function of the same code for every model would be told that it
-    # retraces; a `partial` is counted for itself.
+    # TensorFlow counts retracing by a function's code, which all models share
+    # here, and would warn; a `partial` is counted for itself.
     forward = tf.function(
         functools.partial(_forward, model),
         reduce_retracing=True,

@@ -82,7 +82,7 @@ def new_folder(
         with _locked(work):
             work.chmod(0o755)
             yield work
-            _move_into_place(work, target)
+            _publish(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -134,7 +134,7 @@ def _may_be_replaced(target, known_by):
         return not any(target.iterdir())
 
 
-def _move_into_place(work, target):
+def _publish(work, target):
     """Moves `work` to `target`; afterwards `work` holds the replaced folder."""
     if not target.exists():
         work.rename(target)

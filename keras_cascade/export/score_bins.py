@@ -18,7 +18,7 @@ def score_bins(
 ) -> dict:
     """Histogram of calibration scores over bins that do not depend on them.
 
-    The examples are split at random: one part, at most half, places the bins'
+    The examples are split at random: one part, at most half, sets the bins'
     edges at its quantiles, the other is counted. Whatever the edges, the
     counted examples and live ones are then exchangeable as long as nothing
     drifts, which makes `keras_cascade.DriftMonitor`'s test exact.

@@ -203,7 +203,7 @@ class _Server:
             waiting.cancel()
             for task in done:
                 task.result()
-            raise RuntimeError("The server stopped without being told to.")
+            raise RuntimeError("The server stopped without a signal.")
 
     def _announce(self, grpc_port):
         port = self._http_socket.getsockname()[1]

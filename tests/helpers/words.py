@@ -29,7 +29,7 @@ RETIRED = {
     r"(?i:drafts?)(?![0-9])": "PendingPrediction",
     r"(?i:settle[sd]?|settling)": "fall_back",
     r"of_the_student": "student_result",
-    r"(?i:untold)": "unreported",
+    r"(?i:told|untold)": "reported, unreported",
     r"SeenRows|seen_rows": "RowCounter",
     r"(?i:harmed|helped|spoilt)": "negative flips, positive flips",
     r"(?i:stand[-_]?ins?)": "layer substitutions",
@@ -45,7 +45,11 @@ RETIRED = {
     r"ModelSide|model_side": "ExportedModel",
     r"(?<=\.)asked(?=\()|def asked(?=\()": "as_served",
     r"ship(?=\()": "write",
-    r"CascadeRecord": "DataRecord",
+    r"CascadeRecord|(?i:cascade[.]record)(?![a-z(])": "DataRecord",
+    # But for "in place", "in the kernel's place", "takes the place of".
+    r"(?<!in\x20)(?<!into\x20)(?<!its\x20)(?<!their\x20)(?<!'s\x20)"
+    r"(?i:places?)(?!\x20of)": "index, position",
+    r"(?i:questions)(?=[(])|def questions": "delegated_inputs",
     r"class DeferralCurve(?=[(:])": "DeferralCurve, DeferralCurveCallback",
 }
 #: `(path glob, part of the match, reason)` where a retired word is right.
