@@ -1,13 +1,10 @@
 """Calibration: the threshold that meets an objective, with a guarantee."""
 
 from keras_cascade.calibration.all_of import AllOf
-from keras_cascade.calibration.calibrate import calibrate
 from keras_cascade.calibration.calibration_sample import CalibrationSample
-from keras_cascade.calibration.fit_threshold import fit_threshold
 from keras_cascade.calibration.max_accuracy_drop import MaxAccuracyDrop
 from keras_cascade.calibration.max_cost import MaxCost
 from keras_cascade.calibration.max_delegation_rate import MaxDelegationRate
-from keras_cascade.calibration.measure_threshold import measure_threshold
 from keras_cascade.calibration.min_accuracy import MinAccuracy
 from keras_cascade.calibration.min_group_accuracy import MinGroupAccuracy
 from keras_cascade.calibration.objective import Objective
@@ -18,6 +15,11 @@ from keras_cascade.calibration.serialization import (
     serialize,
 )
 from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
+from keras_cascade.calibration.thresholds import (
+    calibrate,
+    fit_threshold,
+    measure_threshold,
+)
 
 __all__ = [
     "AllOf",

@@ -1,0 +1,220 @@
+"""Thresholds on calibration examples: measured, and fitted to an objective."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_cascade.calibration.calibration_sample import CalibrationSample
+from keras_cascade.calibration.operating_point import OperatingPoint
+from keras_cascade.calibration.serialization import get
+from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.sorted_examples import checked_columns
+
+if TYPE_CHECKING:
+    from keras_cascade.calibration.objective import Objective
+    from keras_cascade.evaluation.costs import Costs
+    from keras_cascade.evaluation.example_results import ExampleResults
+    from keras_cascade.traffic_mix import TrafficMix
+
+
+def calibrate(
+    results: "ExampleResults",
+    objective: "Objective",
+    costs: "Costs | None" = None,
+    traffic: "TrafficMix | None" = None,
+    seed: int = 0,
+) -> OperatingPoint:
+    """Finds the threshold that meets an objective on scored examples.
+
+    Args:
+        results: `keras_cascade.evaluation.ExampleResults`, already weighted
+            by `traffic`.
+        objective: `Objective`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        traffic: the `TrafficMix` of the weights, for the record. Defaults to
+            `None`.
+        seed: int, of the rejection. Defaults to `0`.
+
+    Returns:
+        `OperatingPoint`.
+
+    Raises:
+        ValueError: the examples are all of one class, or no threshold meets
+            the objective.
+    """
+    if results.labels is not None and len(results) > 1:
+        classes = np.unique(results.labels)
+        if len(classes) == 1:
+            raise ValueError(
+                "Expected calibration examples of several classes. Received: "
+                f"{len(results)} examples, all of class {classes[0]}. Is the "
+                "data sorted by class? Shuffle it before it is split."
+            )
+    point = fit_threshold(
+        results.scores,
+        results.student_correct,
+        results.teacher_correct,
+        objective,
+        sample_weight=results.sample_weight,
+        costs=costs,
+        labels=results.labels,
+        seed=seed,
+    )
+    return dataclasses.replace(
+        point, traffic=None if traffic is None else traffic.get_config()
+    )
+
+
+def fit_threshold(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    objective: "Objective | Sequence[Objective]",
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    labels: npt.ArrayLike | None = None,
+    seed: int = 0,
+    max_weight: float | None = None,
+) -> OperatingPoint:
+    """Finds the threshold that meets an objective on calibration examples.
+
+    The examples must have been used neither to train nor will be used to
+    report: a threshold looks best on the data that chose it.
+
+    Args:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        objective: `Objective`, or a list of them: the cheapest threshold that
+            meets all.
+        sample_weight: optional float array `(examples,)`, non-negative: how
+            often each example comes in deployment. A guarantee then rests on
+            examples drawn from them by rejection, fewer than there are, and
+            takes for granted that no weight in deployment is above
+            `max_weight`. Defaults to `None`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        labels: optional int array `(examples,)`, for
+            `MinGroupAccuracy("class", ...)`. Defaults to `None`.
+        seed: int, of the rejection. Defaults to `0`.
+        max_weight: float, the largest weight that can come. Rare examples
+            with large weights may be missing here: say so. Defaults to
+            `None`: the largest of `sample_weight`.
+
+    Returns:
+        `OperatingPoint`. Its threshold is exact in the scores' precision:
+        float32 scores give a float32 threshold.
+
+    Raises:
+        ValueError: bad arrays, or no threshold meets the objective; the
+            message says what is attainable.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> point = kc.calibration.fit_threshold(
+    ...     scores=[0.1, 0.5, 0.9],
+    ...     student_correct=[False, True, True],
+    ...     teacher_correct=[True, True, True],
+    ...     objective=kc.MinAccuracy(1.0),
+    ... )
+    >>> round(point.threshold, 6), round(point.delegation_rate, 3)
+    (0.3, 0.333)
+    """
+    objective = get(objective)
+    sample = CalibrationSample(
+        scores, student_correct, teacher_correct, sample_weight, costs,
+        labels, seed, max_weight,
+    )  # fmt: skip
+    index = objective.choose(sample)
+    point = measure_threshold(
+        scores,
+        student_correct,
+        teacher_correct,
+        float(sample.curve.thresholds[index]),
+        sample_weight,
+        costs,
+        objective.describe(),
+    )
+    guarantees = objective.guarantees()
+    if not guarantees:
+        return dataclasses.replace(
+            point, effective_examples=sample.effective_examples
+        )
+    drops = [
+        guarantee["at_most"]
+        for guarantee in guarantees
+        if guarantee["quantity"] == "accuracy_drop"
+    ]
+    return dataclasses.replace(
+        point,
+        accuracy_drop_bound=min(drops) if drops else None,
+        confidence=objective.confidence,
+        guarantees=guarantees,
+        effective_examples=float(sample.trials),
+    )
+
+
+def measure_threshold(
+    scores: npt.ArrayLike,
+    student_correct: npt.ArrayLike,
+    teacher_correct: npt.ArrayLike,
+    threshold: float,
+    sample_weight: npt.ArrayLike | None = None,
+    costs: "Costs | None" = None,
+    objective: dict[str, Any] | None = None,
+) -> OperatingPoint:
+    """Measures accuracy, delegation rate and cost at one threshold.
+
+    Args:
+        scores: float array `(examples,)`, higher = the student is surer.
+        student_correct: bool array `(examples,)`.
+        teacher_correct: bool array `(examples,)`.
+        threshold: float. Delegate when `score < threshold`.
+        sample_weight: optional float array `(examples,)`, non-negative.
+            Defaults to `None`.
+        costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
+        objective: optional dict, the serialized objective that chose the
+            threshold. Defaults to `None`.
+
+    Returns:
+        `OperatingPoint`.
+
+    Example:
+
+    >>> import keras_cascade as kc
+    >>> point = kc.calibration.measure_threshold(
+    ...     scores=[0.1, 0.5, 0.9],
+    ...     student_correct=[False, True, True],
+    ...     teacher_correct=[True, True, True],
+    ...     threshold=0.3,
+    ... )
+    >>> point.accuracy
+    1.0
+    """
+    scores, student, teacher, sample_weight = checked_columns(
+        scores, student_correct, teacher_correct, sample_weight
+    )
+    delegated = delegated_at(scores, threshold)
+
+    def share(values):
+        return float(np.average(values, weights=sample_weight))
+
+    rate = share(delegated)
+    accuracy = share(np.where(delegated, teacher, student))
+    teacher_accuracy = share(teacher)
+    return OperatingPoint(
+        threshold=float(threshold),
+        delegation_rate=rate,
+        accuracy=accuracy,
+        student_accuracy=share(student),
+        teacher_accuracy=teacher_accuracy,
+        accuracy_drop=teacher_accuracy - accuracy,
+        accuracy_drop_bound=None,
+        objective=objective,
+        confidence=None,
+        examples=len(scores),
+        amortized_cost=None if costs is None else costs.amortized(rate),
+    )
