@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import threading
 import warnings
 
 import keras
@@ -100,13 +99,12 @@ class RecordedSteps(keras.callbacks.Callback):
         every_epoch: bool. Records more than the first epoch.
     """
 
-    #: Lets Keras run `on_train_batch_end` beside the next step.
-    async_safe = True
+    # Not `async_safe`: Keras would call `on_train_batch_end` in a thread, and an
+    # error could leave `fit` before the last steps are recorded.
 
     def __init__(self, record, data, every_epoch):
         super().__init__()
         self._record = record
-        self._lock = threading.Lock()
         self._is_tf_dataset = is_tf_dataset(data.x)
         self._in_order = self._is_tf_dataset or not data.can_be_read_again
         self._every_epoch = every_epoch
@@ -146,14 +144,13 @@ class RecordedSteps(keras.callbacks.Callback):
 
     def record_up_to(self, steps):
         """Records the examples of the first `steps` steps."""
-        with self._lock:
-            self._record.forget_calibration()
-            if not self._in_order:
-                self._record_all(self._drawn, self._record.training)
-            while self._recorded_steps < steps and self._drawn:
-                self._record.training.add(self._drawn.popleft())
-                self._recorded_steps += 1
-            self._recorded_steps = max(steps, self._recorded_steps)
+        self._record.forget_calibration()
+        if not self._in_order:
+            self._record_all(self._drawn, self._record.training)
+        while self._recorded_steps < steps and self._drawn:
+            self._record.training.add(self._drawn.popleft())
+            self._recorded_steps += 1
+        self._recorded_steps = max(steps, self._recorded_steps)
 
     @staticmethod
     def _record_all(drawn, fingerprint):

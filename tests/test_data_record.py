@@ -196,6 +196,7 @@ def test_forgotten_data_may_be_used_again(cascade, blobs):
 
 
 def test_labels_beside_the_inputs(cascade, blobs):
+    cascade.fit(*blobs(256, seed=9), epochs=5, verbose=0)
     x, y = blobs(200)
     objective = kc.MaxDelegationRate(0.5, tolerance=0.5)
     together = cascade.judge((x, y))

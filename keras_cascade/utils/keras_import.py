@@ -23,7 +23,10 @@ from keras_cascade.utils.native_output import (
 _NEED_KERAS = (
     "callbacks",
     "cascade",
-    "datasets",
+    "datasets.batches",
+    "datasets.fingerprint",
+    "datasets.input_checks",
+    "datasets.labelled_data",
     "distillation",
     "evaluation.report",
     "export",
