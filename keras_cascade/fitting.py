@@ -99,8 +99,8 @@ class RecordedSteps(keras.callbacks.Callback):
         every_epoch: bool. Records more than the first epoch.
     """
 
-    # Not `async_safe`: Keras would call `on_train_batch_end` in a thread, and an
-    # error could leave `fit` before the last steps are recorded.
+    # Not `async_safe`: Keras would call `on_train_batch_end` in a thread, and
+    # an error could leave `fit` before the last steps are recorded.
 
     def __init__(self, record, data, every_epoch):
         super().__init__()
