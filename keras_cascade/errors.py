@@ -53,6 +53,11 @@ class TeacherError(KerasCascadeError, RuntimeError):
         about_input: bool. It refuses these very inputs. Defaults to `False`.
         invalid_answer: bool. It answered, but the answer failed validation.
             Defaults to `False`.
+        identified: bool. The answer was the bundle's own teacher's, as far as
+            its identity was checked: its word on a row may be final. Defaults
+            to `False`.
+        stranger: bool. What answered is another teacher than the bundle's.
+            Defaults to `False`.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class TeacherError(KerasCascadeError, RuntimeError):
         refused: bool = False,
         about_input: bool = False,
         invalid_answer: bool = False,
+        identified: bool = False,
+        stranger: bool = False,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
@@ -71,6 +78,8 @@ class TeacherError(KerasCascadeError, RuntimeError):
         self.refused = refused or about_input
         self.about_input = about_input
         self.invalid_answer = invalid_answer
+        self.identified = identified
+        self.stranger = stranger
 
 
 class QueueError(TeacherError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path, PurePosixPath
 
@@ -121,6 +122,27 @@ class Bundle:
     def teacher_inputs(self) -> list[dict]:
         """Inputs of the SavedModel, in the form of `inputs`."""
         return (self.manifest.get("teacher") or {}).get("input", self.inputs)
+
+    @property
+    def teacher_identity(self) -> str | None:
+        """Hash of the teacher's files and classes; `None` without a teacher.
+
+        Known from the manifest alone, so that a device whose copy lacks the
+        teacher can tell it from another. 64 hexadecimal digits: SHA-256 of
+        the classes in label order, the files' hashes, the output's name and
+        the tokenizer's hash, as JSON with sorted keys.
+        """
+        teacher = self.manifest.get("teacher")
+        if teacher is None:
+            return None
+        content = {
+            "classes": self.classes,
+            "files": teacher["files"],
+            "output": teacher["output"],
+            "text": teacher.get("text", {}).get("sha256"),
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def operating_point(self, name: str = "default") -> dict:
         """Returns the operating point of that name, as a dict."""

@@ -19,6 +19,14 @@ MAX_ROWS = 256
 MAX_BYTES = 32 * 1024 * 1024
 #: The header that reports a `RowCounter`'s count to the server.
 ROWS_HEADER = "x-cascade-rows"
+#: The header and, over gRPC, the metadata key that carry `Bundle`'s
+#: `teacher_identity` in every answer; in the messages of Open Inference
+#: Protocol v2 it is the parameter `IDENTITY_PARAMETER`.
+IDENTITY_HEADER = "x-cascade-teacher"
+IDENTITY_PARAMETER = "teacher"
+#: The header that carries the client's remaining time in seconds, as a
+#: decimal number. gRPC has its own deadline.
+TIMEOUT_HEADER = "x-request-timeout"
 #: The server does not take larger counts.
 MAX_COUNT = 10**9 - 1
 
