@@ -12,10 +12,13 @@ from pathlib import Path
 
 import jsonschema
 
+from keras_cascade.bundle.files import read_file
 from keras_cascade.errors import BundleError
 from keras_cascade.utils.earlier_names import current_names
 
 MANIFEST = "manifest.json"
+#: The file with the manifest's signature, beside it and not listed in it.
+SIGNATURE = f"{MANIFEST}.sig"
 FORMAT = "keras_cascade.bundle"
 VERSION = 1
 #: The key under which a manifest has its own hash.
@@ -36,9 +39,49 @@ def read_manifest(file: str | os.PathLike) -> dict:
         BundleError: missing, not JSON, of a newer version, not valid, or
             altered since it was written.
     """
+    return parse_manifest(manifest_content(file), file)
+
+
+def manifest_content(file: str | os.PathLike) -> bytes:
+    """Reads a manifest's bytes once, to be hashed and parsed.
+
+    Raises:
+        BundleError: missing, no file, or longer than any manifest.
+    """
     file = Path(file)
     try:
-        manifest = _parsed(_text(file), file)
+        raw, _ = read_file(file, MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    if len(raw) > MAX_BYTES:
+        raise BundleError(
+            f"Expected a {MANIFEST} of at most {MAX_BYTES} bytes. "
+            f"Received: '{file}', which is longer."
+        )
+    return raw
+
+
+def parse_manifest(raw: bytes, file: str | os.PathLike) -> dict:
+    """Parses and validates the bytes of a manifest.
+
+    Args:
+        raw: bytes, as `manifest_content` returned them.
+        file: path that they are from, for errors.
+
+    Returns:
+        Dict that fits the schema of version 1.
+
+    Raises:
+        BundleError: not JSON, of a newer version, not valid, or altered
+            since it was written.
+    """
+    file = Path(file)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _unreadable(file, error) from None
+    try:
+        manifest = _parsed(text, file)
         current = current_names(manifest)
         check_manifest(current, file)
         sealed = manifest.get(SEAL, seal(manifest)) == seal(manifest)
@@ -106,28 +149,12 @@ def _parsed(text, file):
         raise BundleError(f"'{file}' is not valid JSON: {error}") from None
 
 
-def _text(file):
-    # Checked first: reading a pipe would wait for a writer.
-    if not file.is_file():
-        raise BundleError(
-            f"Expected a bundle with a readable {MANIFEST} in "
-            f"'{file.parent}'. Is this the folder that `export` wrote?"
-        )
-    try:
-        with open(file, "rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise BundleError(
-                f"Expected a {MANIFEST} of at most {MAX_BYTES} bytes. "
-                f"Received: '{file}', which is longer."
-            )
-        return raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"Expected a bundle with a readable {MANIFEST} in "
-            f"'{file.parent}'. Received: {type(error).__name__}. Is this the "
-            "folder that `export` wrote?"
-        ) from None
+def _unreadable(file, error):
+    return BundleError(
+        f"Expected a bundle with a readable {MANIFEST} in '{file.parent}'. "
+        f"Received: {type(error).__name__}. Is this the folder that `export` "
+        "wrote?"
+    )
 
 
 @functools.cache

@@ -87,6 +87,28 @@ def new_folder(
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def private_folder(prefix: str) -> Iterator[Path]:
+    """Creates a temporary folder that no other user can read or write.
+
+    It is removed when the block ends; one that a killed process left behind
+    is removed by the next call.
+
+    Args:
+        prefix: str, of its name.
+
+    Yields:
+        `Path` to write into.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()), prefix)
+    work = Path(tempfile.mkdtemp(UNFINISHED, prefix))
+    try:
+        with _locked(work):
+            yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """Swaps two existing paths on one file system, in one step.
 

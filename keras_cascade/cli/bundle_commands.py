@@ -1,4 +1,4 @@
-"""Commands that read an exported bundle: `verify`, `bench`, `predict`, `serve`.
+"""Commands on a bundle: `verify`, `sign`, `bench`, `predict`, `serve`.
 
 Signatures and help texts only. Heavy imports stay inside the functions, so
 that `--help` answers at once.
@@ -17,13 +17,30 @@ Port = Annotated[
 ]
 
 
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(help="the bundle must be signed for it", metavar="FILE"),
+]
+
+
 def verify(
     bundle: Bundle,
-    data: Data,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="of `calibrate`; without it files alone are checked",
+            metavar="SPEC",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="test or calibration", metavar="NAME")
     ] = "test",
     seed: Seed = 0,
+    public_key: PublicKey = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="of manifest.json", metavar="HEX")
+    ] = None,
     as_json: Json = False,
 ):
     """Check a bundle's files, graph, decisions and guarantees on data.
@@ -32,15 +49,52 @@ def verify(
     Example:
       keras-cascade verify bundle --data digits
     """
+    from keras_cascade.cli.bundle_signing import check_files
     from keras_cascade.cli.console import show_checks, spinner
 
-    with spinner(STARTING):
-        from keras_cascade.cli import saved_bundle
-    with spinner(f"Running the bundle on the {split} split"):
-        result = saved_bundle.verify(bundle, data, split, seed)
-    show_checks(result, as_json, f"{bundle}, on the {split} split of {data}")
+    opened, result = check_files(bundle, sha256, public_key)
+    title = str(bundle)
+    if data is not None:
+        with spinner(STARTING):
+            from keras_cascade.cli import saved_bundle
+        with spinner(f"Running the bundle on the {split} split"):
+            measured = saved_bundle.verify(opened, data, split, seed)
+        # Its first check is that of the files, which is done.
+        checks = result["checks"] + measured["checks"][1:]
+        result |= {**measured, "checks": checks}
+        title = f"{bundle}, on the {split} split of {data}"
+    show_checks(result, as_json, title)
     if not result["passed"]:
         raise typer.Exit(1)
+
+
+def sign(
+    bundle: Annotated[
+        Path | None, typer.Argument(hidden=True, metavar="BUNDLE")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Ed25519 private key, PEM", metavar="FILE"),
+    ] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="make one here, and its public key in FILE.pub",
+            metavar="FILE",
+        ),
+    ] = None,
+    as_json: Json = False,
+):
+    """Sign a bundle, or make a key to sign with.
+
+    \b
+    Example:
+      keras-cascade sign bundle --new-key release.pem
+    """
+    from keras_cascade.cli.bundle_signing import sign_or_make_key
+    from keras_cascade.cli.console import show
+
+    show(sign_or_make_key(bundle, key, new_key), as_json, "Signature")
 
 
 def bench(
@@ -161,16 +215,14 @@ def serve(
     ] = 1,
     max_batch: Annotated[
         int,
-        typer.Option(
-            min=1, help="rows in a run, and in a request", metavar="N"
-        ),
+        typer.Option(min=1, help="rows in a run, or a request", metavar="N"),
     ] = 256,
     max_delay_ms: Annotated[
         float,
         typer.Option(
             min=0,
             max=60_000,
-            help="a lone request waits so long",
+            help="a request waits",
             metavar="MS",
         ),
     ] = 0.0,
@@ -202,6 +254,13 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    public_key: PublicKey = None,
+    allow_file_operations: Annotated[
+        bool,
+        typer.Option(
+            "--allow-file-operations", help="in the graph: if you trust it"
+        ),
+    ] = False,
 ):
     """Serve a bundle's teacher over HTTP and gRPC until Ctrl-C.
 
@@ -225,4 +284,6 @@ def serve(
         tls_key=tls_key,
         exit_with_stdin=exit_with_stdin,
         ready_file=ready_file,
+        public_key=public_key,
+        allow_file_operations=allow_file_operations,
     )

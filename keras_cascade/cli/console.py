@@ -139,7 +139,12 @@ def show_checks(result, as_json, title):
     for check in result["checks"]:
         verdict = "passed" if check["passed"] else "FAILED"
         table.add_row(check["name"], verdict, check["detail"])
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    # A hash that is broken into lines cannot be copied.
+    console.print(
+        f"manifest.json SHA-256: {result['manifest_sha256']}", soft_wrap=True
+    )
 
 
 def show_bench(result, as_json):

@@ -35,6 +35,7 @@ for command in (
     cascade_commands.report,
     cascade_commands.export,
     bundle_commands.verify,
+    bundle_commands.sign,
     bundle_commands.bench,
     bundle_commands.predict,
     bundle_commands.serve,

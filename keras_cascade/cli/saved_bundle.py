@@ -27,11 +27,11 @@ bench.main(time.perf_counter() - start)
 """
 
 
-def verify(bundle_path, spec, split, seed):
+def verify(bundle, spec, split, seed):
     """Checks a bundle, from its files alone, on one split of a data set.
 
     Args:
-        bundle_path: folder of a bundle.
+        bundle: `Bundle`, or the folder of one.
         spec: str, data spec.
         split: `"test"` or `"calibration"`.
         seed: int, of the splits.
@@ -44,9 +44,11 @@ def verify(bundle_path, spec, split, seed):
             f"Expected --split test or calibration. Received: '{split}'."
         )
     data = batched(datasets.load(spec, seed))[split]
-    classes = len(Bundle.load(bundle_path).classes)
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.load(bundle)
+    examples = LabelledData.from_argument(data)
     checks, measured = check_bundle(
-        bundle_path, LabelledData.from_argument(data).checked_batches(classes)
+        bundle, examples.checked_batches(len(bundle.classes))
     )
     return {
         "passed": all(check.passed for check in checks),

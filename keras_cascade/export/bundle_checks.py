@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 from keras_cascade.bundle import Bundle, BundleError
-from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST
 from keras_cascade.calibration import measure_threshold
 from keras_cascade.datasets.batches import rows_of
@@ -57,12 +56,12 @@ class Check:
 
 
 def check_bundle(
-    path: str | os.PathLike, batches: Iterable[tuple]
+    bundle: Bundle | str | os.PathLike, batches: Iterable[tuple]
 ) -> tuple[list[Check], dict]:
     """Verifies a bundle by running both of its models on labelled examples.
 
     Args:
-        path: folder of the bundle.
+        bundle: `Bundle`, or its folder.
         batches: iterable of `(x, y, sample_weight)`.
 
     Returns:
@@ -72,24 +71,20 @@ def check_bundle(
     Raises:
         BundleError: a file is missing or altered, or the manifest not valid.
     """
-    bundle = Bundle.load(path)
+    if not isinstance(bundle, Bundle):
+        bundle = Bundle.load(bundle)
     if bundle.teacher_folder is None:
         raise BundleError(
             f"The bundle '{bundle.path}' lacks its teacher, without which no "
             "decision can be measured. Expected: the whole bundle, as it was "
             "exported."
         )
-    checks = [
-        Check(
-            "files",
-            True,
-            "every file has the SHA-256 that the manifest states "
-            f"({MANIFEST} {hash_file(bundle.path / MANIFEST)[:12]}...)",
-        )
-    ]
+    checks = [files_check(bundle)]
     student = open_student(bundle)
     checks.append(Check("signature", True, _signature(bundle)))
-    built_in, others = operations(bundle.student_file.read_bytes())
+    built_in, others = operations(
+        bundle.read(bundle.manifest["student"]["file"])
+    )
     checks.append(
         Check(
             "operations",
@@ -108,12 +103,13 @@ def check_bundle(
         )
     ]
     if "student" in bundle.onnx_files:
-        file = bundle.onnx_files["student"]
         entry = bundle.manifest["onnx"]["student"]
+        name = entry["file"]
+        interpreter = OnnxStudentInterpreter(bundle.read(name), name)
         runs.append(
             _FileRun(
-                file.name,
-                student_with_tokenizer(OnnxStudentInterpreter(file), bundle),
+                bundle.onnx_files["student"].name,
+                student_with_tokenizer(interpreter, bundle),
                 entry["operating_point"],
                 entry["verification"],
             )
@@ -149,6 +145,15 @@ def check_bundle(
             for check in of_point
         ]
     return checks, measured
+
+
+def files_check(bundle: Bundle) -> Check:
+    """Returns the check that a bundle passed by being opened."""
+    return Check(
+        "files",
+        True,
+        f"every file has the SHA-256 that {MANIFEST} states",
+    )
 
 
 def _check_file(bundle, run, results):
@@ -199,11 +204,11 @@ def _run(bundle, runs, batches):
         `(examples, teacher_gap)`: their `Fingerprint`, and how far the
         teacher's ONNX file is from its SavedModel, `None` without one.
     """
-    teacher = teacher_with_tokenizer(
-        SavedModelTeacher(bundle.teacher_folder), bundle
-    )
-    file = bundle.onnx_files.get("teacher")
-    session = file and open_session(file)
+    teacher = teacher_with_tokenizer(SavedModelTeacher.of(bundle), bundle)
+    session = None
+    if "teacher" in bundle.onnx_files:
+        name = bundle.manifest["onnx"]["teacher"]["file"]
+        session = open_session(bundle.read(name), name)
     examples, gap = Fingerprint(), None
     for x, y, weight in batches:
         examples.update(x)

@@ -5,7 +5,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def costs_from_latency(
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
-        teacher = SavedModelTeacher(cast("Path", bundle.teacher_folder))
+        teacher = SavedModelTeacher.of(bundle)
         return _timed(
             open_student(bundle, num_threads),
             teacher_with_tokenizer(teacher, bundle),

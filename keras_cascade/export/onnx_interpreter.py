@@ -1,11 +1,21 @@
 """Executes ONNX files in onnxruntime."""
 
+import os
+
 from keras_cascade.errors import ExportError
 from keras_cascade.runtime.student_interpreter import OUTPUTS
 
+#: Where a model that is given as bytes may have further files: nowhere.
+NOWHERE = os.devnull
 
-def open_session(file):
+
+def open_session(file, name=None):
     """An `onnxruntime.InferenceSession` of a file, on the CPU.
+
+    Args:
+        file: path, or the file's content as bytes: weights in further files
+            are then not read.
+        name: str, what errors call the file. Defaults to `None`: its path.
 
     Raises:
         ExportError: onnxruntime is missing, or the file is not valid:
@@ -18,14 +28,21 @@ def open_session(file):
             "ONNX files are run in onnxruntime, which is not installed. "
             "Install it with `pip install 'keras-cascade[onnx]'`."
         ) from error
+    options = onnxruntime.SessionOptions()
+    if isinstance(file, bytes):
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", NOWHERE
+        )
+    else:
+        file = name = str(file)
     try:
         return onnxruntime.InferenceSession(
-            str(file), providers=["CPUExecutionProvider"]
+            file, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ExportError(
-            f"The ONNX file '{file}' cannot be opened: {text}"
+            f"The ONNX file '{name}' cannot be opened: {text}"
         ) from error
 
 
@@ -34,11 +51,12 @@ class OnnxStudentInterpreter:
 
     Args:
         file: path of an ONNX file with the outputs `probabilities`, `score`
-            and `delegate`.
+            and `delegate`, or its content as bytes.
+        name: str, what errors call the file. Defaults to `None`: its path.
     """
 
-    def __init__(self, file):
-        self._session = open_session(file)
+    def __init__(self, file, name=None):
+        self._session = open_session(file, name)
 
     def run(self, inputs):
         """Runs one batch.

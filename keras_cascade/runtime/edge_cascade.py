@@ -169,6 +169,8 @@ class EdgeCascade:
         failures_to_open: int = 5,
         seconds_open: float = 10.0,
         hedge_after: float | None = None,
+        sha256: str | None = None,
+        public_key: str | os.PathLike | bytes | None = None,
         token: str | None = None,
         ca_file: str | os.PathLike | None = None,
         output: str | None = None,
@@ -201,6 +203,10 @@ class EdgeCascade:
             failures_to_open: as in `EdgeCascade`.
             seconds_open: as in `EdgeCascade`.
             hedge_after: as in `EdgeCascade`.
+            sha256: str, pins one bundle, as in `Bundle.load`. Defaults to
+                `None`.
+            public_key: path or bytes of the key that the bundle must be
+                signed with, as in `Bundle.load`. Defaults to `None`.
             token: str, sent as `Authorization: Bearer`. This and all
                 further arguments go with a URL, and default to `None`:
                 `RemoteTeacher`'s own default.
@@ -215,12 +221,13 @@ class EdgeCascade:
             `EdgeCascade`.
 
         Raises:
-            BundleError: a file is missing or altered, or there is no such
-                operating point.
+            BundleError: a file is missing or altered, it is not the bundle
+                that was pinned or signed, or there is no such operating
+                point.
             TeacherError: a local teacher cannot be loaded, or the queue's
                 file cannot be used.
         """
-        bundle = Bundle.load(path)
+        bundle = Bundle.load(path, sha256=sha256, public_key=public_key)
         teacher = open_teacher(
             teacher,
             bundle,

@@ -18,15 +18,28 @@ OUTPUTS = ("probabilities", "score", "delegate")
 class StudentInterpreter:
     """Runs the bundle's TFLite file, with one interpreter per thread.
 
-    An interpreter is not thread-safe.
+    An interpreter is not thread-safe. All of them read the same copy of the
+    file's bytes, in memory: a file that is exchanged or truncated later has
+    no effect.
 
     Args:
-        file: path of a TFLite file with the signature `serving_default`.
+        file: path of a TFLite file with the signature `serving_default`, or
+            its content as bytes.
         num_threads: int, threads inside one interpreter. Defaults to `1`.
+        name: str, what errors call the file. Defaults to `None`: its path.
     """
 
-    def __init__(self, file: str | os.PathLike, num_threads: int = 1):
-        self._file = str(file)
+    def __init__(
+        self,
+        file: str | os.PathLike | bytes,
+        num_threads: int = 1,
+        name: str | None = None,
+    ):
+        if isinstance(file, bytes):
+            self._file, self._content = name or "the TFLite file", file
+        else:
+            self._file = name or str(file)
+            self._content = _read(file)
         self._num_threads = num_threads
         self._local = threading.local()
         self._runner()  # fail now rather than on the first request
@@ -90,7 +103,8 @@ class StudentInterpreter:
             try:
                 with hidden_native_output():
                     interpreter = Interpreter(
-                        model_path=self._file, num_threads=self._num_threads
+                        model_content=self._content,
+                        num_threads=self._num_threads,
                     )
                     interpreter.allocate_tensors()  # LiteRT logs here
                 runner = interpreter.get_signature_runner(SIGNATURE)
@@ -125,9 +139,24 @@ def open_student(bundle: Bundle, num_threads: int = 1):
     Raises:
         BundleError: the file or the tokenizer does not fit the manifest.
     """
-    student = StudentInterpreter(bundle.student_file, num_threads)
+    student = StudentInterpreter(
+        bundle.read(bundle.manifest["student"]["file"]),
+        num_threads,
+        str(bundle.student_file),
+    )
     student.check(bundle.student_inputs, len(bundle.classes))
     return student_with_tokenizer(student, bundle)
+
+
+def _read(file):
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise BundleError(
+            f"Expected a TFLite file. Received: '{file}', which cannot be "
+            f"read ({error.strerror or error})."
+        ) from error
 
 
 def _row(detail):

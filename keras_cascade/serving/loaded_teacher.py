@@ -27,6 +27,7 @@ class LoadedTeacher:
         output: str, the output's name.
         max_rows: int, of one request.
         version: str, such as `"1"`: the last part of the SavedModel's path.
+        manifest_sha256: str, of the manifest that lists its files.
     """
 
     def __init__(self, bundle, run, limits, metrics):
@@ -34,19 +35,22 @@ class LoadedTeacher:
         self.classes = bundle.classes
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
+        self.manifest_sha256 = bundle.manifest_sha256
         self.max_rows = limits.max_batch
         text = bundle.manifest["teacher"].get("text", {})
         self._tokenizer = text.get("sha256")
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
-    def load(cls, bundle, limits, metrics):
+    def load(cls, bundle, limits, metrics, allow_file_operations=False):
         """Loads a bundle's teacher and runs it once per batch size 1 and 2.
 
         Args:
             bundle: `keras_cascade.bundle.Bundle`.
             limits: `Limits`.
             metrics: `ServerMetrics`.
+            allow_file_operations: bool, as in `SavedModelTeacher.of`.
+                Defaults to `False`.
 
         Raises:
             BundleError: the bundle cannot be served.
@@ -63,9 +67,7 @@ class LoadedTeacher:
                     f"Received: '{spec['name']}' of {spec['dtype']} in the "
                     f"bundle '{bundle.path}', which cannot be served."
                 )
-        teacher = SavedModelTeacher(
-            bundle.teacher_folder, bundle.manifest["teacher"]["output"]
-        )
+        teacher = SavedModelTeacher.of(bundle, allow_file_operations)
         # Traces and warms the graph, and shows that it takes any batch size.
         for rows in (1, 2):
             _check_logits(bundle, teacher, rows)

@@ -1,9 +1,11 @@
 """Hot reload: a new bundle replaces the served one without downtime."""
 
 import asyncio
-import os
+import hashlib
+from pathlib import Path
 
-from keras_cascade.bundle.manifest import MANIFEST
+from keras_cascade.bundle import BundleError
+from keras_cascade.bundle.manifest import MANIFEST, manifest_content
 from keras_cascade.serving.server_log import log
 
 
@@ -16,7 +18,9 @@ class Reloader:
     it has no effect until a manifest lists its files. A new bundle is
     checked, loaded and run before it takes over; requests that began on the
     old teacher end on it. A bundle that cannot take over is refused, and
-    tried again, as it may still be copied.
+    tried again, as it may still be copied. Bundles are told apart by the
+    hash of their manifests, which is that of the teacher's own files and of
+    everything else: one that came while the first was loaded is found too.
 
     Args:
         path: path of the bundle, as the user wrote it: a link is followed
@@ -31,7 +35,6 @@ class Reloader:
         self._load = load
         self._service = service
         self._seconds = seconds
-        self._served = _identity(path)
         self._refused = None
 
     async def run(self):
@@ -50,7 +53,7 @@ class Reloader:
             new one was refused.
         """
         current = _identity(self._path)
-        if current == self._served:
+        if current == self._service.teacher.manifest_sha256:
             return None
         if current is None:  # the old one stays in memory
             return self._refuse(current, "There is no bundle any more.")
@@ -58,8 +61,8 @@ class Reloader:
             teacher = await asyncio.to_thread(self._load)
         except Exception as error:
             return self._refuse(current, f"{type(error).__name__}: {error}")
-        # Replaced during `load`: files of both may have been read.
-        if _identity(self._path) != current:
+        # Replaced during `load`: what was loaded is whole, and outdated.
+        if not teacher.manifest_sha256 == current == _identity(self._path):
             await teacher.close()
             return self._refuse(current, "It was replaced while it was loaded.")
         if not teacher.same_task(self._service.teacher):
@@ -71,7 +74,7 @@ class Reloader:
                 "the server to serve it.",
             )
         old, self._service.teacher = self._service.teacher, teacher
-        self._served, self._refused = current, None
+        self._refused = None
         self._service.metrics.reloads.labels("taken over").inc()
         log("info", "reloaded", version=teacher.version)
         await old.close()
@@ -86,16 +89,9 @@ class Reloader:
 
 
 def _identity(path):
-    """Returns a value that differs between two bundles at a path.
-
-    `None` without a bundle. The inodes tell an exchanged folder or manifest
-    from the one before, time and size a manifest that was written in place.
-    """
+    """Returns the SHA-256 of a bundle's manifest; `None` without a bundle."""
     try:
-        folder, manifest = os.stat(path), os.stat(os.path.join(path, MANIFEST))
-    except OSError:
+        raw = manifest_content(Path(path, MANIFEST))
+    except BundleError:
         return None
-    return (
-        folder.st_dev, folder.st_ino,
-        manifest.st_ino, manifest.st_mtime_ns, manifest.st_size,
-    )  # fmt: skip
+    return hashlib.sha256(raw).hexdigest()

@@ -30,6 +30,8 @@ def serve(
     tls_key: str | os.PathLike | None = None,
     exit_with_stdin: bool = False,
     ready_file: str | os.PathLike | None = None,
+    public_key: str | os.PathLike | None = None,
+    allow_file_operations: bool = False,
 ) -> None:
     """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
@@ -68,6 +70,13 @@ def serve(
         ready_file: optional path. The teacher's URLs are written there once
             it answers: HTTP in the first line, gRPC in the second. Defaults
             to `None`.
+        public_key: path of an Ed25519 public key (PEM) that the bundle, and
+            every one that replaces it, must be signed for. Defaults to
+            `None`: signatures are not looked at.
+        allow_file_operations: bool. Serves a graph that opens files or
+            reaches out of TensorFlow in another way, which whoever made the
+            bundle can then do with the rights of this process. Defaults to
+            `False`: such a graph is refused.
 
     Raises:
         BundleError: the bundle cannot be used or holds no teacher.
@@ -88,7 +97,13 @@ def serve(
             "every core: more would share the cores and split the batches. "
             "For more machines, start one server on each."
         )
-    bundle = Bundle.load(path)
+    # Read once: the same key as long as the server runs.
+    key = None if public_key is None else Path(public_key).read_bytes()
+
+    def open_bundle():
+        return Bundle.load(path, public_key=key)
+
+    bundle = open_bundle()
     if bundle.teacher_folder is None:
         raise BundleError(f"The bundle '{path}' holds no teacher to serve.")
     _check_installed()
@@ -120,12 +135,14 @@ def serve(
     metrics = ServerMetrics()
 
     def load(bundle):
-        return LoadedTeacher.load(bundle, limits, metrics)
+        return LoadedTeacher.load(
+            bundle, limits, metrics, allow_file_operations
+        )
 
     service = TeacherService(load(bundle), limits, tokens, metrics)
     if exit_with_stdin:
         threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
-    reloader = Reloader(path, lambda: load(Bundle.load(path)), service)
+    reloader = Reloader(path, lambda: load(open_bundle()), service)
     server = _Server(service, reloader, http_socket, address, ready_file)
     asyncio.run(server.run())
 

@@ -64,9 +64,8 @@ class TextReader:
             return None
         file = bundle.path / entry["file"]
         try:
-            tokenizer = Tokenizer.from_file(
-                file, entry["lengths"], entry["pad"]
-            )
+            content = bundle.read(entry["file"]).decode("utf-8")
+            tokenizer = Tokenizer(content, entry["lengths"], entry["pad"])
         except ValueError as error:
             raise BundleError(f"'{file}' cannot be used: {error}") from error
         reader = cls(tokenizer, entry["fields"], entry["feeds"])

@@ -10,6 +10,7 @@ COMMANDS = (
     "report",
     "export",
     "verify",
+    "sign",
     "bench",
     "predict",
     "serve",

@@ -37,6 +37,7 @@ def text_bundle(specs=SPECS):
         classes=CLASSES,
         manifest={"teacher": {"output": "logits"}},
         teacher_folder=SimpleNamespace(name="1"),
+        manifest_sha256="0" * 64,
     )
 
 

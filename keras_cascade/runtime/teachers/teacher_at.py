@@ -137,16 +137,17 @@ def open_teacher(
         )
     if not is_text:
         return location
-    folder = bundle.teacher_folder if location == "local" else location
-    if folder is None:
-        raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
-    if not os.path.isdir(folder):  # before TensorFlow is loaded for it
+    if location == "local":
+        if bundle.teacher_folder is None:
+            raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
+        return teacher_with_tokenizer(SavedModelTeacher.of(bundle), bundle)
+    if not os.path.isdir(location):  # before TensorFlow is loaded for it
         raise TeacherError(
             "Expected `teacher` to be a URL that begins with 'http://', "
             "'https://', 'grpc://' or 'grpcs://', 'local', or the folder of a "
             f"SavedModel. Received: '{location}', and there is no such folder."
         )
-    return teacher_with_tokenizer(SavedModelTeacher(folder), bundle)
+    return teacher_with_tokenizer(SavedModelTeacher(location), bundle)
 
 
 def _not_none(**options):
