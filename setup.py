@@ -23,6 +23,7 @@ BASE = [
     *SERVE,
     "ai-edge-litert==2.3.0",
     "circuitbreaker>=2.1",
+    "cryptography>=42",
     "httpcore>=1.0",
     "jinja2>=3.1",
     "jsonschema>=4.20",

@@ -105,6 +105,10 @@ def no_manifest(manifest, folder):
     manifest.clear()
 
 
+def another(manifest, folder):
+    manifest["name"] = "another"
+
+
 @pytest.mark.parametrize(
     "edit, why",
     [
@@ -153,7 +157,7 @@ def test_what_is_replaced_while_it_is_loaded_is_not_served(path):
 
         def slow_load():
             teacher = load()
-            replace_bundle(path)
+            replace_bundle(path, another)
             return teacher
 
         replace_bundle(path)
