@@ -92,9 +92,9 @@ def sign(
       keras-cascade sign bundle --new-key release.pem
     """
     from keras_cascade.cli.bundle_signing import sign_or_make_key
-    from keras_cascade.cli.console import show
+    from keras_cascade.cli.console import show_signature
 
-    show(sign_or_make_key(bundle, key, new_key), as_json, "Signature")
+    show_signature(sign_or_make_key(bundle, key, new_key), as_json)
 
 
 def bench(

@@ -69,7 +69,7 @@ def sign_or_make_key(path, key, new_key):
         Bundle.load(path)  # before a key is made for it
     if new_key is not None:
         public = new_signing_key(new_key)
-        result |= {"private key": os.fspath(new_key), "public key": str(public)}
+        result |= {"private_key": os.fspath(new_key), "public_key": str(public)}
     if path is not None:
         bundle = sign_bundle(path, new_key or key)
         result |= {

@@ -147,6 +147,17 @@ def show_checks(result, as_json, title):
     )
 
 
+def show_signature(result, as_json):
+    """Prints the result of `sign`, one line per value."""
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    console = Console(highlight=False)
+    for name, value in result.items():
+        # Paths and hashes that are broken into lines cannot be copied.
+        console.print(f"{name}: {value}", soft_wrap=True, markup=False)
+
+
 def show_bench(result, as_json):
     """Prints latencies per part, batch size and number of threads."""
     if as_json:

@@ -79,7 +79,13 @@ def check_bundle(
             "decision can be measured. Expected: the whole bundle, as it was "
             "exported."
         )
-    checks = [files_check(bundle)]
+    checks = [
+        Check(
+            "files",
+            True,
+            f"every file has the SHA-256 that {MANIFEST} states",
+        )
+    ]
     student = open_student(bundle)
     checks.append(Check("signature", True, _signature(bundle)))
     built_in, others = operations(
@@ -145,15 +151,6 @@ def check_bundle(
             for check in of_point
         ]
     return checks, measured
-
-
-def files_check(bundle: Bundle) -> Check:
-    """Returns the check that a bundle passed by being opened."""
-    return Check(
-        "files",
-        True,
-        f"every file has the SHA-256 that {MANIFEST} states",
-    )
 
 
 def _check_file(bundle, run, results):

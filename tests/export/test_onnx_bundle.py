@@ -1,13 +1,16 @@
 """ONNX files of a bundle are run, fitted, listed and verified."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.manifest import write_manifest
+from keras_cascade.errors import ExportError
 from keras_cascade.export.bundle_checks import check_bundle
+from keras_cascade.export.onnx_interpreter import open_session
 
 
 def answers(file, **inputs):
@@ -81,6 +84,44 @@ def test_an_altered_file_is_noticed(calibrated, tmp_path):
         file.write(b"\0")
     with pytest.raises(BundleError, match=r"'student\.onnx' in the bundle"):
         Bundle.load(bundle.path)
+
+
+def test_what_is_run_has_its_hash(calibrated, blobs, tmp_path):
+    """Not what came between the hash check and the run."""
+    bundle = calibrated.export(tmp_path / "bundle", onnx="student")
+    (bundle.path / "student.onnx").write_bytes(b"another")
+    x, y = blobs(50)
+    with pytest.raises(BundleError, match=r"'student\.onnx'.*was altered"):
+        check_bundle(bundle, [(x, y, None)])
+
+
+def test_weights_in_further_files_are_not_read(tmp_path, monkeypatch):
+    """No manifest lists them, and bytes have no folder to look in."""
+    ones = np.ones((4, 2), "float32")
+    weights = onnx.helper.make_tensor("w", 1, [4, 2], ones.tobytes(), raw=True)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "external",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 4])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 2])],
+        [weights],
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    whole = open_session(model.SerializeToString())
+    (found,) = whole.run(None, {"x": np.ones((1, 4), "float32")})
+    assert found.tolist() == [[4.0, 4.0]]
+    file = tmp_path / "model.onnx"
+    onnx.save(
+        model, str(file), save_as_external_data=True, location="w.bin",
+        size_threshold=0,
+    )  # fmt: skip
+    assert (tmp_path / "w.bin").is_file()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError, match="'this one' cannot be opened"):
+        open_session(file.read_bytes(), "this one")
 
 
 def test_a_devices_copy_needs_none(calibrated, tmp_path):

@@ -36,8 +36,7 @@ NAMES = re.compile(
 )
 HARMLESS = {
     "EncodeBase64", "RegexFullMatch", "RegexReplace", "RegexSplitWithOffsets",
-    "StaticRegexFullMatch",
-    "StaticRegexReplace",  # patterns of texts
+    "StaticRegexFullMatch", "StaticRegexReplace",  # patterns of texts
     "ShardedFilename", "ShardedFilespec",  # make a string
     "SetStatsAggregatorDataset",  # a name in a summary
     "ExperimentalSetStatsAggregatorDataset",

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 
 import numpy as np
 import pytest
 
-from keras_cascade.bundle import Bundle
+from keras_cascade.bundle import Bundle, new_signing_key, sign_bundle
+from keras_cascade.bundle.manifest import seal
 from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.reloader import Reloader
 from keras_cascade.serving.server_metrics import ServerMetrics
@@ -135,6 +137,85 @@ def test_what_cannot_take_over_is_refused(path, server_log, edit, why):
     assert (line["level"], line["event"]) == ("error", "reload_refused")
     assert why in line["why"]
     assert serving.reloads("refused") == 1
+
+
+def test_a_bundle_that_came_while_the_first_was_loaded(path):
+    """It is found, although the reloader never saw another one."""
+
+    async def run():
+        limits, metrics = Limits(), ServerMetrics()
+
+        def load():
+            return LoadedTeacher(
+                Bundle.load(path),
+                lambda inputs: inputs["input"][:, :4],
+                limits,
+                metrics,
+            )
+
+        service = TeacherService(load(), limits, metrics=metrics)
+        old = service.teacher
+        replace_bundle(path)  # before there is a reloader
+        reloader = Reloader(path, load, service)
+        assert await reloader.check() is True
+        assert service.teacher is not old
+        assert service.teacher.version == "2"
+        assert await reloader.check() is None
+
+    asyncio.run(run())
+
+
+def test_a_manifest_that_is_written_in_place(path):
+    """Of the same size and with the time of the one before."""
+
+    async def run():
+        serving = Serving(path)
+        manifest = path / "manifest.json"
+        before = manifest.stat()
+        text = manifest.read_text()
+        manifest.write_text(text.replace('"blobs"', '"globs"'))
+        content = json.loads(manifest.read_text())
+        content["sha256"] = seal(content)
+        manifest.write_text(json.dumps(content, indent=2) + "\n")
+        os.utime(manifest, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert manifest.stat().st_size == before.st_size
+        assert await serving.reloader.check() is True
+        assert await serving.reloader.check() is None
+
+    asyncio.run(run())
+
+
+def test_a_bundle_with_another_signature_is_refused(path, tmp_path, server_log):
+    key, other = tmp_path / "key", tmp_path / "other"
+    public = new_signing_key(key)
+    new_signing_key(other)
+    sign_bundle(path, key)
+
+    async def run():
+        serving = Serving(path)
+        old = serving.service.teacher
+
+        def load():
+            bundle = Bundle.load(path, public_key=public)
+            return LoadedTeacher(
+                bundle, serving.runs[-1], serving.limits, serving.metrics
+            )
+
+        serving.reloader._load = load
+        replace_bundle(path, another)  # with the old signature
+        assert await serving.reloader.check() is False
+        sign_bundle(path, other)
+        assert await serving.reloader.check() is False
+        (path / "manifest.json.sig").unlink()
+        assert await serving.reloader.check() is False
+        assert serving.service.teacher is old
+        sign_bundle(path, key)
+        assert await serving.reloader.check() is True
+
+    asyncio.run(run())
+    whys = [line["why"] for line in map(json.loads, server_log[:2])]
+    assert "not signed with the key expected" in whys[0]
+    assert "is not signed." in whys[1]
 
 
 def test_a_bundle_that_is_gone_stays_in_memory_and_may_come_back(path):

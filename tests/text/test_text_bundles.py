@@ -385,6 +385,16 @@ def test_a_tokenizer_that_makes_other_tokens_is_refused(strings, copied):
         EdgeCascade.load(path)
 
 
+def test_a_tokenizer_that_is_exchanged_after_the_check(strings, copied):
+    """Tokens come from the bytes that were hashed."""
+    path = copied(strings[1])
+    bundle = Bundle.load(path)
+    expected, _ = TextReader.load(bundle, "student")({"input": [PROBES[0]]})
+    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    found, _ = TextReader.load(bundle, "student")({"input": [PROBES[0]]})
+    np.testing.assert_array_equal(found["input"], expected["input"])
+
+
 def test_the_probes_are_stated(strings):
     _, bundle = strings
     vectors = bundle.manifest["student"]["text"]["vectors"]
