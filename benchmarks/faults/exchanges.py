@@ -36,7 +36,9 @@ from keras_cascade.runtime import SavedModelTeacher, StudentInterpreter
 
 #: Rounds as a device and as a server, whose every load takes TensorFlow about
 #: a second.
-ROUNDS, QUICK = (850, 150), (60, 10)
+ROUNDS = {"device": 850, "server": 150}
+QUICK = {"device": 60, "server": 10}
+CLEAR = ("BundleError", "TeacherError", "ValueError")
 CLASSES, FEATURES, EXAMPLES, ROWS = 5, 12, 400, 8
 #: Seconds that a load may take, as far as a mutation may come during it.
 LOAD_SECONDS = {"device": 0.02, "server": 0.5}
@@ -198,7 +200,7 @@ def one_round(rng, user, kind, root, bundles):
     """Uses a bundle while it is changed.
 
     Returns:
-        `(mutation, moment, what the child answered)`.
+        `(change, what the child answered)`.
     """
     first, other = rng.sample(bundles, 2)
     path, spare = root / "bundle", root / "spare"
@@ -214,69 +216,70 @@ def one_round(rng, user, kind, root, bundles):
         every[name]()
     loaded = user.hear()
     if "crash" in loaded:
-        return name, moment, loaded
+        return f"{name} {moment}", loaded
     user.say("go")
     if moment == "after the check" and kind == "device":
         every[name]()
     elif moment == "after the check":
         time.sleep(rng.choice((0, rng.uniform(0, LOAD_SECONDS[kind]))))
         every[name]()
-    return name, moment, user.hear()
+    return f"{name} {moment}", user.hear()
+
+
+class Tally:
+    """Counts of what the children answered.
+
+    Args:
+        truths: dict of a manifest's seal to the answers of its models.
+    """
+
+    def __init__(self, truths):
+        self._truths = truths
+        self.counts = collections.Counter()
+        self.unhashed, self.crashes = collections.Counter(), []
+        self.unclear = set()
+
+    def add(self, kind, change, answer):
+        """Counts one round."""
+        self.counts["rounds"] += 1
+        if "crash" in answer:
+            self.crashes.append(f"{kind}: {change}: {answer['crash']}")
+            return
+        for values, error in answer["outcomes"]:
+            if error is not None:
+                self.counts["refused"] += 1
+                if error.partition(":")[0] not in CLEAR:
+                    self.unclear.add(error)
+                continue
+            self.counts["predictions"] += 1
+            expected = self._truths[answer["seal"]][kind]
+            if not np.allclose(values, expected, atol=SAME):
+                self.unhashed[f"{kind}: {change}"] += 1
 
 
 def measure(quick=False):
     """Runs the benchmark; returns its counts as a dict."""
-    rng = random.Random(0)
-    counts, crashes = collections.Counter(), collections.Counter()
-    examples = []
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        contextlib.ExitStack() as s,
-    ):
+    rng, plan = random.Random(0), QUICK if quick else ROUNDS
+    with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         made = [exported(root / name, n) for n, name in enumerate("ab")]
         bundles, x = [bundle for bundle, _ in made], made[0][1]
         np.save(root / "rows.npy", x)
-        truths = dict(truth(bundle, x) for bundle in bundles)
-        for kind, rounds in zip(
-            LOAD_SECONDS, QUICK if quick else ROUNDS, strict=True
-        ):
-            user = stack.enter_context(
-                contextlib.closing(User(kind, root / "rows.npy"))
-            )
-            for _ in range(rounds):
-                name, moment, answer = one_round(rng, user, kind, root, bundles)
-                counts["exchanges"] += 1
-                if "crash" in answer:
-                    crashes[f"{kind}: {name} {moment}: {answer['crash']}"] += 1
-                    continue
-                for values, error in answer["outcomes"]:
-                    if error is not None:
-                        counts["refused"] += 1
-                        counts[
-                            f"unclear {error}"[:200]
-                        ] += not error.startswith(
-                            ("BundleError", "TeacherError", "ValueError")
-                        )
-                        continue
-                    counts["predictions"] += 1
-                    expected = truths[answer["seal"]][kind]
-                    if not np.allclose(values, expected, atol=SAME):
-                        counts["unhashed"] += 1
-                        examples.append(f"{kind}: {name} {moment}")
-    unclear = [
-        text for text, times in counts.items()
-        if text.startswith("unclear") and times
-    ]  # fmt: skip
+        tally = Tally(dict(truth(bundle, x) for bundle in bundles))
+        for kind, rounds in plan.items():
+            user = User(kind, root / "rows.npy")
+            with contextlib.closing(user):
+                for _ in range(rounds):
+                    tally.add(kind, *one_round(rng, user, kind, root, bundles))
     return {
-        "exchanges": counts["exchanges"],
-        "unhashed_predictions": counts["unhashed"],
-        "exchange_crashes": crashes.total(),
-        "exchange_predictions": counts["predictions"],
-        "exchange_refusals": counts["refused"],
-        "exchange_unclear_errors": unclear[:10],
-        "unhashed_after": dict(collections.Counter(examples)),
-        "crashed_after": dict(crashes),
+        "exchanges": tally.counts["rounds"],
+        "unhashed_predictions": tally.unhashed.total(),
+        "exchange_crashes": len(tally.crashes),
+        "exchange_predictions": tally.counts["predictions"],
+        "exchange_refusals": tally.counts["refused"],
+        "exchange_unclear_errors": sorted(tally.unclear)[:10],
+        "unhashed_after": dict(tally.unhashed),
+        "crashed_after": dict(collections.Counter(tally.crashes)),
     }
 
 

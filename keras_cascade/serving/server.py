@@ -140,6 +140,7 @@ def serve(
         )
 
     service = TeacherService(load(bundle), limits, tokens, metrics)
+    del bundle  # and with it the student's bytes
     if exit_with_stdin:
         threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
     reloader = Reloader(path, lambda: load(open_bundle()), service)

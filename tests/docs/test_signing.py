@@ -1,4 +1,4 @@
-"""Runs the Python of `docs/signing.md`, and compares its lists with the code."""
+"""Runs the Python of `docs/signing.md`, and checks its table."""
 
 import re
 import shutil
