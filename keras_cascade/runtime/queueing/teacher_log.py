@@ -202,8 +202,6 @@ class TeacherLog:
         return arrays, logits[0]
 
     def _write(self, rows):
-        if not rows:
-            return
         if self._add(rows):
             self._file.erase_deleted()
 
