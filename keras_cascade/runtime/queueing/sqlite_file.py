@@ -203,7 +203,8 @@ class SqliteFile:
     def _clear_errors(self):
         try:
             yield
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            # The last: SQLite's message quotes a damaged file.
             if "locked" in str(error):
                 advice = "Another process has it; give each its own file."
             elif _is_corruption(error):
