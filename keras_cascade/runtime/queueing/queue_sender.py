@@ -79,6 +79,7 @@ class QueueSender:
         # how often while others were answered (sent in smaller batches).
         self._ended_at: collections.Counter[str] = collections.Counter()
         self._halved: collections.Counter[str] = collections.Counter()
+        self._searches = 0  # for a control row
         self.error: Exception | None = None
 
     @property
@@ -271,13 +272,18 @@ class _Round:
 
     def _find_control(self):
         """Asks about single rows, until one of them is answered."""
-        # Far from each other, as are rows that came at different times.
+        # Far from each other, as are rows that came at different times, and
+        # others than in the last round.
         groups = (self._groups[0], self._groups[-1]) if self._groups else ()
+        self._sender._searches += 1
         return any(
             self._ask(rows) is None
             for group in groups
-            if (rows := self._waiting([group[len(group) // 2]]))
+            if (rows := self._waiting([self._candidate(group)]))
         )
+
+    def _candidate(self, group):
+        return group[self._sender._searches % len(group)]
 
     def _is_proven_rejection(self, error):
         """Returns `True` where the bundle's teacher rejects the inputs."""
