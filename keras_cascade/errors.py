@@ -58,6 +58,8 @@ class TeacherError(KerasCascadeError, RuntimeError):
             to `False`.
         stranger: bool. What answered is another teacher than the bundle's.
             Defaults to `False`.
+        not_asked: bool. No request was sent: the circuit is open, or there
+            is no teacher. Defaults to `False`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class TeacherError(KerasCascadeError, RuntimeError):
         invalid_answer: bool = False,
         identified: bool = False,
         stranger: bool = False,
+        not_asked: bool = False,
     ) -> None:
         super().__init__(message)
         self.retryable = retryable
@@ -80,6 +83,7 @@ class TeacherError(KerasCascadeError, RuntimeError):
         self.invalid_answer = invalid_answer
         self.identified = identified
         self.stranger = stranger
+        self.not_asked = not_asked
 
 
 class QueueError(TeacherError):

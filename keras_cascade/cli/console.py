@@ -6,14 +6,21 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 #: Keys of a report that only its page and its file show.
 PAGE_ONLY = ("slider", "summary", "mistakes")
 
 
+def stdout_console():
+    """Returns a console that prints every text as it is."""
+    # A class may be called "[red]" or ":smile:", and so may a file.
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def stderr_console():
-    """Returns a console on standard error, apart from `--json`'s output."""
-    return Console(file=sys.stderr, highlight=False)
+    """Returns one on standard error, apart from `--json`'s output."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -27,7 +34,7 @@ def spinner(activity):
     if not console.is_terminal:
         yield
         return
-    with console.status(f"{activity} ..."):
+    with console.status(Text(f"{activity} ...")):
         yield
 
 
@@ -40,7 +47,7 @@ def show(result, as_json, title):
     for name, value in result.items():
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
         table.add_row(name, text)
-    Console(highlight=False).print(table)
+    stdout_console().print(table)
 
 
 def show_point(point, costs, as_json, title):
@@ -83,7 +90,7 @@ def show_demo(report, output, as_json):
         numbers = {n: v for n, v in report.items() if n not in PAGE_ONLY}
         print(json.dumps(numbers, indent=2))
         return
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(
         _comparison(report["dataset"], report["rows"], report["costs"]["unit"])
     )
@@ -103,15 +110,15 @@ def show_report(result, as_json):
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(
         _comparison(result["dataset"], result["rows"], result["unit"])
     )
     for sentence in result["guarantees"]:
-        console.print(f"Guaranteed of new examples: {sentence}.", markup=False)
+        console.print(f"Guaranteed of new examples: {sentence}.")
     if not result["guarantees"]:
         console.print("The threshold guarantees nothing about new examples.")
-    console.print(f"Report: {result['report']}", markup=False, soft_wrap=True)
+    console.print(f"Report: {result['report']}", soft_wrap=True)
 
 
 def _comparison(dataset, rows, unit):
@@ -139,7 +146,7 @@ def show_checks(result, as_json, title):
     for check in result["checks"]:
         verdict = "passed" if check["passed"] else "FAILED"
         table.add_row(check["name"], verdict, check["detail"])
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(table)
     # A hash that is broken into lines cannot be copied.
     console.print(
@@ -152,10 +159,10 @@ def show_signature(result, as_json):
     if as_json:
         print(json.dumps(result, indent=2))
         return
-    console = Console(highlight=False)
+    console = stdout_console()
     for name, value in result.items():
         # Paths and hashes that are broken into lines cannot be copied.
-        console.print(f"{name}: {value}", soft_wrap=True, markup=False)
+        console.print(f"{name}: {value}", soft_wrap=True)
 
 
 def show_bench(result, as_json):
@@ -173,7 +180,7 @@ def show_bench(result, as_json):
                 f"{line['p50']:.3f}", f"{line['p99']:.3f}",
                 f"{result[part]['resident_mb']:.0f}",
             )  # fmt: skip
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(table)
     console.print(
         f"Student file {result['student_bytes']:,} bytes. MB: resident, in a "
@@ -211,6 +218,6 @@ def show_prediction(prediction, as_json):
             str(row["label"]), str(row["name"]), f"{row['probability']:.4f}",
             f"{row['score']:.4f}", row["source"],
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    stdout_console().print(table)
     if error is not None:
         stderr_console().print(f"Teacher: {error}")

@@ -49,7 +49,7 @@ def run_demo(
     rate = settings.max_delegation_rate if rate is None else rate
     objective = MaxDelegationRate(rate)
     sizes = ", ".join(f"{n:,} {name}" for name, n in splits.sizes.items())
-    console.print(f"[bold]{dataset}[/bold]: {sizes} examples ({splits.how}).")
+    console.print(f"{dataset}: {sizes} examples ({splits.how}).")
 
     data = batched(splits, settings.batch_size)
     clock.start("train_teacher")

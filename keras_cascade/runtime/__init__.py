@@ -13,6 +13,8 @@ from keras_cascade.runtime.teachers.teacher_at import teacher_at
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.async_edge_cascade import AsyncEdgeCascade
+    from keras_cascade.runtime.queueing.dead_letter import DeadLetter
+    from keras_cascade.runtime.queueing.queue_status import QueueStatus
     from keras_cascade.runtime.queueing.teacher_log import TeacherLog
     from keras_cascade.runtime.queueing.teacher_queue import TeacherQueue
     from keras_cascade.runtime.teachers.grpc_teacher import GrpcTeacher
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 # SQLite and no event loop.
 _LATER = {
     "AsyncEdgeCascade": "async_edge_cascade",
+    "DeadLetter": "queueing.dead_letter",
     "GrpcTeacher": "teachers.grpc_teacher",
+    "QueueStatus": "queueing.queue_status",
     "RemoteTeacher": "teachers.remote_teacher",
     "RestTeacher": "teachers.rest_teacher",
     "TeacherLog": "queueing.teacher_log",
@@ -34,6 +38,7 @@ _LATER = {
 
 __all__ = [
     "AsyncEdgeCascade",
+    "DeadLetter",
     "DriftMonitor",
     "DriftStatus",
     "EdgeCascade",
@@ -41,6 +46,7 @@ __all__ = [
     "GrpcTeacher",
     "Latency",
     "QueueError",
+    "QueueStatus",
     "RemoteTeacher",
     "RestTeacher",
     "SavedModelTeacher",

@@ -6,17 +6,19 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.edge_cascade import EdgeCascade
+from keras_cascade.runtime.edge_cascade import EdgeCascade, closed_error
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.inputs import Inputs
+    from keras_cascade.runtime.queueing.dead_letter import DeadLetter
+    from keras_cascade.runtime.queueing.queue_status import QueueStatus
 
 IN_FLIGHT = 32
 _CANCELLED = (asyncio.CancelledError, asyncio.CancelledError(), None)
@@ -50,6 +52,7 @@ class AsyncEdgeCascade:
 
     def __init__(self, edge: EdgeCascade, in_flight: int = IN_FLIGHT):
         self.edge = edge
+        self._is_closed = False
         self._students = concurrent.futures.ThreadPoolExecutor(
             os.cpu_count(), "student"
         )
@@ -193,9 +196,30 @@ class AsyncEdgeCascade:
             raise
         await self._to_its_end(None, handed_out.__exit__, None, None, None)
 
-    async def close(self) -> None:
-        """Closes the connections and the queue, after the running calls."""
-        await asyncio.to_thread(self._close)
+    async def queue_status(self) -> QueueStatus:
+        """Returns the queue's state, as `EdgeCascade.queue_status`."""
+        return await self._in(self._teachers, self.edge.queue_status)
+
+    async def dead_letters(self, limit: int | None = None) -> list[DeadLetter]:
+        """Lists rows that were put aside, as `EdgeCascade.dead_letters`."""
+        return await self._in(self._teachers, self.edge.dead_letters, limit)
+
+    async def requeue(self, ids: Collection[str] | None = None) -> int:
+        """Puts dead letters back into the queue, as `EdgeCascade.requeue`."""
+        return await self._in(self._teachers, self.edge.requeue, ids)
+
+    async def drop(self, ids: Collection[str]) -> int:
+        """Deletes dead letters, as `EdgeCascade.drop`."""
+        return await self._in(self._teachers, self.edge.drop, ids)
+
+    async def close(self, timeout: float | None = 10.0) -> None:
+        """Closes the connections and the queue, after the running calls.
+
+        Args:
+            timeout: as in `EdgeCascade.close`. A running `send_queued` ends
+                after its current batch.
+        """
+        await asyncio.to_thread(self._close, timeout)
 
     async def __aenter__(self) -> AsyncEdgeCascade:
         return self
@@ -203,10 +227,12 @@ class AsyncEdgeCascade:
     async def __aexit__(self, *_) -> None:
         await self.close()
 
-    def _close(self):
+    def _close(self, timeout):
+        self._is_closed = True
+        self.edge._stop_sending()
         for threads in (self._students, self._teachers):
             threads.shutdown(wait=True, cancel_futures=True)
-        self.edge.close()
+        self.edge.close(timeout)
 
     async def _fall_back(self, pending, error):
         if self.edge.on_failure != "queue":
@@ -220,6 +246,8 @@ class AsyncEdgeCascade:
         await self._to_its_end(withdraw, self.edge._fall_back, pending, error)
 
     async def _in(self, threads, function, *args):
+        if self._is_closed:
+            raise closed_error("AsyncEdgeCascade")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(threads, function, *args)
 
@@ -228,6 +256,8 @@ class AsyncEdgeCascade:
 
         Then `undo(future)`, if any, follows in the same thread.
         """
+        if self._is_closed:
+            raise closed_error("AsyncEdgeCascade")
         work = self._teachers.submit(function, *args)
         try:
             return await asyncio.shield(asyncio.wrap_future(work))

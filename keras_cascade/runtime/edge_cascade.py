@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from keras_cascade.runtime.tokenized import without_tokenizer
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.inputs import Inputs
+    from keras_cascade.runtime.queueing.dead_letter import DeadLetter
+    from keras_cascade.runtime.queueing.queue_status import QueueStatus
 
 #: Policy to the `source` of rows that the teacher did not answer.
 SOURCES = {
@@ -118,6 +120,7 @@ class EdgeCascade:
         self.teacher = teacher
         self.on_failure = on_failure
         self.queue = self.log = None
+        self._is_closed = False
         self._classes = bundle.classes
         self._validate = InputValidator(bundle.inputs)
         self._student = open_student(bundle, num_threads)
@@ -147,7 +150,13 @@ class EdgeCascade:
             )
 
             self.queue = _open_file(TeacherQueue, queue, bundle)
-            self._sender = QueueSender(self.queue, self)
+            # Control rows go past the log: they are in it already.
+            self._sender = QueueSender(
+                self.queue,
+                self,
+                self._caller,
+                in_process=not _is_remote(teacher),
+            )
         if log is not None:
             from keras_cascade.runtime.queueing.teacher_log import TeacherLog
 
@@ -333,7 +342,9 @@ class EdgeCascade:
             TeacherError: no validated answer.
         """
         if self._caller is None:
-            raise TeacherError("This cascade was loaded without a teacher.")
+            raise TeacherError(
+                "This cascade was loaded without a teacher.", not_asked=True
+            )
         logits = self._caller.logits(inputs)
         if self.log is not None:
             self.log.add(inputs, logits)
@@ -341,6 +352,10 @@ class EdgeCascade:
 
     def send_queued(self) -> int:
         """Asks the teacher about every queued row once.
+
+        A batch that fails is sent again in halves, so that a row on which the
+        teacher fails keeps no other waiting. Such a row's tries are counted;
+        after five it becomes a dead letter. See docs/failures.md.
 
         Returns:
             int, how many rows were answered. `queued_answers` hands them out.
@@ -354,8 +369,10 @@ class EdgeCascade:
     def send_queued_every(self, seconds: float) -> None:
         """Calls `send_queued` in a background thread, until `close`.
 
-        A round in which the teacher does not answer is logged as a warning
-        of `keras_cascade.runtime.queueing.queue_sender`.
+        A round that ends with an error is logged by
+        `keras_cascade.runtime.queueing.queue_sender` and shown in
+        `queue_status`; the thread goes on. Where it has ended nevertheless,
+        another call starts it again.
 
         Args:
             seconds: float, between two rounds.
@@ -377,7 +394,8 @@ class EdgeCascade:
         Yields:
             `EdgePrediction` of zero or more rows in the order in which they
             were queued, with their `ids`; `source` is `"cloud"`, or
-            `"refused"` (label -1) where the teacher does not take the inputs.
+            `"refused"` (label -1) of a row that became a dead letter. It is
+            handed out once, and kept for `dead_letters`.
 
         Example:
 
@@ -391,13 +409,72 @@ class EdgeCascade:
         with self._with_queue().queue.answers(limit) as rows:
             yield late_prediction(rows, self._classes)
 
-    def close(self) -> None:
+    def queue_status(self) -> QueueStatus:
+        """Returns the numbers of queued rows, and the state of sending."""
+        from keras_cascade.runtime.queueing.queue_status import QueueStatus
+
+        counts = self._with_queue().queue.counts()
+        return QueueStatus(
+            waiting=counts["waiting"],
+            answered=counts["answered"],
+            dead_letters=counts["dead"],
+            sending=self._sender.is_running,
+            error=self._sender.error,
+        )
+
+    def dead_letters(self, limit: int | None = None) -> list[DeadLetter]:
+        """Lists queued rows that were put aside, with their inputs.
+
+        Args:
+            limit: int or `None`, rows at most. Defaults to `None`: all.
+
+        Returns:
+            List of `DeadLetter`, the oldest first.
+        """
+        return self._with_queue().queue.dead_letters(limit)
+
+    def requeue(self, ids: Collection[str] | None = None) -> int:
+        """Puts dead letters back into the queue, to be sent again.
+
+        Args:
+            ids: ids of dead letters. Defaults to `None`: all.
+
+        Returns:
+            int, how many were put back. One whose inputs are damaged stays a
+            dead letter.
+        """
+        return self._with_queue().queue.requeue(ids)
+
+    def drop(self, ids: Collection[str]) -> int:
+        """Deletes dead letters for good.
+
+        Args:
+            ids: ids of dead letters. Other rows are left as they are.
+
+        Returns:
+            int, how many were deleted.
+        """
+        return self._with_queue().queue.drop(ids)
+
+    def close(self, timeout: float | None = 10.0) -> None:
         """Closes the teacher's connections, the queue and the log.
 
-        Also releases all per-thread interpreters.
+        Also releases all per-thread interpreters. A closed cascade does not
+        predict any more.
+
+        Args:
+            timeout: float or `None`, seconds to wait for the batch that
+                `send_queued_every` is sending. It stays queued if it is not
+                answered by then. Defaults to `10.0`.
         """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # In the way of every call, so that no call has to check.
+        closed = _Closed()
+        self._validate = closed.validate
         if self._sender is not None:
-            self._sender.close()
+            self._sender.close(timeout)
         if self._caller is not None:
             self._caller.close()
         if hasattr(self.teacher, "close"):
@@ -406,6 +483,7 @@ class EdgeCascade:
             if file is not None:
                 file.close()
         self._student.close()
+        self._caller = closed
 
     def __enter__(self) -> EdgeCascade:
         return self
@@ -445,13 +523,45 @@ class EdgeCascade:
             raise error
         pending.fall_back(error, SOURCES[self.on_failure])
 
+    def _stop_sending(self):
+        """Ends the sending of queued rows after the batch under way."""
+        if self._sender is not None:
+            self._sender.stop()
+
     def _with_queue(self):
+        if self._is_closed:
+            raise closed_error()
         if self.queue is None:
             raise ValueError(
                 "Expected a cascade that was loaded with `queue=`, the path "
                 "of a file. This one has none."
             )
         return self
+
+
+class _Closed:
+    """Takes the positions of validator and teacher in a closed cascade."""
+
+    def validate(self, x):
+        raise closed_error()
+
+    def logits(self, inputs):
+        raise closed_error()
+
+
+def closed_error(name: str = "EdgeCascade") -> RuntimeError:
+    """Returns the error of a call to a closed cascade."""
+    return RuntimeError(
+        f"This cascade is closed: load it again with `{name}.load`."
+    )
+
+
+def _is_remote(teacher):
+    """Returns `True` of a teacher whose answers come over a network."""
+    teacher = without_tokenizer(teacher)
+    if isinstance(teacher, EdgeCascade):
+        return _is_remote(teacher.teacher)
+    return hasattr(teacher, "row_counter")
 
 
 def _row_counter(teacher):

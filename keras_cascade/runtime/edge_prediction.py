@@ -31,13 +31,13 @@ class EdgePrediction:
     Attributes:
         labels: int array `(rows,)`; -1 where nobody answered.
         probabilities: float32 array `(rows, classes)`, from whoever answered;
-            the student's where nobody did.
+            the student's where nobody did; NaN of a damaged queued row.
         score: float32 array `(rows,)`, the gate's; higher = surer.
         source: str array `(rows,)`: `"edge"` (kept), `"cloud"` (answered by
             the teacher), `"edge_fallback"` (delegated, but the student
             answered because the teacher could not), `"abstained"`,
             `"queued"` (kept on disk for the teacher) or `"refused"` (a queued
-            row that the teacher does not take).
+            row that became a dead letter).
         classes: list of str, the class names in label order.
         teacher_error: str or `None`. Why delegated rows were not answered by
             the teacher.

@@ -13,7 +13,7 @@ from keras_cascade.runtime.operating_points import DelegationRule
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 if TYPE_CHECKING:
-    from keras_cascade.runtime.queueing.teacher_queue import QueuedRow
+    from keras_cascade.runtime.queueing.queued_row import QueuedRow
 
 SOURCE = "<U13"  # the longest is "edge_fallback"
 
@@ -167,7 +167,9 @@ def late_prediction(
     source = np.full(len(rows), "refused", SOURCE)
     for index, row in enumerate(rows):
         if row.logits is None:
-            probabilities[index] = row.probabilities
+            probabilities[index] = (
+                np.nan if row.probabilities is None else row.probabilities
+            )
             continue
         probabilities[index] = numpy_softmax(row.logits)
         labels[index] = probabilities[index].argmax()
@@ -180,6 +182,8 @@ def late_prediction(
         source=source,
         classes=classes,
         teacher_error=messages[0] if messages else None,
-        operating_point=", ".join(sorted({r.operating_point for r in rows})),
+        operating_point=", ".join(
+            sorted({r.operating_point for r in rows} - {""})
+        ),
         ids=[row.id for row in rows],
     )

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 
 import numpy as np
 
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.runtime.tokenized import student_with_tokenizer
+from keras_cascade.utils.inherited_handles import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"
 OUTPUTS = ("probabilities", "score", "delegate")
 
+_students: weakref.WeakSet[StudentInterpreter] = weakref.WeakSet()
+
 
 class StudentInterpreter:
     """Runs the bundle's TFLite file, with one interpreter per thread.
 
-    An interpreter is not thread-safe. All of them read the same copy of the
-    file's bytes, in memory: a file that is exchanged or truncated later has
-    no effect.
+    An interpreter is not thread-safe, and its thread pool does not survive a
+    fork: a forked child creates interpreters of its own. All of them read the
+    same copy of the file's bytes, in memory: a file that is exchanged or
+    truncated later has no effect.
 
     Args:
         file: path of a TFLite file with the signature `serving_default`, or
@@ -42,6 +47,7 @@ class StudentInterpreter:
             self._content = _read(file)
         self._num_threads = num_threads
         self._local = threading.local()
+        _students.add(self)
         self._runner()  # fail now rather than on the first request
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -116,6 +122,7 @@ class StudentInterpreter:
                     f"'{self._file}' lacks the outputs {sorted(missing)}. "
                     "Export the bundle again."
                 )
+            never_free_in_forks(runner)
             local.runner = runner
         return local.runner
 
@@ -124,6 +131,15 @@ class StudentInterpreter:
             f"LiteRT cannot run '{self._file}': {str(error)[:300]} Export the "
             "bundle again."
         )
+
+
+def _forget_inherited_interpreters():
+    for student in _students:
+        student.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited_interpreters)
 
 
 def open_student(bundle: Bundle, num_threads: int = 1):

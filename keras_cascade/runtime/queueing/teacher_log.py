@@ -14,7 +14,11 @@ from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.queueing.packed_arrays import (
     as_array,
     pack_arrays,
-    unpack_arrays,
+)
+from keras_cascade.runtime.queueing.queued_row import (
+    checksum,
+    checksum_or_none,
+    unpack_or_none,
 )
 from keras_cascade.runtime.queueing.sqlite_file import (
     SqliteFile,
@@ -27,7 +31,8 @@ _TABLES = (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         bytes INTEGER NOT NULL,
         inputs BLOB NOT NULL,
-        logits BLOB NOT NULL
+        logits BLOB NOT NULL,
+        checksum BLOB
     )""",
     "CREATE INDEX IF NOT EXISTS sizes ON rows (seq, bytes)",
 )
@@ -56,6 +61,11 @@ class TeacherLog:
             example without a batch axis (a text is a `str`), and returns the
             values to keep in the same form, or `None` to keep nothing.
             Defaults to `None`: inputs are kept as they are.
+
+    Attributes:
+        classes: list of str.
+        damaged_rows: int, rows that the last `read` left out because their
+            bytes differ from what was stored.
     """
 
     def __init__(
@@ -77,6 +87,7 @@ class TeacherLog:
         self._max_bytes = max_bytes
         self._redact = redact
         self._specs = inputs
+        self.damaged_rows = 0
         made_for = None
         if inputs is not None:
             if classes is None:
@@ -84,7 +95,7 @@ class TeacherLog:
                     "Expected `classes` to go with `inputs`. Received: None."
                 )
             made_for = content_format(inputs, classes)
-        self._file = SqliteFile(path, "log", _TABLES, made_for)
+        self._file = SqliteFile(path, "log", _TABLES, made_for, _upgrade)
         about = json.loads(self._file.made_for)
         self._names = [name for name, _ in about["inputs"]]
         self.classes = about["classes"]
@@ -110,7 +121,8 @@ class TeacherLog:
                 row = self._redacted(row)
             if row is not None:
                 blob = pack_arrays(row[name] for name in self._names)
-                rows.append((blob, len(blob), pack_arrays([answer])))
+                raw = pack_arrays([answer])
+                rows.append((blob, len(blob), raw, checksum(blob, raw)))
         kept = [row for row in rows if row[1] <= self._max_bytes]
         if len(kept) < len(rows):
             _logger.warning(
@@ -126,35 +138,44 @@ class TeacherLog:
     def read(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Reads all rows, the oldest first.
 
+        Damaged rows are left out, counted in `damaged_rows` and reported as a
+        warning of this module's logger.
+
         Returns:
             `(inputs, logits)`: dict of input name to array, batch first, and
             float32 array `(rows, classes)`.
 
         Raises:
-            ValueError: rows of different sizes.
+            ValueError: no rows, or rows of different sizes.
         """
         with self._file.transaction() as db:
             records = db.execute(
-                "SELECT inputs, logits FROM rows ORDER BY seq"
+                "SELECT inputs, logits, checksum FROM rows ORDER BY seq"
             ).fetchall()
-        if not records:
-            raise ValueError(
-                f"Expected rows in the log '{self.path}'. There are none."
+        rows = [row for row in map(self._unpacked, records) if row is not None]
+        self.damaged_rows = len(records) - len(rows)
+        if self.damaged_rows:
+            _logger.warning(
+                "%d of %d rows of the log '%s' are damaged and left out.",
+                self.damaged_rows,
+                len(records),
+                self.path,
             )
-        columns = zip(
-            *(unpack_arrays(raw, len(self._names)) for raw, _ in records),
-            strict=True,
-        )
-        logits = np.stack([unpack_arrays(raw, 1)[0] for _, raw in records])
+        if not rows:
+            raise ValueError(
+                f"Expected rows in the log '{self.path}'. There are none"
+                f"{' that are not damaged' if records else ''}."
+            )
+        columns = zip(*(arrays for arrays, _ in rows), strict=True)
         inputs = {
             name: _stacked(name, column)
             for name, column in zip(self._names, columns, strict=True)
         }
-        return inputs, logits
+        return inputs, np.stack([logits for _, logits in rows])
 
     def clear(self) -> None:
-        """Deletes all rows."""
-        with self._file.transaction() as db:
+        """Deletes all rows; their inputs are overwritten."""
+        with self._file.transaction(erase=True) as db:
             db.execute("DELETE FROM rows")
 
     def close(self) -> None:
@@ -169,24 +190,55 @@ class TeacherLog:
         checked = prepare_inputs(batch, self._specs, allow_single=False)
         return {name: value[0] for name, value in checked.items()}
 
+    def _unpacked(self, record):
+        """Returns inputs and logits of a row; `None` of a damaged one."""
+        raw, raw_logits, stored = record
+        if stored is None or stored != checksum_or_none(raw, raw_logits):
+            return None
+        arrays = unpack_or_none(raw, len(self._names))
+        logits = unpack_or_none(raw_logits, 1)
+        if arrays is None or logits is None:
+            return None
+        return arrays, logits[0]
+
     def _write(self, rows):
+        if self._add(rows):
+            self._file.erase_deleted()
+
+    def _add(self, rows):
+        """Adds rows, and removes the oldest; returns how many of them."""
         with self._file.transaction() as db:
             db.executemany(
-                "INSERT INTO rows (inputs, bytes, logits) VALUES (?, ?, ?)",
+                "INSERT INTO rows (inputs, bytes, logits, checksum) "
+                "VALUES (?, ?, ?, ?)",
                 rows,
             )
             # Counted from the newest row back: older rows beyond a limit go.
-            db.execute(
+            removed = db.execute(
                 "DELETE FROM rows WHERE seq <= (SELECT seq FROM rows "
                 "ORDER BY seq DESC LIMIT 1 OFFSET ?)",
                 (self._max_rows,),
-            )
-            db.execute(
+            ).rowcount
+            removed += db.execute(
                 "DELETE FROM rows WHERE seq <= (SELECT MAX(seq) FROM (SELECT "
                 "seq, SUM(bytes) OVER (ORDER BY seq DESC) AS held FROM rows) "
                 "WHERE held > ?)",
                 (self._max_bytes,),
-            )
+            ).rowcount
+        return removed
+
+
+def _upgrade(db):
+    """Gives the rows of version 1 the checksums of what they hold."""
+    db.execute("ALTER TABLE rows ADD COLUMN checksum BLOB")
+    for (seq,) in db.execute("SELECT seq FROM rows").fetchall():
+        columns = db.execute(
+            "SELECT inputs, logits FROM rows WHERE seq = ?", (seq,)
+        ).fetchone()
+        db.execute(
+            "UPDATE rows SET checksum = ? WHERE seq = ?",
+            (checksum_or_none(*columns), seq),
+        )
 
 
 def _copied(value):

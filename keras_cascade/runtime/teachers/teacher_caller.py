@@ -176,7 +176,8 @@ class Circuit:
                     "The teacher is not asked for up to "
                     f"{max(self._breaker.open_remaining, 0)} s more, after "
                     f"{self._breaker.failure_count} failures in a row. The "
-                    f"last one: {self._breaker.last_failure}"
+                    f"last one: {self._breaker.last_failure}",
+                    not_asked=True,
                 )
             self._trying = self._trying or trial
             return trial
