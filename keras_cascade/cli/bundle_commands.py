@@ -191,6 +191,14 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option(help="its key, PEM", metavar="FILE")
     ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="serve clients that it signed only", metavar="FILE"),
+    ] = None,
+    max_connections_per_client: Annotated[
+        int | None,
+        typer.Option(min=1, help="over HTTP, of an address", metavar="N"),
+    ] = None,
     exit_with_stdin: Annotated[
         bool,
         typer.Option("--exit-with-stdin", help="stop when standard input ends"),
@@ -223,6 +231,8 @@ def serve(
         token_file=token_file,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        max_connections_per_client=max_connections_per_client,
         exit_with_stdin=exit_with_stdin,
         ready_file=ready_file,
     )

@@ -41,7 +41,7 @@ class RequestMiddleware:
         response = _Response(send, record.id)
         failure = None
         try:
-            self._admit(scope["path"], headers, record)
+            self._admit(scope, headers, record)
             await self._app(scope, receive, response.send)
         except RequestError as error:
             # Its body was not read: what is left of it in the connection
@@ -69,9 +69,14 @@ class RequestMiddleware:
                 failure,
             )
 
-    def _admit(self, path, headers, record):
+    def _admit(self, scope, headers, record):
+        path = scope["path"]
         if path in OPEN:
             return
+        if scope["state"].get("busy"):
+            raise RequestError(
+                503, "The server has too many requests. Try again later.", 1
+            )
         self._service.admit(
             headers.get("authorization"), even_draining=path == "/metrics"
         )
