@@ -195,9 +195,9 @@ def serve(
         Path | None,
         typer.Option(help="serve clients that it signed only", metavar="FILE"),
     ] = None,
-    max_connections_per_client: Annotated[
+    max_per_client: Annotated[
         int | None,
-        typer.Option(min=1, help="over HTTP, of an address", metavar="N"),
+        typer.Option(min=1, help="HTTP connections of an address", metavar="N"),
     ] = None,
     exit_with_stdin: Annotated[
         bool,
@@ -232,7 +232,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
-        max_connections_per_client=max_connections_per_client,
+        max_connections_per_client=max_per_client,
         exit_with_stdin=exit_with_stdin,
         ready_file=ready_file,
     )

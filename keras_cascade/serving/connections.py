@@ -7,18 +7,20 @@ import time
 #: Phases of a connection. `HEAD`: from the accepted socket, TLS handshake
 #: included, to a whole request head. `BODY`: since its last bytes. `ANSWER`:
 #: the client waits for the server. `WRITE`: the client does not read its
-#: response. `IDLE`: between two requests. `CLOSING`: closed by the server,
-#: not yet by the client.
-HEAD, BODY, ANSWER, WRITE, IDLE, CLOSING = PHASES = (
-    "head", "body", "answer", "write", "idle", "closing",
+#: response. `REFUSED`: the rest of a refused request is on its way. `IDLE`:
+#: between two requests; `KEPT`: the same, after a request of the model was
+#: answered. `CLOSING`: closed by the server, not yet by the client.
+HEAD, BODY, ANSWER, WRITE, REFUSED, IDLE, KEPT, CLOSING = PHASES = (
+    "head", "body", "answer", "write", "refused", "idle", "kept", "closing",
 )  # fmt: skip
 REQUESTS = (BODY, ANSWER, WRITE)
 #: Which connections make room for a new one: phase, silent for at least so
 #: many seconds. Those that a well-behaved client hardly has come first; an
 #: idle one costs its client a new connection, the others a request.
 VICTIMS = (
-    (CLOSING, 1.0), (WRITE, 5.0), (HEAD, 1.0), (BODY, 5.0), (IDLE, 0.0),
-    (BODY, 1.0), (WRITE, 1.0), (HEAD, 0.0),
+    (REFUSED, 0.0), (CLOSING, 1.0), (WRITE, 5.0), (HEAD, 1.0), (BODY, 5.0),
+    (IDLE, 0.0), (BODY, 1.0), (WRITE, 1.0), (KEPT, 5.0), (HEAD, 0.0),
+    (KEPT, 0.0),
 )  # fmt: skip
 MANY_HEADS = 8
 

@@ -46,6 +46,8 @@ class RequestMiddleware:
         except RequestError as error:
             # Its body was not read: what is left of it in the connection
             # must not be taken for the next request, so it is closed.
+            if "connection" in scope["state"]:
+                scope["state"]["connection"].refuse()
             await _discard(receive, self._service.limits.max_request_bytes)
             respond = error_response(error, close=True)
             await respond(scope, receive, response.send)
@@ -63,6 +65,8 @@ class RequestMiddleware:
         finally:
             self._service.release(record)
             status = response.status
+            if record.rows and "connection" in scope["state"]:
+                scope["state"]["connection"].know()
             record.close(
                 CLIENT_GONE if status is None else status,
                 self._service.metrics,

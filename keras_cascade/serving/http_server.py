@@ -22,7 +22,8 @@ QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
 MAX_HEAD_BYTES = 64 * 1024
 #: Pipelined requests of one connection that wait for the one before them.
 MAX_PIPELINED = 32
-IDLE_TIMEOUT = f"{phases.IDLE} timeout"
+#: Not worth a line in the log.
+USUAL = (f"{phases.IDLE} timeout", f"{phases.KEPT} timeout")
 TICKS_PER_REPORT = 100  # ten seconds
 #: Requests that make room for another one when there are too many: their
 #: client has sent, or read, nothing for a second.
@@ -98,9 +99,9 @@ class HttpServer(uvicorn.Server):
         self.table.closed.clear()
         for reason, number in closed.items():
             self._closed_metric.labels(reason).inc(number)
-        closed.pop(IDLE_TIMEOUT, None)
-        if closed:
-            log("warning", "connections_closed", reasons=closed)
+        unusual = {key: closed[key] for key in closed if key not in USUAL}
+        if unusual:
+            log("warning", "connections_closed", reasons=unusual)
 
     def _make_protocol(self):
         return GuardedProtocol(
@@ -153,7 +154,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._part_bytes = 0
         self._body_deadline = None
         self._head_again = None
-        self._broken = False
+        self._broken = self._is_refused = self._is_known = False
 
     def connection_made(self, transport):
         """Sets `TCP_NODELAY` on the new connection."""
@@ -181,13 +182,13 @@ class GuardedProtocol(HttpToolsProtocol):
             cause = error.__context__
             if cause is not None and not isinstance(cause, AmbiguousHeadError):
                 cause = "its address cannot be read"
-            self._refuse(400, f"Received one that breaks it: {cause or error}.")
+            self._end(400, f"Received one that breaks it: {cause or error}.")
         if self._part is phases.HEAD and self._part_bytes > MAX_HEAD_BYTES:
-            self._refuse(
+            self._end(
                 431, f"Received a head of more than {MAX_HEAD_BYTES} bytes."
             )
         elif len(self.pipeline) > MAX_PIPELINED:
-            self._refuse(
+            self._end(
                 429, f"Received more than {MAX_PIPELINED} without waiting."
             )
         elif self._part is phases.BODY and self._body_is_late():
@@ -197,6 +198,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self):
         """Begins a head."""
         super().on_message_begin()
+        self.scope["state"]["connection"] = self
         self._part, self._part_bytes = phases.HEAD, 0
 
     def on_headers_complete(self):
@@ -241,6 +243,15 @@ class GuardedProtocol(HttpToolsProtocol):
         super().shutdown()
         self._report()
 
+    def know(self):
+        """Marks the client as one whose request the model answers."""
+        self._is_known = True
+
+    def refuse(self):
+        """Marks the request in progress as refused; then it is closed."""
+        self._is_refused = True
+        self._report()
+
     def cut(self):
         """Ends the connection at once."""
         self._table.remove(self)
@@ -260,9 +271,7 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._part is None or (self.cycle and self.cycle.response_started):
             self.transport.close()
         else:
-            self._refuse(
-                408, f"The {phase} did not arrive in time. Was it sent?"
-            )
+            self._end(408, f"The {phase} did not arrive in time. Was it sent?")
         self._report()
 
     def _feed(self, data):
@@ -335,8 +344,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is None:
             return phases.HEAD
         if not self.cycle.response_complete:
+            if self._is_refused:
+                return phases.REFUSED
             return phases.BODY if self._part is phases.BODY else phases.ANSWER
-        return self._part or phases.IDLE
+        if self._part is not None:
+            return self._part
+        return phases.KEPT if self._is_known else phases.IDLE
 
     def _report(self):
         phase = self._phase_now()
@@ -344,7 +357,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._phase = phase
             self._table.enter(self, phase)
 
-    def _refuse(self, status, why):
+    def _end(self, status, why):
         """Ends the connection with an error, after any response in progress.
 
         Args:
@@ -401,7 +414,9 @@ def http_server(app, service, budget, tls=None):
             phases.HEAD: limits.head_seconds,
             phases.BODY: limits.silent_seconds,
             phases.WRITE: limits.silent_seconds,
+            phases.REFUSED: limits.silent_seconds,
             phases.IDLE: limits.idle_seconds,
+            phases.KEPT: limits.idle_seconds,
             phases.CLOSING: limits.silent_seconds,
         },
     )

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 import traceback
 import uuid
@@ -143,9 +144,10 @@ def server_logging():
     Neither a reader that stalls nor one that is gone stops the server, and
     no client fills the disk with errors.
     """
-    with non_blocking(2):
-        # A descriptor of its own: loading TensorFlow diverts number 2.
-        handler = LogWriter(os.dup(2))
+    descriptor = _standard_error()
+    with non_blocking(descriptor):
+        # One of its own: loading TensorFlow diverts number 2.
+        handler = LogWriter(os.dup(descriptor))
         handler.setFormatter(JsonFormatter())
         loggers = [logging.getLogger(name) for name in LOGGERS]
         for logger in loggers:
@@ -159,3 +161,11 @@ def server_logging():
                 logger.removeHandler(handler)
                 logger.propagate = True
             handler.close()
+
+
+def _standard_error():
+    """Returns the descriptor of Python's stream, which may not be 2."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # a notebook's, a test's
+        return 2
