@@ -53,8 +53,6 @@ class Acceptor:
 
     async def _run(self):
         while True:
-            while not self._has_room():  # every one has a request in progress
-                await asyncio.sleep(FULL_SECONDS)
             try:
                 connection, address = await self._loop.sock_accept(
                     self._listening
@@ -66,13 +64,13 @@ class Acceptor:
                 self._make_room("no descriptors left")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            while len(self._table) >= self._table.total:
+                if not self._make_room("room for another"):
+                    # Every one has a request in progress.
+                    await asyncio.sleep(FULL_SECONDS)
             self._admit(connection, client_of(address))
             # `sock_accept` does not yield while connections wait.
             await asyncio.sleep(0)
-
-    def _has_room(self):
-        table = self._table
-        return len(table) < table.total or table.victim() is not None
 
     def _admit(self, connection, client):
         table = self._table
@@ -82,8 +80,6 @@ class Acceptor:
             table.count_closed("client has too many")
             connection.close()
             return
-        if len(table) >= table.total:
-            self._make_room("room for another")
         protocol = self._make_protocol()
         table.add(protocol, client)
         protocol.connecting = self._loop.create_task(

@@ -1,6 +1,7 @@
 """HTTP/1.1 server: Uvicorn with low latency, timeouts and limits."""
 
 import asyncio
+import collections
 import contextlib
 import json
 import logging
@@ -51,6 +52,7 @@ class HttpServer(uvicorn.Server):
         self.table = table
         self._body_seconds = body_seconds
         self._closed_metric = closed_metric
+        self._reported = collections.Counter()
         self._tls = tls
 
     @contextlib.contextmanager
@@ -95,11 +97,11 @@ class HttpServer(uvicorn.Server):
             acceptor.tls = context
 
     def _report_closed(self):
-        closed = dict(self.table.closed)
-        self.table.closed.clear()
-        for reason, number in closed.items():
+        new = self.table.closed - self._reported
+        self._reported += new
+        for reason, number in new.items():
             self._closed_metric.labels(reason).inc(number)
-        unusual = {key: closed[key] for key in closed if key not in USUAL}
+        unusual = {key: new[key] for key in new if key not in USUAL}
         if unusual:
             log("warning", "connections_closed", reasons=unusual)
 
@@ -246,6 +248,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def know(self):
         """Marks the client as one whose request the model answers."""
         self._is_known = True
+        self._report()
 
     def refuse(self):
         """Marks the request in progress as refused; then it is closed."""
