@@ -170,7 +170,7 @@ def serve(
         typer.Option(
             min=0,
             max=60_000,
-            help="a lone request waits so long",
+            help="wait of a lone request",
             metavar="MS",
         ),
     ] = 0.0,

@@ -82,9 +82,10 @@ class MessageReader:
                 message = await context.read()
         except TimeoutError:
             raise RequestError(
-                408,
+                429,
                 f"Expected the whole message within {self._seconds:g} s, and "
                 "sooner while others wait. Received a part of it.",
+                1,
             ) from None
         finally:
             self._reading.pop(timeout, None)

@@ -74,7 +74,7 @@ def test_the_message_that_began_first_is_cut_off_for_another():
         assert loop.time() - start >= PATIENCE_SECONDS
         with pytest.raises(RequestError, match="whole message") as raised:
             await tasks[0]
-        assert raised.value.status == 408
+        assert raised.value.status == 429
         assert not tasks[1].done()  # the younger one goes on
         stalled[1].message.set_result(b"late")
         assert await tasks[1] == b"late"
