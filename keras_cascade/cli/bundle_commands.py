@@ -222,7 +222,7 @@ def serve(
         typer.Option(
             min=0,
             max=60_000,
-            help="a request waits",
+            help="a lone request waits",
             metavar="MS",
         ),
     ] = 0.0,
@@ -242,6 +242,14 @@ def serve(
     ] = None,
     tls_key: Annotated[
         Path | None, typer.Option(help="its key, PEM", metavar="FILE")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="serve clients that it signed only", metavar="FILE"),
+    ] = None,
+    max_per_client: Annotated[
+        int | None,
+        typer.Option(min=1, help="HTTP connections of an address", metavar="N"),
     ] = None,
     exit_with_stdin: Annotated[
         bool,
@@ -282,6 +290,8 @@ def serve(
         token_file=token_file,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        max_connections_per_client=max_per_client,
         exit_with_stdin=exit_with_stdin,
         ready_file=ready_file,
         public_key=public_key,

@@ -5,8 +5,6 @@ invalid message with INTERNAL and a traceback, though it is the client's
 error.
 """
 
-from pathlib import Path
-
 import grpc
 from google.protobuf.message import DecodeError
 
@@ -15,6 +13,7 @@ from keras_cascade.runtime.teachers.grpc_messages import (
     SERVICE,
     messages,
 )
+from keras_cascade.serving.grpc_reader import MessageReader, message_bytes
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 from keras_cascade.serving.tensors import TensorReader
@@ -22,6 +21,8 @@ from keras_cascade.version import __version__
 
 #: Methods without authorization, for the same reason as over HTTP.
 OPEN = ("ServerLive", "ServerReady")
+#: Calls of one connection at a time; gRPC holds some kilobytes of each.
+MAX_STREAMS = 256
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -37,10 +38,12 @@ class GrpcService(grpc.GenericRpcHandler):
 
     Args:
         service: `TeacherService`.
+        reader: `MessageReader`.
     """
 
-    def __init__(self, service):
+    def __init__(self, service, reader):
         self._service = service
+        self._reader = reader
         self._kinds = messages()
         self._methods = {
             "ServerLive": self._live,
@@ -57,12 +60,14 @@ class GrpcService(grpc.GenericRpcHandler):
         if service != SERVICE or name not in self._methods:
             return None
 
-        async def handle(request, context):
-            return await self._handle(name, request, context)
+        async def handle(requests, context):
+            return await self._handle(name, context)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        # As a stream of one message: otherwise gRPC receives the message
+        # before it asks who sends it.
+        return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _handle(self, name, request, context):
+    async def _handle(self, name, context):
         metadata = dict(context.invocation_metadata() or ())
         record = RequestRecord(
             "v2_grpc" if name == "ModelInfer" else "other",
@@ -70,9 +75,12 @@ class GrpcService(grpc.GenericRpcHandler):
         )
         status, failure = grpc.StatusCode.CANCELLED, None
         try:
+            request = b""  # the methods for everyone have no content
             if name not in OPEN:
                 self._service.admit(_text(metadata.get("authorization")))
-            record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
+                record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
+                request = await self._reader.read(context)
+                self._service.hold(len(request), record)
             parsed = self._parse(f"{name}Request", request)
             response = await self._methods[name](parsed, record)
             status = grpc.StatusCode.OK
@@ -88,6 +96,7 @@ class GrpcService(grpc.GenericRpcHandler):
                 f"request id {record.id}.",
             )
         finally:
+            self._service.release(record)
             record.close(status.name, self._service.metrics, failure)
 
     def _parse(self, kind, request):
@@ -145,14 +154,15 @@ class GrpcService(grpc.GenericRpcHandler):
         return response
 
 
-def grpc_server(service, host, port, tls=None):
+def grpc_server(service, host, port, budget, credentials=None):
     """Creates the server, bound to its address, in the running event loop.
 
     Args:
         service: `TeacherService`.
         host: str.
         port: int, or 0 for any free one.
-        tls: tuple of the certificate's path and its key's, or `None`.
+        budget: `ConnectionBudget`.
+        credentials: optional gRPC server credentials.
 
     Returns:
         Tuple of `grpc.aio.Server` and its port.
@@ -161,22 +171,36 @@ def grpc_server(service, host, port, tls=None):
         OSError: the address cannot be listened on.
     """
     limits = service.limits
+    max_bytes = message_bytes(
+        service.teacher.inputs, limits.max_batch, limits.max_request_bytes
+    )
+    reader = MessageReader(
+        max_bytes, limits.max_bytes_in_flight, limits.body_seconds
+    )
     server = grpc.aio.server(
-        handlers=[GrpcService(service)],
+        handlers=[GrpcService(service, reader)],
         maximum_concurrent_rpcs=limits.max_connections,
         options=[
-            ("grpc.max_receive_message_length", limits.max_request_bytes),
+            ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
             # Otherwise a second server at the port would share its calls.
             ("grpc.so_reuseport", 0),
+            ("grpc.max_allowed_incoming_connections", budget.grpc),
+            ("grpc.max_concurrent_streams", MAX_STREAMS),
+            (
+                "grpc.server_handshake_timeout_ms",
+                int(1e3 * limits.head_seconds),
+            ),
+            ("grpc.max_connection_idle_ms", int(1e3 * limits.idle_seconds)),
+            # A client that vanished without a word is noticed.
+            ("grpc.keepalive_time_ms", int(1e3 * limits.idle_seconds)),
+            ("grpc.keepalive_timeout_ms", int(1e3 * limits.silent_seconds)),
         ],
     )
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        if tls is None:
+        if credentials is None:
             return server, server.add_insecure_port(address)
-        certificate, key = (Path(path).read_bytes() for path in tls)
-        credentials = grpc.ssl_server_credentials([(key, certificate)])
         return server, server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise OSError(

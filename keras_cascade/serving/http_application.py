@@ -36,6 +36,8 @@ def http_application(service):
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        # A redirect would go to whatever the client calls `host`.
+        redirect_slashes=False,
     )
     _add_predict_routes(app, service)
     _add_model_routes(app, service)
@@ -159,9 +161,19 @@ def _add_server_routes(app, service):
             service.metrics.text(), media_type="text/plain; version=0.0.4"
         )
 
-    _get(app, "/", live)
-    _get(app, "/v2/health/live", live)
-    _get(app, "/v2/health/ready", ready)
+    for path, function in (
+        ("/", live),
+        ("/v2/health/live", live),
+        ("/v2/health/ready", ready),
+    ):
+        _get(app, path, function)
+        app.add_api_route(
+            path,
+            function,
+            methods=["HEAD"],
+            response_model=None,
+            include_in_schema=False,
+        )
     _get(app, "/v2", server_metadata)
     _get(app, "/v1/models", models)
     _get(app, "/metrics", metrics)

@@ -41,11 +41,13 @@ class RequestMiddleware:
         response = _Response(send, record.id)
         failure = None
         try:
-            self._admit(scope["path"], headers, record)
+            self._admit(scope, headers, record)
             await self._app(scope, receive, response.send)
         except RequestError as error:
             # Its body was not read: what is left of it in the connection
             # must not be taken for the next request, so it is closed.
+            if "connection" in scope["state"]:
+                scope["state"]["connection"].refuse()
             await _discard(receive, self._service.limits.max_request_bytes)
             respond = error_response(error, close=True)
             await respond(scope, receive, response.send)
@@ -63,15 +65,22 @@ class RequestMiddleware:
         finally:
             self._service.release(record)
             status = response.status
+            if record.rows and "connection" in scope["state"]:
+                scope["state"]["connection"].know()
             record.close(
                 CLIENT_GONE if status is None else status,
                 self._service.metrics,
                 failure,
             )
 
-    def _admit(self, path, headers, record):
+    def _admit(self, scope, headers, record):
+        path = scope["path"]
         if path in OPEN:
             return
+        if scope["state"].get("busy"):
+            raise RequestError(
+                503, "The server has too many requests. Try again later.", 1
+            )
         self._service.admit(
             headers.get("authorization"), even_draining=path == "/metrics"
         )

@@ -6,14 +6,22 @@ before they load.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 from pathlib import Path
 
 from keras_cascade.bundle import Bundle, BundleError
-from keras_cascade.serving.server_log import log, set_up_logging
-from keras_cascade.serving.settings import MEBIBYTE, Address, Limits, Tokens
+from keras_cascade.serving.credentials import Credentials
+from keras_cascade.serving.descriptors import (
+    ConnectionBudget,
+    descriptors_in_use,
+    raise_descriptor_limit,
+)
+from keras_cascade.serving.server_log import log, server_logging
+from keras_cascade.serving.settings import MEBIBYTE, Address, Limits
+from keras_cascade.serving.tls import TlsFiles
 
 
 def serve(
@@ -28,6 +36,8 @@ def serve(
     token_file: str | os.PathLike | None = None,
     tls_cert: str | os.PathLike | None = None,
     tls_key: str | os.PathLike | None = None,
+    tls_client_ca: str | os.PathLike | None = None,
+    max_connections_per_client: int | None = None,
     exit_with_stdin: bool = False,
     ready_file: str | os.PathLike | None = None,
     public_key: str | os.PathLike | None = None,
@@ -40,9 +50,9 @@ def serve(
     JSON or in binary) share one port; v2 over gRPC has its own. Requests
     that wait at the same time share a run of the teacher. A bundle that
     replaces the one at `path` takes over without downtime. After SIGTERM,
-    requests in flight are answered, then the function returns. Metrics for
-    Prometheus are at `/metrics`; the log, on standard error, is one JSON
-    object per line.
+    requests in flight are answered, then the function returns. SIGHUP reads
+    tokens, certificate and key anew. Metrics for Prometheus are at
+    `/metrics`; the log, on standard error, is one JSON object per line.
 
     Args:
         path: folder of the bundle.
@@ -64,6 +74,12 @@ def serve(
         tls_cert: path of the certificate with its chain, PEM. Defaults to
             `None`: without TLS.
         tls_key: path of its key, PEM. Defaults to `None`.
+        tls_client_ca: path of certificates, PEM. Only clients with a
+            certificate that one of them signed are served (mutual TLS).
+            Defaults to `None`.
+        max_connections_per_client: int, HTTP connections of one client
+            address. Defaults to `None`: seven eighths of all that the file
+            descriptors allow.
         exit_with_stdin: bool. Stops when standard input ends, so that a
             server never outlives the process that started it. Defaults to
             `False`.
@@ -112,40 +128,45 @@ def serve(
     from keras_cascade.serving.server_metrics import ServerMetrics
     from keras_cascade.serving.teacher_service import TeacherService
 
-    tls = (tls_cert, tls_key) if tls_cert or tls_key else None
+    tls = TlsFiles.from_options(tls_cert, tls_key, tls_client_ca)
     address = Address(host, port, grpc_port, tls)
-    tokens = Tokens.from_file(token_file)
     limits = Limits(
         max_batch=max_batch,
         max_delay=max_delay_ms / 1000,
         max_request_bytes=int(max_request_mb * MEBIBYTE),
+        max_connections_per_client=max_connections_per_client,
     )
+    credentials = Credentials(token_file, tls)
     # Bound before the teacher loads, which takes seconds: a port in use is
     # an error at once, and no other process takes it meanwhile.
     http_socket = address.bind()
-    set_up_logging()
-    if not address.is_local and not tokens:
-        log(
-            "warning",
-            "open_to_everyone",
-            warning=f"Whoever can reach {host} can use this teacher: there is "
-            "no --token-file. Pass one, or listen on 127.0.0.1.",
-        )
-    log("info", "loading", bundle=str(path))
-    metrics = ServerMetrics()
+    with server_logging(), _ignored_hangup():
+        if not address.is_local and not credentials.tokens:
+            log(
+                "warning",
+                "open_to_everyone",
+                warning=f"Whoever can reach {host} can use this teacher: "
+                "there is no --token-file. Pass one, or listen on 127.0.0.1.",
+            )
+        log("info", "loading", bundle=str(path))
+        metrics = ServerMetrics()
 
-    def load(bundle):
-        return LoadedTeacher.load(
-            bundle, limits, metrics, allow_file_operations
-        )
+        def load(bundle):
+            return LoadedTeacher.load(
+                bundle, limits, metrics, allow_file_operations
+            )
 
-    service = TeacherService(load(bundle), limits, tokens, metrics)
-    del bundle  # and with it the student's bytes
-    if exit_with_stdin:
-        threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
-    reloader = Reloader(path, lambda: load(open_bundle()), service)
-    server = _Server(service, reloader, http_socket, address, ready_file)
-    asyncio.run(server.run())
+        service = TeacherService(
+            load(bundle), limits, credentials.tokens, metrics
+        )
+        del bundle  # and with it the student's bytes
+        if exit_with_stdin:
+            threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
+        reloader = Reloader(path, lambda: load(open_bundle()), service)
+        server = _Server(
+            service, reloader, credentials, http_socket, address, ready_file
+        )
+        asyncio.run(server.run())
 
 
 class _Server:
@@ -154,14 +175,18 @@ class _Server:
     Args:
         service: `TeacherService`.
         reloader: `Reloader`.
+        credentials: `Credentials`.
         http_socket: bound socket for HTTP.
         address: `Address`.
         ready_file: optional path for the teacher's URLs.
     """
 
-    def __init__(self, service, reloader, http_socket, address, ready_file):
+    def __init__(
+        self, service, reloader, credentials, http_socket, address, ready_file
+    ):
         self._service = service
         self._reloader = reloader
+        self._credentials = credentials
         self._http_socket = http_socket
         self._address = address
         self._ready_file = ready_file
@@ -174,14 +199,25 @@ class _Server:
         from keras_cascade.serving.http_server import http_server
 
         service, address = self._service, self._address
+        budget = ConnectionBudget.of(
+            service.limits, raise_descriptor_limit(), descriptors_in_use()
+        )
         http = http_server(
-            http_application(service), service.limits, address.tls
+            http_application(service),
+            service,
+            budget,
+            self._credentials.http_context,
         )
         grpc, grpc_port = grpc_server(
-            service, address.host, address.grpc_port, address.tls
+            service,
+            address.host,
+            address.grpc_port,
+            budget,
+            self._credentials.grpc_credentials,
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload_credentials, http)
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._stop, stop, http, grpc)
         await grpc.start()
@@ -209,6 +245,16 @@ class _Server:
         log("info", "draining")
         self._service.drain()
         stop.set()
+
+    def _reload_credentials(self, http):
+        try:
+            self._credentials.reload()
+        except (OSError, ValueError) as error:
+            log("error", "credentials_refused", why=str(error))
+            return
+        self._service.tokens = self._credentials.tokens
+        http.use_tls(self._credentials.http_context)
+        log("info", "credentials_reloaded", tokens=len(self._service.tokens))
 
     @staticmethod
     async def _wait_for(event, tasks):
@@ -239,10 +285,21 @@ class _Server:
             os.replace(part, self._ready_file)
 
 
+@contextlib.contextmanager
+def _ignored_hangup():
+    """Ignores SIGHUP until its handler stands, as it would end the process."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _check_installed():
     try:
         import fastapi  # noqa: F401
         import grpc  # noqa: F401
+        import httptools  # noqa: F401
         import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401

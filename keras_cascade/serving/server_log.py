@@ -1,17 +1,27 @@
 """Structured log of the server: one JSON object per line, no payloads."""
 
+import contextlib
 import datetime
 import json
 import logging
+import os
 import re
 import sys
 import time
 import traceback
 import uuid
 
+from keras_cascade.serving.log_writer import LogWriter, non_blocking
 from keras_cascade.serving.request_error import RequestError
 
 LOGGER = logging.getLogger("keras_cascade.serving")
+#: Loggers of the server and of its libraries, with their levels.
+LOGGERS = {
+    LOGGER.name: logging.INFO,
+    "uvicorn": logging.WARNING,
+    "grpc": logging.INFO,
+    "asyncio": logging.WARNING,
+}
 #: Header with the number of rows that a client's edge has seen since its
 #: last answered request, those of this request among them.
 EDGE_ROWS = "x-cascade-rows"
@@ -127,12 +137,35 @@ def log(level, event, exc_info=None, **fields):
     )
 
 
-def set_up_logging():
-    """Sends the server's log, Uvicorn's and gRPC's to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    for name in (LOGGER.name, "uvicorn", "grpc"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.WARNING if name == "uvicorn" else logging.INFO)
+@contextlib.contextmanager
+def server_logging():
+    """Sends the server's log and its libraries' to standard error.
+
+    Neither a reader that stalls nor one that is gone stops the server, and
+    no client fills the disk with errors.
+    """
+    descriptor = _standard_error()
+    with non_blocking(descriptor):
+        # One of its own: loading TensorFlow diverts number 2.
+        handler = LogWriter(os.dup(descriptor))
+        handler.setFormatter(JsonFormatter())
+        loggers = [logging.getLogger(name) for name in LOGGERS]
+        for logger in loggers:
+            logger.handlers = [handler]
+            logger.propagate = False
+            logger.setLevel(LOGGERS[logger.name])
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)
+                logger.propagate = True
+            handler.close()
+
+
+def _standard_error():
+    """Returns the descriptor of Python's stream, which may not be 2."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # a notebook's, a test's
+        return 2

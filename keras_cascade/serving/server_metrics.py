@@ -1,6 +1,10 @@
 """Prometheus metrics of the server."""
 
+import functools
+
 import prometheus_client as prometheus
+
+from keras_cascade.serving.connections import PHASES
 
 PREFIX = "keras_cascade"
 SECONDS = (
@@ -60,6 +64,28 @@ class ServerMetrics:
             "Rows that wait for a run.",
             registry=self.registry,
         )
+        self.closed_connections = self._counter(
+            "closed_connections",
+            "HTTP connections that the server closed of its own accord.",
+            "reason",
+        )
+
+    def watch(self, connections):
+        """Adds a gauge of the HTTP connections per phase.
+
+        Args:
+            connections: `ConnectionTable`.
+        """
+        gauge = prometheus.Gauge(
+            f"{PREFIX}_open_connections",
+            "HTTP connections, by what they wait for.",
+            ("phase",),
+            registry=self.registry,
+        )
+        for phase in PHASES:
+            gauge.labels(phase).set_function(
+                functools.partial(connections.size, phase)
+            )
 
     def text(self):
         """Returns the metrics in Prometheus's text format, as bytes."""

@@ -87,16 +87,18 @@ class ServerProcess:
             process.kill()
             process.wait()
 
-    def _start(self, ready_file):
-        command = [
+    def _command(self, ready_file):
+        return [
             sys.executable, "-m", "keras_cascade.cli", "serve", self.bundle,
             "--host", self.host, "--port", str(self.port), "--grpc-port", "0",
             "--exit-with-stdin", "--ready-file", str(ready_file),
             *self.options,
         ]  # fmt: skip
+
+    def _start(self, ready_file):
         with open(self.log_file, "wb") as log:
             self._process = subprocess.Popen(
-                command,
+                self._command(ready_file),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

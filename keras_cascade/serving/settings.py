@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from keras_cascade.serving.request_error import RequestError
+from keras_cascade.serving.tls import TlsFiles
 
 MEBIBYTE = 2**20
 MIN_TOKEN_LENGTH = 16
@@ -22,26 +23,13 @@ class Address:
             reach.
         port: int, for HTTP; 0 for any free one. Defaults to `8501`.
         grpc_port: int, or 0 for any free one. Defaults to `8001`.
-        tls: tuple of the certificate's path (PEM, with its chain) and its
-            key's, or `None`. Defaults to `None`.
+        tls: `TlsFiles` or `None`. Defaults to `None`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8501
     grpc_port: int = 8001
-    tls: tuple | None = None
-
-    def __post_init__(self):
-        if self.tls is None:
-            return
-        if None in self.tls:
-            raise ValueError(
-                "Expected both a certificate and its key. Received one. Pass "
-                "--tls-cert and --tls-key together."
-            )
-        for path in self.tls:
-            if not Path(path).is_file():
-                raise ValueError(f"Expected a PEM file. There is no '{path}'.")
+    tls: TlsFiles | None = None
 
     @property
     def url_host(self):
@@ -108,10 +96,20 @@ class Limits:
         max_bytes_in_flight: int or `None`, of all requests that are being
             read or answered, over HTTP. Defaults to `None`: 16 requests of
             the largest size.
-        max_connections: int, HTTP connections, and gRPC calls. Defaults to
+        max_connections: int, HTTP requests in progress, and gRPC calls;
+            connections that send nothing are counted apart. Defaults to
             `1024`.
+        max_connections_per_client: int or `None`, HTTP connections of one
+            client address. Defaults to `None`: seven eighths of what the
+            file descriptors allow, as many clients may share a proxy.
+        head_seconds: float, timeout for the head of a request, TLS handshake
+            included. Defaults to `10.0`.
         body_seconds: float, timeout for reading a request's body. Defaults
             to `60.0`.
+        silent_seconds: float, timeout for a client that stops in the middle
+            of a body, or does not read its response. Defaults to `20.0`.
+        idle_seconds: float, timeout for a connection between two requests.
+            Defaults to `65.0`, longer than a usual proxy's 60.
         drain_seconds: float, timeout for requests in flight when the server
             stops. Defaults to `30.0`.
     """
@@ -122,7 +120,11 @@ class Limits:
     max_request_bytes: int = 64 * MEBIBYTE
     max_bytes_in_flight: int | None = None
     max_connections: int = 1024
+    max_connections_per_client: int | None = None
+    head_seconds: float = 10.0
     body_seconds: float = 60.0
+    silent_seconds: float = 20.0
+    idle_seconds: float = 65.0
     drain_seconds: float = 30.0
 
     def __post_init__(self):
@@ -149,6 +151,17 @@ class Limits:
         if self.max_bytes_in_flight is None:
             limit = 16 * self.max_request_bytes
             object.__setattr__(self, "max_bytes_in_flight", limit)
+        if self.per_client(8) < 1:
+            raise ValueError(
+                "Expected `max_connections_per_client` of at least 1. "
+                f"Received: {self.max_connections_per_client}."
+            )
+
+    def per_client(self, total):
+        """Returns how many of all connections one client may have."""
+        if self.max_connections_per_client is not None:
+            return self.max_connections_per_client
+        return total - total // 8
 
 
 class Tokens:
@@ -183,6 +196,9 @@ class Tokens:
                 "`python -c 'import secrets; print(secrets.token_urlsafe())'`."
             )
         return cls(tokens)
+
+    def __len__(self):
+        return len(self._digests)
 
     def __bool__(self):
         return bool(self._digests)

@@ -152,7 +152,7 @@ def test_the_limits_that_are_stated():
         ("more than 256 rows", limits.max_batch),
         ("more than 64 MiB", limits.max_request_bytes / MEBIBYTE),
         ("longer than 60 s", limits.body_seconds),
-        ("1,024 connections", limits.max_connections),
+        ("1,024 requests", limits.max_connections),
     ):
         assert stated in TEXT
         (number,) = re.findall(r"[\d,]+", stated)
