@@ -7,7 +7,7 @@ thresholds cost one comparison each.
 import functools
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 #: With fewer expected events, positive flips are ignored.
 MIN_EXPECTED = 8
@@ -39,9 +39,10 @@ def most_allowed(trials, limit, error):
     """
     if limit >= 1:
         return trials
-    law = stats.binom(trials, limit)
-    count = int(law.ppf(error))
-    return count if law.cdf(count) <= error else count - 1
+    # Unfrozen laws: a frozen one takes ten times as long to make as to ask.
+    count = int(stats.binom.ppf(error, trials, limit))
+    shown = special.bdtr(count, trials, limit) <= error
+    return count if shown else count - 1
 
 
 def least_needed(trials, floor, error):
@@ -59,9 +60,9 @@ def least_needed(trials, floor, error):
     """
     if floor <= 0:
         return 0
-    law = stats.binom(trials, floor)
-    count = int(law.isf(error))
-    return count + 1 if law.sf(count) <= error else count + 2
+    count = int(stats.binom.isf(error, trials, floor))
+    shown = special.bdtrc(count, trials, floor) <= error
+    return count + 1 if shown else count + 2
 
 
 def drop_shown(negative_flips, positive_flips, trials, limit, error):

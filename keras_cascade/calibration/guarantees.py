@@ -1,5 +1,7 @@
 """Guarantees in words, for model cards, reports and the console."""
 
+import itertools
+
 
 def guarantee_sentence(guarantee, unit="cost units"):
     """Describes one guarantee about new examples in a sentence.
@@ -69,7 +71,7 @@ def names_of_groups(groups, noun="group"):
     if len(groups) == 1:
         return f"{noun} {groups[0]}"
     runs = [[groups[0]]]
-    for last, group in zip(groups, groups[1:], strict=False):
+    for last, group in itertools.pairwise(groups):
         follows = _is_whole(last) and _is_whole(group)
         if follows and int(group) == int(last) + 1:
             runs[-1].append(group)
