@@ -225,11 +225,12 @@ def _check_some_are_wrong(right):
 def _no_better_than_chance(right, counted):
     """Error message where the likelihood rises with the temperature."""
     row = int(right.argmin())
+    index, miss = np.flatnonzero(counted)[row], -right[row]
     typical = float(np.median(-right[right < 0]))
     outlier = ""
-    if -right[row] > REACH * typical:
+    if miss > REACH * typical:
         outlier = (
-            f" Example {np.flatnonzero(counted)[row]} alone is wrong by {-right[row]:.4g}, the typical "
+            f" Example {index} alone is wrong by {miss:.4g}, the typical "
             f"one by {typical:.4g}: look at it first."
         )
     return (

@@ -126,7 +126,7 @@ def test_an_outlier_that_is_wrong_is_named():
     # 1e5 / 2,000 outweighs the others' mean gain of a few units.
     logits, labels = drawn(2000, 2.0, classes=10)
     logits[7, (labels[7] + 1) % 10] = 1e5
-    with pytest.raises(ValueError, match="Example 7 alone is wrong by 9.999e"):
+    with pytest.raises(ValueError, match="Example 7 alone is wrong by 9"):
         MarginGate().fit_temperature(logits, labels)
     # A smaller one does what it does to the likelihood.
     logits[7, (labels[7] + 1) % 10] = 1e3
