@@ -15,7 +15,7 @@ from keras_cascade.utils.tensor_ops import (
     Tensor,
     as_float,
     is_right,
-    weighted_mean,
+    mean_weighted_loss,
 )
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ class SelectiveTrainer(keras.Model):
         sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Loss of the policy, divided by the summed weight of the examples."""
+        """Weighted loss of the policy, divided by the number of examples."""
         args = _policy_args(y, y_pred)
-        loss = weighted_mean(
+        loss = mean_weighted_loss(
             self._policy.example_loss(*args),
             self._example_weights(args, sample_weight),
         )
@@ -188,19 +188,6 @@ class SelectiveTrainer(keras.Model):
         for penalty in self.student.losses:
             loss = loss + ops.cast(ops.sum(penalty), loss.dtype)
         return loss
-
-    def loss_weight(
-        self,
-        y: Tensor,
-        y_pred: dict[str, Any],
-        sample_weight: Tensor | None = None,
-    ) -> Tensor:
-        """Summed weight of a batch, the divisor of its loss."""
-        args = _policy_args(y, y_pred)
-        weights = self._example_weights(args, sample_weight)
-        if weights is None:
-            return ops.cast(ops.shape(args[0])[0], "float32")
-        return ops.sum(ops.cast(weights, "float32"))
 
     def compute_metrics(
         self,
@@ -239,14 +226,13 @@ class SelectiveTrainer(keras.Model):
     def update_metrics(
         self,
         loss: Tensor,
-        weight: Tensor,
         x: Any,
         y: Tensor,
         y_pred: dict[str, Any],
         sample_weight: Tensor | None,
     ) -> dict[str, Any]:
-        """Updates the loss by the batch's weight, and every metric."""
-        self._loss_tracker.update_state(loss, sample_weight=weight)
+        """Updates the loss by the batch's size, and every metric."""
+        self._loss_tracker.update_state(loss, sample_weight=examples_of(y))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *args: Any) -> Any:
@@ -359,6 +345,11 @@ class SelectiveTrainer(keras.Model):
 
     def _without_teacher(self, variables):
         return _others(variables, self.teacher.variables)
+
+
+def examples_of(y):
+    """Number of labels of a batch, the divisor of its loss; a float32."""
+    return ops.cast(ops.size(y), "float32")
 
 
 def _policy_args(y, y_pred):

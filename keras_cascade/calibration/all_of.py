@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_cascade.calibration.objective import Objective
+from keras_cascade.calibration.objective import CHOSEN_AFTERWARDS, Objective
 
 if TYPE_CHECKING:
     from keras_cascade.calibration.calibration_sample import CalibrationSample
@@ -64,8 +64,13 @@ class AllOf(Objective):
         ends = [np.flatnonzero(mask)[-1] for mask in masks]
         return self.objectives[int(np.argmin(ends))].choose(sample)
 
-    def guarantees(self) -> list[dict[str, Any]]:
-        return [g for one in self.objectives for g in one.guarantees()]
+    def guarantees(
+        self, sample: "CalibrationSample | None" = None
+    ) -> list[dict[str, Any]]:
+        return [g for one in self.objectives for g in one.guarantees(sample)]
+
+    def with_error_split(self, parts: int) -> "AllOf":
+        return AllOf([one.with_error_split(parts) for one in self.objectives])
 
     def get_config(self) -> dict[str, Any]:
         return {"objectives": [one.describe() for one in self.objectives]}
@@ -74,6 +79,7 @@ class AllOf(Objective):
 def _conflict(objectives, masks, sample):
     rates = sample.curve.delegation_rate
     ranges = []
+    guaranteed = any(one.confidence is not None for one in objectives)
     for one, mask in zip(objectives, masks, strict=True):
         low, high = rates[np.flatnonzero(mask)[[0, -1]]]
         ranges.append(f"{one} by delegation rates from {low:.4f} to {high:.4f}")
@@ -81,4 +87,5 @@ def _conflict(objectives, masks, sample):
         "No threshold meets all objectives at once. On these "
         f"{sample.curve.examples} calibration examples they are met: "
         f"{'; '.join(ranges)}. Relax one of them, or collect more examples."
+        + (f" {CHOSEN_AFTERWARDS}" if guaranteed else "")
     )

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from keras_cascade.calibration.exact_tests import most_allowed
-from keras_cascade.calibration.objective import Objective
+from keras_cascade.calibration.objective import CHOSEN_AFTERWARDS, Objective
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
@@ -65,9 +65,10 @@ class Budget(Objective):
         near = max(self.tolerance, 1.0 / sample.trials)
         if limit - rate > near + 1e-12:
             around = [rates[index], rates[index + 1]]
-            what = "Attainable around it"
+            what, afterwards = "Attainable around it", ""
             if self.confidence is not None:
                 what = "What can be guaranteed around it"
+                afterwards = f" {CHOSEN_AFTERWARDS}"
                 around = [
                     self._guaranteeable(sample, i) for i in (index, index + 1)
                 ]
@@ -76,7 +77,7 @@ class Budget(Objective):
                 f"Expected: a delegation rate within {near:.4f} below "
                 f"{limit:.4f}. {what}: {around[0]:.4f} and "
                 f"{around[1]:.4f}. Ask for one of these, or pass a "
-                "larger `tolerance`."
+                f"larger `tolerance`.{afterwards}"
             )
 
     def error_message(self, sample: "CalibrationSample") -> str:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from keras_cascade.evaluation.deferral_curve import curve_of
 from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.costs import Costs
@@ -34,6 +35,8 @@ class CalibrationSample:
         seed: int, of the rejection. Defaults to `0`.
         max_weight: float, the largest weight that deployment can have.
             Defaults to `None`: the largest of `sample_weight`.
+        classes: int, number of classes, where it is known. Defaults to
+            `None`.
 
     Attributes:
         examples: `SortedExamples`.
@@ -54,6 +57,7 @@ class CalibrationSample:
         labels: npt.ArrayLike | None = None,
         seed: int = 0,
         max_weight: float | None = None,
+        classes: int | None = None,
     ):
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
@@ -69,9 +73,14 @@ class CalibrationSample:
         self.curve = curve_of(self.examples)
         self.costs = costs
         self.labels = labels
+        self.classes = classes
         weight = self.examples.weight
         self.effective_examples = float(len(self.examples))
         self._draw = None
+        if max_weight is not None:
+            max_weight = check_number(
+                "max_weight", max_weight, 0.0, float("inf")
+            )
         self._max_weight = max_weight
         if weight is not None:
             self.effective_examples = effective_examples(weight)

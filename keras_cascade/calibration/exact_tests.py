@@ -7,9 +7,9 @@ thresholds cost one comparison each.
 import functools
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-#: With fewer expected events, positive flips are ignored.
+#: With fewer expected events, the binomial region is joined.
 MIN_EXPECTED = 8
 #: Number of values of the nuisance parameter P(positive flip) in the search.
 COARSE_GRID = 25
@@ -39,9 +39,10 @@ def most_allowed(trials, limit, error):
     """
     if limit >= 1:
         return trials
-    law = stats.binom(trials, limit)
-    count = int(law.ppf(error))
-    return count if law.cdf(count) <= error else count - 1
+    # Unfrozen laws: a frozen one takes ten times as long to make as to ask.
+    count = int(stats.binom.ppf(error, trials, limit))
+    shown = special.bdtr(count, trials, limit) <= error
+    return count if shown else count - 1
 
 
 def least_needed(trials, floor, error):
@@ -59,9 +60,9 @@ def least_needed(trials, floor, error):
     """
     if floor <= 0:
         return 0
-    law = stats.binom(trials, floor)
-    count = int(law.isf(error))
-    return count + 1 if law.sf(count) <= error else count + 2
+    count = int(stats.binom.isf(error, trials, floor))
+    shown = special.bdtrc(count, trials, floor) <= error
+    return count + 1 if shown else count + 2
 
 
 def drop_shown(negative_flips, positive_flips, trials, limit, error):
@@ -69,12 +70,8 @@ def drop_shown(negative_flips, positive_flips, trials, limit, error):
 
     Per example the drop is 1 for a negative flip (kept, student wrong,
     teacher right), -1 for a positive flip (kept, student right, teacher
-    wrong), else 0. Let N and P be their counts, n the number of trials. With
-    few expected events (`n * limit` below 8, or below 1.6 times the square of
-    the normal quantile of `error`) the positive flips are ignored, and
-    `P(negative flip) <= limit` is tested by the binomial law. With more, the
-    test is of `P(negative flip) - P(positive flip) <= limit` itself: shown
-    where
+    wrong), else 0. Let N and P be their counts, n the number of trials. The
+    test is of `P(negative flip) - P(positive flip) <= limit`: shown where
 
         N - P <= n·limit - c·√(n·limit + 2·P + 2),
 
@@ -82,8 +79,14 @@ def drop_shown(negative_flips, positive_flips, trials, limit, error):
     and with the smallest c for which the exact multinomial probability of
     such counts is at most `error` whatever P(positive flip) is (an
     unconditional exact test for paired shares, in the manner of Barnard's).
-    Which of the two is used depends on `trials`, `limit` and `error` only,
-    never on the counts.
+
+    With few expected events (`n * limit` below 8, or below 1.6 times the
+    square of the normal quantile of `error`) no c allows as many negative
+    flips as the binomial test of `P(negative flip) <= limit` alone, where
+    there are no positive ones. It is then shown where either region says so,
+    and c is the smallest for which the probability of the union is at most
+    `error`. Which of the two tests is used depends on `trials`, `limit` and
+    `error` only, never on the counts.
 
     Args:
         negative_flips: int array, counts at each candidate.
@@ -95,13 +98,10 @@ def drop_shown(negative_flips, positive_flips, trials, limit, error):
     Returns:
         Boolean array.
     """
-    quantile = stats.norm.isf(error)
-    if trials * limit < max(MIN_EXPECTED, 1.6 * quantile**2):
-        return negative_flips <= most_allowed(trials, limit, error)
     if limit >= 1:
         return np.ones(np.shape(negative_flips), dtype=bool)
-    width = _width(trials, limit, error)
-    most = _most_negative_flips(positive_flips, trials, limit, width)
+    least, width = _region(trials, limit, error)
+    most = _most_negative_flips(positive_flips, trials, limit, width, least)
     return negative_flips <= most
 
 
@@ -129,46 +129,67 @@ def fixed_sequence_test(passes):
     return certified
 
 
-def _most_negative_flips(positive_flips, trials, limit, width):
+def _most_negative_flips(positive_flips, trials, limit, width, least):
     spread = np.sqrt(trials * limit + 2.0 * positive_flips + 2.0)
-    return positive_flips + trials * limit - width * spread
+    most = positive_flips + trials * limit - width * spread
+    return np.maximum(np.floor(most), least)
+
+
+def _region(trials, limit, error):
+    """The region of `drop_shown`: `(binomial count or -1, c)`."""
+    few = max(MIN_EXPECTED, 1.6 * stats.norm.isf(error) ** 2)
+    if trials * limit >= few:
+        return -1, _width(trials, limit, error)
+    least = most_allowed(trials, limit, error)
+    if least < 0:
+        # Not even no negative flip shows it without positive ones.
+        return least, np.inf
+    return least, _width(trials, limit, error, least)
 
 
 @functools.lru_cache(maxsize=4096)
-def _width(trials, limit, error):
-    """Smallest c of `drop_shown`, to a hundredth."""
+def _width(trials, limit, error, least=-1):
+    """Smallest c of `drop_shown`, to a hundredth.
+
+    Infinite where the binomial region leaves nothing of the error.
+    """
     # Accepted pairs stay accepted with fewer negative or more positive flips,
     # so the worst case has a drop of exactly the limit. The P(positive flip)
     # that is then worst is searched, with a hundredth of `error` in reserve
     # for what lies between the values that are tried.
     allowed = 0.99 * error
-    coarse = _laws(trials, limit, COARSE_GRID)
+    laws = _laws(trials, limit, COARSE_GRID)
+
+    def is_too_small(width):
+        claims = _false_claims(laws, trials, limit, width, least)
+        return claims > allowed
+
+    if is_too_small(np.inf):
+        return np.inf
     low = high = float(stats.norm.isf(error))
-    while _false_claims(coarse, trials, limit, low) <= allowed:
+    while not is_too_small(low):
         low -= 0.2
-    while _false_claims(coarse, trials, limit, high) > allowed:
+    while is_too_small(high):
         low, high = high, high + 0.2
     while high - low > 0.01:
         middle = (low + high) / 2
-        if _false_claims(coarse, trials, limit, middle) > allowed:
+        if is_too_small(middle):
             low = middle
         else:
             high = middle
     # With many examples the claims hardly depend on P(positive flip).
     if trials <= FINE_UP_TO:
-        fine = _laws(trials, limit, FINE_GRID)
-        while _false_claims(fine, trials, limit, high) > allowed:
+        laws = _laws(trials, limit, FINE_GRID)
+        while is_too_small(high):
             high += 0.01
     return high
 
 
-def _false_claims(laws, trials, limit, width):
+def _false_claims(laws, trials, limit, width, least):
     """Largest probability of a false claim over all laws."""
     worst = 0.0
     for share, positive_flips, chance in laws:
-        most = np.floor(
-            _most_negative_flips(positive_flips, trials, limit, width)
-        )
+        most = _most_negative_flips(positive_flips, trials, limit, width, least)
         harm = min((share + limit) / (1 - share), 1.0)
         below = stats.binom.cdf(most, trials - positive_flips, harm)
         worst = max(worst, float(chance @ below))

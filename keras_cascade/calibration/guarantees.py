@@ -1,5 +1,7 @@
 """Guarantees in words, for model cards, reports and the console."""
 
+import itertools
+
 
 def guarantee_sentence(guarantee, unit="cost units"):
     """Describes one guarantee about new examples in a sentence.
@@ -37,7 +39,51 @@ def guarantee_sentence(guarantee, unit="cost units"):
 def _group_sentence(floors):
     if not isinstance(floors, dict):
         return f"at least {100 * floors:.2f} % accurate in every group"
+    groups = {}
+    for group in sorted_groups(floors):
+        groups.setdefault(floors[group], []).append(group)
     return "at least " + ", ".join(
-        f"{100 * floor:.2f} % accurate in group {group}"
-        for group, floor in floors.items()
+        f"{100 * floor:.2f} % accurate in {names_of_groups(names)}"
+        for floor, names in groups.items()
     )
+
+
+def sorted_groups(groups):
+    """Group names in order, whole numbers by their value and first."""
+    return sorted(
+        groups, key=lambda g: (0, int(g), g) if _is_whole(g) else (1, 0, g)
+    )
+
+
+def names_of_groups(groups, noun="group"):
+    """Group names in words, runs of whole numbers shortened.
+
+    Args:
+        groups: list of str, at least one, in order.
+        noun: str, what one of them is. Defaults to `"group"`.
+
+    Example:
+
+    >>> from keras_cascade.calibration.guarantees import names_of_groups
+    >>> names_of_groups(["0", "1", "2", "4"])
+    'each of the groups 0 to 2, 4'
+    """
+    if len(groups) == 1:
+        return f"{noun} {groups[0]}"
+    runs = [[groups[0]]]
+    for last, group in itertools.pairwise(groups):
+        follows = _is_whole(last) and _is_whole(group)
+        if follows and int(group) == int(last) + 1:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    names = ", ".join(
+        f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run)
+        for run in runs
+    )
+    plural = "classes" if noun == "class" else f"{noun}s"
+    return f"each of the {plural} {names}"
+
+
+def _is_whole(group):
+    return group.isascii() and group.isdigit()

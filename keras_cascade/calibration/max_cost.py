@@ -56,6 +56,15 @@ class MaxCost(Budget):
                 f"{self} needs costs. Expected: `costs=Costs(...)`. Received "
                 "none."
             )
+        if costs.are_weights:
+            raise ValueError(
+                f"{self} limits the work per example, and these costs are "
+                f"{costs.how_measured}. A number of weights says little about "
+                "the work. Expected: costs that are counted, timed or given. "
+                "Time the models with "
+                "`keras_cascade.export.costs_from_latency(cascade, x)`, or "
+                "give `Costs(student, teacher, unit, how_measured)`."
+            )
         rate = (self.max_cost - costs.student) / costs.delegated
         if rate < 0:
             raise ValueError(

@@ -3,15 +3,16 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from scipy import stats
-
 from keras_cascade.calibration.exact_tests import (
     fixed_sequence_test,
     least_needed,
 )
 from keras_cascade.calibration.objective import (
+    CHOSEN_AFTERWARDS,
+    NONE_COUNTED,
     Objective,
     attainable_accuracy,
+    attainable_limit,
 )
 from keras_cascade.utils.validation import check_number
 
@@ -84,23 +85,24 @@ def accuracy_error_message(what, correct, trials, floor, error):
         floor: float, the required accuracy.
         error: float in (0, 1).
     """
+    if not trials:
+        return f"{what}: {NONE_COUNTED}"
     accuracy = correct / trials
-    # Clopper and Pearson's lower limit: the highest accuracy that passes.
-    lower = stats.beta.ppf(error, correct, trials - correct + 1)
     message = (
         f"{what}: of {trials} calibration examples the teacher gets "
         f"{accuracy:.4f} right, which shows an accuracy of at least "
-        f"{lower if correct else 0.0:.4f}. "
+        f"{attainable_limit(correct, trials, error):.4f}. "
     )
     if accuracy <= floor:
         return (
             f"{message}Expected: a teacher above {floor:.4f}. Ask for less, "
-            "or train a better teacher."
+            f"or train a better teacher. {CHOSEN_AFTERWARDS}"
         )
     needed = _examples_needed(accuracy, floor, error)
     return (
         f"{message}Expected: about {needed} examples, for a teacher this "
-        "good. Collect more, or ask for less accuracy or confidence."
+        "good. Collect more, or ask for less accuracy or confidence. "
+        f"{CHOSEN_AFTERWARDS}"
     )
 
 

@@ -9,8 +9,16 @@ from keras_cascade.calibration.exact_tests import (
     fixed_sequence_test,
     least_needed,
 )
+from keras_cascade.calibration.guarantees import (
+    names_of_groups,
+    sorted_groups,
+)
 from keras_cascade.calibration.min_accuracy import accuracy_error_message
-from keras_cascade.calibration.objective import Objective
+from keras_cascade.calibration.objective import (
+    CHOSEN_AFTERWARDS,
+    Objective,
+    attainable_limit,
+)
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
@@ -23,14 +31,21 @@ class MinGroupAccuracy(Objective):
     With a confidence every floor is guaranteed of new examples of its group,
     all of them together: at each threshold every group must pass the exact
     binomial test (an intersection-union test, which needs no correction for
-    the number of groups).
+    the number of groups, as long as the floors were fixed beforehand).
+
+    The guarantee names its groups: those of the calibration examples. Which
+    these are is no choice of the threshold, so that the tests hold given the
+    groups. A group without calibration examples is guaranteed nothing; where
+    the number of classes is known, as in `Cascade.calibrate`, an absent class
+    is refused.
 
     Args:
         groups: `"class"`, for one group per class (by the right label); or an
             array with the group of each calibration example, integers or
             strings.
-        min_accuracy: float in [0, 1]; or a dict of group to floor, in which
-            groups that are not named have none.
+        min_accuracy: float in [0, 1], for every group of the calibration
+            examples; or a dict of group to floor, in which groups that are
+            not named have none.
         confidence: float in (0, 1), or `None` (holds on the calibration
             examples). Defaults to `None`.
 
@@ -93,19 +108,21 @@ class MinGroupAccuracy(Objective):
                     "less, or train a better teacher for this group."
                 )
             if self.confidence is not None and not met[-1]:
-                counted = sample.counted_among(rows)
-                return accuracy_error_message(
-                    f"{self} cannot be guaranteed for group {group}",
-                    int((counted & sample.examples.teacher).sum()),
-                    int(counted.sum()),
-                    floor,
-                    self.error,
-                )
+                return self._guarantee_error_message(sample)
         return (
             f"{self} cannot be met: each group reaches its floor at "
             "some threshold, but no threshold serves all. Ask for less, or "
             "train a better teacher."
         )
+
+    def guarantees(
+        self, sample: "CalibrationSample | None" = None
+    ) -> list[dict[str, Any]]:
+        guarantees = super().guarantees(sample)
+        if guarantees and sample is not None:
+            floors = {group: f for group, _, f in self._floors(sample)}
+            guarantees[0]["at_least"] = floors
+        return guarantees
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -133,6 +150,43 @@ class MinGroupAccuracy(Objective):
         needed = least_needed(int(rows.sum()), floor, self.error)
         return sample.correct_among(rows) >= needed
 
+    def _guarantee_error_message(self, sample):
+        """Names every group that fails, and what can be shown of each.
+
+        With G groups the figures are lower limits at `error / G²`: all of
+        them hold together with an error of at most `error / G`. The rest is
+        for asking again on the same examples. The threshold is then lowered
+        until the first group meets its figure only just, and that would be a
+        group that had luck in up to G times `error` of the cases.
+        """
+        floors = list(self._floors(sample))
+        failing = []
+        for group, rows, floor in floors:
+            counted = sample.counted_among(rows)
+            right = int((counted & sample.examples.teacher).sum())
+            trials = int(counted.sum())
+            if right < least_needed(trials, floor, self.error):
+                failing.append((group, right, trials, floor))
+        what = f"{self} cannot be guaranteed for"
+        if len(floors) == 1:
+            group, right, trials, floor = failing[0]
+            return accuracy_error_message(
+                f"{what} group {group}", right, trials, floor, self.error
+            )
+        error = self.error / len(floors) ** 2
+        figures = [
+            f"group {group}: of {trials} calibration examples the teacher "
+            f"gets {right / max(trials, 1):.4f} right, which shows an "
+            f"accuracy of at least {attainable_limit(right, trials, error):.4f}"
+            for group, right, trials, _ in failing
+        ]
+        return (
+            f"{what} {'; for '.join(figures)}. Expected: more examples of "
+            "these groups, or lower floors. All these figures hold together, "
+            "and allow for being asked for once on these examples. "
+            f"{CHOSEN_AFTERWARDS}"
+        )
+
     def _floors(self, sample):
         """Yields `(group, sorted rows, floor)`."""
         groups = sample.labels if self.groups == "class" else self.groups
@@ -145,7 +199,9 @@ class MinGroupAccuracy(Objective):
         groups = np.asarray(groups).astype(str)[sample.examples.order]
         floors = self.min_accuracy
         if not isinstance(floors, dict):
-            floors = dict.fromkeys(np.unique(groups).tolist(), floors)
+            present = sorted_groups(np.unique(groups).tolist())
+            self._check_all_classes(present, sample.classes)
+            floors = dict.fromkeys(present, floors)
         for group, floor in floors.items():
             rows = groups == group
             if not _has_weight(sample, rows):
@@ -154,6 +210,22 @@ class MinGroupAccuracy(Objective):
                     "is no calibration example with a weight."
                 )
             yield group, rows, floor
+
+    def _check_all_classes(self, present, classes):
+        """Raises where a class that is known to exist has no example."""
+        if self.groups != "class" or None in (self.confidence, classes):
+            return
+        absent = [str(c) for c in range(classes) if str(c) not in present]
+        if absent:
+            raise ValueError(
+                f"{self} asks for every class, and among the calibration "
+                f"examples there is none of {names_of_groups(absent, 'class')}"
+                ": nothing shows how accurate the cascade is there. Expected: "
+                f"examples of each of the {classes} classes. Collect some, or "
+                "pass a dict of the classes to guarantee, such as "
+                f"`MinGroupAccuracy('class', {{'{present[0]}': "
+                f"{self.min_accuracy}}}, ...)`."
+            )
 
 
 def _has_weight(sample, rows):

@@ -1,14 +1,31 @@
 """Base class of calibration objectives."""
 
+import copy
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from scipy import stats
 
 from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
     from keras_cascade.calibration.calibration_sample import CalibrationSample
+
+#: Why nothing can be guaranteed where weights leave no example.
+NONE_COUNTED = (
+    "the weights leave no calibration example to count, because each is kept "
+    "with the probability `weight / max_weight` only. Expected: weights that "
+    "come close to the largest one, `max_weight`. Collect more examples, or "
+    "pass the largest weight that can really come."
+)
+
+#: Ends a refusal that names a limit which these examples show.
+CHOSEN_AFTERWARDS = (
+    "A limit that is chosen by looking at these examples spends their "
+    "confidence: decide it beforehand, or calibrate on other examples."
+)
 
 #: No calibration set of realistic size shows smaller error probabilities.
 MIN_ERROR = 1e-6
@@ -96,8 +113,15 @@ class Objective:
             raise ValueError(self.error_message(sample))
         return int(met[0])
 
-    def guarantees(self) -> list[dict[str, Any]]:
+    def guarantees(
+        self, sample: "CalibrationSample | None" = None
+    ) -> list[dict[str, Any]]:
         """Guarantees about new examples; none without a confidence.
+
+        Args:
+            sample: `CalibrationSample` that the threshold was chosen on, for
+                an objective whose guarantee depends on it. Defaults to
+                `None`: what is asked for.
 
         Returns:
             List of dicts with `quantity`, `at_most` or `at_least`, and
@@ -113,6 +137,27 @@ class Objective:
             }
         ]
 
+    def with_error_split(self, parts: int) -> "Objective":
+        """Copy with a `parts`-th of the error, for one of several guarantees.
+
+        By the union bound all of `parts` such guarantees hold together with
+        the objective's own confidence, however they depend on each other. An
+        objective without a confidence stays as it is.
+
+        Args:
+            parts: int >= 1.
+
+        Example:
+
+        >>> import keras_cascade as kc
+        >>> kc.MaxAccuracyDrop(0.01, confidence=0.95).with_error_split(5)
+        MaxAccuracyDrop(0.01, confidence=0.99)
+        """
+        split = copy.copy(self)
+        if self.confidence is not None:
+            split.confidence = round(1.0 - self.error / parts, 12)
+        return split
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON-compatible values."""
         return {"confidence": self.confidence}
@@ -126,6 +171,17 @@ class Objective:
 
     def __repr__(self):
         return constructor_repr(self)
+
+
+def attainable_limit(correct, trials, error):
+    """Highest accuracy that a count shows, rounded down to what is printed.
+
+    Clopper and Pearson's lower limit.
+    """
+    if not correct:
+        return 0.0
+    lower = stats.beta.ppf(error, correct, trials - correct + 1)
+    return math.floor(1e4 * lower) / 1e4
 
 
 def attainable_accuracy(curve):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_cascade.calibration.calibration_sample import CalibrationSample
+from keras_cascade.calibration.objective import NONE_COUNTED
 from keras_cascade.calibration.operating_point import OperatingPoint
 from keras_cascade.calibration.serialization import get
 from keras_cascade.evaluation.delegated_at import delegated_at
@@ -62,6 +63,7 @@ def calibrate(
         costs=costs,
         labels=results.labels,
         seed=seed,
+        classes=results.classes,
     )
     return dataclasses.replace(
         point, traffic=None if traffic is None else traffic.get_config()
@@ -78,6 +80,7 @@ def fit_threshold(
     labels: npt.ArrayLike | None = None,
     seed: int = 0,
     max_weight: float | None = None,
+    classes: int | None = None,
 ) -> OperatingPoint:
     """Finds the threshold that meets an objective on calibration examples.
 
@@ -102,6 +105,9 @@ def fit_threshold(
         max_weight: float, the largest weight that can come. Rare examples
             with large weights may be missing here: say so. Defaults to
             `None`: the largest of `sample_weight`.
+        classes: int, number of classes. `MinGroupAccuracy("class", ...)` with
+            a confidence then refuses examples without one of them. Defaults
+            to `None`: its guarantee names the classes that it is about.
 
     Returns:
         `OperatingPoint`. Its threshold is exact in the scores' precision:
@@ -126,8 +132,10 @@ def fit_threshold(
     objective = get(objective)
     sample = CalibrationSample(
         scores, student_correct, teacher_correct, sample_weight, costs,
-        labels, seed, max_weight,
+        labels, seed, max_weight, classes,
     )  # fmt: skip
+    if objective.guarantees() and not sample.trials:
+        raise ValueError(f"{objective} cannot be guaranteed: {NONE_COUNTED}")
     index = objective.choose(sample)
     point = measure_threshold(
         scores,
@@ -138,7 +146,7 @@ def fit_threshold(
         costs,
         objective.describe(),
     )
-    guarantees = objective.guarantees()
+    guarantees = objective.guarantees(sample)
     if not guarantees:
         return dataclasses.replace(
             point, effective_examples=sample.effective_examples

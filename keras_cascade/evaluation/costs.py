@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+#: Unit of costs that are numbers of weights, not counted work.
+WEIGHTS = "teacher weights"
+
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
@@ -46,6 +49,16 @@ class Costs:
                 f"network cost >= 0. Received: {self.student}, "
                 f"{self.teacher} and {self.network}."
             )
+
+    @property
+    def are_weights(self) -> bool:
+        """True for numbers of weights in place of counted work.
+
+        Files of 0.1.0 name them in `how_measured` only.
+        """
+        return self.unit == WEIGHTS or self.how_measured.startswith(
+            "numbers of weights"
+        )
 
     @property
     def delegated(self) -> float:

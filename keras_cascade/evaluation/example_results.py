@@ -34,6 +34,7 @@ class ExampleResults:
             inputs; kept only on request.
         features: dict of student layer name to array, batch first, for a gate
             that reads them; kept only on request.
+        classes: int, number of classes, or `None`.
 
     Example:
 
@@ -59,6 +60,7 @@ class ExampleResults:
     teacher_confidence: np.ndarray | None = None
     student_outputs: np.ndarray | None = None
     features: dict | None = None
+    classes: int | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -79,6 +81,7 @@ class ExampleResultsBuilder:
     def __init__(self):
         self._parts = {}
         self._weights = []
+        self._classes = None
 
     def add(
         self, labels, scores, student_probabilities, teacher_probabilities,
@@ -107,6 +110,7 @@ class ExampleResultsBuilder:
         for name, values in columns.items():
             self._parts.setdefault(name, []).append(values)
         self._weights.append(sample_weight)
+        self._classes = teacher_probabilities.shape[-1]
 
     def build(self, examples):
         """Returns the `ExampleResults` of all batches.
@@ -122,6 +126,7 @@ class ExampleResultsBuilder:
             **columns,
             sample_weight=np.concatenate(self._weights) if weighted else None,
             examples=examples,
+            classes=self._classes,
         )
 
 

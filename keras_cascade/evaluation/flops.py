@@ -1,12 +1,19 @@
 """Floating-point operations of a forward pass, counted in its graph."""
 
 import contextlib
+import logging
+import math
 from typing import TYPE_CHECKING, Any
 
-from keras_cascade.evaluation.costs import Costs
+from keras_cascade.evaluation.costs import WEIGHTS, Costs
+from keras_cascade.evaluation.graph_flops import CannotCountError, graph_flops
 
 if TYPE_CHECKING:
     import keras
+
+
+#: Unit of counted costs.
+PASSES = "teacher passes"
 
 
 def costs_from_flops(
@@ -14,9 +21,10 @@ def costs_from_flops(
 ) -> Costs:
     """`Costs` in teacher passes, from counted floating-point operations.
 
-    Where the graph cannot be counted (a model with string lookups, a backend
-    without a counter) the number of weights stands in, and `how_measured`
-    says so.
+    Where the graph cannot be counted (a loop of unknown length, an operation
+    of unknown work, a backend without a counter) the numbers of weights stand
+    in. They say little about the work, so that `unit` and `how_measured` name
+    them, and `MaxCost` refuses them.
 
     Args:
         student: built `keras.Model`.
@@ -26,7 +34,7 @@ def costs_from_flops(
     Returns:
         `Costs` with `teacher == 1.0`.
     """
-    how = "floating-point operations counted in the graph"
+    how, unit = "floating-point operations counted in the graph", PASSES
     try:
         counts = [_expected(m, inputs, count_flops) for m in (student, teacher)]
     except CannotCountError as error:
@@ -34,12 +42,12 @@ def costs_from_flops(
             _expected(m, inputs, lambda model, _: model.count_params())
             for m in (student, teacher)
         ]
-        how = f"numbers of weights, because {error}"
+        how, unit = f"numbers of weights, because {error}", WEIGHTS
     small, large = map(round, counts)
     return Costs(
         student=small / max(large, 1),
         teacher=1.0,
-        unit="teacher passes",
+        unit=unit,
         how_measured=f"{how}: student {small:,}, teacher {large:,}",
     )
 
@@ -55,10 +63,6 @@ def _expected(model, inputs, count):
     )
 
 
-class CannotCountError(RuntimeError):
-    """Raised where the operations of a model cannot be counted."""
-
-
 def count_flops(model, inputs):
     """Floating-point operations of one example's forward pass.
 
@@ -70,86 +74,88 @@ def count_flops(model, inputs):
     Returns:
         int. A multiply-add counts as two.
     """
-    # Loaded on use, as TensorFlow is: the rest of `evaluation` needs neither.
+    # Loaded on use, as the backend is: the rest of `evaluation` needs neither.
     import keras
 
-    if keras.backend.backend() != "tensorflow":
-        raise CannotCountError(
-            f"the {keras.backend.backend()} backend has no counter here"
-        )
     if hasattr(model, "longest_inputs"):  # texts: what comes after the tokens
         return count_flops(model.model, model.longest_inputs(inputs))
+    counters = {"tensorflow": _tensorflow_flops, "jax": _jax_flops}
+    backend = keras.backend.backend()
+    if backend not in counters:
+        raise CannotCountError(f"the {backend} backend has no counter here")
+    rows = _fixed_batch(model)
+    try:
+        with _quiet():  # of lookup tables elsewhere
+            flops = counters[backend](model, inputs, rows)
+    except CannotCountError as error:
+        raise CannotCountError(f"of '{model.name}' {error}") from error
+    if not flops:
+        raise CannotCountError(
+            f"no floating-point operation of '{model.name}' was recognised"
+        )
+    return math.ceil(flops / rows)
+
+
+def _fixed_batch(model):
+    """Batch size that a model is built for, 1 where it takes any."""
+    import keras
+
+    for tensor in keras.tree.flatten(getattr(model, "inputs", None)):
+        if tensor is not None and tensor.shape and tensor.shape[0]:
+            return tensor.shape[0]
+    return 1
+
+
+def _tensorflow_flops(model, inputs, rows):
+    import keras
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
 
     spec = keras.tree.map_structure(
-        lambda a: tf.TensorSpec((1, *a.shape[1:]), tf.as_dtype(a.dtype)),
+        lambda a: tf.TensorSpec((rows, *a.shape[1:]), tf.as_dtype(a.dtype)),
         inputs,
     )
     forward = tf.function(lambda x: model(x, training=False))
     try:
-        with _quiet():  # of lookup tables elsewhere
-            graph = convert_variables_to_constants_v2(
-                forward.get_concrete_function(spec)
-            ).graph
+        graph = forward.get_concrete_function(spec).graph
     except (ValueError, tf.errors.OpError) as error:
         raise CannotCountError(
-            f"the graph of '{model.name}' cannot be frozen "
-            f"({type(error).__name__})"
+            f"no graph can be made ({type(error).__name__})"
         ) from error
-    _check_countable(model, graph)
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    # The profiler warns of its own deprecation.
-    with _quiet(), graph.as_default():
-        profile = tf.compat.v1.profiler.profile(graph, options=options)
-    if not profile.total_float_ops:
+    return graph_flops(graph)
+
+
+def _jax_flops(model, inputs, rows):
+    import jax
+    import keras
+
+    from keras_cascade.evaluation.jaxpr_flops import jaxpr_flops
+
+    spec = keras.tree.map_structure(
+        lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), inputs
+    )
+    values = [variable.value for variable in model.variables]
+
+    def forward(values, x):
+        mapping = zip(model.variables, values, strict=True)
+        with keras.StatelessScope(state_mapping=list(mapping)):
+            return model(x, training=False)
+
+    try:
+        closed = jax.make_jaxpr(forward)(values, spec)
+    except (TypeError, ValueError) as error:
         raise CannotCountError(
-            f"no floating-point operation of '{model.name}' was recognised"
-        )
-    return int(profile.total_float_ops)
+            f"no graph can be made ({type(error).__name__})"
+        ) from error
+    return jaxpr_flops(closed.jaxpr)
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Silences TensorFlow's warnings."""
-    import tensorflow as tf
-
-    logger = tf.get_logger()
+    """Silences the warnings of TensorFlow, where it is loaded."""
+    logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel("ERROR")
     try:
         yield
     finally:
         logger.setLevel(level)
-
-
-#: Operations that do work and that the profiler counts as none.
-UNCOUNTED = {
-    "Case", "Einsum", "FFT", "If", "RFFT", "StatelessCase", "StatelessIf",
-    "StatelessWhile", "TensorListFromTensor", "While",
-}  # fmt: skip
-CONTRACTIONS = {
-    "BatchMatMul", "BatchMatMulV2", "Conv2D", "Conv3D",
-    "DepthwiseConv2dNative", "MatMul",
-}  # fmt: skip
-
-
-def _check_countable(model, graph):
-    """Raises where the profiler would silently skip operations."""
-    left_out = set()
-    for operation in graph.get_operations():
-        if operation.type in UNCOUNTED:
-            left_out.add(operation.type)
-        elif operation.type in CONTRACTIONS and not all(
-            tensor.shape.is_fully_defined()
-            for tensor in (*operation.inputs, *operation.outputs)
-        ):
-            left_out.add(f"{operation.type} of unknown shape")
-    if left_out:
-        raise CannotCountError(
-            f"'{model.name}' uses {', '.join(sorted(left_out))}, which the "
-            "counter leaves out"
-        )

@@ -113,7 +113,10 @@ def threshold_against(
     if not 0 < share < 1:
         raise ValueError(f"Expected `share` in (0, 1). Received: {share!r}.")
     count = len(ood)
-    rank = math.ceil(share * count)
+    # The lowest rank whose share is reached: `0.07 * 100` is above 7.
+    rank = max(math.ceil(share * count), 1)
+    if rank > 1 and (rank - 1) / count >= share:
+        rank -= 1
     if confidence is not None:
         from scipy import stats
 
@@ -131,7 +134,7 @@ def threshold_against(
     lowest = ood[rank - 1]
     above = ood[ood > lowest]
     # Between two scores, as float32, in which a gate compares them.
-    between = np.float32((lowest + above[0]) / 2 if above.size else lowest)
+    between = np.float32(lowest / 2 + above[0] / 2 if above.size else lowest)
     if between <= np.float32(lowest):
         between = np.nextafter(np.float32(lowest), np.float32(np.inf))
     return float(between)

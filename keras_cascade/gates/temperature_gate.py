@@ -19,8 +19,7 @@ from keras_cascade.gates.gate_examples import (
 from keras_cascade.utils.tensor_ops import Tensor
 from keras_cascade.utils.validation import check_labels
 
-#: Factor by which the search for a temperature extends below and above the
-#: spread of the logits.
+#: Temperatures above so many typical differences of logits are not looked for.
 REACH = 1e4
 
 
@@ -85,7 +84,9 @@ class TemperatureGate(Gate):
         """Fits the temperature to labelled examples by maximum likelihood.
 
         Minimises the mean negative log likelihood of the labels under
-        `softmax(outputs / T)` over T > 0. Calibrate the threshold again
+        `softmax(outputs / T)` over T > 0. Classes that are masked by very low
+        logits, such as -1e9, and single rows of very large ones leave the
+        optimum where the likelihood has it. Calibrate the threshold again
         afterwards: scores at another temperature are other scores.
 
         Source: Guo et al., arXiv 1706.04599 (temperature scaling).
@@ -120,7 +121,7 @@ class TemperatureGate(Gate):
         >>> gate.fit_temperature(logits, labels)  # 3 / ln 3
         2.7307
         """
-        self.temperature = _best_temperature(outputs, labels, sample_weight)
+        self.temperature = best_temperature(outputs, labels, sample_weight)
         return self.temperature
 
     def tempered(self, logits: Tensor) -> Tensor:
@@ -145,11 +146,20 @@ def _checked(temperature):
     return float(value)
 
 
-def _best_temperature(outputs, labels, sample_weight=None):
+def best_temperature(outputs, labels, sample_weight=None):
     """Temperature that minimises the negative log likelihood of `labels`.
 
-    `NLL(T) = mean_i(logsumexp(z_i / T) − z_i[label_i] / T)` is convex in
-    1 / T, and so has one minimum along log T, which is searched.
+    With b = 1 / T, `NLL(b) = mean_i(logsumexp(b·z_i) − b·z_i[label_i])` is
+    convex, because its second derivative is the mean variance of z_i under
+    softmax(b·z_i). Its slope
+
+        NLL'(b) = mean_i(Σ_k p_ik·z_ik − z_i[label_i]),  p_i = softmax(b·z_i),
+
+    therefore rises and has one root where it is below 0 for a small b and the
+    student is not right on every example. The root is bracketed by factors
+    of 10 and found along log b. The scale of the search is the median
+    distance of the two highest logits, on which outliers and masked classes
+    (-1e9) have no influence.
 
     Args:
         outputs: float array `(examples, classes)` of logits `z`.
@@ -170,21 +180,26 @@ def _best_temperature(outputs, labels, sample_weight=None):
     # `NLL(T)` depends on differences of logits only; the largest becomes 0.
     logits -= logits.max(axis=1, keepdims=True)
     right = logits[np.arange(len(logits)), labels]
-    _check_there_is_a_minimum(logits, right, weight)
+    _check_some_are_wrong(right)
+    # The smallest distance above 0 of each row that has one.
+    below = np.where(logits < 0, logits, -np.inf).max(axis=1)
+    size = float(np.median(-below[below > -np.inf]))
 
-    def loss(log_temperature):
-        inverse = np.exp(-log_temperature)
-        log_total = scipy.special.logsumexp(logits * inverse, axis=1)
-        return np.average(log_total - right * inverse, weights=weight)
+    def slope(log_inverse):
+        share = scipy.special.softmax(
+            logits * (np.exp(log_inverse) / size), axis=1
+        )
+        # A class without a share counts for nothing, however low its logit.
+        mean = np.where(share > 0, share * logits, 0.0).sum(axis=1)
+        return np.average((mean - right) / size, weights=weight)
 
-    middle = np.log(logits.std(axis=1).max())
-    optimum = scipy.optimize.minimize_scalar(
-        loss,
-        bounds=(middle - np.log(REACH), middle + np.log(REACH)),
-        method="bounded",
-        options={"xatol": 1e-8},
-    )
-    return float(np.exp(optimum.x))
+    low, high = -np.log(REACH), 0.0
+    if slope(low) >= 0:
+        raise ValueError(_no_better_than_chance(right, counted))
+    while slope(high) <= 0:
+        high += np.log(10.0)
+    root = scipy.optimize.brentq(slope, low, high, xtol=1e-12)
+    return float(size * np.exp(-root))
 
 
 def _check_varied(labels):
@@ -196,7 +211,7 @@ def _check_varied(labels):
         )
 
 
-def _check_there_is_a_minimum(logits, right, weight):
+def _check_some_are_wrong(right):
     if (right == 0).all():
         raise ValueError(
             "No temperature is best: the student is right on every one of "
@@ -205,12 +220,23 @@ def _check_there_is_a_minimum(logits, right, weight):
             "wrong. Pass more held-out examples, and none that the student "
             "was trained on."
         )
-    # The slope of the log likelihood in 1 / T, where T is infinite.
-    if np.average(right - logits.mean(axis=1), weights=weight) <= 0:
-        raise ValueError(
-            "No temperature is best: the right class's logit is on average "
-            "no higher than the others, so the higher the temperature, the "
-            "likelier the labels. Expected: logits that tell classes apart. "
-            "Check that outputs and labels belong to the same examples, and "
-            "train the student first."
+
+
+def _no_better_than_chance(right, counted):
+    """Error message where the likelihood rises with the temperature."""
+    row = int(right.argmin())
+    index, miss = np.flatnonzero(counted)[row], -right[row]
+    typical = float(np.median(-right[right < 0]))
+    outlier = ""
+    if miss > REACH * typical:
+        outlier = (
+            f" Example {index} alone is wrong by {miss:.4g}, the typical "
+            f"one by {typical:.4g}: look at it first."
         )
+    return (
+        "No temperature is best: the right class's logit is on average "
+        "no higher than the others, so the higher the temperature, the "
+        "likelier the labels. Expected: logits that tell classes apart. "
+        "Check that outputs and labels belong to the same examples, and "
+        f"train the student first.{outlier}"
+    )

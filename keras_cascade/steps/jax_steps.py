@@ -66,8 +66,7 @@ def _updated(model, values, loss, x, y, outputs, sample_weight):
     variables = model.metrics_variables
     mapping = list(zip(variables, values, strict=True))
     with keras.StatelessScope(state_mapping=mapping) as scope:
-        weight = model.loss_weight(y, outputs, sample_weight)
-        logs = model.update_metrics(loss, weight, x, y, outputs, sample_weight)
+        logs = model.update_metrics(loss, x, y, outputs, sample_weight)
     return logs, [
         new if (new := scope.get_current_value(v)) is not None else old
         for v, old in mapping

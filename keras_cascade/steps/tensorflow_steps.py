@@ -9,8 +9,8 @@ def train_step(model, data):
     """Runs one optimizer step on the student.
 
     Under a strategy every replica's loss is its share of the loss over the
-    whole batch, so that the summed gradient is that of one device, whatever
-    the weights.
+    whole batch, so that the summed gradient is that of one device, however
+    the examples are spread.
 
     Args:
         model: `SelectiveTrainer`.
@@ -25,14 +25,13 @@ def train_step(model, data):
     with tf.GradientTape() as tape:
         outputs = {**teacher, **model.student_outputs(x, training=True)}
         loss = model.compute_loss(x, y, outputs, sample_weight)
-        weight = model.loss_weight(y, outputs, sample_weight)
-        share = _share_of_all_replicas(weight)
+        share = _share_of_all_replicas(y)
         scaled_loss = model.optimizer.scale_loss(loss * share)
     variables = model.trainable_variables
     gradients = tape.gradient(scaled_loss, variables)
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     outputs = model.with_answer(outputs)
-    return model.update_metrics(loss, weight, x, y, outputs, sample_weight)
+    return model.update_metrics(loss, x, y, outputs, sample_weight)
 
 
 def test_step(model, data):
@@ -40,17 +39,18 @@ def test_step(model, data):
     x, y, sample_weight = unpack(data)
     outputs = model(x, training=False)
     loss = model.compute_loss(x, y, outputs, sample_weight, training=False)
-    weight = model.loss_weight(y, outputs, sample_weight)
-    return model.update_metrics(loss, weight, x, y, outputs, sample_weight)
+    return model.update_metrics(loss, x, y, outputs, sample_weight)
 
 
 def recover(model):
     """Does nothing: on TensorFlow the variables keep their values."""
 
 
-def _share_of_all_replicas(weight):
+def _share_of_all_replicas(y):
+    """Share of the whole batch's examples that this replica holds."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return 1.0
+    examples = tf.cast(tf.size(y), "float32")
     context = tf.distribute.get_replica_context()
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, weight)
-    return tf.stop_gradient(tf.math.divide_no_nan(weight, total))
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
+    return tf.stop_gradient(tf.math.divide_no_nan(examples, total))

@@ -26,8 +26,8 @@ PRIVATE_NAMES = (
     PrivateName(
         "_loss_tracker",
         "keras.src.trainers.trainer",
-        "`update_metrics` weights the mean loss of an epoch by the policy's "
-        "own weight of each batch, which Keras does not know.",
+        "`update_metrics` weights the loss of an epoch by the size of each "
+        "batch; a training step of one's own has to do so itself.",
     ),
     PrivateName(
         "_get_jax_state",

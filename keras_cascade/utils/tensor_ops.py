@@ -40,18 +40,22 @@ def is_right(logits, labels):
     return ops.equal(predicted, ops.cast(labels, "int32"))
 
 
-def weighted_mean(values, weights=None):
-    """Weighted mean; 0 where the weights sum to 0.
+def mean_weighted_loss(losses, weights=None):
+    """Mean over the examples of `weight · loss`, as Keras reduces a loss.
+
+    The divisor is the number of examples, never the batch's summed weight:
+    the gradient's expectation is then that of `E[weight · loss]` at every
+    batch size, while with the summed weight a batch that happens to hold
+    little weight would count as much as one that holds much.
 
     Args:
-        values: float tensor of shape `(batch,)`.
+        losses: float tensor of shape `(batch,)`.
         weights: optional float tensor of shape `(batch,)`, non-negative.
             Defaults to `None`: every weight is 1.
 
     Returns:
         Scalar tensor.
     """
-    if weights is None:
-        return ops.mean(values)
-    weights = ops.cast(weights, values.dtype)
-    return ops.divide_no_nan(ops.sum(values * weights), ops.sum(weights))
+    if weights is not None:
+        losses = losses * ops.cast(weights, losses.dtype)
+    return ops.mean(losses)

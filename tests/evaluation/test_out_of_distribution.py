@@ -41,6 +41,22 @@ def test_the_threshold_is_the_lowest_that_will_do(ood, share):
     assert (ood < below).mean() < share
 
 
+@pytest.mark.parametrize("count", [1, 7, 10, 100, 1000])
+def test_the_rank_is_that_of_whole_numbers(count):
+    """Of n distinct scores, the ceil(p·n / 100)-th is the last delegated."""
+    for percent in range(1, 100):
+        rank = -(-percent * count // 100)
+        threshold = threshold_against(np.arange(count), percent / 100)
+        assert rank - 1 < threshold < rank
+    assert threshold_against(np.arange(100), 0.07) == 6.5
+
+
+def test_all_scores_equal():
+    for share in (0.01, 0.5, 0.99):
+        threshold = threshold_against([0.5] * 10, share)
+        assert 0.5 < threshold < 0.5 + 1e-6
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e6])
 def test_in_the_precision_of_the_gate(scale):
     ood = np.arange(1, 41, dtype="float32") * np.float32(scale)

@@ -63,6 +63,88 @@ def test_logits_of_any_size(scale):
     assert other == pytest.approx(scale * one, rel=1e-4)
 
 
+def brute_force_temperature(logits, labels):
+    """Best of a fine grid of temperatures from 1e-3 to 1e11."""
+    logits = logits.astype(float)
+    right = logits[np.arange(len(logits)), labels]
+
+    def loss(temperature):
+        total = scipy.special.logsumexp(logits / temperature, axis=1)
+        return (total - right / temperature).mean()
+
+    coarse = np.geomspace(1e-3, 1e11, 600)
+    best = coarse[np.argmin([loss(t) for t in coarse])]
+    fine = best * np.linspace(0.94, 1.06, 2001)
+    return fine[np.argmin([loss(t) for t in fine])]
+
+
+MASKS = [-1e4, -1e9, float(np.finfo("float32").min)]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_masked_classes_leave_the_temperature(mask, seed):
+    logits, labels = drawn(400, 2.0, seed=seed)
+    masked = np.concatenate([logits, np.full((400, 6), mask)], axis=1)
+    masked = masked.astype("float32")
+    found = MarginGate().fit_temperature(masked, labels)
+    assert found == pytest.approx(
+        MarginGate().fit_temperature(logits, labels), rel=1e-6
+    )
+    assert found == pytest.approx(
+        brute_force_temperature(masked, labels), rel=2e-4
+    )
+
+
+def test_a_mask_of_its_own_for_each_row():
+    logits, labels = drawn(400, 2.0, classes=8)
+    masked = np.where(
+        np.arange(8) == (labels[:, None] + 1) % 8, np.float32(-1e9), logits
+    )
+    found = MarginGate().fit_temperature(masked, labels)
+    assert found == pytest.approx(
+        brute_force_temperature(masked, labels), rel=2e-4
+    )
+
+
+@pytest.mark.parametrize("size", [1e2, 1e5, 1e30])
+def test_one_outlier_leaves_the_temperature(size):
+    # Its softmax is 1 at any temperature in question: as if it were absent.
+    logits, labels = drawn(2000, 2.0, classes=10)
+    logits[7, labels[7]] = size
+    found = MarginGate().fit_temperature(logits, labels)
+    rest = np.arange(2000) != 7
+    expected = stationary_temperature(logits[rest], labels[rest])
+    assert found == pytest.approx(expected, rel=1e-5)
+    if size < 1e30:
+        assert found == pytest.approx(
+            brute_force_temperature(logits, labels), rel=2e-4
+        )
+
+
+def test_an_outlier_that_is_wrong_is_named():
+    # 1e5 / 2,000 outweighs the others' mean gain of a few units.
+    logits, labels = drawn(2000, 2.0, classes=10)
+    logits[7, (labels[7] + 1) % 10] = 1e5
+    with pytest.raises(ValueError, match="Example 7 alone is wrong by 9"):
+        MarginGate().fit_temperature(logits, labels)
+    # A smaller one does what it does to the likelihood.
+    logits[7, (labels[7] + 1) % 10] = 1e3
+    found = MarginGate().fit_temperature(logits, labels)
+    assert found == pytest.approx(
+        brute_force_temperature(logits, labels), rel=2e-4
+    )
+
+
+@pytest.mark.parametrize("mask", [-1e9, float(np.finfo("float32").min)])
+def test_chance_among_the_classes_that_are_not_masked(mask):
+    logits, _ = drawn(400, 1.0)
+    wrong = logits.argmin(axis=1)
+    masked = np.concatenate([logits, np.full((400, 2), mask)], axis=1)
+    with pytest.raises(ValueError, match="no higher than the others"):
+        MarginGate().fit_temperature(masked.astype("float32"), wrong)
+
+
 @pytest.mark.parametrize("true", [0.5, 3.0])
 def test_a_known_temperature_is_recovered(true):
     logits, labels = drawn(20_000, true, seed=5)

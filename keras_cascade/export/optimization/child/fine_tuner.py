@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_cascade.utils.tensor_ops import weighted_mean
+from keras_cascade.utils.tensor_ops import mean_weighted_loss
 
 
 @dataclasses.dataclass
@@ -68,7 +68,7 @@ class FineTuner:
         return self.epochs * -(-len(self.examples) // self.batch_size)
 
     def loss(self, model, batch, training):
-        """`(loss, summed weight)` of a batch, as `Cascade.fit` computes it."""
+        """`(loss, examples)` of a batch, as `Cascade.fit` computes it."""
         import tensorflow as tf
 
         inputs, labels, teacher_logits, sample_weight = batch
@@ -80,11 +80,10 @@ class FineTuner:
             weight = sample_weight
         elif sample_weight is not None:
             weight = weight * tf.cast(sample_weight, weight.dtype)
-        loss = weighted_mean(self.policy.example_loss(*args), weight)
+        loss = mean_weighted_loss(self.policy.example_loss(*args), weight)
         for penalty in model.losses:
             loss += tf.cast(tf.reduce_sum(penalty), loss.dtype)
-        rows = tf.cast(tf.shape(labels)[0], loss.dtype)
-        return loss, rows if weight is None else tf.reduce_sum(weight)
+        return loss, tf.cast(tf.shape(labels)[0], loss.dtype)
 
     def evaluate(self, model):
         """Mean loss over all examples in inference mode."""
@@ -127,10 +126,10 @@ class FineTuner:
         @tf.function
         def step(*batch):
             with tf.GradientTape() as tape:
-                loss, weight = self.loss(model, batch, training=True)
+                loss, rows = self.loss(model, batch, training=True)
             gradients = tape.gradient(loss, variables)
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            return loss, weight
+            return loss, rows
 
         def batches(rows):
             for batch in self._batches(rows):
@@ -157,7 +156,6 @@ class FineTuner:
 
 
 def _mean(losses):
-    """Weighted mean of `(loss, weight)` pairs."""
+    """Mean over the examples of `(loss, examples)` pairs."""
     pairs = np.array([(float(a), float(b)) for a, b in losses])
-    total = pairs[:, 1].sum()
-    return float((pairs[:, 0] * pairs[:, 1]).sum() / total) if total else 0.0
+    return float(np.average(pairs[:, 0], weights=pairs[:, 1]))
