@@ -172,7 +172,7 @@ class QueueSender:
 
     def _groups(self, ids):
         """Yields lists of ids, in the order in which they are to be sent."""
-        by_size: dict[int, list[str]] = {}
+        by_size = {}
         for row_id in sorted(ids, key=self._ended_at.__getitem__):
             size = max(1, BATCH >> self._halved[row_id])
             by_size.setdefault(size, []).append(row_id)
