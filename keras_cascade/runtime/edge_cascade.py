@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,13 +122,15 @@ class EdgeCascade:
         self.queue = self.log = None
         self._is_closed = False
         self._classes = bundle.classes
-        self._validate = InputValidator(bundle.inputs)
+        self._validate: Callable = InputValidator(bundle.inputs)
         self._student = open_student(bundle, num_threads)
         self._rules = delegation_rules(bundle)
         self.use(operating_point or default_name(self._rules))
         # Imported where they are used: a student alone needs neither HTTP,
         # nor retries, nor SQLite.
-        self._caller = self._sender = self._row_counter = None
+        self._caller: Any = None
+        self._sender: Any = None
+        self._row_counter = None
         if teacher is not None:
             from keras_cascade.runtime.teachers.teacher_caller import (
                 TeacherCaller,

@@ -154,18 +154,31 @@ def queueing(teacher, folder, **options):
     )
 
 
-def test_six_answers_that_fail_validation(tmp_path):
+def test_answers_that_fail_validation(tmp_path):
+    """To every row: an outage. To one row alone: a dead letter."""
     away = Away(TeacherError("away"))
     with queueing(away, tmp_path, failures_to_open=1_000) as edge:
-        waiting = edge.predict(IMAGES).source_counts["queued"]
+        ids = [i for i in edge.predict(IMAGES).ids if i]
         away.answer = np.full(10, np.nan)
-        for number in range(1, 7):
-            assert edge.send_queued() == 0
-            with edge.queued_answers() as answers:
-                assert len(answers) == (waiting if number == 6 else 0)
-    assert set(answers.source) == {"refused"}
-    assert TRIES + 1 == 6
-    assert "failed validation six times" in TEXT
+        for _ in range(2 * TRIES):
+            with pytest.raises(TeacherError, match="NaN"):
+                edge.send_queued()
+        assert sorted(edge.queue.waiting()) == sorted(ids)
+        assert edge.dead_letters() == []
+
+        worst = edge.queue.read(ids[:1])[0].inputs["input"]
+
+        def one_nan(inputs):
+            same = (inputs["input"] == worst).all(axis=(1, 2, 3))
+            return np.where(same[:, None], np.nan, np.zeros(10, "float32"))
+
+        edge.teacher.logits = one_nan
+        for number in range(1, TRIES + 1):
+            assert edge.dead_letters() == []
+            sent = edge.send_queued()
+            assert sent == (len(ids) - 1 if number == 1 else 0)
+        assert [one.reason for one in edge.dead_letters()] == ["failed"]
+    assert f"after {TRIES} counted tries" in TEXT
 
 
 def test_late_answers_are_logged_too(tmp_path):

@@ -66,7 +66,7 @@ EXCEPTIONS = (
         "the one class of that name",
     ),
     (
-        "keras_cascade/runtime/queueing/teacher_queue.py",
+        "keras_cascade/runtime/queueing/queue_tables.py",
         "refusal",
         "a column of the queue's file",
     ),

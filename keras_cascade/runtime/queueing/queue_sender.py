@@ -84,7 +84,7 @@ class QueueSender:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs, in this process."""
+        """`True` while the thread runs, in this process."""
         thread = self._thread
         return (
             thread is not None
@@ -146,7 +146,9 @@ class QueueSender:
         """
         self.stop()
         thread = self._thread
-        if self.is_running and thread is not threading.current_thread():
+        if thread is None or thread is threading.current_thread():
+            return
+        if self.is_running:
             thread.join(timeout)
 
     def _run(self, every):
@@ -170,7 +172,7 @@ class QueueSender:
 
     def _groups(self, ids):
         """Yields lists of ids, in the order in which they are to be sent."""
-        by_size: dict[int, list[str]] = {}
+        by_size = {}
         for row_id in sorted(ids, key=self._ended_at.__getitem__):
             size = max(1, BATCH >> self._halved[row_id])
             by_size.setdefault(size, []).append(row_id)

@@ -56,18 +56,17 @@ def checksum(*parts: str | bytes | float | None) -> bytes:
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        kind = type(part)
-        if kind is bytes:
+        if type(part) is bytes:
             raw = part
-        elif kind is str:
+        elif type(part) is str:
             raw = part.encode("utf-8")
-        elif kind is float:
+        elif type(part) is float:
             raw = struct.pack("<d", part)
         elif part is None:
             raw = b""
         else:
-            raise TypeError(f"{kind.__name__} in a row's column")
-        digest.update(kind.__name__.encode("ascii"))
+            raise TypeError(f"{type(part).__name__} in a row's column")
+        digest.update(type(part).__name__.encode("ascii"))
         digest.update(struct.pack("<q", len(raw)))
         digest.update(raw)
     return digest.digest()
@@ -112,7 +111,7 @@ class StoredRow:
             row_sum, answer_sum,
         ) = record  # fmt: skip
         self.inputs = self._probabilities = self._logits = None
-        self.damaged_part = "content"
+        self.damaged_part: str | None = "content"
         content = (self._raw, self._score, probabilities, self._point)
         if row_sum is not None and row_sum == checksum_or_none(
             self.id, *content
@@ -136,7 +135,7 @@ class StoredRow:
 
     def row(self) -> QueuedRow | None:
         """Returns the row, or `None` where a part of it is damaged."""
-        if self.damaged_part is not None:
+        if self.inputs is None or self.damaged_part is not None:
             return None
         return QueuedRow(
             id=self.id,
@@ -154,7 +153,7 @@ class StoredRow:
         sound = self.inputs is not None
         return QueuedRow(
             id=row_id,
-            inputs=self.inputs if sound else {},
+            inputs=self.inputs or {},
             score=self._score_or_nan() if sound else float("nan"),
             probabilities=self._probabilities,
             operating_point=self._point if sound else "",

@@ -88,7 +88,7 @@ class SqliteFile:
 
     @property
     def inherited(self) -> bool:
-        """Whether another process opened this file and then forked."""
+        """`True` where another process opened this file, and then forked."""
         return os.getpid() != self._process
 
     def check(self) -> None:
