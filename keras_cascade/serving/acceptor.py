@@ -1,6 +1,7 @@
 """Accepts HTTP connections within limits, in place of `asyncio.Server`."""
 
 import asyncio
+import contextlib
 
 from keras_cascade.serving.connections import client_of
 from keras_cascade.serving.server_log import log
@@ -86,7 +87,14 @@ class Acceptor:
             self._connect(protocol, connection)
         )
         self._connecting.add(protocol.connecting)
-        protocol.connecting.add_done_callback(self._connecting.discard)
+
+        def finish(task):  # also of one that was cancelled before it began
+            self._connecting.discard(task)
+            if protocol.transport is None:
+                table.remove(protocol)
+                connection.close()
+
+        protocol.connecting.add_done_callback(finish)
 
     def _make_room(self, reason, client=None):
         victim = self._table.victim(client=client)
@@ -104,13 +112,7 @@ class Acceptor:
                 "ssl_handshake_timeout": self._table.head_seconds,
                 "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
             }
-        try:
+        with contextlib.suppress(OSError):  # no TLS, no certificate, or gone
             await self._loop.connect_accepted_socket(
                 lambda: protocol, connection, **secure
             )
-        except OSError:  # no TLS, no certificate, or gone: not our fault
-            pass
-        finally:
-            if protocol.transport is None:
-                self._table.remove(protocol)
-                connection.close()

@@ -39,11 +39,13 @@ class GrpcService(grpc.GenericRpcHandler):
     Args:
         service: `TeacherService`.
         reader: `MessageReader`.
+        connections: `GrpcConnections`.
     """
 
-    def __init__(self, service, reader):
+    def __init__(self, service, reader, connections):
         self._service = service
         self._reader = reader
+        self._connections = connections
         self._kinds = messages()
         self._methods = {
             "ServerLive": self._live,
@@ -74,10 +76,12 @@ class GrpcService(grpc.GenericRpcHandler):
             _text(metadata.get("x-request-id")),
         )
         status, failure = grpc.StatusCode.CANCELLED, None
+        connection = None
         try:
             request = b""  # the methods for everyone have no content
             if name not in OPEN:
                 self._service.admit(_text(metadata.get("authorization")))
+                connection = self._connections.begin(context.peer())
                 record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
                 request = await self._reader.read(context)
                 self._service.hold(len(request), record)
@@ -96,6 +100,8 @@ class GrpcService(grpc.GenericRpcHandler):
                 f"request id {record.id}.",
             )
         finally:
+            if connection is not None:
+                self._connections.end(connection, bool(record.rows))
             self._service.release(record)
             record.close(status.name, self._service.metrics, failure)
 
@@ -154,13 +160,14 @@ class GrpcService(grpc.GenericRpcHandler):
         return response
 
 
-def grpc_server(service, host, port, budget, credentials=None):
+def grpc_server(service, host, port, connections, budget, credentials=None):
     """Creates the server, bound to its address, in the running event loop.
 
     Args:
         service: `TeacherService`.
         host: str.
         port: int, or 0 for any free one.
+        connections: `GrpcConnections`.
         budget: `ConnectionBudget`.
         credentials: optional gRPC server credentials.
 
@@ -178,7 +185,7 @@ def grpc_server(service, host, port, budget, credentials=None):
         max_bytes, limits.max_bytes_in_flight, limits.body_seconds
     )
     server = grpc.aio.server(
-        handlers=[GrpcService(service, reader)],
+        handlers=[GrpcService(service, reader, connections)],
         maximum_concurrent_rpcs=limits.max_connections,
         options=[
             ("grpc.max_receive_message_length", max_bytes),

@@ -147,9 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, config, server_state, app_state, table, body_seconds):
         super().__init__(config, server_state, app_state)
         self._body_seconds = body_seconds
-        self.connecting = (
-            None  # the acceptor's task, until there is a transport
-        )
+        self.connecting = None  # a task, until there is a transport
         self._table = table
         self._phase = phases.HEAD
         self._part = None  # HEAD or BODY while a request is being received
@@ -185,16 +183,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if cause is not None and not isinstance(cause, AmbiguousHeadError):
                 cause = "its address cannot be read"
             self._end(400, f"Received one that breaks it: {cause or error}.")
-        if self._part is phases.HEAD and self._part_bytes > MAX_HEAD_BYTES:
-            self._end(
-                431, f"Received a head of more than {MAX_HEAD_BYTES} bytes."
-            )
-        elif len(self.pipeline) > MAX_PIPELINED:
-            self._end(
-                429, f"Received more than {MAX_PIPELINED} without waiting."
-            )
-        elif self._part is phases.BODY and self._body_is_late():
-            self.expire(phases.BODY)
+        else:
+            self._bound()
         self._report()
 
     def on_message_begin(self):
@@ -271,7 +261,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """
         if self.transport is None or phase in (phases.WRITE, phases.CLOSING):
             self.cut()
-        elif self._part is None or (self.cycle and self.cycle.response_started):
+        elif self._part is None:
             self.transport.close()
         else:
             self._end(408, f"The {phase} did not arrive in time. Was it sent?")
@@ -286,6 +276,21 @@ class GuardedProtocol(HttpToolsProtocol):
             head, self._head_again = self._head_again, None
             self.parser = httptools.HttpRequestParser(self)
             self._feed(head + data[upgrade.args[0] :])
+
+    def _bound(self):
+        """Ends the connection of a client that sends too much, or too long."""
+        if self._part is phases.HEAD and self._part_bytes > MAX_HEAD_BYTES:
+            self._end(
+                431, f"Received a head of more than {MAX_HEAD_BYTES} bytes."
+            )
+        elif len(self.pipeline) > MAX_PIPELINED:
+            self._end(
+                429, f"Received more than {MAX_PIPELINED} without waiting."
+            )
+        elif (
+            self._part is phases.BODY and self.loop.time() > self._body_deadline
+        ):
+            self.expire(phases.BODY)
 
     def _check_head(self):
         """Raises for a head that two servers could read differently."""
@@ -331,9 +336,6 @@ class GuardedProtocol(HttpToolsProtocol):
             stalled.cut()
             return
         self.scope["state"]["busy"] = True
-
-    def _body_is_late(self):
-        return self.loop.time() > self._body_deadline
 
     def _phase_now(self):
         if self.transport is None:
@@ -428,6 +430,8 @@ def http_server(app, service, budget, tls=None):
         http=GuardedProtocol,
         ws="none",
         lifespan="off",
+        # The table's timeout comes first.
+        timeout_keep_alive=int(limits.idle_seconds) + 1,
         log_config=None,
         access_log=False,
         server_header=False,

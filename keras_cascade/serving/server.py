@@ -194,6 +194,7 @@ class _Server:
 
     async def run(self):
         """Runs until SIGTERM or SIGINT; a second one ends it at once."""
+        from keras_cascade.serving.grpc_connections import GrpcConnections
         from keras_cascade.serving.grpc_service import grpc_server
         from keras_cascade.serving.http_application import http_application
         from keras_cascade.serving.http_server import http_server
@@ -208,13 +209,16 @@ class _Server:
             budget,
             self._credentials.http_context,
         )
+        connections = GrpcConnections(budget.grpc)
         grpc, grpc_port = grpc_server(
             service,
             address.host,
             address.grpc_port,
+            connections,
             budget,
             self._credentials.grpc_credentials,
         )
+        connections.port = grpc_port
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload_credentials, http)
@@ -224,6 +228,7 @@ class _Server:
         tasks = [
             asyncio.create_task(http.serve([self._http_socket])),
             asyncio.create_task(self._reloader.run()),
+            asyncio.create_task(connections.run()),
         ]
         await self._wait_for(http.listening, tasks)
         self._announce(grpc_port)
