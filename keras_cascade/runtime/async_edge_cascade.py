@@ -81,6 +81,9 @@ class AsyncEdgeCascade:
         max_request_bytes: int | None = None,
         max_response_bytes: int | None = None,
         binary: bool | None = None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
+        teacher_identity: str = "probe",
     ) -> AsyncEdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
@@ -112,6 +115,9 @@ class AsyncEdgeCascade:
             max_request_bytes=max_request_bytes,
             max_response_bytes=max_response_bytes,
             binary=binary,
+            client_cert=client_cert,
+            client_key=client_key,
+            teacher_identity=teacher_identity,
         )
         return cls(edge, in_flight)
 
