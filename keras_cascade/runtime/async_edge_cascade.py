@@ -14,6 +14,7 @@ import numpy as np
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_cascade import EdgeCascade
 from keras_cascade.runtime.edge_prediction import EdgePrediction
+from keras_cascade.utils.forks import reset_in_child
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.inputs import Inputs
@@ -50,11 +51,17 @@ class AsyncEdgeCascade:
 
     def __init__(self, edge: EdgeCascade, in_flight: int = IN_FLIGHT):
         self.edge = edge
+        self._in_flight = in_flight
+        self.reset_in_child()
+        reset_in_child(self)
+
+    def reset_in_child(self) -> None:
+        """Creates the threads, in a forked child once more."""
         self._students = concurrent.futures.ThreadPoolExecutor(
             os.cpu_count(), "student"
         )
         self._teachers = concurrent.futures.ThreadPoolExecutor(
-            in_flight, "teacher"
+            self._in_flight, "teacher"
         )
 
     @classmethod

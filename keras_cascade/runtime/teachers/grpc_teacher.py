@@ -356,6 +356,6 @@ def _content(file, name):
             return stream.read()
     except OSError as error:
         raise ValueError(
-            f"Expected `{name}` to be a file in PEM, such as certificates. "
+            f"Expected `{name}` to be a file of PEM certificates or of a key. "
             f"Received: '{file}' ({error.strerror})."
         ) from None
