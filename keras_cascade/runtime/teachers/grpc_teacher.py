@@ -177,7 +177,7 @@ class GrpcTeacher(RemoteTeacher):
             return True
         if connection.proof is None or not connection.proof.holds(version):
             connection.proof = self._proof(connection, end)
-        return connection.steady and connection.proof.holds(version)
+        return connection.steady and connection.proof.version == version
 
     def _proof(self, connection, end):
         """Asks a connection about the probe rows.

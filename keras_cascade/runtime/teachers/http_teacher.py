@@ -96,6 +96,7 @@ class HttpTeacher(RemoteTeacher):
         With a `TeacherIdentity` the model must be the bundle's teacher.
         """
         with self._client.deadline(), self._client.connection() as connection:
+            connection.keep = False  # unless it is proven below
             answer = self._client.send(connection, "GET", self._ready_url)
             if answer.status != 200:
                 raise status_error(self._ready_url, answer)
@@ -107,6 +108,7 @@ class HttpTeacher(RemoteTeacher):
             if identity.matches(stated, self.url) or not identity.probes:
                 return
             self._prove(connection)
+            connection.keep = connection.proof.status is not None
 
     def close(self) -> None:
         """Closes the connections."""
@@ -197,11 +199,13 @@ class HttpTeacher(RemoteTeacher):
         if proof is None or not proof.holds(received.version):
             if not in_step:
                 return False
-            self._prove(connection, with_status=not by_id)
-            return connection.proof.holds(received.version)
-        return by_id or self._status(connection) == proof.status
+            self._prove(connection)
+            proof = connection.proof
+            connection.keep = by_id or proof.status is not None
+            return proof.version == received.version
+        return by_id or self._same_status(connection)
 
-    def _prove(self, connection, with_status=True):
+    def _prove(self, connection):
         """Asks a connection about the probe rows; sets its `proof`.
 
         Raises:
@@ -224,12 +228,14 @@ class HttpTeacher(RemoteTeacher):
         except TeacherError:
             connection.keep = False
             raise
-        status = self._status(connection) if with_status else None
         # Of several versions none is proven.
         version = versions.pop() if len(versions) == 1 else object()
-        connection.proof = Proof(version, status)
-        if with_status and status is None:
-            connection.keep = False  # later answers could not be assigned
+        connection.proof = Proof(version, self._status(connection))
+
+    def _same_status(self, connection):
+        """Returns `True` where a connection is as it was when it was proven."""
+        expected = connection.proof.status
+        return expected is not None and self._status(connection) == expected
 
     def _status(self, connection):
         """Returns the model's status as bytes, `None` where it has none."""
@@ -247,31 +253,32 @@ class HttpTeacher(RemoteTeacher):
         error = status_error(url, answer)
         identity = self._identity
         new = connection.exchanges == 1
-        in_step = new or answer.headers.get(REQUEST_ID) == request_id
-        connection.keep = connection.keep and in_step
-        if identity is None or identity.off:
-            return error
+        by_id = answer.headers.get(REQUEST_ID) == request_id
+        connection.keep = usable = connection.reusable
         stated = answer.headers.get(IDENTITY_HEADER)
-        if stated is not None:
-            identity.matches(stated, self.url)
-            error.identified = in_step
-        elif error.about_input and in_step and identity.probes:
-            error.identified = self._is_proven(connection)
+        if identity is None or identity.off or stated is not None:
+            connection.keep = usable and by_id
+            if identity is not None and not identity.off:
+                identity.matches(stated, self.url)
+                error.identified = by_id or new
+        elif not (usable and identity.probes):
+            connection.keep = usable and by_id
+        elif connection.proof is not None:
+            connection.keep = self._same_status(connection)
+            error.identified = connection.keep and error.about_input
+        elif new and error.about_input:
+            try:
+                self._prove(connection)
+            except TeacherError as failure:
+                if failure.stranger:
+                    raise
+                connection.keep = False  # and the refused rows wait
+            else:
+                error.identified = True
+                connection.keep = connection.proof.status is not None
+        else:
+            connection.keep = by_id
         return error
-
-    def _is_proven(self, connection):
-        """Asks about the probe rows where that was not done yet."""
-        if connection.proof is not None:
-            return connection.proof.holds(connection.proof.version)
-        if not connection.reusable:
-            return False
-        try:
-            self._prove(connection)
-        except TeacherError as error:
-            if error.stranger:
-                raise
-            return False  # the refused rows wait: `identified` is False
-        return True
 
     def _json(self, content):
         try:

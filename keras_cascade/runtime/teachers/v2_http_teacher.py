@@ -15,6 +15,7 @@ from keras_cascade.runtime.teachers.http_teacher import (
     HttpRequest,
     HttpTeacher,
     Received,
+    status_error,
 )
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
@@ -178,9 +179,14 @@ class V2HttpTeacher(HttpTeacher):
 
     def _offers_binary(self):
         server = self.url.partition("/v2/")[0] + "/v2"
-        answer = self._json(self._client.request("GET", server)[1])
+        with self._client.deadline(server), self._client.connection() as one:
+            one.keep = False  # a server without ids gets a new one for rows
+            answer = self._client.send(one, "GET", server)
+        if answer.status != 200:
+            raise status_error(server, answer)
+        content = self._json(answer.content)
         try:
-            return EXTENSION in answer["extensions"]
+            return EXTENSION in content["extensions"]
         except (KeyError, TypeError) as error:
             raise TeacherError(
                 f"The server at {server} does not say which 'extensions' of "
