@@ -19,6 +19,7 @@ from keras_cascade.export.manifest_content import (
 )
 from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
 from keras_cascade.export.quantization import FLOAT32
+from keras_cascade.export.teacher_probes import teacher_probes
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.utils.progress import progress_shown
@@ -126,7 +127,7 @@ def export_bundle(
             model.check_lengths(job.example_inputs)
         point, comparison = job.write_student(artifact, folder / STUDENT_FILE)
         points = [point, *job.named_points(comparison.results)]
-        _write_teacher(job, folder / TEACHER_FOLDER)
+        teacher = _write_teacher(job, folder / TEACHER_FOLDER)
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
             job, folder, Path(filepath).name, class_names, points, comparison
@@ -136,6 +137,7 @@ def export_bundle(
             manifest[model.role] |= model.write_tokenizer(
                 folder, job.data.batches()
             )
+        why_no_probes = _add_probes(manifest, teacher, job.teacher.example)
         if job.quantization != FLOAT32:
             whole = job.student_artifact(FLOAT32).convert(point.threshold)
             manifest["verification"]["size_over_float32"] = manifest["student"][
@@ -144,7 +146,9 @@ def export_bundle(
         if onnx_files:
             manifest["onnx"] = described_onnx(onnx_files)
         card = folder / CARD_FILE
-        card.write_text(model_card(manifest), encoding="utf-8")
+        card.write_text(
+            model_card(manifest, why_no_probes), encoding="utf-8"
+        )
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
         Bundle.load(folder)
@@ -152,14 +156,39 @@ def export_bundle(
 
 
 def _write_teacher(job, folder):
-    """Writes the teacher's SavedModel and compares it with Keras."""
+    """Writes the teacher's SavedModel and compares it with Keras.
+
+    Returns:
+        `SavedModelTeacher` of it.
+    """
     job.teacher.write_saved_model(folder)
+    teacher = SavedModelTeacher(folder)
     check_teacher(
-        job.teacher.as_served(SavedModelTeacher(folder)),
+        job.teacher.as_served(teacher),
         job.cascade.two_stage_pass().ask_teacher,
         job.example_inputs,
         job.signature,
     )
+    return teacher
+
+
+def _add_probes(manifest, teacher, example):
+    """Adds the probe rows to the teacher's entry in the manifest.
+
+    Args:
+        manifest: dict.
+        teacher: `SavedModelTeacher` of the exported file.
+        example: dict of its inputs' names to arrays, a batch.
+
+    Returns:
+        str, why there are none, or `None`.
+    """
+    entry = manifest["teacher"]
+    specs = entry.get("input", manifest["input"])
+    probes = teacher_probes(teacher, specs, example, entry["files"])
+    why_none = probes.pop("why_no_probes", None)
+    entry |= probes
+    return why_none
 
 
 def _write_onnx(job, folder, parts):

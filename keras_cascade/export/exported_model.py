@@ -49,6 +49,7 @@ class ExportedModel:
         role: str.
         model: `keras.Model` that is converted.
         signature: `Signature` of its inputs.
+        example: dict of its inputs' names to arrays, a batch.
         reader: `TextReader`, or `None` where it takes the cascade's inputs.
 
     Raises:
@@ -63,6 +64,7 @@ class ExportedModel:
         self._whole = whole
         self._cascade = cascade
         self._cascade_signature = self.signature
+        self.example = self.signature.named(example_inputs)
         texts = any(map(is_text, self.signature.named(example_inputs).values()))
         if not (texts and isinstance(whole, TextModel)):
             return
@@ -70,10 +72,11 @@ class ExportedModel:
             return
         self.model = whole.model
         tokenizer = whole.step.as_tokenizer()
+        token_ids = whole.model_inputs(example_inputs)
         self.signature = Signature(
-            whole.model_inputs(example_inputs),
-            variable_length=len(tokenizer.lengths) > 1,
+            token_ids, variable_length=len(tokenizer.lengths) > 1
         )
+        self.example = self.signature.named(token_ids)
         feeds = {SINGLE_INPUT: whole.step.feeds[0]}
         if self.signature.is_dict:  # named by their kind
             feeds = {name: name for name in whole.step.feeds}

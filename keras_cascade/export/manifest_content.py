@@ -97,11 +97,13 @@ def manifest_of(
     }
 
 
-def model_card(manifest) -> str:
+def model_card(manifest, why_no_probes: str | None = None) -> str:
     """The bundle's README: purpose, numbers, inputs, and how to run it.
 
     Args:
         manifest: dict.
+        why_no_probes: str, why the teacher has no probe rows. Defaults to
+            `None`.
     """
     template = importlib.resources.files(__package__).joinpath(
         "model_card.md.jinja"
@@ -111,7 +113,9 @@ def model_card(manifest) -> str:
     )
     environment.filters["sentence"] = guarantee_sentence
     return environment.from_string(template.read_text(encoding="utf-8")).render(
-        **manifest, point=manifest["operating_points"][0]
+        **manifest,
+        point=manifest["operating_points"][0],
+        why_no_probes=why_no_probes,
     )
 
 

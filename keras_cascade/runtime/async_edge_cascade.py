@@ -14,6 +14,7 @@ import numpy as np
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_cascade import EdgeCascade, closed_error
 from keras_cascade.runtime.edge_prediction import EdgePrediction
+from keras_cascade.utils.forks import reset_in_child
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.inputs import Inputs
@@ -53,11 +54,17 @@ class AsyncEdgeCascade:
     def __init__(self, edge: EdgeCascade, in_flight: int = IN_FLIGHT):
         self.edge = edge
         self._is_closed = False
+        self._in_flight = in_flight
+        self.reset_in_child()
+        reset_in_child(self)
+
+    def reset_in_child(self) -> None:
+        """Creates the threads, in a forked child once more."""
         self._students = concurrent.futures.ThreadPoolExecutor(
             os.cpu_count(), "student"
         )
         self._teachers = concurrent.futures.ThreadPoolExecutor(
-            in_flight, "teacher"
+            self._in_flight, "teacher"
         )
 
     @classmethod
@@ -86,6 +93,9 @@ class AsyncEdgeCascade:
         max_request_bytes: int | None = None,
         max_response_bytes: int | None = None,
         binary: bool | None = None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
+        teacher_identity: str = "probe",
     ) -> AsyncEdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
@@ -119,6 +129,9 @@ class AsyncEdgeCascade:
             max_request_bytes=max_request_bytes,
             max_response_bytes=max_response_bytes,
             binary=binary,
+            client_cert=client_cert,
+            client_key=client_key,
+            teacher_identity=teacher_identity,
         )
         return cls(edge, in_flight)
 

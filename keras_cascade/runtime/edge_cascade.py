@@ -189,6 +189,9 @@ class EdgeCascade:
         max_request_bytes: int | None = None,
         max_response_bytes: int | None = None,
         binary: bool | None = None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
+        teacher_identity: str = "probe",
     ) -> EdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
@@ -227,6 +230,16 @@ class EdgeCascade:
             max_request_bytes: int.
             max_response_bytes: int, longer answers are not read.
             binary: bool, tensors as bytes or as JSON numbers; with `/v2/`.
+            client_cert: path of this client's PEM certificate (mutual TLS).
+            client_key: path of its key.
+            teacher_identity: str, how the teacher, but for an object, must
+                show that it is the bundle's own. `"required"`: its server
+                states the identity, as `keras-cascade serve` does.
+                `"probe"`: a stated identity must be the bundle's; of a server
+                that states none, the logits of the manifest's probe rows must
+                be, on each new connection. `"off"`: any teacher is asked.
+                The answers of another one are no answers: `on_failure`
+                applies. Defaults to `"probe"`.
 
         Returns:
             `EdgeCascade`.
@@ -250,6 +263,9 @@ class EdgeCascade:
             max_request_bytes=max_request_bytes,
             max_response_bytes=max_response_bytes,
             binary=binary,
+            client_cert=client_cert,
+            client_key=client_key,
+            teacher_identity=teacher_identity,
         )
         return cls(
             bundle,

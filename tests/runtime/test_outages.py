@@ -131,6 +131,7 @@ def test_every_way_to_fail(bundle_path, blobs, students_answer, threads):
         EdgeCascade.load(
             bundle_path,
             teacher=url + "/v1/models/teacher",
+            teacher_identity="off",
             retries=0,
             failures_to_open=10**6,
         ) as edge,
@@ -167,7 +168,9 @@ def test_a_retry_hides_a_hiccup(bundle_path, blobs, students_answer):
     with (
         server_of(behaviours) as url,
         EdgeCascade.load(
-            bundle_path, teacher=url + "/v1/models/teacher"
+            bundle_path,
+            teacher=url + "/v1/models/teacher",
+            teacher_identity="off",
         ) as edge,
     ):
         edge._caller._retrying.sleep = lambda seconds: None
@@ -194,6 +197,7 @@ def test_full_speed_within_one_interval_of_recovery(
         EdgeCascade.load(
             bundle_path,
             teacher=url + "/v1/models/teacher",
+            teacher_identity="off",
             failures_to_open=3,
             seconds_open=10.0,
         ) as edge,

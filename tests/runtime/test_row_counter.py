@@ -78,7 +78,11 @@ def halves(blobs, students_answer):
 def test_requests_report_kept_rows(server, bundle_path, halves):
     kept, sent = halves
     with EdgeCascade.load(
-        bundle_path, teacher=server.url, retries=0, max_rows=3
+        bundle_path,
+        teacher=server.url,
+        retries=0,
+        max_rows=3,
+        teacher_identity="off",
     ) as edge:
         edge.predict(kept[:5])
         edge.predict_alone(kept)  # the gate is not asked: does not count
@@ -100,6 +104,7 @@ def test_queued_rows_are_reported_when_they_are_sent(
     server.status = 503
     with EdgeCascade.load(
         bundle_path, teacher=server.url, retries=0, on_failure="queue",
+        teacher_identity="off",
         queue=tmp_path / "queue",
     ) as edge:  # fmt: skip
         edge.predict(np.concatenate([kept, sent]))
@@ -112,7 +117,11 @@ def test_a_call_that_raises_is_reported_too(server, bundle_path, halves):
     _, sent = halves
     server.status = 503
     with EdgeCascade.load(
-        bundle_path, teacher=server.url, retries=0, on_failure="raise"
+        bundle_path,
+        teacher=server.url,
+        retries=0,
+        on_failure="raise",
+        teacher_identity="off",
     ) as edge:
         with pytest.raises(TeacherError):
             edge.predict(sent)
@@ -126,7 +135,7 @@ def test_the_same_for_an_event_loop(server, bundle_path, halves):
 
     async def run():
         async with AsyncEdgeCascade.load(
-            bundle_path, teacher=server.url
+            bundle_path, teacher=server.url, teacher_identity="off"
         ) as edge:
             await edge.predict(kept)
             await edge.predict(sent)

@@ -168,12 +168,19 @@ def test_refusals_and_failures(asked, name, message, flags):
 
 @pytest.fixture
 def edge_at(with_points):
-    """A function that loads a cascade which delegates every row to a URL."""
+    """A function that loads a cascade which delegates every row to a URL.
+
+    The recorded teacher is not the bundle's.
+    """
     path = with_points(all=1e9)
 
     def load(url, **options):
         return EdgeCascade.load(
-            path, teacher=url, operating_point="all", **options
+            path,
+            teacher=url,
+            operating_point="all",
+            teacher_identity="off",
+            **options,
         )
 
     return load

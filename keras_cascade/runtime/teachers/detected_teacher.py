@@ -29,7 +29,10 @@ class DetectedTeacher(HttpTeacher):
     """
 
     def check(self) -> None:
-        """Raises a `TeacherError` unless the model is ready to answer."""
+        """Raises a `TeacherError` unless the model is ready to answer.
+
+        With a `TeacherIdentity` the model must be the bundle's teacher.
+        """
         self._teacher().check()
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -47,11 +50,14 @@ class DetectedTeacher(HttpTeacher):
         self._detected = None
         self._lock = threading.Lock()
 
+    def _infer_url(self):
+        return self._teacher()._infer_url()
+
     def _encoded(self, inputs):
         return self._teacher()._encoded(inputs)
 
-    def _answered(self, request, rows):
-        return self._teacher()._answered(request, rows)
+    def _received(self, answer, request_id):
+        return self._teacher()._received(answer, request_id)
 
     def _teacher(self):
         if self._detected is None:
@@ -89,6 +95,9 @@ class DetectedTeacher(HttpTeacher):
                     ca_file=self._ca_file,
                     max_request_bytes=self._max_request_bytes,
                     max_response_bytes=self._max_response_bytes,
+                    client_cert=self._client_cert,
+                    client_key=self._client_key,
+                    identity=self._identity,
                 )
         raise TeacherError(
             f"The server at {self.url} speaks neither Open Inference Protocol "

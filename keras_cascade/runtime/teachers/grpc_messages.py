@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 SERVICE = "inference.GRPCInferenceService"
 
-# name: {field: (number, type)}; [type] is repeated, capitals are messages.
+# name: {field: (number, type)}; [type] is repeated, {type: type} is a map,
+# capitals are messages.
 _MESSAGES: dict[str, dict] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
@@ -64,10 +65,12 @@ _MESSAGES: dict[str, dict] = {
         "outputs": (6, ["RequestedOutput"]),
         "raw_input_contents": (7, ["bytes"]),
     },
+    "InferParameter": {"string_param": (3, "string")},
     "ModelInferResponse": {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
         "id": (3, "string"),
+        "parameters": (4, {"string": "InferParameter"}),
         "outputs": (5, ["Tensor"]),
         "raw_output_contents": (6, ["bytes"]),
     },
@@ -103,27 +106,26 @@ def messages() -> SimpleNamespace:
         message_factory,
     )
 
-    field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_cascade_v2.proto", package="inference", syntax="proto3"
     )
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, (number, kind) in fields.items():
-            repeated = isinstance(kind, list)
-            kind = kind[0] if repeated else kind
-            field = message.field.add(
-                name=field_name,
-                number=number,
-                label=field_type.LABEL_REPEATED
-                if repeated
-                else field_type.LABEL_OPTIONAL,
-            )
-            if kind in _MESSAGES:
-                field.type = field_type.TYPE_MESSAGE
-                field.type_name = f".inference.{kind}"
-            else:
-                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
+            repeated = isinstance(kind, (dict, list))
+            if isinstance(kind, dict):
+                # A map is a repeated message of its keys and values.
+                ((key, value),) = kind.items()
+                entry = message.nested_type.add(
+                    name=f"{field_name.title().replace('_', '')}Entry"
+                )
+                entry.options.map_entry = True
+                _add_field(entry, "key", 1, key)
+                _add_field(entry, "value", 2, value)
+                kind = f"{name}.{entry.name}"
+            elif repeated:
+                (kind,) = kind
+            _add_field(message, field_name, number, kind, repeated)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return SimpleNamespace(
@@ -134,3 +136,18 @@ def messages() -> SimpleNamespace:
             for name in _MESSAGES
         }
     )
+
+
+def _add_field(message, name, number, kind, repeated=False):
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+
+    field = message.field.add(
+        name=name,
+        number=number,
+        label=Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL,
+    )
+    if kind[0].isupper():
+        field.type = Field.TYPE_MESSAGE
+        field.type_name = f".inference.{kind}"
+    else:
+        field.type = Field.Type.Value(f"TYPE_{kind.upper()}")

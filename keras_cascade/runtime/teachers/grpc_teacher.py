@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import time
 import urllib.parse
 import uuid
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
+from keras_cascade.runtime.teachers.grpc_channel import GrpcChannel
 from keras_cascade.runtime.teachers.grpc_messages import (
     CONTENTS,
     SERVICE,
     messages,
 )
 from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    IDENTITY_PARAMETER,
+    MAX_BYTES,
     RemoteTeacher,
     is_this_machine,
 )
+from keras_cascade.runtime.teachers.teacher_identity import Proof
 from keras_cascade.runtime.teachers.v2_tensors import (
     NUMPY_TYPES,
     datatype_of,
@@ -52,13 +57,24 @@ class GrpcTeacher(RemoteTeacher):
     """
 
     def check(self) -> None:
-        """Raises a `TeacherError` unless the model says that it is ready."""
+        """Raises a `TeacherError` unless the model is ready to answer.
+
+        With a `TeacherIdentity` the model must be the bundle's teacher.
+        """
         request = self._messages.ModelReadyRequest(name=self._model)
-        if not self._call("ModelReady", request).ready:
-            raise TeacherError(
-                f"The teacher at {self.url} says that it is not ready.",
-                retryable=True,
-            )
+        end = time.monotonic() + self.timeout
+        with self._errors(), self._channel.connection() as connection:
+            answer, stated = self._call(connection, "ModelReady", request, end)
+            if not answer.ready:
+                raise TeacherError(
+                    f"The teacher at {self.url} says that it is not ready.",
+                    retryable=True,
+                )
+            identity = self._identity
+            if identity is None or identity.matches(stated, self.url):
+                return
+            if identity.probes:
+                connection.proof = self._proof(connection, end)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -83,13 +99,23 @@ class GrpcTeacher(RemoteTeacher):
         )
         options = [
             ("grpc.max_send_message_length", self._max_request_bytes),
-            ("grpc.max_receive_message_length", self._max_response_bytes),
+            (
+                "grpc.max_receive_message_length",
+                self._max_response_bytes or MAX_BYTES,
+            ),
             ("grpc.enable_http_proxy", 0 if is_this_machine(host) else 1),
             # Else a new channel would share the old one's waiting time.
             ("grpc.use_local_subchannel_pool", 1),
+            # Else gRPC itself repeats a call on another connection.
+            ("grpc.enable_retries", 0),
         ]
         if encrypted:
-            credentials = grpc.ssl_channel_credentials(_roots(self._ca_file))
+            cert, key = self._client_cert, self._client_key or self._client_cert
+            credentials = grpc.ssl_channel_credentials(
+                _content(self._ca_file, "ca_file"),
+                _content(key, "client_key"),
+                _content(cert, "client_cert"),
+            )
         self._channel = GrpcChannel(
             lambda: (
                 grpc.secure_channel(target, credentials, options)
@@ -98,6 +124,7 @@ class GrpcTeacher(RemoteTeacher):
             ),
             {name: self._method(name) for name in ("ModelInfer", "ModelReady")},
             self._is_lost,
+            watched=self._identity is not None and self._identity.probes,
         )
 
     def _encoded(self, inputs):
@@ -119,8 +146,73 @@ class GrpcTeacher(RemoteTeacher):
         return request, request.ByteSize()
 
     def _answered(self, request, rows):
-        with self._reported(rows) as report:
-            answer = self._call("ModelInfer", request, report)
+        end = time.monotonic() + self.timeout
+        with self._reported(rows) as report, self._errors():
+            for _ in range(2):
+                with self._channel.connection() as connection:
+                    answer, stated = self._call(
+                        connection, "ModelInfer", request, end, report
+                    )
+                    self._check_id(answer, request)
+                    version = answer.model_version or None
+                    if self._accepted(connection, stated, version, end):
+                        return self._output_of(answer)
+                    self._channel.replace(connection)
+        raise self._lost_error()
+
+    def _accepted(self, connection, stated, version, end):
+        """Checks that an answer is the bundle's teacher's.
+
+        Returns:
+            `False` where its connection was lost before that was known.
+
+        Raises:
+            TeacherError: it is another teacher's.
+        """
+        identity = self._identity
+        if identity is None or identity.matches(stated, self.url):
+            connection.unwatch()
+            return True
+        if not identity.probes:
+            return True
+        if connection.proof is None or not connection.proof.holds(version):
+            connection.proof = self._proof(connection, end)
+        return connection.steady and connection.proof.version == version
+
+    def _proof(self, connection, end):
+        """Asks a connection about the probe rows.
+
+        Raises:
+            TeacherError: the answers are not the bundle's teacher's.
+        """
+        parts, versions = [], set()
+        for request, _ in self._requests(self._identity.probe_inputs()):
+            answer, _ = self._call(connection, "ModelInfer", request, end)
+            self._check_id(answer, request)
+            parts.append(self._output_of(answer))
+            versions.add(answer.model_version or None)
+        self._identity.check_probes(parts, self.url)
+        # Of several versions none is proven.
+        return Proof(versions.pop() if len(versions) == 1 else object())
+
+    def _check_id(self, answer, request):
+        # Without an id the answer is that of its HTTP/2 stream.
+        if answer.id not in ("", request.id):
+            raise TeacherError(
+                f"The teacher at {self.url} answered another request. "
+                f"Expected: id '{request.id}'. Received: '{answer.id[:99]}'. "
+                "Is a broken proxy before it?",
+                retryable=True,
+            )
+
+    def _lost_error(self):
+        return TeacherError(
+            f"The connection to {self.url} was lost before its teacher's "
+            "identity was checked.",
+            retryable=True,
+        )
+
+    def _output_of(self, answer):
         try:
             return self._tensor(answer)
         except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -152,26 +244,39 @@ class GrpcTeacher(RemoteTeacher):
         )
 
     def _is_lost(self, error):
+        cause = error.__cause__ if isinstance(error, TeacherError) else error
         return (
-            isinstance(error, self._grpc.RpcError) and error.code().name in LOST
+            isinstance(cause, self._grpc.RpcError) and cause.code().name in LOST
         )
 
-    def _call(self, name, request, headers=None):
+    def _call(self, connection, name, request, end, headers=None):
+        """Returns the answer, and the identity that it states or `None`."""
+        connection.wait(end - time.monotonic())
+        metadata = [*self._metadata, *(headers or {}).items()]
         try:
-            return self._channel.call(
-                name,
+            answer, call = connection.methods[name].with_call(
                 request,
-                timeout=self.timeout,
-                metadata=[*self._metadata, *(headers or {}).items()],
+                timeout=max(0.0, end - time.monotonic()),
+                metadata=metadata,
             )
         except self._grpc.RpcError as error:
-            raise self._failure(error) from error
+            raise self._failure(connection, error, end) from error
+        stated = _stated(call)
+        if stated is None and name == "ModelInfer":
+            parameter = answer.parameters.get(IDENTITY_PARAMETER)
+            stated = parameter.string_param if parameter else None
+        return answer, stated or None
+
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
         except ValueError as error:  # the channel was closed
             raise TeacherError(
-                f"The connection to {self.url} cannot be used: {error}"
+                f"The connection to {self.url} cannot be used: {error}."
             ) from error
 
-    def _failure(self, error):
+    def _failure(self, connection, error, end):
         code, details = error.code().name, error.details() or ""
         # The same code as for an overloaded server, but it will not pass.
         too_large = "larger than max" in details
@@ -180,104 +285,50 @@ class GrpcTeacher(RemoteTeacher):
             if too_large
             else ADVICE.get(code, "")
         )
-        return TeacherError(
+        failure = TeacherError(
             f"The teacher does not answer at {self.url} ({code}: "
             f"{details[:300]}).{advice}",
             retryable=code in RETRIED and not too_large,
+            retry_after=_retry_after(error),
             refused=code in REFUSED or too_large,
             about_input=code in ABOUT_INPUT,
         )
+        identity = self._identity
+        if identity is None or identity.off:
+            return failure
+        stated = _stated(error)
+        if stated is not None:
+            failure.identified = identity.matches(stated, self.url)
+        elif failure.about_input and identity.probes:
+            failure.identified = self._is_proven(connection, end)
+        return failure
 
-
-class GrpcChannel:
-    """gRPC channel that is replaced after its connection was lost.
-
-    A `grpc.Channel` that has lost its server reconnects by itself, at longer
-    and longer intervals, and fails every call in between at once, though the
-    server may be back. Here the circuit breaker decides when to ask again: a
-    lost channel serves only the calls that are under way on it, and the next
-    call creates another.
-
-    Args:
-        connect: function that returns a new `grpc.Channel`.
-        methods: dict of name to the arguments of `Channel.unary_unary`.
-        lost: function from `grpc.RpcError` to bool; `True` where the call
-            failed with its connection.
-    """
-
-    def __init__(self, connect, methods, lost):
-        self._connect = connect
-        self._methods = methods
-        self._lost = lost
-        self._lock = threading.Lock()
-        self._current = None
-        self._closed = False
-
-    def call(self, name, request, **options):
-        """Calls a method, on a connection that is not known to be lost.
-
-        Args:
-            name: str, one of `methods`.
-            request: message.
-            **options: of the call, such as `timeout`.
-
-        Returns:
-            The answer's message.
-
-        Raises:
-            grpc.RpcError: the call failed.
-            ValueError: this object was closed.
-        """
-        with self._connection() as connection:
+    def _is_proven(self, connection, end):
+        """Asks about the probe rows where that was not done yet."""
+        if connection.proof is None:
             try:
-                return connection.methods[name](request, **options)
-            except Exception as error:
-                if self._lost(error):
-                    self._replace(connection)
-                raise
-
-    def close(self):
-        """Closes the connection and ends the calls on it."""
-        with self._lock:
-            self._closed = True
-            connection, self._current = self._current, None
-        if connection is not None:
-            connection.channel.close()
-
-    @contextlib.contextmanager
-    def _connection(self):
-        with self._lock:
-            if self._closed:
-                raise ValueError("it was closed")
-            if self._current is None:
-                self._current = _Connection(self._connect(), self._methods)
-            connection = self._current
-            connection.calls += 1
-        try:
-            yield connection
-        finally:
-            with self._lock:
-                connection.calls -= 1
-                unused = connection.replaced and not connection.calls
-            if unused:
-                connection.channel.close()
-
-    def _replace(self, connection):
-        with self._lock:
-            connection.replaced = True
-            if self._current is connection:
-                self._current = None
+                connection.proof = self._proof(connection, end)
+            except TeacherError as error:
+                if error.stranger:
+                    raise
+                return False  # the refused rows wait: `identified` is False
+        return connection.steady
 
 
-class _Connection:
-    def __init__(self, channel, methods):
-        self.channel = channel
-        self.methods = {
-            name: channel.unary_unary(*arguments)
-            for name, arguments in methods.items()
-        }
-        self.calls = 0
-        self.replaced = False
+def _stated(call):
+    """Returns the identity in a call's initial metadata, or `None`."""
+    metadata = dict(call.initial_metadata() or ())
+    return metadata.get(IDENTITY_HEADER) or None
+
+
+def _retry_after(error):
+    """Returns the seconds that the server asks to be left alone for."""
+    metadata = dict(error.trailing_metadata() or ())
+    for name, unit in (("retry-after", 1.0), ("grpc-retry-pushback-ms", 1e-3)):
+        text = metadata.get(name)
+        if isinstance(text, str) and text.isascii() and text.isdecimal():
+            return float(text[:9]) * unit
+    return None
 
 
 def _parts(url):
@@ -297,14 +348,14 @@ def _parts(url):
     return host, target, model
 
 
-def _roots(ca_file):
-    if ca_file is None:
+def _content(file, name):
+    if file is None:
         return None
     try:
-        with open(ca_file, "rb") as file:
-            return file.read()
+        with open(file, "rb") as stream:
+            return stream.read()
     except OSError as error:
         raise ValueError(
-            "Expected `ca_file` to be a file of PEM certificates. Received: "
-            f"'{ca_file}' ({error.strerror})."
+            f"Expected `{name}` to be a file of PEM certificates or of a key. "
+            f"Received: '{file}' ({error.strerror})."
         ) from None

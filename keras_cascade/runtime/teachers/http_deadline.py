@@ -36,12 +36,17 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Sets this thread's deadline for the block."""
-        self._local.end = time.monotonic() + seconds
+        """Sets this thread's deadline for the block.
+
+        Inside of another such block the earlier deadline counts.
+        """
+        outer = getattr(self._local, "end", None)
+        end = time.monotonic() + seconds
+        self._local.end = end if outer is None else min(outer, end)
         try:
             yield
         finally:
-            self._local.end = None
+            self._local.end = outer
 
     def remaining(self, error: type[Exception]) -> float:
         """Returns the seconds left; raises `error` where there are none."""

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import abc
+import contextlib
+import dataclasses
 import os
 import ssl
 import urllib.parse
 import urllib.request
+import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import httpcore
 
 from keras_cascade.errors import TeacherError
+from keras_cascade.runtime.teachers.http_connections import (
+    AnswerTooLongError,
+    HttpAnswer,
+    HttpConnection,
+    HttpConnections,
+)
 from keras_cascade.runtime.teachers.http_deadline import DeadlineBackend
+from keras_cascade.runtime.teachers.json_answers import read_json
 from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    MAX_BYTES,
+    TIMEOUT_HEADER,
     RemoteTeacher,
     is_this_machine,
 )
+from keras_cascade.runtime.teachers.teacher_identity import Proof
 
 CONNECTIONS = 64
 IDLE_SECONDS = 60.0
+#: Sent with every request; `keras-cascade serve` states it in its answer.
+REQUEST_ID = "x-request-id"
 SHOWN = 300  # bytes of an error's answer that a message shows
 READ = 64 * 1024  # bytes of it that are read, so that the connection is kept
 #: Statuses of a server, or a proxy before it, that is busy or restarting.
@@ -27,15 +45,89 @@ RETRIED = (429, 502, 503, 504)
 ABOUT_INPUT = (400, 413, 415, 422)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """Request about rows.
+
+    Attributes:
+        headers: dict.
+        body: bytes.
+        id: str, new for each request.
+    """
+
+    headers: dict[str, str]
+    body: bytes
+    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Received:
+    """Content of an answer to rows, not validated yet.
+
+    Attributes:
+        output: array-like.
+        id: str or `None`, of the request that it states to answer.
+        teacher: str or `None`, the identity that it states.
+        version: str or `None`, of the model that it states.
+    """
+
+    output: Any
+    id: str | None = None
+    teacher: str | None = None
+    version: str | None = None
+
+
 class HttpTeacher(RemoteTeacher):
     """A teacher at an `http://` or `https://` URL.
+
+    An answer is taken for a request when it states the request's id, or when
+    nothing else was ever asked on its connection. A connection to a server
+    that states no ids serves one request; where such a server also had to
+    prove its identity, the connection is kept, and after each answer the
+    model's status on it must be what it was when it was proven: in between
+    there is then no answer too many, and no other version of the model.
 
     Arguments as in `RemoteTeacher`.
     """
 
+    def check(self) -> None:
+        """Raises a `TeacherError` unless the model is ready to answer.
+
+        With a `TeacherIdentity` the model must be the bundle's teacher.
+        """
+        with self._client.deadline(), self._client.connection() as connection:
+            connection.keep = False  # unless it is proven below
+            answer = self._client.send(connection, "GET", self._ready_url)
+            if answer.status != 200:
+                raise status_error(self._ready_url, answer)
+            self._check_ready(answer)
+            identity = self._identity
+            if identity is None:
+                return
+            stated = answer.headers.get(IDENTITY_HEADER)
+            if identity.matches(stated, self.url) or not identity.probes:
+                return
+            self._prove(connection)
+            connection.keep = connection.proof.status is not None
+
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
+
+    @abc.abstractmethod
+    def _infer_url(self):
+        """Returns the URL that takes rows."""
+
+    @abc.abstractmethod
+    def _received(self, answer, request_id):
+        """Reads the answer to rows; returns `Received`."""
+
+    @property
+    def _ready_url(self):
+        return self.url
+
+    def _check_ready(self, answer):
+        """Raises where the status that a server answered is none."""
 
     def _prepare(self):
         self.url = _checked_url(self.url)
@@ -44,26 +136,171 @@ class HttpTeacher(RemoteTeacher):
         self._client = HttpClient(
             self.url,
             self.timeout,
-            self._max_response_bytes,
+            self._max_response_bytes or MAX_BYTES,
             self._token,
             self._ca_file,
+            self._client_cert,
+            self._client_key,
         )
 
-    def _post(self, url, body, headers, rows):
-        """Asks about `rows` rows; returns `(headers, body)` of the answer."""
-        with self._reported(rows) as report:
-            return self._client.request(
-                "POST", url, body, {**headers, **report}
-            )
+    def _answered(self, request, rows):
+        # Encoded already, so the whole deadline is for the exchange.
+        with self._client.deadline(), self._reported(rows) as report:
+            for new in (False, True):
+                with self._client.connection(new) as connection:
+                    received = self._asked(connection, request, rows, report)
+                    if self._accepted(connection, received, request.id):
+                        return received.output
+                    connection.keep = False
+        raise TeacherError(
+            f"The teacher at {self.url} answered a new connection with the "
+            f"answer to another request. Expected: id '{request.id}'. "
+            f"Received: '{received.id}'. Is a broken proxy before it?",
+            retryable=True,
+        )
+
+    def _asked(self, connection, request, rows, report=None):
+        """Sends one request on a connection; returns `Received`."""
+        url = self._infer_url()
+        answer = self._client.send(
+            connection,
+            "POST",
+            url,
+            request.body,
+            {**request.headers, REQUEST_ID: request.id, **(report or {})},
+            self._answer_limit(rows),
+        )
+        if answer.status != 200:
+            raise self._failure(connection, answer, url, request.id)
+        return self._received(answer, request.id)
+
+    def _accepted(self, connection, received, request_id):
+        """Checks whose answer it is, and to which request.
+
+        Returns:
+            `False` where it may be the answer to another request.
+
+        Raises:
+            TeacherError: it is another teacher's.
+        """
+        if received.id not in (None, request_id):
+            return False
+        identity, proof = self._identity, connection.proof
+        by_id = received.id is not None
+        in_step = by_id or connection.exchanges == 1
+        if (
+            identity is None
+            or identity.matches(received.teacher, self.url)
+            or not identity.probes
+        ):
+            # Without an id the next answer on it could be one too many.
+            connection.keep = connection.keep and by_id
+            return in_step
+        if proof is None or not proof.holds(received.version):
+            if not in_step:
+                return False
+            self._prove(connection)
+            proof = connection.proof
+            connection.keep = by_id or proof.status is not None
+            return proof.version == received.version
+        return by_id or self._same_status(connection)
+
+    def _prove(self, connection):
+        """Asks a connection about the probe rows; sets its `proof`.
+
+        Raises:
+            TeacherError: the answers are not the bundle's teacher's.
+        """
+        parts, versions = [], set()
+        for request, rows in self._requests(self._identity.probe_inputs()):
+            received = self._asked(connection, request, rows)
+            if received.id not in (None, request.id):
+                connection.keep = False
+                raise TeacherError(
+                    f"The teacher at {self.url} answered another request than "
+                    "its probe rows.",
+                    retryable=True,
+                )
+            parts.append(received.output)
+            versions.add(received.version)
+        try:
+            self._identity.check_probes(parts, self.url)
+        except TeacherError:
+            connection.keep = False
+            raise
+        # Of several versions none is proven.
+        version = versions.pop() if len(versions) == 1 else object()
+        connection.proof = Proof(version, self._status(connection))
+
+    def _same_status(self, connection):
+        """Returns `True` where a connection is as it was when it was proven."""
+        expected = connection.proof.status
+        return expected is not None and self._status(connection) == expected
+
+    def _status(self, connection):
+        """Returns the model's status as bytes, `None` where it has none."""
+        answer = self._client.send(connection, "GET", self.url)
+        if answer.status != 200:
+            return None
+        try:
+            self._received(answer, None)
+        except TeacherError:
+            return answer.content
+        return None  # logits, and not a status: one answer too many
+
+    def _failure(self, connection, answer, url, request_id):
+        """Returns the error for a status other than 200."""
+        error = status_error(url, answer)
+        identity = self._identity
+        new = connection.exchanges == 1
+        by_id = answer.headers.get(REQUEST_ID) == request_id
+        connection.keep = usable = connection.reusable
+        stated = answer.headers.get(IDENTITY_HEADER)
+        if identity is None or identity.off or stated is not None:
+            connection.keep = usable and by_id
+            if identity is not None and not identity.off:
+                identity.matches(stated, self.url)
+                error.identified = by_id or new
+        elif not (usable and identity.probes):
+            connection.keep = usable and by_id
+        elif connection.proof is not None:
+            connection.keep = self._same_status(connection)
+            error.identified = connection.keep and error.about_input
+        elif new and error.about_input:
+            try:
+                self._prove(connection)
+            except TeacherError as failure:
+                if failure.stranger:
+                    raise
+                connection.keep = False  # and the refused rows wait
+            else:
+                error.identified = True
+                connection.keep = connection.proof.status is not None
+        else:
+            connection.keep = by_id
+        return error
 
     def _json(self, content):
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
+            return read_json(content, self._max_rows)
+        except ValueError as error:
             raise TeacherError(
-                f"The teacher at {self.url} did not answer in JSON.",
+                f"The teacher at {self.url} did not answer in JSON, or in "
+                f"JSON that is no answer about logits ({str(error)[:200]}).",
                 invalid_answer=True,
             ) from error
+
+    def _answer_limit(self, rows):
+        """Returns the bytes that an answer to `rows` may have.
+
+        A number has at most 25 characters (a float64 with its comma); the
+        rest is for white space, names and a second output.
+        """
+        if self._max_response_bytes is not None:
+            return self._max_response_bytes
+        return min(
+            MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes)
+        )
 
 
 class HttpClient:
@@ -79,6 +316,10 @@ class HttpClient:
         token: str or `None`, sent as `Authorization: Bearer`.
         ca_file: path or `None`, certificates to trust in place of the
             system's.
+        client_cert: path or `None`, this client's certificate and its chain.
+            Defaults to `None`.
+        client_key: path or `None`, its private key. Defaults to `None`: in
+            the certificate's file.
     """
 
     def __init__(
@@ -88,20 +329,29 @@ class HttpClient:
         max_response_bytes: int,
         token: str | None,
         ca_file: str | os.PathLike | None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
     ):
+        self._url = url
         self._timeout = timeout
         self._max_bytes = max_response_bytes
         self._headers = {"User-Agent": "keras-cascade", "Accept": "*/*"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._backend = DeadlineBackend()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_tls_context(ca_file) if url[:5] == "https" else None,
+        # Only its way to connect, by TLS or a proxy, is used: httpcore's pool
+        # does not say which connection a request goes over.
+        factory = httpcore.ConnectionPool(
+            ssl_context=_tls_context(ca_file, client_cert, client_key)
+            if url[:5] == "https"
+            else None,
             proxy=_proxy(url),
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=CONNECTIONS,
             keepalive_expiry=IDLE_SECONDS,
             network_backend=self._backend,
+        )
+        origin = httpcore.URL(url).origin
+        self._connections = HttpConnections(
+            lambda: factory.create_connection(origin), CONNECTIONS
         )
 
     def request(
@@ -126,11 +376,26 @@ class HttpClient:
             TeacherError: no answer in time, a status other than 200, or an
                 answer that is too long.
         """
+        with self.deadline(url), self.connection() as connection:
+            answer = self.send(connection, method, url, body, headers)
+        if answer.status != 200:
+            raise status_error(url, answer)
+        return answer.headers, answer.content
+
+    @contextlib.contextmanager
+    def deadline(self, url: str | None = None) -> Iterator[None]:
+        """Surrounds requests that share one timeout; translates errors.
+
+        Args:
+            url: str, for the errors. Defaults to `None`: the teacher's.
+
+        Raises:
+            TeacherError: no answer, or none in time.
+        """
+        url = url or self._url
         try:
             with self._backend.within(self._timeout):
-                status, answer_headers, content = self._exchange(
-                    method, url, body, {**self._headers, **(headers or {})}
-                )
+                yield
         except httpcore.TimeoutException as error:
             raise TeacherError(
                 f"The teacher at {url} did not answer within {self._timeout} "
@@ -148,49 +413,78 @@ class HttpClient:
             httpcore.ProxyError,
         ) as error:
             raise _no_answer_error(url, error) from error
-        if status != 200:
-            raise _status_error(url, status, answer_headers, content)
-        return answer_headers, content
+
+    @contextlib.contextmanager
+    def connection(self, new: bool = False) -> Iterator[HttpConnection]:
+        """Surrounds the use of one connection, inside of `deadline`.
+
+        Args:
+            new: bool. Takes none that was used before. Defaults to `False`.
+        """
+        seconds = self._backend.remaining(httpcore.PoolTimeout)
+        with self._connections.lease(seconds, new) as connection:
+            yield connection
+
+    def send(
+        self,
+        connection: HttpConnection,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> HttpAnswer:
+        """Sends one request on a connection and reads its whole answer.
+
+        Args:
+            connection: of `connection()`.
+            method: str.
+            url: str.
+            body: bytes or `None`.
+            headers: dict of further headers. Defaults to `None`.
+            max_bytes: int, longer answers are not read. Defaults to `None`:
+                the client's limit.
+
+        Returns:
+            `HttpAnswer`, of any status.
+
+        Raises:
+            TeacherError: an encoding that was not requested, or too long.
+        """
+        limit = max_bytes or self._max_bytes
+        seconds = self._backend.remaining(httpcore.WriteTimeout)
+        try:
+            answer = connection.exchange(
+                method,
+                url,
+                {
+                    **self._headers,
+                    TIMEOUT_HEADER: f"{seconds:.3f}",
+                    **(headers or {}),
+                },
+                body,
+                limit,
+                READ,
+            )
+        except AnswerTooLongError:
+            raise TeacherError(
+                f"The teacher at {url} answered with more than {limit} "
+                "bytes. Pass a larger `max_response_bytes`, or smaller "
+                "batches.",
+                invalid_answer=True,
+            ) from None
+        encoding = answer.headers.get("content-encoding")
+        if encoding is not None:
+            raise TeacherError(
+                f"The teacher at {url} answered in the encoding "
+                f"'{encoding}', which was not asked for.",
+                invalid_answer=True,
+            )
+        return answer
 
     def close(self) -> None:
         """Closes the connections."""
-        self._pool.close()
-
-    def _exchange(self, method, url, body, headers):
-        with self._pool.stream(
-            method,
-            url,
-            headers=headers,
-            content=body,
-            extensions={"timeout": {"pool": self._timeout}},
-        ) as response:
-            answer_headers = {
-                name.decode("latin-1").lower(): value.decode("latin-1")
-                for name, value in response.headers
-            }
-            encoding = answer_headers.get("content-encoding")
-            if encoding is not None:
-                raise TeacherError(
-                    f"The teacher at {url} answered in the encoding "
-                    f"'{encoding}', which was not asked for.",
-                    invalid_answer=True,
-                )
-            limit = self._max_bytes
-            if response.status != 200:
-                limit = min(limit, READ)
-            content = bytearray()
-            for part in response.iter_stream():
-                content += part
-                if len(content) > limit:
-                    break
-            if response.status == 200 and len(content) > limit:
-                raise TeacherError(
-                    f"The teacher at {url} answered with more than {limit} "
-                    "bytes. Pass a larger `max_response_bytes`, or smaller "
-                    "batches.",
-                    invalid_answer=True,
-                )
-        return response.status, answer_headers, bytes(content)
+        self._connections.close()
 
 
 def _checked_url(url):
@@ -218,14 +512,26 @@ def _checked_url(url):
     return url.rstrip("/")
 
 
-def _tls_context(ca_file):
+def _tls_context(ca_file, client_cert, client_key):
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ValueError(
             "Expected `ca_file` to be a file of PEM certificates. Received: "
             f"'{ca_file}' ({type(error).__name__}: {error})."
         ) from None
+    if client_cert is not None:
+        try:
+            # An encrypted key would be asked for at the terminal.
+            context.load_cert_chain(client_cert, client_key, password="")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise ValueError(
+                "Expected `client_cert` and `client_key` to be the files of a "
+                "PEM certificate and of its key, without a password. "
+                f"Received: '{client_cert}' and '{client_key}' "
+                f"({type(error).__name__}: {error})."
+            ) from None
+    return context
 
 
 def _proxy(url):
@@ -270,8 +576,16 @@ def _no_answer_error(url, error):
     )
 
 
-def _status_error(url, status, headers, content):
-    text = " ".join(content[:SHOWN].decode("utf-8", "replace").split())
+def status_error(url: str, answer: HttpAnswer) -> TeacherError:
+    """Returns the error for an answer whose status is not 200.
+
+    Args:
+        url: str.
+        answer: `HttpAnswer`.
+    """
+    status = answer.status
+    text = answer.content[:SHOWN].decode("utf-8", "replace")
+    text = " ".join(text.split())
     advice = {
         401: " Pass the right `token=`.",
         403: " Pass a `token=` that may ask this teacher.",
@@ -280,7 +594,7 @@ def _status_error(url, status, headers, content):
     return TeacherError(
         f"The teacher at {url} answered status {status}: {text}{advice}",
         retryable=status in RETRIED,
-        retry_after=_seconds(headers.get("retry-after")),
+        retry_after=_seconds(answer.headers.get("retry-after")),
         refused=400 <= status < 500 and status != 429,
         about_input=status in ABOUT_INPUT,
     )
@@ -288,4 +602,6 @@ def _status_error(url, status, headers, content):
 
 def _seconds(text):
     """Returns `Retry-After` in seconds; its other form, a date, is ignored."""
-    return float(text) if text is not None and text.isdecimal() else None
+    if text is None or not (text.isascii() and text.isdecimal()):
+        return None
+    return float(text[:9])

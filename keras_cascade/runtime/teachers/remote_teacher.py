@@ -9,14 +9,20 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
+from keras_cascade.utils.forks import reset_in_child
+
+if TYPE_CHECKING:
+    from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
 
 TIMEOUT = 10.0
 MAX_ROWS = 256
 MAX_BYTES = 32 * 1024 * 1024
+ENCRYPTED = ("https://", "grpcs://")
 #: The header that reports a `RowCounter`'s count to the server.
 ROWS_HEADER = "x-cascade-rows"
 #: The header and, over gRPC, the metadata key that carry `Bundle`'s
@@ -49,7 +55,15 @@ class RemoteTeacher(abc.ABC):
             system's. Defaults to `None`.
         max_request_bytes: int. Defaults to 32 MiB.
         max_response_bytes: int, longer answers are not read. Defaults to
-            32 MiB.
+            `None`: 32 MiB, over HTTP 64 KiB and `1024 + 64 * classes` bytes
+            per row where that is less.
+        client_cert: path or `None`. PEM certificate of this client, with its
+            chain, for servers that ask for one (mutual TLS). Defaults to
+            `None`.
+        client_key: path or `None`. PEM private key of `client_cert`. Defaults
+            to `None`: it is in the same file.
+        identity: `TeacherIdentity` that the teacher must have, or `None`.
+            Defaults to `None`: any teacher is accepted.
 
     Attributes:
         row_counter: `RowCounter` or `None`. Where a device counts its rows,
@@ -68,7 +82,10 @@ class RemoteTeacher(abc.ABC):
         token: str | None = None,
         ca_file: str | os.PathLike | None = None,
         max_request_bytes: int = MAX_BYTES,
-        max_response_bytes: int = MAX_BYTES,
+        max_response_bytes: int | None = None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
+        identity: TeacherIdentity | None = None,
     ):
         limits = {
             "timeout": timeout,
@@ -77,12 +94,22 @@ class RemoteTeacher(abc.ABC):
             "max_response_bytes": max_response_bytes,
         }
         for name, value in limits.items():
-            if not value > 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"Expected `{name} > 0`. Received: {value}.")
         if token is not None and not (token.isascii() and token.isprintable()):
             raise ValueError(
                 "Expected `token` to be one line of ASCII characters. "
                 "Received something else; is there a line break in its file?"
+            )
+        if client_key is not None and client_cert is None:
+            raise ValueError(
+                "Expected `client_cert` to go with `client_key`. Received the "
+                "key alone."
+            )
+        if client_cert is not None and not url.startswith(ENCRYPTED):
+            raise ValueError(
+                "Expected a URL with https:// or grpcs:// to go with "
+                f"`client_cert`. Received: '{url}'."
             )
         self.url = url
         self.timeout = timeout
@@ -94,11 +121,17 @@ class RemoteTeacher(abc.ABC):
         self._ca_file = ca_file
         self._max_request_bytes = max_request_bytes
         self._max_response_bytes = max_response_bytes
+        self._client_cert = client_cert
+        self._client_key = client_key
+        self._identity = identity
         self._prepare()
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises a `TeacherError` unless the model is ready to answer."""
+        """Raises a `TeacherError` unless the model is ready to answer.
+
+        With a `TeacherIdentity` the model must be the bundle's teacher.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -128,20 +161,25 @@ class RemoteTeacher(abc.ABC):
         Raises:
             TeacherError: no answer, or one that failed validation.
         """
-        rows = len(next(iter(inputs.values())))
-        parts = []
-        for start in range(0, rows, self._max_rows):
-            parts += self._logits_of(
-                inputs, start, min(rows, start + self._max_rows)
-            )
+        parts = [
+            validate_logits(self._answered(request, rows), rows, self._classes)
+            for request, rows in self._requests(inputs)
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _logits_of(self, inputs, start, end):
+    def _requests(self, inputs):
+        """Yields the requests that a batch is cut into, and their rows."""
+        rows = len(next(iter(inputs.values())))
+        for start in range(0, rows, self._max_rows):
+            end = min(rows, start + self._max_rows)
+            yield from self._cut(inputs, start, end)
+
+    def _cut(self, inputs, start, end):
         part = {name: array[start:end] for name, array in inputs.items()}
         request, size = self._encoded(part)
         if size <= self._max_request_bytes:
-            answer = self._answered(request, end - start)
-            return [validate_logits(answer, end - start, self._classes)]
+            yield request, end - start
+            return
         if end - start == 1:
             raise TeacherError(
                 f"One example takes {size} bytes on the wire, more than "
@@ -150,8 +188,8 @@ class RemoteTeacher(abc.ABC):
                 about_input=True,
             )
         middle = (start + end) // 2
-        first = self._logits_of(inputs, start, middle)
-        return first + self._logits_of(inputs, middle, end)
+        yield from self._cut(inputs, start, middle)
+        yield from self._cut(inputs, middle, end)
 
     @contextlib.contextmanager
     def _reported(self, rows):
@@ -193,6 +231,11 @@ class RowCounter:
     """
 
     def __init__(self):
+        self.reset_in_child()
+        reset_in_child(self)
+
+    def reset_in_child(self) -> None:
+        """Starts at zero: a forked child's parent reports its own rows."""
         self._lock = threading.Lock()
         self._unreported = 0
 
@@ -236,12 +279,12 @@ def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
         TeacherError: not numbers, another shape, NaN or infinity.
     """
     try:
-        values = np.asarray(answer)
+        values = np.asarray(numbers_of(answer))
         if values.dtype.kind not in "iuf":
             raise TypeError(f"values of type {values.dtype}")
         with np.errstate(over="ignore"):
             logits = values.astype("float32")
-    except (OverflowError, TypeError, ValueError) as error:
+    except (MemoryError, OverflowError, TypeError, ValueError) as error:
         raise TeacherError(
             "Expected the teacher to answer with numbers. Received something "
             f"else ({type(error).__name__}: {str(error)[:200]}).",
@@ -258,6 +301,34 @@ def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
             "The teacher answered NaN or infinity.", invalid_answer=True
         )
     return logits
+
+
+def numbers_of(answer):
+    """Rejects lists whose array would be far larger than they are.
+
+    NumPy gives every string of a list the length of its longest.
+
+    Args:
+        answer: list of numbers, or of lists of numbers; anything else is
+            returned as it is.
+
+    Raises:
+        TypeError: a list of other values.
+        ValueError: lists of different lengths.
+    """
+    if not isinstance(answer, (list, tuple)):
+        return answer
+    kinds, lengths = set(), set()
+    for row in answer:
+        is_list = isinstance(row, (list, tuple))
+        kinds.update(map(type, row) if is_list else (type(row),))
+        lengths.add(len(row) if is_list else None)
+    unusable = sorted(one.__name__ for one in kinds & {str, bytes, dict, bool})
+    if unusable or kinds & {list, tuple}:
+        raise TypeError(f"values of type {', '.join(unusable) or 'list'}")
+    if len(lengths) > 1 and not kinds - {int, float}:
+        raise ValueError("rows of different lengths")
+    return answer
 
 
 def is_this_machine(host: str) -> bool:

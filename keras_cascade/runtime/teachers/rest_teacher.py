@@ -3,7 +3,13 @@
 import json
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
+from keras_cascade.runtime.teachers.http_teacher import (
+    REQUEST_ID,
+    HttpRequest,
+    HttpTeacher,
+    Received,
+)
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_HEADER
 
 
 class RestTeacher(HttpTeacher):
@@ -14,9 +20,11 @@ class RestTeacher(HttpTeacher):
     `"http://127.0.0.1:8501/v1/models/teacher"`.
     """
 
-    def check(self) -> None:
-        """Raises a `TeacherError` unless the model answers at its URL."""
-        self._json(self._client.request("GET", self.url)[1])
+    def _infer_url(self):
+        return f"{self.url}:predict"
+
+    def _check_ready(self, answer):
+        self._json(answer.content)
 
     def _encoded(self, inputs):
         columns = {name: array.tolist() for name, array in inputs.items()}
@@ -27,19 +35,16 @@ class RestTeacher(HttpTeacher):
                 dict(zip(columns, row, strict=True))
                 for row in zip(*columns.values(), strict=True)
             ]
-        body = json.dumps({"instances": instances}, separators=(",", ":"))
-        return body.encode("ascii"), len(body)
-
-    def _answered(self, request, rows):
-        _, content = self._post(
-            f"{self.url}:predict",
-            request,
-            {"Content-Type": "application/json"},
-            rows,
+        text = json.dumps({"instances": instances}, separators=(",", ":"))
+        request = HttpRequest(
+            {"Content-Type": "application/json"}, text.encode("ascii")
         )
-        answer = self._json(content)
+        return request, len(request.body)
+
+    def _received(self, answer, request_id):
+        content = self._json(answer.content)
         try:
-            predictions = answer["predictions"]
+            predictions = content["predictions"]
             if isinstance(predictions[0], dict):
                 predictions = [row[self._output] for row in predictions]
         except (IndexError, KeyError, TypeError) as error:
@@ -48,4 +53,11 @@ class RestTeacher(HttpTeacher):
                 "of 'predictions'.",
                 invalid_answer=True,
             ) from error
-        return predictions
+        # The protocol has no ids. Another one in this header says nothing:
+        # proxies put their own there.
+        own = answer.headers.get(REQUEST_ID) == request_id
+        return Received(
+            predictions,
+            request_id if own else None,
+            answer.headers.get(IDENTITY_HEADER),
+        )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
 from keras_cascade.runtime.tokenized import teacher_with_tokenizer
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ def teacher_at(
     max_request_bytes: int | None = None,
     max_response_bytes: int | None = None,
     binary: bool | None = None,
+    client_cert: str | os.PathLike | None = None,
+    client_key: str | os.PathLike | None = None,
+    identity: TeacherIdentity | None = None,
 ) -> RemoteTeacher:
     """Creates the teacher at a URL, by the protocol that the URL names.
 
@@ -55,6 +61,9 @@ def teacher_at(
         max_request_bytes: as in `RemoteTeacher`.
         max_response_bytes: as in `RemoteTeacher`.
         binary: as in `V2HttpTeacher`; for a `/v2/` URL alone.
+        client_cert: as in `RemoteTeacher`.
+        client_key: as in `RemoteTeacher`.
+        identity: as in `RemoteTeacher`.
 
     Returns:
         `RemoteTeacher`.
@@ -68,6 +77,9 @@ def teacher_at(
         max_request_bytes=max_request_bytes,
         max_response_bytes=max_response_bytes,
         binary=binary,
+        client_cert=client_cert,
+        client_key=client_key,
+        identity=identity,
     )
     for pattern, name in _BY_URL:
         if re.match(pattern, url):
@@ -97,6 +109,9 @@ def open_teacher(
     max_request_bytes: int | None = None,
     max_response_bytes: int | None = None,
     binary: bool | None = None,
+    client_cert: str | os.PathLike | None = None,
+    client_key: str | os.PathLike | None = None,
+    teacher_identity: str = "probe",
 ):
     """Opens a bundle's teacher, behind its tokenizer where it has one.
 
@@ -106,6 +121,8 @@ def open_teacher(
         bundle: `keras_cascade.bundle.Bundle`.
         timeout: float, seconds for a request to a URL. Defaults to `None`:
             `RemoteTeacher`'s own.
+        teacher_identity: `"required"`, `"probe"` or `"off"`, as in
+            `EdgeCascade.load`. Defaults to `"probe"`.
 
     Further arguments as in `teacher_at`; they go with a URL alone.
 
@@ -120,14 +137,21 @@ def open_teacher(
         max_request_bytes=max_request_bytes,
         max_response_bytes=max_response_bytes,
         binary=binary,
+        client_cert=client_cert,
+        client_key=client_key,
     )
+    identity = TeacherIdentity.of_bundle(bundle, teacher_identity)
     is_text = isinstance(location, (str, os.PathLike))
     location = os.fspath(location) if is_text else location
     if is_text and "://" in location:
         manifest = bundle.manifest.get("teacher") or {}
         options.setdefault("output", manifest.get("output", "logits"))
         teacher = teacher_at(
-            location, len(bundle.classes), timeout=timeout, **options
+            location,
+            len(bundle.classes),
+            timeout=timeout,
+            identity=identity,
+            **options,
         )
         return teacher_with_tokenizer(teacher, bundle)
     if options:
@@ -147,7 +171,25 @@ def open_teacher(
             "'https://', 'grpc://' or 'grpcs://', 'local', or the folder of a "
             f"SavedModel. Received: '{location}', and there is no such folder."
         )
-    return teacher_with_tokenizer(SavedModelTeacher(location), bundle)
+    teacher = SavedModelTeacher(location)
+    _check_saved_model(teacher, location, bundle, identity)
+    return teacher_with_tokenizer(teacher, bundle)
+
+
+def _check_saved_model(teacher, folder, bundle, identity):
+    """Raises where another SavedModel is not the bundle's teacher."""
+    found = {
+        file.relative_to(folder).as_posix(): hash_file(file)
+        for file in Path(folder).rglob("*")
+        if file.is_file()
+    }
+    expected = (bundle.manifest.get("teacher") or {}).get("files")
+    # Of the same model, written once more, the files differ.
+    if found == expected or identity.matches(None, folder):
+        return
+    if identity.probes:
+        logits = teacher.logits(identity.probe_inputs())
+        identity.check_probes([logits], folder)
 
 
 def _not_none(**options):

@@ -14,6 +14,8 @@ from circuitbreaker import STATE_HALF_OPEN, CircuitBreaker
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
+from keras_cascade.runtime.teachers.retry_budget import RetryBudget
+from keras_cascade.utils.forks import reset_in_child
 
 FIRST_WAIT = 0.1
 LONGEST_WAIT = 5.0
@@ -27,6 +29,10 @@ class TeacherCaller:
     overload. A call does not wait for a teacher whose `retry_after` is longer
     than 5 seconds. The waits double from 0.1 s on, each drawn evenly from
     zero to that ("full jitter").
+
+    All calls share a `RetryBudget`: further requests, whether retries or
+    hedges, are at most a fifth of the calls, beyond 20. A forked child has its
+    own budget, circuit and threads.
 
     Args:
         teacher: object with `logits(inputs)`.
@@ -58,17 +64,27 @@ class TeacherCaller:
             )
         self._teacher = teacher
         self._classes = classes
-        self._circuit = Circuit(failures_to_open, seconds_open)
+        self._failures_to_open = failures_to_open
+        self._seconds_open = seconds_open
         self._hedge_after = hedge_after
-        self._hedges = hedge_after and concurrent.futures.ThreadPoolExecutor(
-            HEDGES, "teacher-hedge"
-        )
+        self._budget = RetryBudget()
         self._retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(1 + retries),
             wait=_wait,
-            retry=tenacity.retry_if_exception(_may_be_retried),
+            retry=self._may_be_retried,
             sleep=sleep,
             reraise=True,
+        )
+        self.reset_in_child()
+        reset_in_child(self)
+
+    def reset_in_child(self) -> None:
+        """Creates circuit and threads, in a forked child once more."""
+        self._circuit = Circuit(self._failures_to_open, self._seconds_open)
+        self._hedges = (
+            concurrent.futures.ThreadPoolExecutor(HEDGES, "teacher-hedge")
+            if self._hedge_after
+            else None
         )
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -83,6 +99,7 @@ class TeacherCaller:
         Raises:
             TeacherError: no validated answer.
         """
+        self._budget.add()
         return self._retrying(self._attempt, inputs)
 
     def close(self) -> None:
@@ -101,10 +118,16 @@ class TeacherCaller:
         answer = self._teacher.logits(inputs)
         return validate_logits(answer, rows, self._classes)
 
+    def _may_be_retried(self, state):
+        error = state.outcome.exception()
+        # The stop is asked later, and would let the last attempt take one.
+        last = state.attempt_number >= self._retrying.stop.max_attempt_number
+        return not last and _may_be_retried(error) and self._budget.take()
+
     def _hedged(self, inputs):
         waiting = {self._hedges.submit(self._ask, inputs)}
         done, _ = concurrent.futures.wait(waiting, self._hedge_after)
-        if not done:
+        if not done and self._budget.take():
             waiting.add(self._hedges.submit(self._ask, inputs))
         while True:
             done, waiting = concurrent.futures.wait(

@@ -6,21 +6,33 @@ import json
 import math
 import os
 import uuid
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
-from keras_cascade.runtime.teachers.http_teacher import HttpTeacher
+from keras_cascade.runtime.teachers.http_teacher import (
+    HttpRequest,
+    HttpTeacher,
+    Received,
+    status_error,
+)
 from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    IDENTITY_PARAMETER,
     MAX_BYTES,
     MAX_ROWS,
     TIMEOUT,
+    numbers_of,
 )
 from keras_cascade.runtime.teachers.v2_tensors import (
     datatype_of,
     from_bytes,
     to_bytes,
 )
+
+if TYPE_CHECKING:
+    from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
 
 LENGTH = "Inference-Header-Content-Length"
 EXTENSION = "binary_tensor_data"
@@ -53,7 +65,10 @@ class V2HttpTeacher(HttpTeacher):
         token: str | None = None,
         ca_file: str | os.PathLike | None = None,
         max_request_bytes: int = MAX_BYTES,
-        max_response_bytes: int = MAX_BYTES,
+        max_response_bytes: int | None = None,
+        client_cert: str | os.PathLike | None = None,
+        client_key: str | os.PathLike | None = None,
+        identity: TeacherIdentity | None = None,
     ):
         super().__init__(
             url,
@@ -65,12 +80,18 @@ class V2HttpTeacher(HttpTeacher):
             ca_file=ca_file,
             max_request_bytes=max_request_bytes,
             max_response_bytes=max_response_bytes,
+            client_cert=client_cert,
+            client_key=client_key,
+            identity=identity,
         )
         self._binary = binary
 
-    def check(self) -> None:
-        """Raises a `TeacherError` unless the model says that it is ready."""
-        self._client.request("GET", f"{self.url}/ready")
+    @property
+    def _ready_url(self):
+        return f"{self.url}/ready"
+
+    def _infer_url(self):
+        return f"{self.url}/infer"
 
     def _encoded(self, inputs):
         if self._binary is None:
@@ -88,9 +109,10 @@ class V2HttpTeacher(HttpTeacher):
             else:
                 tensor["data"] = array.ravel().tolist()
             tensors.append(tensor)
+        request_id = uuid.uuid4().hex
         header = json.dumps(
             {
-                "id": uuid.uuid4().hex,
+                "id": request_id,
                 "inputs": tensors,
                 "outputs": [
                     {
@@ -108,15 +130,11 @@ class V2HttpTeacher(HttpTeacher):
                 "Content-Type": "application/octet-stream",
                 LENGTH: str(len(header)),
             }
-        return (headers, body), len(body)
+        return HttpRequest(headers, body, request_id), len(body)
 
-    def _answered(self, request, rows):
-        headers, body = request
-        answer_headers, content = self._post(
-            f"{self.url}/infer", body, headers, rows
-        )
+    def _received(self, answer, request_id):
         try:
-            return self._tensor(answer_headers.get(LENGTH.lower()), content)
+            return self._read(answer)
         except (
             AttributeError, IndexError, KeyError, OverflowError, TypeError,
             ValueError,
@@ -127,13 +145,25 @@ class V2HttpTeacher(HttpTeacher):
                 invalid_answer=True,
             ) from error
 
-    def _tensor(self, header_length, content):
+    def _read(self, answer):
         """Reads the output's array from the JSON or the bytes behind it."""
-        end = len(content) if header_length is None else int(header_length)
+        length, content = answer.headers.get(LENGTH.lower()), answer.content
+        end = len(content) if length is None else int(length)
         if not 0 <= end <= len(content):
             raise ValueError(f"a header of {end} of {len(content)} bytes")
-        start = end
-        for output in self._json(content[:end])["outputs"]:
+        header = self._json(content[:end])
+        stated = header.get("parameters") or {}
+        return Received(
+            self._tensor(header["outputs"], content, end),
+            _text(header.get("id")),
+            # The header is the same as the parameter; a proxy may drop it.
+            answer.headers.get(IDENTITY_HEADER)
+            or _text(stated.get(IDENTITY_PARAMETER)),
+            _text(header.get("model_version")),
+        )
+
+    def _tensor(self, outputs, content, start):
+        for output in outputs:
             size = (output.get("parameters") or {}).get("binary_data_size")
             raw = content[start : start + (size or 0)]
             start += len(raw)
@@ -149,9 +179,14 @@ class V2HttpTeacher(HttpTeacher):
 
     def _offers_binary(self):
         server = self.url.partition("/v2/")[0] + "/v2"
-        answer = self._json(self._client.request("GET", server)[1])
+        with self._client.deadline(server), self._client.connection() as one:
+            one.keep = False  # a server without ids gets a new one for rows
+            answer = self._client.send(one, "GET", server)
+        if answer.status != 200:
+            raise status_error(server, answer)
+        content = self._json(answer.content)
         try:
-            return EXTENSION in answer["extensions"]
+            return EXTENSION in content["extensions"]
         except (KeyError, TypeError) as error:
             raise TeacherError(
                 f"The server at {server} does not say which 'extensions' of "
@@ -161,7 +196,13 @@ class V2HttpTeacher(HttpTeacher):
 
 def _from_json(data, shape):
     """Reads JSON numbers, flat or nested, into their shape."""
-    values = np.asarray(data)
-    if values.size != math.prod(shape):
-        raise ValueError(f"{values.size} values for the shape {shape}")
-    return values.reshape(shape)
+    if not isinstance(data, np.ndarray):
+        data = np.asarray(numbers_of(data))
+    if data.size != math.prod(shape):
+        raise ValueError(f"{data.size} values for the shape {shape}")
+    return data.reshape(shape)
+
+
+def _text(value):
+    """Returns a text of a JSON answer; an empty one says nothing."""
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,144 @@
+"""Reading of a teacher's JSON in bounded memory.
+
+Python's parser makes an object of 24 to 64 bytes of each number, string or
+list, however short its text. So only short texts are given to it whole. In a
+longer one the arrays of numbers are cut out first and become NumPy arrays,
+and the rest, names and braces, must be short.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+
+import numpy as np
+
+#: Bytes that are parsed whole: at most 2 MB of objects, whatever they hold.
+SMALL = 32 * 1024
+#: Bytes of an array whose numbers are Python objects at a time.
+CHUNK = 64 * 1024
+#: Arrays of fewer bytes are left to Python's parser.
+SHORT = 256
+#: Arrays beside the rows: the list of rows itself, shapes.
+OTHER_ARRAYS = 64
+#: Text that can only be of arrays of numbers. A string's content can look
+#: like it too; cut out of its quotes it leaves text that is no JSON.
+_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]{64,}")
+_BRACKET = re.compile(rb"[\[\]]")
+_KEY = "keras_cascade.array"
+
+
+def read_json(content: bytes, rows: int):
+    """Parses a text; in a long one arrays of numbers become `np.ndarray`.
+
+    Args:
+        content: bytes.
+        rows: int, how many lists of numbers a long text may have in a list.
+
+    Returns:
+        The value. In a text of more than 32 KiB, a long array of numbers is a
+        float32 array of one axis, or of two for a list of lists.
+
+    Raises:
+        ValueError: no JSON, lists of lists of different lengths, more rows,
+            or more text around the numbers than an answer of logits has.
+    """
+    arrays: list[np.ndarray] = []
+    if len(content) > SMALL:
+        content = _without_arrays(content, rows, arrays)
+
+    def restored(values):
+        number = values.get(_KEY)
+        if len(values) == 1 and type(number) is int and arrays:
+            return arrays[number]
+        return values
+
+    try:
+        return json.loads(content, object_hook=restored)
+    except (IndexError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}, {error}") from None
+
+
+def _without_arrays(content, rows, arrays):
+    """Returns the text with numbered objects in place of its long arrays."""
+    if not content.isascii():
+        # As str, one character of four bytes makes all others as long.
+        raise ValueError("a long answer with characters beyond ASCII")
+    parts, copied = [], 0
+    for run in _NUMBERS.finditer(content):
+        position = run.start()
+        if content.count(b"[", position, run.end()) > rows + OTHER_ARRAYS:
+            raise ValueError(f"more than {rows} rows")
+        while True:
+            start = content.find(b"[", position, run.end())
+            end = _end_of_array(content, start, run.end())
+            if end is None:
+                break
+            position = end
+            if end - start < SHORT:
+                _check_rest(end - copied)
+                continue
+            parts.append(content[copied:start])
+            parts.append(b'{"%s":%d}' % (_KEY.encode(), len(arrays)))
+            arrays.append(_array(content, start + 1, end - 1))
+            copied = end
+    parts.append(content[copied:])
+    rest = b"".join(parts)
+    _check_rest(len(rest))
+    return rest
+
+
+def _check_rest(size):
+    if size > SMALL:
+        raise ValueError(
+            f"{size} bytes that are no rows of numbers, more than {SMALL}"
+        )
+
+
+def _end_of_array(content, start, end):
+    """Returns the index behind the bracket that closes an array."""
+    if start < 0:
+        return None
+    depth = 0
+    for bracket in _BRACKET.finditer(content, start, end):
+        depth += 1 if bracket[0] == b"[" else -1
+        if depth > 2:
+            raise ValueError("an array of more than two axes")
+        if not depth:
+            return bracket.end()
+    return None
+
+
+def _array(content, start, end):
+    """Reads what is between an array's brackets."""
+    if content.find(b"[", start, end) < 0:
+        return _row(content, start, end)
+    rows, position = [], start
+    for number in itertools.count():
+        begin = content.find(b"[", position, end)
+        last = begin < 0
+        between = content[position : end if last else begin].strip()
+        if between != (b"" if last or not number else b","):
+            raise ValueError("a list of lists and of something else")
+        if last:
+            break
+        position = content.find(b"]", begin, end) + 1
+        rows.append(_row(content, begin + 1, position - 1))
+        if len(rows[-1]) != len(rows[0]):
+            raise ValueError("rows of different lengths")
+    return np.stack(rows)
+
+
+def _row(content, start, end):
+    """Reads numbers with commas between them."""
+    parts = []
+    while start <= end:
+        cut = content.find(b",", min(start + CHUNK, end), end)
+        cut = end if cut < 0 else cut
+        # An empty one, after a comma too many, is no number for `float`.
+        numbers = content[start:cut].split(b",")
+        with np.errstate(over="ignore"):
+            parts.append(np.array([*map(float, numbers)]).astype("float32"))
+        start = cut + 1
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
