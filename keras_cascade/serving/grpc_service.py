@@ -15,6 +15,10 @@ from keras_cascade.runtime.teachers.grpc_messages import (
     SERVICE,
     messages,
 )
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    IDENTITY_PARAMETER,
+)
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 from keras_cascade.serving.tensors import TensorReader
@@ -72,16 +76,21 @@ class GrpcService(grpc.GenericRpcHandler):
         try:
             if name not in OPEN:
                 self._service.admit(_text(metadata.get("authorization")))
+            if name.startswith("Model"):
+                record.teacher = self._service.teacher.identity
             record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
             parsed = self._parse(f"{name}Request", request)
             response = await self._methods[name](parsed, record)
+            await _identify(context, record)
             status = grpc.StatusCode.OK
             return response.SerializeToString()
         except RequestError as error:
             status = STATUS[error.status]
+            await _identify(context, record)
             await context.abort(status, error.message, _retry_metadata(error))
         except Exception as error:  # the server's own fault
             status, failure = grpc.StatusCode.INTERNAL, error
+            await _identify(context, record)
             await context.abort(
                 status,
                 "The server failed to answer. Its log says more under the "
@@ -110,15 +119,19 @@ class GrpcService(grpc.GenericRpcHandler):
         )
 
     async def _model_ready(self, request, record):
-        self._service.find(request.name, request.version)
+        self._service.find(request.name, record, request.version)
         return self._kinds.ModelReadyResponse(ready=self._service.ready)
 
     async def _metadata(self, request, record):
-        self._service.find(request.name, request.version)
-        return self._kinds.ModelMetadataResponse(**self._service.metadata())
+        teacher = self._service.find(request.name, record, request.version)
+        return self._kinds.ModelMetadataResponse(
+            **self._service.metadata(teacher)
+        )
 
     async def _infer(self, request, record):
-        teacher = self._service.find(request.model_name, request.model_version)
+        teacher = self._service.find(
+            request.model_name, record, request.model_version
+        )
         for requested in request.outputs:
             if requested.name != teacher.output:
                 raise RequestError(
@@ -133,6 +146,8 @@ class GrpcService(grpc.GenericRpcHandler):
             model_version=teacher.version,
             id=request.id,
         )
+        identity = response.parameters[IDENTITY_PARAMETER]
+        identity.string_param = teacher.identity
         output = response.outputs.add(
             name=teacher.output, datatype="FP32", shape=logits.shape
         )
@@ -143,6 +158,13 @@ class GrpcService(grpc.GenericRpcHandler):
         else:
             output.contents.fp32_contents.extend(logits.ravel().tolist())
         return response
+
+
+async def _identify(context, record):
+    """States the teacher's identity before the answer or the error."""
+    identity, record.teacher = record.teacher, None
+    if identity is not None:
+        await context.send_initial_metadata(((IDENTITY_HEADER, identity),))
 
 
 def grpc_server(service, host, port, tls=None):

@@ -78,8 +78,7 @@ def _add_predict_routes(app, service):
             logits,
             infer_request,
             service.name,
-            teacher.version,
-            teacher.output,
+            teacher,
         )
         if json_length is None:
             return Response(content, media_type="application/json")
@@ -119,8 +118,11 @@ def _add_model_routes(app, service):
         )
 
     async def metadata(model: model_name, request: Request):
-        _find(service, model, request)
-        return JSONResponse(service.metadata())
+        content = service.metadata(_find(service, model, request))
+        # Over HTTP the protocol has parameters everywhere, and newer servers
+        # the properties of gRPC's message.
+        content["parameters"] = content["properties"]
+        return JSONResponse(content)
 
     async def model_ready(model: model_name, request: Request):
         _find(service, model, request)
@@ -168,7 +170,9 @@ def _add_server_routes(app, service):
 
 
 def _find(service, model, request):
-    return service.find(model, request.path_params.get("version"))
+    return service.find(
+        model, request.state.record, request.path_params.get("version")
+    )
 
 
 def _model_name(service):

@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_HEADER
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 
@@ -38,7 +39,7 @@ class RequestMiddleware:
             _protocol(scope["path"]), headers.get("x-request-id")
         )
         scope.setdefault("state", {})["record"] = record
-        response = _Response(send, record.id)
+        response = _Response(send, record)
         failure = None
         try:
             self._admit(scope["path"], headers, record)
@@ -75,6 +76,8 @@ class RequestMiddleware:
         self._service.admit(
             headers.get("authorization"), even_draining=path == "/metrics"
         )
+        if path.startswith(("/v1/models/", "/v2/models/")):
+            record.teacher = self._service.teacher.identity
         limit = self._service.limits.max_request_bytes
         size = _content_length(headers)
         if size > limit:
@@ -94,17 +97,20 @@ class RequestMiddleware:
 
 
 class _Response:
-    """ASGI `send` that records the status and adds the request's id."""
+    """ASGI `send`: records the status, states the request's id and teacher."""
 
-    def __init__(self, send, request_id):
+    def __init__(self, send, record):
         self._send = send
-        self._request_id = request_id
+        self._record = record
         self.status = None
 
     async def send(self, message):
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self._record.id
+            if self._record.teacher is not None:
+                headers[IDENTITY_HEADER] = self._record.teacher
         await self._send(message)
 
 

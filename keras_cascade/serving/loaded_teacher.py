@@ -22,6 +22,7 @@ class LoadedTeacher:
         metrics: `ServerMetrics`.
 
     Attributes:
+        identity: str, the bundle's `teacher_identity`.
         inputs: list of the SavedModel's inputs, as in the manifest.
         classes: list of str.
         output: str, the output's name.
@@ -30,6 +31,7 @@ class LoadedTeacher:
     """
 
     def __init__(self, bundle, run, limits, metrics):
+        self.identity = bundle.teacher_identity
         self.inputs = bundle.teacher_inputs
         self.classes = bundle.classes
         self.output = bundle.manifest["teacher"]["output"]

@@ -7,6 +7,7 @@ input's `binary_data_size` how many of those that follow are its own.
 
 import dataclasses
 
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
 from keras_cascade.serving.http_requests import read_json, write_json
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.tensors import TensorReader
@@ -67,24 +68,24 @@ def read_request(body, json_length, specs, output, max_rows=None):
     return InferRequest(reader.arrays, identity, _wants_binary(payload, output))
 
 
-def write_response(logits, request, model, version, output):
+def write_response(logits, request, model, teacher):
     """Returns the response's body.
 
     Args:
         logits: float32 array `(rows, classes)`.
         request: `InferRequest`.
         model: str, its name.
-        version: str.
-        output: str, the output's name.
+        teacher: `LoadedTeacher` that answered.
 
     Returns:
         Tuple of bytes and the length of the JSON at their start; `None` if
         all of it is JSON.
     """
-    tensor = {"name": output, "datatype": "FP32", "shape": logits.shape}
-    response = {"model_name": model, "model_version": version}
+    tensor = {"name": teacher.output, "datatype": "FP32", "shape": logits.shape}
+    response = {"model_name": model, "model_version": teacher.version}
     if request.id is not None:
         response["id"] = request.id
+    response["parameters"] = {IDENTITY_PARAMETER: teacher.identity}
     response["outputs"] = [tensor]
     if not request.binary:
         tensor["data"] = logits.ravel()

@@ -31,6 +31,8 @@ class RequestRecord:
         rows: int, rows that were answered.
         edge_rows: int or `None`, rows that the client's edge has seen.
         bytes: int, bytes of the body that are held in memory.
+        teacher: str or `None`, identity of the teacher that the answer is
+            about; `None` for what concerns no teacher, such as health.
     """
 
     def __init__(self, protocol, client_id=None):
@@ -40,6 +42,7 @@ class RequestRecord:
         self.rows = 0
         self.edge_rows = None
         self.bytes = 0
+        self.teacher = None
         self._start = time.perf_counter()
 
     def read_edge_rows(self, header):

@@ -1,5 +1,6 @@
 """Protocol-independent part of the server, shared by HTTP and gRPC."""
 
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS
@@ -87,19 +88,22 @@ class TeacherService:
         self._bytes_held -= record.bytes
         record.bytes = 0
 
-    def find(self, name, version=None):
+    def find(self, name, record, version=None):
         """Returns the teacher of a name and version.
 
         A request uses the returned object to its end: a reload may replace
-        `teacher` in between.
+        `teacher` in between. Its answer or error then states the identity of
+        this object, not that of the newer one.
 
         Args:
             name: str, the model's name.
+            record: `RequestRecord` of the request.
             version: str or `None` for the served one.
 
         Raises:
             RequestError: 404, another name or version.
         """
+        record.teacher = self.teacher.identity
         if name != self.name:
             raise RequestError(
                 404,
@@ -140,9 +144,12 @@ class TeacherService:
         record.rows = rows
         return logits
 
-    def metadata(self):
-        """Returns the model's metadata, as dict of Open Inference v2."""
-        teacher = self.teacher
+    def metadata(self, teacher):
+        """Returns the model's metadata, as dict of Open Inference v2.
+
+        Args:
+            teacher: `LoadedTeacher`, as `find` returned it.
+        """
         return {
             "name": self.name,
             "versions": [teacher.version],
@@ -162,4 +169,5 @@ class TeacherService:
                     "shape": [-1, len(teacher.classes)],
                 }
             ],
+            "properties": {IDENTITY_PARAMETER: teacher.identity},
         }

@@ -106,7 +106,8 @@ def test_v2_binary_in_and_out(make_client, options):
     assert answer.body[length:] == LOGITS.tobytes()
 
 
-def test_metadata_health_and_description(make_client):
+def test_metadata_health_and_description(make_client, served_bundle):
+    identity = {"teacher": served_bundle.teacher_identity}
     client = make_client()
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
         assert client("GET", path).status == 200
@@ -117,10 +118,58 @@ def test_metadata_health_and_description(make_client):
         "platform": "tensorflow_savedmodel",
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 6]}],
         "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}],
+        "parameters": identity,
+        "properties": identity,
     }
     assert client("GET", "/v2/models/teacher/ready").json()["ready"] is True
     described = client("GET", "/openapi.json").json()["paths"]
     assert "/v2/models/{model}/infer" in described
+
+
+def test_every_answer_states_the_teacher(make_client, served_bundle):
+    """Errors too: of the inputs, the body, the address and the server."""
+    identity = served_bundle.teacher_identity
+    client = make_client(max_request_bytes=2000)
+    part = tensor(
+        shape=[3, 6], data=None, parameters={"binary_data_size": X.nbytes}
+    )
+    head = {"inputs": [part], "outputs": [AS_BYTES]}
+    for status, method, path, options in (
+        (200, "POST", PREDICT, {"body": {"instances": X.tolist()}}),
+        (200, "POST", INFER, {"body": v2()}),
+        (200, "POST", INFER, binary(X.tobytes(), head)),
+        (200, "GET", "/v1/models/teacher", {}),
+        (200, "GET", "/v2/models/teacher", {}),
+        (200, "GET", "/v2/models/teacher/ready", {}),
+        (400, "POST", PREDICT, {"body": {"instances": [[1.0]]}}),
+        (400, "POST", INFER, {"body": v2(shape=[1, 7])}),
+        (413, "POST", INFER, {"body": b" " * 2001}),
+        (404, "POST", INFER.replace("/infer", "/versions/7/infer"), {}),
+        (404, "GET", "/v2/models/other", {}),
+    ):
+        answer = client(method, path, **options)
+        assert answer.status == status
+        assert answer.headers["x-cascade-teacher"] == identity
+        if status == 200 and path == INFER:
+            length = int(answer.headers.get(LENGTH, len(answer.body)))
+            response = json.loads(answer.body[:length])
+            assert response["parameters"] == {"teacher": identity}
+
+    def broken(inputs):
+        raise ZeroDivisionError
+
+    answer = make_client(broken)("POST", INFER, v2())
+    assert (answer.status, answer.headers["x-cascade-teacher"]) == (
+        500,
+        identity,
+    )
+
+
+def test_what_concerns_no_teacher_states_none(make_client):
+    """Without a token nothing is said about the model."""
+    client = make_client(tokens=Tokens(["a-token-of-some-length"]))
+    for path in ("/", "/v2/health/ready", "/v2/models/teacher", "/nowhere"):
+        assert "x-cascade-teacher" not in client("GET", path).headers
 
 
 BAD_V1 = [

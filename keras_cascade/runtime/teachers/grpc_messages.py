@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 SERVICE = "inference.GRPCInferenceService"
 
-# name: {field: (number, type)}; [type] is repeated, capitals are messages.
+# name: {field: (number, type)}; [type] is repeated, {type} the values of a map
+# with strings as keys, capitals are messages.
 _MESSAGES: dict[str, dict] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
@@ -36,6 +37,7 @@ _MESSAGES: dict[str, dict] = {
         "platform": (3, "string"),
         "inputs": (4, ["TensorMetadata"]),
         "outputs": (5, ["TensorMetadata"]),
+        "properties": (6, {"string"}),
     },
     "ModelReadyRequest": {"name": (1, "string"), "version": (2, "string")},
     "ModelReadyResponse": {"ready": (1, "bool")},
@@ -55,6 +57,12 @@ _MESSAGES: dict[str, dict] = {
         "shape": (3, ["int64"]),
         "contents": (5, "Contents"),
     },
+    # A `oneof` in the public description, which makes no difference here.
+    "InferParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+    },
     "RequestedOutput": {"name": (1, "string")},
     "ModelInferRequest": {
         "model_name": (1, "string"),
@@ -68,6 +76,7 @@ _MESSAGES: dict[str, dict] = {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
         "id": (3, "string"),
+        "parameters": (4, {"InferParameter"}),
         "outputs": (5, ["Tensor"]),
         "raw_output_contents": (6, ["bytes"]),
     },
@@ -107,23 +116,34 @@ def messages() -> SimpleNamespace:
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_cascade_v2.proto", package="inference", syntax="proto3"
     )
+    def add_field(message, name, number, kind):
+        repeated = isinstance(kind, (list, set))
+        field = message.field.add(
+            name=name,
+            number=number,
+            label=field_type.LABEL_REPEATED
+            if repeated
+            else field_type.LABEL_OPTIONAL,
+        )
+        (element,) = kind if repeated else (kind,)
+        if isinstance(kind, set):
+            # A map is repeated pairs, as Protocol Buffers define it.
+            element = f"{name.title()}Entry"
+            entry = message.nested_type.add(name=element)
+            entry.options.map_entry = True
+            add_field(entry, "key", 1, "string")
+            add_field(entry, "value", 2, *kind)
+            element = f"{message.name}.{element}"
+        if element in _MESSAGES or isinstance(kind, set):
+            field.type = field_type.TYPE_MESSAGE
+            field.type_name = f".inference.{element}"
+        else:
+            field.type = field_type.Type.Value(f"TYPE_{element.upper()}")
+
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, (number, kind) in fields.items():
-            repeated = isinstance(kind, list)
-            kind = kind[0] if repeated else kind
-            field = message.field.add(
-                name=field_name,
-                number=number,
-                label=field_type.LABEL_REPEATED
-                if repeated
-                else field_type.LABEL_OPTIONAL,
-            )
-            if kind in _MESSAGES:
-                field.type = field_type.TYPE_MESSAGE
-                field.type_name = f".inference.{kind}"
-            else:
-                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
+            add_field(message, field_name, number, kind)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return SimpleNamespace(
