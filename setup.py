@@ -13,6 +13,7 @@ GRPC = ["grpcio>=1.70", "protobuf>=6.31"]
 SERVE = [
     "fastapi>=0.115",
     *GRPC,
+    "msgspec>=0.19",
     "orjson>=3.10",
     "prometheus-client>=0.20",
     "uvicorn>=0.34",

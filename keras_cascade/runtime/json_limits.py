@@ -39,6 +39,7 @@ class JsonBounds:
     """Largest number of elements in a JSON text; `None` is no bound.
 
     Args:
+        depth: int, levels of nesting. Defaults to `MAX_DEPTH`.
         values: int or `None`: numbers, strings and other values, those that
             are lists or objects among them, without an object's keys.
             Defaults to `None`.
@@ -46,15 +47,14 @@ class JsonBounds:
         objects: int or `None`. Defaults to `None`.
         keys: int or `None`, of all objects together. Defaults to `None`.
         strings: int or `None`, keys among them. Defaults to `None`.
-        depth: int, levels of nesting. Defaults to `MAX_DEPTH`.
     """
 
+    depth: int = MAX_DEPTH
     values: int | None = None
     lists: int | None = None
     objects: int | None = None
     keys: int | None = None
     strings: int | None = None
-    depth: int = MAX_DEPTH
 
     def check(self, counts: JsonCounts) -> None:
         """Raises a `ValueError` that names the first bound exceeded."""

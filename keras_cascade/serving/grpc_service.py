@@ -8,8 +8,10 @@ error.
 from pathlib import Path
 
 import grpc
+import numpy as np
 from google.protobuf.message import DecodeError
 
+from keras_cascade.runtime.inputs import TEXT
 from keras_cascade.runtime.teachers.grpc_messages import (
     CONTENTS,
     SERVICE,
@@ -19,6 +21,7 @@ from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     IDENTITY_PARAMETER,
 )
+from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 from keras_cascade.serving.tensors import TensorReader
@@ -26,6 +29,14 @@ from keras_cascade.version import __version__
 
 #: Methods without authorization, for the same reason as over HTTP.
 OPEN = ("ServerLive", "ServerReady")
+#: NumPy's type of the field in `Contents`, which may be wider than the
+#: tensor's: `prepare_inputs` then checks the values.
+WIDEST = {
+    "BOOL": "bool", "INT8": "int32", "INT16": "int32", "INT32": "int32",
+    "INT64": "int64", "UINT8": "uint32", "UINT16": "uint32",
+    "UINT32": "uint32", "UINT64": "uint64", "FP32": "float32",
+    "FP64": "float64",
+}  # fmt: skip
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -139,7 +150,13 @@ class GrpcService(grpc.GenericRpcHandler):
                     f"Expected the output '{teacher.output}'. Received: "
                     f"{requested.name[:100]!r}.",
                 )
-        inputs = _read_inputs(request, teacher.inputs, teacher.max_rows)
+
+        def parse():
+            read = _read_inputs(request, teacher.inputs, teacher.max_rows)
+            return teacher.check(read)
+
+        size = 0 if request.raw_input_contents else request.ByteSize()
+        inputs = await self._service.parsed(size, parse)
         logits = await self._service.answer(teacher, inputs, record)
         response = self._kinds.ModelInferResponse(
             model_name=self._service.name,
@@ -187,7 +204,7 @@ def grpc_server(service, host, port, tls=None):
         handlers=[GrpcService(service)],
         maximum_concurrent_rpcs=limits.max_connections,
         options=[
-            ("grpc.max_receive_message_length", limits.max_request_bytes),
+            ("grpc.max_receive_message_length", service.max_request_bytes),
             ("grpc.max_send_message_length", -1),
             # Otherwise a second server at the port would share its calls.
             ("grpc.so_reuseport", 0),
@@ -229,7 +246,12 @@ def _read_inputs(request, specs, max_rows):
             reader.add(*header, raw=raw[position])
         elif tensor.datatype in CONTENTS:
             values = getattr(tensor.contents, CONTENTS[tensor.datatype])
-            reader.add(*header, values=list(values))
+            if tensor.datatype == V2_TYPES[TEXT]:
+                values = list(values)
+            else:
+                # Without a list, whose objects take ten times the bytes.
+                values = np.fromiter(values, WIDEST[tensor.datatype])
+            reader.add(*header, values=values)
         else:
             raise RequestError(
                 400,

@@ -5,6 +5,7 @@ status 500, logs a traceback for each of them, turns every tensor into a
 Python list, and its gRPC listens on every address, without TLS.
 """
 
+import dataclasses
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Request
@@ -53,9 +54,14 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        inputs, as_instances = rest_v1.read_request(
-            body, teacher.inputs, teacher.max_rows
-        )
+
+        def parse():
+            inputs, as_instances = rest_v1.read_request(
+                body, teacher.inputs, teacher.max_rows
+            )
+            return teacher.check(inputs), as_instances
+
+        inputs, as_instances = await service.parsed(len(body), parse)
         logits = await service.answer(teacher, inputs, record)
         return Response(
             rest_v1.write_response(logits, as_instances),
@@ -66,13 +72,21 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        infer_request = rest_v2.read_request(
-            body,
-            request.headers.get(rest_v2.JSON_LENGTH),
-            teacher.inputs,
-            teacher.output,
-            teacher.max_rows,
-        )
+        header = request.headers.get(rest_v2.JSON_LENGTH)
+        length = rest_v2.json_length(header, len(body))
+
+        def parse():
+            read = rest_v2.read_request(
+                body,
+                length,
+                teacher.inputs,
+                teacher.output,
+                teacher.max_rows,
+            )
+            return dataclasses.replace(read, inputs=teacher.check(read.inputs))
+
+        # Tensors in binary take no time, however large.
+        infer_request = await service.parsed(length, parse)
         logits = await service.answer(teacher, infer_request.inputs, record)
         content, json_length = rest_v2.write_response(
             logits,

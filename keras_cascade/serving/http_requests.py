@@ -47,7 +47,7 @@ class RequestMiddleware:
         except RequestError as error:
             # Its body was not read: what is left of it in the connection
             # must not be taken for the next request, so it is closed.
-            await _discard(receive, self._service.limits.max_request_bytes)
+            await _discard(receive, self._service.max_request_bytes)
             respond = error_response(error, close=True)
             await respond(scope, receive, response.send)
         except asyncio.CancelledError:
@@ -78,7 +78,7 @@ class RequestMiddleware:
         )
         if path.startswith(("/v1/models/", "/v2/models/")):
             record.teacher = self._service.teacher.identity
-        limit = self._service.limits.max_request_bytes
+        limit = self._service.max_request_bytes
         size = _content_length(headers)
         if size > limit:
             raise RequestError(
@@ -123,19 +123,26 @@ async def read_body(request, service, record):
         record: `RequestRecord` of the request.
 
     Returns:
-        Bytes.
+        Bytes or bytearray.
 
     Raises:
         RequestError: longer than the limits, a timeout, or shorter than
             `content-length`.
     """
     limits = service.limits
-    parts = []
+    body = b""
     try:
         async with asyncio.timeout(limits.body_seconds):
             async for part in request.stream():
                 service.hold(len(part), record)
-                parts.append(part)
+                if not body:  # the only one, mostly
+                    body = part
+                    continue
+                # Grows in place: parts that are joined at the end would take
+                # twice the size.
+                if isinstance(body, bytes):
+                    body = bytearray(body)
+                body += part
     except TimeoutError:
         raise RequestError(
             408,
@@ -149,20 +156,21 @@ async def read_body(request, service, record):
             "Is 'content-length' right?",
         ) from None
     except RequestError:
-        parts.clear()
-        await _discard(request.receive, limits.max_request_bytes)
+        body = b""
+        await _discard(request.receive, service.max_request_bytes)
         raise
-    return b"".join(parts)
+    return body
 
 
 def read_json(body):
     """Reads a JSON object, strictly.
 
-    Nesting is bounded twice: the parser stops at 1024 levels, NumPy, which
-    reads the numbers, at 64 axes. Both raise, neither recurses further.
+    Nesting is bounded twice: the parser stops at 1024 levels, the readers of
+    tensors at 64 axes.
 
     Args:
-        body: bytes.
+        body: bytes-like, of at most `json_tensors.SMALL` bytes: the objects
+            take many times its size.
 
     Returns:
         Dict.

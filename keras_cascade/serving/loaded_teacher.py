@@ -1,5 +1,7 @@
 """Teacher of one bundle version, loaded, with its own batching queue."""
 
+import math
+
 import numpy as np
 
 from keras_cascade.bundle import BundleError
@@ -8,6 +10,10 @@ from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
+
+BYTES_PER_REQUEST = 64 * 1024
+BYTES_PER_ROW = 256
+BYTES_PER_VALUE = 64
 
 
 class LoadedTeacher:
@@ -27,6 +33,7 @@ class LoadedTeacher:
         classes: list of str.
         output: str, the output's name.
         max_rows: int, of one request.
+        max_request_bytes: int, of one request, as JSON or in binary.
         version: str, such as `"1"`: the last part of the SavedModel's path.
     """
 
@@ -37,6 +44,7 @@ class LoadedTeacher:
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
         self.max_rows = limits.max_batch
+        self.max_request_bytes = _max_bytes(self.inputs, limits)
         text = bundle.manifest["teacher"].get("text", {})
         self._tokenizer = text.get("sha256")
         self._batcher = Batcher(run, limits, metrics)
@@ -145,10 +153,36 @@ class LoadedTeacher:
         await self._batcher.close()
 
 
+def _max_bytes(specs, limits):
+    """Returns the size of the largest request, from the manifest.
+
+    Per value 64 bytes: 24 digits of a float64, a comma, brackets, and the
+    white space of indented JSON. Inputs of a free size, and texts, have no
+    bound but `Limits.max_request_bytes`, which bounds the others too.
+    """
+    if any(
+        spec["dtype"] == TEXT or None in spec["shape"][1:] for spec in specs
+    ):
+        return limits.max_request_bytes
+    row = sum(
+        BYTES_PER_ROW + BYTES_PER_VALUE * math.prod(spec["shape"][1:])
+        for spec in specs
+    )
+    size = BYTES_PER_REQUEST + limits.max_batch * row
+    return min(size, limits.max_request_bytes)
+
+
 def _max_length(x):
     columns = x.values() if isinstance(x, dict) else [x]
-    sized = [one for one in columns if isinstance(one, (list, np.ndarray))]
-    return max(map(len, sized), default=0)
+    return max(
+        (
+            len(one)
+            for one in columns
+            if isinstance(one, list)
+            or (isinstance(one, np.ndarray) and one.ndim)
+        ),
+        default=0,
+    )
 
 
 def _check_logits(bundle, teacher, rows):

@@ -225,6 +225,7 @@ def _check_installed():
     try:
         import fastapi  # noqa: F401
         import grpc  # noqa: F401
+        import msgspec  # noqa: F401
         import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401

@@ -1,11 +1,18 @@
 """Protocol-independent part of the server, shared by HTTP and gRPC."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
+from keras_cascade.serving.json_tensors import SMALL
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.settings import Limits, Tokens
+
+#: Bytes from which on a request is parsed in the thread for the largest.
+LARGE = 2**20
 
 
 class TeacherService:
@@ -32,11 +39,17 @@ class TeacherService:
         self.name = name
         self.draining = False
         self._bytes_held = 0
+        self._parsers = [ThreadPoolExecutor(1, "parser") for _ in range(2)]
 
     @property
     def ready(self):
         """`True` if a load balancer should send requests here."""
         return not self.draining
+
+    @property
+    def max_request_bytes(self):
+        """Size of the largest request: by the manifest and the limits."""
+        return self.teacher.max_request_bytes
 
     def admit(self, authorization, even_draining=False):
         """Raises for requests without a token, and for all while draining.
@@ -72,11 +85,11 @@ class TeacherService:
         """
         record.bytes += size
         self._bytes_held += size
-        if record.bytes > self.limits.max_request_bytes:
+        if record.bytes > self.max_request_bytes:
             raise RequestError(
                 413,
-                f"Expected a body of at most {self.limits.max_request_bytes} "
-                "bytes. Received more. Send fewer rows.",
+                f"Expected a body of at most {self.max_request_bytes} bytes. "
+                "Received more. Send fewer rows.",
             )
         if self._bytes_held > self.limits.max_bytes_in_flight:
             raise RequestError(
@@ -117,21 +130,39 @@ class TeacherService:
             )
         return self.teacher
 
-    async def answer(self, teacher, x, record):
+    async def parsed(self, size, parse):
+        """Parses a request; a large one in another thread.
+
+        Two threads: one for the largest requests, which take seconds, so
+        that others do not wait for them. One each, which bounds the memory.
+
+        Args:
+            size: int, bytes of the JSON, or of the message.
+            parse: function without arguments.
+
+        Returns:
+            The function's result.
+        """
+        if size <= SMALL:
+            return parse()
+        thread = self._parsers[size > LARGE]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, parse)
+
+    async def answer(self, teacher, inputs, record):
         """Computes the logits of a request's rows, and counts the rows.
 
         Args:
             teacher: `LoadedTeacher`, as `find` returned it.
-            x: array-like, or dict of input name to array-like.
+            inputs: dict of input name to array, as its `check` returned it.
             record: `RequestRecord` of the request.
 
         Returns:
             float32 array `(rows, classes)`.
 
         Raises:
-            RequestError: inputs that do not fit, or a full queue.
+            RequestError: a full queue, or a wrong number of edge rows.
         """
-        inputs = teacher.check(x)
         rows = len(next(iter(inputs.values())))
         edge_rows = record.edge_rows
         if edge_rows is not None and edge_rows < rows:

@@ -15,7 +15,8 @@ STRINGS = st.text(st.sampled_from('a"\\[]{},:\n\u00e9\0'), max_size=6)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | STRINGS,
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(STRINGS, inner, max_size=3)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(STRINGS, inner, max_size=3)
     ),
     max_leaves=30,
 )

@@ -116,6 +116,7 @@ def messages() -> SimpleNamespace:
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_cascade_v2.proto", package="inference", syntax="proto3"
     )
+
     def add_field(message, name, number, kind):
         repeated = isinstance(kind, (list, set))
         field = message.field.add(
