@@ -5,6 +5,7 @@ invalid message with INTERNAL and a traceback, though it is the client's
 error.
 """
 
+import time
 from pathlib import Path
 
 import grpc
@@ -90,6 +91,12 @@ class GrpcService(grpc.GenericRpcHandler):
             if name.startswith("Model"):
                 record.teacher = self._service.teacher.identity
             record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
+            if name == "ModelInfer":
+                remaining = context.time_remaining()
+                if remaining is not None:
+                    record.deadline = time.monotonic() + remaining
+                record.client = context.peer().rpartition(":")[0]
+                self._service.check_room(record)
             parsed = self._parse(f"{name}Request", request)
             response = await self._methods[name](parsed, record)
             await _identify(context, record)

@@ -18,6 +18,7 @@ from keras_cascade.serving.http_requests import (
     error_response,
     failure_response,
     read_body,
+    watched_client,
 )
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.version import __version__
@@ -62,7 +63,8 @@ def _add_predict_routes(app, service):
             return teacher.check(inputs), as_instances
 
         inputs, as_instances = await service.parsed(len(body), parse)
-        logits = await service.answer(teacher, inputs, record)
+        async with watched_client(request) as gone:
+            logits = await service.answer(teacher, inputs, record, gone)
         return Response(
             rest_v1.write_response(logits, as_instances),
             media_type="application/json",
@@ -87,7 +89,10 @@ def _add_predict_routes(app, service):
 
         # Tensors in binary take no time, however large.
         infer_request = await service.parsed(length, parse)
-        logits = await service.answer(teacher, infer_request.inputs, record)
+        async with watched_client(request) as gone:
+            logits = await service.answer(
+                teacher, infer_request.inputs, record, gone
+            )
         content, json_length = rest_v2.write_response(
             logits,
             infer_request,

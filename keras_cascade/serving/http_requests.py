@@ -1,20 +1,23 @@
 """HTTP requests: authorization and size limits, body, JSON, errors."""
 
 import asyncio
+import contextlib
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_HEADER
-from keras_cascade.serving.request_error import RequestError
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    TIMEOUT_HEADER,
+)
+from keras_cascade.serving.request_error import CLIENT_GONE, RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 
 #: Paths without authorization, as a machine's health checks carry no token:
 #: they say that the server answers, and nothing of what it serves.
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
-CLIENT_GONE = 499
 DISCARD_SECONDS = 5.0
 
 
@@ -38,6 +41,7 @@ class RequestMiddleware:
         record = RequestRecord(
             _protocol(scope["path"]), headers.get("x-request-id")
         )
+        record.client = (scope.get("client") or (None,))[0]
         scope.setdefault("state", {})["record"] = record
         response = _Response(send, record)
         failure = None
@@ -94,6 +98,7 @@ class RequestMiddleware:
                 f"{coding[:30]!r}.",
             )
         record.read_edge_rows(headers.get(EDGE_ROWS))
+        record.read_timeout(headers.get(TIMEOUT_HEADER))
 
 
 class _Response:
@@ -126,12 +131,13 @@ async def read_body(request, service, record):
         Bytes or bytearray.
 
     Raises:
-        RequestError: longer than the limits, a timeout, or shorter than
-            `content-length`.
+        RequestError: it would wait too long, is longer than the limits or
+            shorter than `content-length`, or a timeout.
     """
     limits = service.limits
     body = b""
     try:
+        service.check_room(record)
         async with asyncio.timeout(limits.body_seconds):
             async for part in request.stream():
                 service.hold(len(part), record)
@@ -160,6 +166,28 @@ async def read_body(request, service, record):
         await _discard(request.receive, service.max_request_bytes)
         raise
     return body
+
+
+@contextlib.asynccontextmanager
+async def watched_client(request):
+    """Watches a client whose request was read, while it waits.
+
+    Args:
+        request: `starlette.requests.Request`.
+
+    Yields:
+        `asyncio.Task`, done once the client has gone.
+    """
+
+    async def disconnected():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.create_task(disconnected())
+    try:
+        yield gone
+    finally:
+        gone.cancel()
 
 
 def read_json(body):

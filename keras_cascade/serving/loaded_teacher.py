@@ -79,7 +79,7 @@ class LoadedTeacher:
         # Traces and warms the graph, and shows that it takes any batch size.
         for rows in (1, 2):
             _check_logits(bundle, teacher, rows)
-        return cls(bundle, teacher.logits, limits, metrics)
+        return cls(bundle, _blaming_inputs(teacher), limits, metrics)
 
     def same_task(self, other):
         """Returns `True` if classes, inputs and tokenizer are the same.
@@ -119,11 +119,18 @@ class LoadedTeacher:
         except (ValueError, OverflowError, RecursionError) as error:
             raise RequestError(400, str(error)) from None
 
-    async def logits(self, inputs):
+    def check_room(self, deadline):
+        """Raises for a request that would wait too long; see `Batcher`."""
+        self._batcher.check_room(deadline)
+
+    async def logits(self, inputs, deadline=None, gone=None, client=None):
         """Computes the logits of checked inputs.
 
         Args:
             inputs: dict, as `check` returned it.
+            deadline: see `Batcher`. Defaults to `None`.
+            gone: see `Batcher`. Defaults to `None`.
+            client: see `Batcher`. Defaults to `None`.
 
         Returns:
             float32 array `(rows, classes)`, finite.
@@ -132,7 +139,7 @@ class LoadedTeacher:
             RequestError: the queue is full, or the teacher's logits of
                 these values are not finite.
         """
-        logits = await self._batcher(inputs)
+        logits = await self._batcher(inputs, deadline, gone, client)
         logits = np.ascontiguousarray(logits, "float32")
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
         if rows.size:
@@ -151,6 +158,32 @@ class LoadedTeacher:
     async def close(self):
         """Runs all queued requests, then ends the worker thread."""
         await self._batcher.close()
+
+
+def _blaming_inputs(teacher):
+    """Returns `teacher.logits` with the client's errors told from others.
+
+    The graph has run on examples, so inputs that it calls invalid are the
+    client's: a token id outside of the vocabulary, most of all. The manifest
+    has the range of the calibration data, within the vocabulary's own.
+    """
+    import tensorflow as tf
+
+    invalid = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError
+
+    def logits(inputs):
+        try:
+            return teacher.logits(inputs)
+        except invalid as error:
+            reason = " ".join(str(error.message).split())[:200]
+            raise RequestError(
+                400,
+                f"Expected values of {list(inputs)} that the teacher can "
+                "take, such as ids within its vocabulary. Received others: "
+                f"{reason}.",
+            ) from error
+
+    return logits
 
 
 def _max_bytes(specs, limits):

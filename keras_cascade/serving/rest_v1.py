@@ -167,8 +167,10 @@ def _is_base64(value):
         and value.keys() == {"b64"}
         and (
             isinstance(value["b64"], str)
-            or isinstance(value["b64"], Slice)
-            and first_character(value["b64"]) == b'"'
+            or (
+                isinstance(value["b64"], Slice)
+                and first_character(value["b64"]) == b'"'
+            )
         )
     )
 

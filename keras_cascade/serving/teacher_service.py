@@ -149,13 +149,26 @@ class TeacherService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(thread, parse)
 
-    async def answer(self, teacher, inputs, record):
+    def check_room(self, record):
+        """Raises for a request that would wait too long, before it is read.
+
+        Args:
+            record: `RequestRecord` of the request.
+
+        Raises:
+            RequestError: 429.
+        """
+        self.teacher.check_room(record.deadline)
+
+    async def answer(self, teacher, inputs, record, gone=None):
         """Computes the logits of a request's rows, and counts the rows.
 
         Args:
             teacher: `LoadedTeacher`, as `find` returned it.
             inputs: dict of input name to array, as its `check` returned it.
             record: `RequestRecord` of the request.
+            gone: `asyncio.Future` or `None`, done once the client has gone.
+                Defaults to `None`.
 
         Returns:
             float32 array `(rows, classes)`.
@@ -171,7 +184,9 @@ class TeacherService:
                 f"Expected '{EDGE_ROWS}' to count the request's {rows} rows "
                 f"among those the edge has seen. Received: {edge_rows}.",
             )
-        logits = await teacher.logits(inputs)
+        logits = await teacher.logits(
+            inputs, record.deadline, gone, record.client
+        )
         record.rows = rows
         return logits
 

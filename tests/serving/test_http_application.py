@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -531,6 +532,96 @@ def test_metrics(make_client):
     # Of 10 rows that an edge saw, it sent 3; the rest said nothing.
     assert samples["reported_rows_total",] == 3
     assert samples["reported_edge_rows_total",] == 10
+
+
+@pytest.mark.parametrize("value", ["x", "-3", "0", "1e3", "inf", "9" * 12])
+def test_an_invalid_timeout_is_rejected(make_client, value):
+    answer = make_client()(
+        "POST",
+        PREDICT,
+        {"instances": X.tolist()},
+        headers=[("x-request-timeout", value)],
+    )
+    assert answer.status == 400
+    assert "'x-request-timeout'" in answer.json()["error"]
+
+
+class Held:
+    """A teacher whose runs wait until they are let go."""
+
+    def __init__(self):
+        self.began, self.go = threading.Event(), threading.Event()
+        self.runs = 0
+
+    def __call__(self, inputs):
+        self.began.set()
+        if not self.go.wait(30):
+            raise RuntimeError("never let go")
+        self.runs += 1
+        return linear_teacher(inputs)
+
+
+def overloaded(make_client, scenario, **limits):
+    """Runs a scenario while a request of a teacher that is held is running."""
+    teacher = Held()
+    client = make_client(teacher, **limits)
+
+    async def run():
+        service = client.make_service()
+        app = http_application(service)
+
+        async def ask(**options):
+            options = {"body": {"instances": X.tolist()}, **options}
+            return await client.one(app, "POST", PREDICT, **options)
+
+        first = asyncio.create_task(ask())
+        await asyncio.to_thread(teacher.began.wait, 30)
+        result = await scenario(service, ask)
+        teacher.go.set()
+        assert (await first).status == 200
+        await service.teacher.close()
+        return result
+
+    return asyncio.run(run()), teacher
+
+
+def test_overload_is_answered_before_the_body_is_read(make_client):
+    """A run takes a minute: who states a timeout of a second cannot wait."""
+
+    async def scenario(service, ask):
+        batcher = service.teacher._batcher
+        batcher._run_times.add(1, 60.0)
+        queued = asyncio.create_task(ask())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        headers = [("x-request-timeout", "1.5")]
+        refused = await ask(body=b"no JSON", headers=headers)
+        without = await ask(body=b"no JSON")
+        return queued, refused, without
+
+    (queued, refused, without), _ = overloaded(make_client, scenario)
+    assert queued.result().status == 200
+    assert refused.status == without.status == 429
+    # Of 1.5 s, 80 % are for runs.
+    assert "within 1.2 s" in refused.json()["error"]
+    assert int(refused.headers["retry-after"]) >= 58
+    assert "x-cascade-teacher" in refused.headers
+    assert refused.headers.get("connection") != "close"  # it may try again
+
+
+def test_a_request_is_not_run_once_its_client_has_gone(make_client, server_log):
+    async def scenario(service, ask):
+        gone = asyncio.Event()
+        waits = asyncio.create_task(ask(gone=gone))
+        while not service.teacher._batcher._queued_rows:
+            await asyncio.sleep(0)
+        gone.set()
+        return await waits
+
+    left, teacher = overloaded(make_client, scenario)
+    assert left.status == 499
+    assert teacher.runs == 1
+    assert "raceback" not in "".join(server_log)
 
 
 @pytest.mark.parametrize("value", ["x", "-3", "2", "1e3", "9" * 12])
