@@ -1,4 +1,4 @@
-"""Requests with token ids, and overload, over every protocol in this process."""
+"""Token ids, deadlines and cancellation, over every protocol."""
 
 import asyncio
 import json
