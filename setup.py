@@ -14,6 +14,7 @@ SERVE = [
     "fastapi>=0.115",
     *GRPC,
     "httptools>=0.6.4",
+    "msgspec>=0.19",
     "orjson>=3.10",
     "prometheus-client>=0.20",
     "uvicorn>=0.34",

@@ -226,9 +226,21 @@ def serve(
             metavar="MS",
         ),
     ] = 0.0,
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            help="a request that would wait longer is refused",
+            metavar="SECONDS",
+        ),
+    ] = 5.0,
     max_request_mb: Annotated[
         float,
-        typer.Option(min=0.001, help="of the largest request", metavar="MIB"),
+        typer.Option(
+            min=0.001,
+            help="of the largest request; fixed inputs allow less",
+            metavar="MIB",
+        ),
     ] = 64.0,
     token_file: Annotated[
         Path | None,
@@ -286,6 +298,7 @@ def serve(
         workers=workers,
         max_batch=max_batch,
         max_delay_ms=max_delay_ms,
+        max_wait=max_wait,
         max_request_mb=max_request_mb,
         token_file=token_file,
         tls_cert=tls_cert,

@@ -207,7 +207,7 @@ def _prepare_one(values, spec, allow_single):
         array = array[None]
     _check_shape(array, spec)
     with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
+        converted = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and (converted != array).any():
         raise ValueError(
             f"Expected input '{name}' to fit into {dtype}. Received values "

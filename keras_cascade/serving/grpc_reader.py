@@ -1,37 +1,13 @@
 """Reads gRPC requests after their authorization, with a bound on the total."""
 
 import asyncio
-import math
 
 import grpc
 
 from keras_cascade.serving.request_error import RequestError
 
-#: A value takes at most 12 bytes, as an unpacked varint; this leaves room for
-#: more rows than are allowed, which are refused by number.
-BYTES_PER_VALUE = 32
-FRAME_BYTES = 64 * 1024
 #: A message that took longer may be cut off for another one.
 PATIENCE_SECONDS = 0.25
-
-
-def message_bytes(specs, max_rows, max_request_bytes):
-    """Returns the size of the largest message that can hold a valid request.
-
-    Args:
-        specs: list of the teacher's inputs, as the manifest has them.
-        max_rows: int, rows of a request.
-        max_request_bytes: int, what is allowed at most.
-    """
-    values = 0
-    for spec in specs:
-        row = spec["shape"][1:]
-        if None in row or spec["dtype"] == "string":
-            return max_request_bytes
-        values += math.prod(row)
-    return min(
-        max_request_bytes, max_rows * values * BYTES_PER_VALUE + FRAME_BYTES
-    )
 
 
 class MessageReader:

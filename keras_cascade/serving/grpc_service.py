@@ -5,15 +5,24 @@ invalid message with INTERNAL and a traceback, though it is the client's
 error.
 """
 
+import time
+
 import grpc
+import numpy as np
 from google.protobuf.message import DecodeError
 
+from keras_cascade.runtime.inputs import TEXT
 from keras_cascade.runtime.teachers.grpc_messages import (
     CONTENTS,
     SERVICE,
     messages,
 )
-from keras_cascade.serving.grpc_reader import MessageReader, message_bytes
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    IDENTITY_PARAMETER,
+)
+from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
+from keras_cascade.serving.grpc_reader import MessageReader
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 from keras_cascade.serving.tensors import TensorReader
@@ -23,6 +32,14 @@ from keras_cascade.version import __version__
 OPEN = ("ServerLive", "ServerReady")
 #: Calls of one connection at a time; gRPC holds some kilobytes of each.
 MAX_STREAMS = 256
+#: NumPy's type of the field in `Contents`, which may be wider than the
+#: tensor's: `prepare_inputs` then checks the values.
+WIDEST = {
+    "BOOL": "bool", "INT8": "int32", "INT16": "int32", "INT32": "int32",
+    "INT64": "int64", "UINT8": "uint32", "UINT16": "uint32",
+    "UINT32": "uint32", "UINT64": "uint64", "FP32": "float32",
+    "FP64": "float64",
+}  # fmt: skip
 STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -83,17 +100,29 @@ class GrpcService(grpc.GenericRpcHandler):
                 self._service.admit(_text(metadata.get("authorization")))
                 connection = self._connections.begin(context.peer())
                 record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
+            if name.startswith("Model"):
+                record.teacher = self._service.teacher.identity
+            if name == "ModelInfer":
+                remaining = context.time_remaining()
+                if remaining is not None:
+                    record.deadline = time.monotonic() + remaining
+                record.client = context.peer().rpartition(":")[0]
+                self._service.check_room(record)
+            if name not in OPEN:
                 request = await self._reader.read(context)
                 self._service.hold(len(request), record)
             parsed = self._parse(f"{name}Request", request)
             response = await self._methods[name](parsed, record)
+            await _identify(context, record)
             status = grpc.StatusCode.OK
             return response.SerializeToString()
         except RequestError as error:
             status = STATUS[error.status]
+            await _identify(context, record)
             await context.abort(status, error.message, _retry_metadata(error))
         except Exception as error:  # the server's own fault
             status, failure = grpc.StatusCode.INTERNAL, error
+            await _identify(context, record)
             await context.abort(
                 status,
                 "The server failed to answer. Its log says more under the "
@@ -125,15 +154,19 @@ class GrpcService(grpc.GenericRpcHandler):
         )
 
     async def _model_ready(self, request, record):
-        self._service.find(request.name, request.version)
+        self._service.find(request.name, record, request.version)
         return self._kinds.ModelReadyResponse(ready=self._service.ready)
 
     async def _metadata(self, request, record):
-        self._service.find(request.name, request.version)
-        return self._kinds.ModelMetadataResponse(**self._service.metadata())
+        teacher = self._service.find(request.name, record, request.version)
+        return self._kinds.ModelMetadataResponse(
+            **self._service.metadata(teacher)
+        )
 
     async def _infer(self, request, record):
-        teacher = self._service.find(request.model_name, request.model_version)
+        teacher = self._service.find(
+            request.model_name, record, request.model_version
+        )
         for requested in request.outputs:
             if requested.name != teacher.output:
                 raise RequestError(
@@ -141,13 +174,21 @@ class GrpcService(grpc.GenericRpcHandler):
                     f"Expected the output '{teacher.output}'. Received: "
                     f"{requested.name[:100]!r}.",
                 )
-        inputs = _read_inputs(request, teacher.inputs, teacher.max_rows)
+
+        def parse():
+            read = _read_inputs(request, teacher.inputs, teacher.max_rows)
+            return teacher.check(read)
+
+        size = 0 if request.raw_input_contents else request.ByteSize()
+        inputs = await self._service.parsed(size, parse)
         logits = await self._service.answer(teacher, inputs, record)
         response = self._kinds.ModelInferResponse(
             model_name=self._service.name,
             model_version=teacher.version,
             id=request.id,
         )
+        identity = response.parameters[IDENTITY_PARAMETER]
+        identity.string_param = teacher.identity
         output = response.outputs.add(
             name=teacher.output, datatype="FP32", shape=logits.shape
         )
@@ -158,6 +199,13 @@ class GrpcService(grpc.GenericRpcHandler):
         else:
             output.contents.fp32_contents.extend(logits.ravel().tolist())
         return response
+
+
+async def _identify(context, record):
+    """States the teacher's identity before the answer or the error."""
+    identity, record.teacher = record.teacher, None
+    if identity is not None:
+        await context.send_initial_metadata(((IDENTITY_HEADER, identity),))
 
 
 def grpc_server(service, host, port, connections, budget, credentials=None):
@@ -178,17 +226,16 @@ def grpc_server(service, host, port, connections, budget, credentials=None):
         OSError: the address cannot be listened on.
     """
     limits = service.limits
-    max_bytes = message_bytes(
-        service.teacher.inputs, limits.max_batch, limits.max_request_bytes
-    )
     reader = MessageReader(
-        max_bytes, limits.max_bytes_in_flight, limits.body_seconds
+        service.max_request_bytes,
+        limits.max_bytes_in_flight,
+        limits.body_seconds,
     )
     server = grpc.aio.server(
         handlers=[GrpcService(service, reader, connections)],
         maximum_concurrent_rpcs=limits.max_connections,
         options=[
-            ("grpc.max_receive_message_length", max_bytes),
+            ("grpc.max_receive_message_length", service.max_request_bytes),
             ("grpc.max_send_message_length", -1),
             # Otherwise a second server at the port would share its calls.
             ("grpc.so_reuseport", 0),
@@ -238,7 +285,12 @@ def _read_inputs(request, specs, max_rows):
             reader.add(*header, raw=raw[position])
         elif tensor.datatype in CONTENTS:
             values = getattr(tensor.contents, CONTENTS[tensor.datatype])
-            reader.add(*header, values=list(values))
+            if tensor.datatype == V2_TYPES[TEXT]:
+                values = list(values)
+            else:
+                # Without a list, whose objects take ten times the bytes.
+                values = np.fromiter(values, WIDEST[tensor.datatype])
+            reader.add(*header, values=values)
         else:
             raise RequestError(
                 400,

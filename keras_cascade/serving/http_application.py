@@ -5,6 +5,7 @@ status 500, logs a traceback for each of them, turns every tensor into a
 Python list, and its gRPC listens on every address, without TLS.
 """
 
+import dataclasses
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Request
@@ -17,6 +18,7 @@ from keras_cascade.serving.http_requests import (
     error_response,
     failure_response,
     read_body,
+    watched_client,
 )
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.version import __version__
@@ -55,10 +57,16 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        inputs, as_instances = rest_v1.read_request(
-            body, teacher.inputs, teacher.max_rows
-        )
-        logits = await service.answer(teacher, inputs, record)
+
+        def parse():
+            inputs, as_instances = rest_v1.read_request(
+                body, teacher.inputs, teacher.max_rows
+            )
+            return teacher.check(inputs), as_instances
+
+        inputs, as_instances = await service.parsed(len(body), parse)
+        async with watched_client(request) as gone:
+            logits = await service.answer(teacher, inputs, record, gone)
         return Response(
             rest_v1.write_response(logits, as_instances),
             media_type="application/json",
@@ -68,20 +76,30 @@ def _add_predict_routes(app, service):
         record = request.state.record
         body = await read_body(request, service, record)
         teacher = _find(service, model, request)
-        infer_request = rest_v2.read_request(
-            body,
-            request.headers.get(rest_v2.JSON_LENGTH),
-            teacher.inputs,
-            teacher.output,
-            teacher.max_rows,
-        )
-        logits = await service.answer(teacher, infer_request.inputs, record)
+        header = request.headers.get(rest_v2.JSON_LENGTH)
+        length = rest_v2.json_length(header, len(body))
+
+        def parse():
+            read = rest_v2.read_request(
+                body,
+                length,
+                teacher.inputs,
+                teacher.output,
+                teacher.max_rows,
+            )
+            return dataclasses.replace(read, inputs=teacher.check(read.inputs))
+
+        # Tensors in binary take no time, however large.
+        infer_request = await service.parsed(length, parse)
+        async with watched_client(request) as gone:
+            logits = await service.answer(
+                teacher, infer_request.inputs, record, gone
+            )
         content, json_length = rest_v2.write_response(
             logits,
             infer_request,
             service.name,
-            teacher.version,
-            teacher.output,
+            teacher,
         )
         if json_length is None:
             return Response(content, media_type="application/json")
@@ -121,8 +139,11 @@ def _add_model_routes(app, service):
         )
 
     async def metadata(model: model_name, request: Request):
-        _find(service, model, request)
-        return JSONResponse(service.metadata())
+        content = service.metadata(_find(service, model, request))
+        # Over HTTP the protocol has parameters everywhere, and newer servers
+        # the properties of gRPC's message.
+        content["parameters"] = content["properties"]
+        return JSONResponse(content)
 
     async def model_ready(model: model_name, request: Request):
         _find(service, model, request)
@@ -180,7 +201,9 @@ def _add_server_routes(app, service):
 
 
 def _find(service, model, request):
-    return service.find(model, request.path_params.get("version"))
+    return service.find(
+        model, request.state.record, request.path_params.get("version")
+    )
 
 
 def _model_name(service):

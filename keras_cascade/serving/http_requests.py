@@ -1,19 +1,23 @@
 """HTTP requests: authorization and size limits, body, JSON, errors."""
 
 import asyncio
+import contextlib
 
 import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from keras_cascade.serving.request_error import RequestError
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    TIMEOUT_HEADER,
+)
+from keras_cascade.serving.request_error import CLIENT_GONE, RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
 
 #: Paths without authorization, as a machine's health checks carry no token:
 #: they say that the server answers, and nothing of what it serves.
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
-CLIENT_GONE = 499
 DISCARD_SECONDS = 5.0
 
 
@@ -37,8 +41,9 @@ class RequestMiddleware:
         record = RequestRecord(
             _protocol(scope["path"]), headers.get("x-request-id")
         )
+        record.client = (scope.get("client") or (None,))[0]
         scope.setdefault("state", {})["record"] = record
-        response = _Response(send, record.id)
+        response = _Response(send, record)
         failure = None
         try:
             self._admit(scope, headers, record)
@@ -48,7 +53,7 @@ class RequestMiddleware:
             # must not be taken for the next request, so it is closed.
             if "connection" in scope["state"]:
                 scope["state"]["connection"].refuse()
-            await _discard(receive, self._service.limits.max_request_bytes)
+            await _discard(receive, self._service.max_request_bytes)
             respond = error_response(error, close=True)
             await respond(scope, receive, response.send)
         except asyncio.CancelledError:
@@ -84,7 +89,9 @@ class RequestMiddleware:
         self._service.admit(
             headers.get("authorization"), even_draining=path == "/metrics"
         )
-        limit = self._service.limits.max_request_bytes
+        if path.startswith(("/v1/models/", "/v2/models/")):
+            record.teacher = self._service.teacher.identity
+        limit = self._service.max_request_bytes
         size = _content_length(headers)
         if size > limit:
             raise RequestError(
@@ -100,20 +107,24 @@ class RequestMiddleware:
                 f"{coding[:30]!r}.",
             )
         record.read_edge_rows(headers.get(EDGE_ROWS))
+        record.read_timeout(headers.get(TIMEOUT_HEADER))
 
 
 class _Response:
-    """ASGI `send` that records the status and adds the request's id."""
+    """ASGI `send`: records the status, states the request's id and teacher."""
 
-    def __init__(self, send, request_id):
+    def __init__(self, send, record):
         self._send = send
-        self._request_id = request_id
+        self._record = record
         self.status = None
 
     async def send(self, message):
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self._record.id
+            if self._record.teacher is not None:
+                headers[IDENTITY_HEADER] = self._record.teacher
         await self._send(message)
 
 
@@ -126,19 +137,27 @@ async def read_body(request, service, record):
         record: `RequestRecord` of the request.
 
     Returns:
-        Bytes.
+        Bytes or bytearray.
 
     Raises:
-        RequestError: longer than the limits, a timeout, or shorter than
-            `content-length`.
+        RequestError: it would wait too long, is longer than the limits or
+            shorter than `content-length`, or a timeout.
     """
     limits = service.limits
-    parts = []
+    body = b""
     try:
+        service.check_room(record)
         async with asyncio.timeout(limits.body_seconds):
             async for part in request.stream():
                 service.hold(len(part), record)
-                parts.append(part)
+                if not body:  # the only one, mostly
+                    body = part
+                    continue
+                # Grows in place: parts that are joined at the end would take
+                # twice the size.
+                if isinstance(body, bytes):
+                    body = bytearray(body)
+                body += part
     except TimeoutError:
         raise RequestError(
             408,
@@ -152,20 +171,43 @@ async def read_body(request, service, record):
             "Is 'content-length' right?",
         ) from None
     except RequestError:
-        parts.clear()
-        await _discard(request.receive, limits.max_request_bytes)
+        body = b""
+        await _discard(request.receive, service.max_request_bytes)
         raise
-    return b"".join(parts)
+    return body
+
+
+@contextlib.asynccontextmanager
+async def watched_client(request):
+    """Watches a client whose request was read, while it waits.
+
+    Args:
+        request: `starlette.requests.Request`.
+
+    Yields:
+        `asyncio.Task`, done once the client has gone.
+    """
+
+    async def disconnected():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.create_task(disconnected())
+    try:
+        yield gone
+    finally:
+        gone.cancel()
 
 
 def read_json(body):
     """Reads a JSON object, strictly.
 
-    Nesting is bounded twice: the parser stops at 1024 levels, NumPy, which
-    reads the numbers, at 64 axes. Both raise, neither recurses further.
+    Nesting is bounded twice: the parser stops at 1024 levels, the readers of
+    tensors at 64 axes.
 
     Args:
-        body: bytes.
+        body: bytes-like, of at most `json_tensors.SMALL` bytes: the objects
+            take many times its size.
 
     Returns:
         Dict.

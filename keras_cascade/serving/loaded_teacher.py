@@ -1,5 +1,7 @@
 """Teacher of one bundle version, loaded, with its own batching queue."""
 
+import math
+
 import numpy as np
 
 from keras_cascade.bundle import BundleError
@@ -8,6 +10,10 @@ from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
+
+BYTES_PER_REQUEST = 64 * 1024
+BYTES_PER_ROW = 256
+BYTES_PER_VALUE = 64
 
 
 class LoadedTeacher:
@@ -22,21 +28,25 @@ class LoadedTeacher:
         metrics: `ServerMetrics`.
 
     Attributes:
+        identity: str, the bundle's `teacher_identity`.
         inputs: list of the SavedModel's inputs, as in the manifest.
         classes: list of str.
         output: str, the output's name.
         max_rows: int, of one request.
+        max_request_bytes: int, of one request, as JSON or in binary.
         version: str, such as `"1"`: the last part of the SavedModel's path.
         manifest_sha256: str, of the manifest that lists its files.
     """
 
     def __init__(self, bundle, run, limits, metrics):
+        self.identity = bundle.teacher_identity
         self.inputs = bundle.teacher_inputs
         self.classes = bundle.classes
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
         self.manifest_sha256 = bundle.manifest_sha256
         self.max_rows = limits.max_batch
+        self.max_request_bytes = _max_bytes(self.inputs, limits)
         text = bundle.manifest["teacher"].get("text", {})
         self._tokenizer = text.get("sha256")
         self._batcher = Batcher(run, limits, metrics)
@@ -71,7 +81,7 @@ class LoadedTeacher:
         # Traces and warms the graph, and shows that it takes any batch size.
         for rows in (1, 2):
             _check_logits(bundle, teacher, rows)
-        return cls(bundle, teacher.logits, limits, metrics)
+        return cls(bundle, _blaming_inputs(teacher), limits, metrics)
 
     def same_task(self, other):
         """Returns `True` if classes, inputs and tokenizer are the same.
@@ -111,11 +121,18 @@ class LoadedTeacher:
         except (ValueError, OverflowError, RecursionError) as error:
             raise RequestError(400, str(error)) from None
 
-    async def logits(self, inputs):
+    def check_room(self, deadline):
+        """Raises for a request that would wait too long; see `Batcher`."""
+        self._batcher.check_room(deadline)
+
+    async def logits(self, inputs, deadline=None, gone=None, client=None):
         """Computes the logits of checked inputs.
 
         Args:
             inputs: dict, as `check` returned it.
+            deadline: see `Batcher`. Defaults to `None`.
+            gone: see `Batcher`. Defaults to `None`.
+            client: see `Batcher`. Defaults to `None`.
 
         Returns:
             float32 array `(rows, classes)`, finite.
@@ -124,7 +141,7 @@ class LoadedTeacher:
             RequestError: the queue is full, or the teacher's logits of
                 these values are not finite.
         """
-        logits = await self._batcher(inputs)
+        logits = await self._batcher(inputs, deadline, gone, client)
         logits = np.ascontiguousarray(logits, "float32")
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
         if rows.size:
@@ -145,10 +162,62 @@ class LoadedTeacher:
         await self._batcher.close()
 
 
+def _blaming_inputs(teacher):
+    """Returns `teacher.logits` with the client's errors told from others.
+
+    The graph has run on examples, so inputs that it calls invalid are the
+    client's: a token id outside of the vocabulary, most of all. The manifest
+    has the range of the calibration data, within the vocabulary's own.
+    """
+    import tensorflow as tf
+
+    invalid = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError
+
+    def logits(inputs):
+        try:
+            return teacher.logits(inputs)
+        except invalid as error:
+            reason = " ".join(str(error.message).split())[:200]
+            raise RequestError(
+                400,
+                f"Expected values of {list(inputs)} that the teacher can "
+                "take, such as ids within its vocabulary. Received others: "
+                f"{reason}.",
+            ) from error
+
+    return logits
+
+
+def _max_bytes(specs, limits):
+    """Returns the size of the largest request, from the manifest.
+
+    Per value 64 bytes: 24 digits of a float64, a comma, brackets, and the
+    white space of indented JSON. Inputs of a free size, and texts, have no
+    bound but `Limits.max_request_bytes`, which bounds the others too.
+    """
+    if any(
+        spec["dtype"] == TEXT or None in spec["shape"][1:] for spec in specs
+    ):
+        return limits.max_request_bytes
+    row = sum(
+        BYTES_PER_ROW + BYTES_PER_VALUE * math.prod(spec["shape"][1:])
+        for spec in specs
+    )
+    size = BYTES_PER_REQUEST + limits.max_batch * row
+    return min(size, limits.max_request_bytes)
+
+
 def _max_length(x):
     columns = x.values() if isinstance(x, dict) else [x]
-    sized = [one for one in columns if isinstance(one, (list, np.ndarray))]
-    return max(map(len, sized), default=0)
+    return max(
+        (
+            len(one)
+            for one in columns
+            if isinstance(one, list)
+            or (isinstance(one, np.ndarray) and one.ndim)
+        ),
+        default=0,
+    )
 
 
 def _check_logits(bundle, teacher, rows):

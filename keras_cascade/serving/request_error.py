@@ -1,5 +1,8 @@
 """Error of a request that the client has to correct or repeat."""
 
+#: HTTP status, in the log, of a request whose client did not wait for it.
+CLIENT_GONE = 499
+
 
 class RequestError(Exception):
     """A request that cannot be answered; never the server's own failure.

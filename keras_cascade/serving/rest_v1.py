@@ -4,6 +4,17 @@ import base64
 
 from keras_cascade.runtime.inputs import TEXT
 from keras_cascade.serving.http_requests import read_json, write_json
+from keras_cascade.serving.json_tensors import (
+    Slice,
+    elements,
+    first_character,
+    is_small,
+    large_object,
+    members,
+    plain,
+    read_numbers,
+    read_texts,
+)
 from keras_cascade.serving.request_error import RequestError, too_many_rows
 
 KEYS = ("instances", "inputs", "signature_name")
@@ -24,7 +35,12 @@ def read_request(body, specs, max_rows):
     Raises:
         RequestError: not a valid request.
     """
-    payload = read_json(body)
+    rows = 0
+    if is_small(body):
+        payload = read_json(body)
+    else:
+        payload, counts = large_object(body, specs, max_rows)
+        rows = int(counts.commas_at[2]) + 1
     forms = {"instances", "inputs"} & payload.keys()
     if len(forms) != 1 or not payload.keys() <= set(KEYS):
         raise RequestError(
@@ -32,7 +48,9 @@ def read_request(body, specs, max_rows):
             "Expected exactly one of 'instances' and 'inputs', and perhaps "
             f"'signature_name'. Received: {_names(payload)}.",
         )
-    signature = payload.get("signature_name", "serving_default")
+    signature = plain(
+        payload.get("signature_name", "serving_default"), "'signature_name'"
+    )
     if signature != "serving_default":
         raise RequestError(
             400,
@@ -41,10 +59,14 @@ def read_request(body, specs, max_rows):
         )
     as_instances = "instances" in payload
     inputs = payload["instances" if as_instances else "inputs"]
-    if as_instances:
+    if isinstance(inputs, Slice):
+        if as_instances and rows > max_rows:
+            raise too_many_rows(rows, max_rows)
+        inputs = _sliced(inputs, as_instances)
+    elif as_instances:
         _check_rows(inputs, max_rows)
         inputs = _columns(inputs)
-    return _without_base64(inputs, specs, max_rows), as_instances
+    return _read_columns(inputs, specs, max_rows), as_instances
 
 
 def write_response(logits, as_instances):
@@ -80,15 +102,42 @@ def _check_rows(values, max_rows):
         raise too_many_rows(len(values), max_rows)
 
 
-def _without_base64(inputs, specs, max_rows):
-    """Replaces each text in the form `{"b64": ...}` by its bytes."""
+def _sliced(inputs, as_instances):
+    """Slices a large value of `"instances"` or `"inputs"` into columns."""
+    first = first_character(inputs)
+    if not as_instances:
+        if first != b"{":
+            return inputs
+        columns = members(inputs, "'inputs'")
+        return None if _is_base64(columns) else columns
+    if first != b"[" or first_character(inputs, skip=b"[") != b"{":
+        return inputs if first == b"[" else _columns(None)
+    rows = elements(inputs, "'instances'")
+    columns = _columns(
+        [
+            members(row, "each row of 'instances'")
+            if first_character(row) == b"{"
+            else None
+            for row in rows
+        ]
+    )
+    # Not rows of named inputs, but texts in base64.
+    return columns if isinstance(columns, dict) else rows
+
+
+def _read_columns(inputs, specs, max_rows):
+    """Reads the values of each input; other names are rejected later."""
     named = isinstance(inputs, dict) and not _is_base64(inputs)
     columns = dict(inputs) if named else {specs[0]["name"]: inputs}
-    for spec in specs:
-        name = spec["name"]
-        if spec["dtype"] == TEXT and name in columns:
-            _check_rows(columns[name], max_rows)
-            columns[name] = _decoded(columns[name], name, len(spec["shape"]))
+    if columns.keys() == {spec["name"] for spec in specs}:
+        for spec in specs:
+            name, values = spec["name"], columns[spec["name"]]
+            _check_rows(values, max_rows)
+            if spec["dtype"] == TEXT:
+                values = read_texts(values, spec, max_rows)
+                columns[name] = _decoded(values, name, len(spec["shape"]))
+            else:
+                columns[name] = read_numbers(values, spec, max_rows)
     return columns if named else columns[specs[0]["name"]]
 
 
@@ -116,7 +165,13 @@ def _is_base64(value):
     return (
         isinstance(value, dict)
         and value.keys() == {"b64"}
-        and isinstance(value["b64"], str)
+        and (
+            isinstance(value["b64"], str)
+            or (
+                isinstance(value["b64"], Slice)
+                and first_character(value["b64"]) == b'"'
+            )
+        )
     )
 
 

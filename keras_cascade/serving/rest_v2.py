@@ -7,11 +7,23 @@ input's `binary_data_size` how many of those that follow are its own.
 
 import dataclasses
 
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
 from keras_cascade.serving.http_requests import read_json, write_json
+from keras_cascade.serving.json_tensors import (
+    OTHERS,
+    elements,
+    first_character,
+    is_small,
+    large_object,
+    members,
+    plain,
+)
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.tensors import TensorReader
 
 JSON_LENGTH = "inference-header-content-length"
+#: Fields of a tensor; others are ignored.
+TENSOR = ("name", "datatype", "shape", "parameters", "data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +41,15 @@ class InferRequest:
     binary: bool
 
 
-def read_request(body, json_length, specs, output, max_rows=None):
+def read_request(body, length, specs, output, max_rows):
     """Reads the body of `POST /v2/models/NAME/infer`.
 
     Args:
         body: bytes.
-        json_length: str or `None`, the header `JSON_LENGTH`.
+        length: int, of the JSON at its start, as `json_length` returned it.
         specs: list of the inputs, as in the manifest.
         output: str, the name of the one output.
-        max_rows: int or `None`, of one request. Defaults to `None`.
+        max_rows: int, of one request.
 
     Returns:
         `InferRequest`.
@@ -45,8 +57,11 @@ def read_request(body, json_length, specs, output, max_rows=None):
     Raises:
         RequestError: not a valid request.
     """
-    length = _json_length(json_length, len(body))
-    payload = read_json(body[:length])
+    head = memoryview(body)[:length]
+    if is_small(head):
+        payload = read_json(head)
+    else:
+        payload = _sliced(*large_object(head, specs, max_rows))
     identity = payload.get("id")
     if not isinstance(identity, str | None):
         raise RequestError(400, "Expected 'id' to be a string.")
@@ -67,24 +82,24 @@ def read_request(body, json_length, specs, output, max_rows=None):
     return InferRequest(reader.arrays, identity, _wants_binary(payload, output))
 
 
-def write_response(logits, request, model, version, output):
+def write_response(logits, request, model, teacher):
     """Returns the response's body.
 
     Args:
         logits: float32 array `(rows, classes)`.
         request: `InferRequest`.
         model: str, its name.
-        version: str.
-        output: str, the output's name.
+        teacher: `LoadedTeacher` that answered.
 
     Returns:
         Tuple of bytes and the length of the JSON at their start; `None` if
         all of it is JSON.
     """
-    tensor = {"name": output, "datatype": "FP32", "shape": logits.shape}
-    response = {"model_name": model, "model_version": version}
+    tensor = {"name": teacher.output, "datatype": "FP32", "shape": logits.shape}
+    response = {"model_name": model, "model_version": teacher.version}
     if request.id is not None:
         response["id"] = request.id
+    response["parameters"] = {IDENTITY_PARAMETER: teacher.identity}
     response["outputs"] = [tensor]
     if not request.binary:
         tensor["data"] = logits.ravel()
@@ -95,7 +110,40 @@ def write_response(logits, request, model, version, output):
     return head + raw, len(head)
 
 
-def _json_length(header, size):
+def _sliced(payload, counts):
+    """Parses a large request but for the values of its tensors."""
+    inputs = payload.pop("inputs", None)
+    sliced = {
+        name: plain(payload[name], f"'{name}'")
+        for name in ("id", "outputs", "parameters")
+        if name in payload
+    }
+    if inputs is None or first_character(inputs) != b"[":
+        return sliced
+    # Level 2 is inside of `"inputs"`, and of others that are small.
+    if counts.commas_at[2] > OTHERS:
+        raise RequestError(400, f"Expected at most {OTHERS} 'inputs'.")
+    sliced["inputs"] = [
+        {
+            name: value if name == "data" else plain(value, f"'{name}'")
+            for name, value in members(tensor, f"'inputs[{position}]'").items()
+            if name in TENSOR
+        }
+        for position, tensor in enumerate(elements(inputs, "'inputs'"))
+    ]
+    return sliced
+
+
+def json_length(header, size):
+    """Returns how many bytes of a body are JSON.
+
+    Args:
+        header: str or `None`, the header `JSON_LENGTH`.
+        size: int, of the body.
+
+    Raises:
+        RequestError: not such a number.
+    """
     if header is None:
         return size
     if not (header.isascii() and header.isdigit() and len(header) < 19):

@@ -32,6 +32,7 @@ def serve(
     workers: int = 1,
     max_batch: int = 256,
     max_delay_ms: float = 0.0,
+    max_wait: float = 5.0,
     max_request_mb: float = 64.0,
     token_file: str | os.PathLike | None = None,
     tls_cert: str | os.PathLike | None = None,
@@ -67,7 +68,13 @@ def serve(
         max_delay_ms: float, time that a request may wait for others while
             the teacher is idle. Defaults to `0.0`: a batch is what arrived
             while the one before it ran.
-        max_request_mb: float, MiB of the largest request. Defaults to `64`.
+        max_wait: float, seconds that a request may wait for its run, by the
+            estimate from past runs; one that would wait longer, or longer
+            than the timeout it states, is refused at once with 429. Defaults
+            to `5.0`.
+        max_request_mb: float, MiB of the largest request. A smaller limit
+            follows from the bundle's inputs, where their sizes are fixed.
+            Defaults to `64`.
         token_file: path of a file with one token per line, one of which
             every request must carry (`authorization: Bearer TOKEN`), except
             for health checks. Defaults to `None`: no authorization.
@@ -133,6 +140,7 @@ def serve(
     limits = Limits(
         max_batch=max_batch,
         max_delay=max_delay_ms / 1000,
+        max_wait=max_wait,
         max_request_bytes=int(max_request_mb * MEBIBYTE),
         max_connections_per_client=max_connections_per_client,
     )
@@ -305,6 +313,7 @@ def _check_installed():
         import fastapi  # noqa: F401
         import grpc  # noqa: F401
         import httptools  # noqa: F401
+        import msgspec  # noqa: F401
         import orjson  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401

@@ -11,6 +11,7 @@ import time
 import traceback
 import uuid
 
+from keras_cascade.runtime.teachers.remote_teacher import TIMEOUT_HEADER
 from keras_cascade.serving.log_writer import LogWriter, non_blocking
 from keras_cascade.serving.request_error import RequestError
 
@@ -25,6 +26,7 @@ LOGGERS = {
 #: Header with the number of rows that a client's edge has seen since its
 #: last answered request, those of this request among them.
 EDGE_ROWS = "x-cascade-rows"
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -41,6 +43,11 @@ class RequestRecord:
         rows: int, rows that were answered.
         edge_rows: int or `None`, rows that the client's edge has seen.
         bytes: int, bytes of the body that are held in memory.
+        teacher: str or `None`, identity of the teacher that the answer is
+            about; `None` for what concerns no teacher, such as health.
+        deadline: float, of `time.monotonic()`, or `None`, until when the
+            client waits.
+        client: str or `None`, the client's address without its port.
     """
 
     def __init__(self, protocol, client_id=None):
@@ -50,6 +57,9 @@ class RequestRecord:
         self.rows = 0
         self.edge_rows = None
         self.bytes = 0
+        self.teacher = None
+        self.deadline = None
+        self.client = None
         self._start = time.perf_counter()
 
     def read_edge_rows(self, header):
@@ -70,6 +80,25 @@ class RequestRecord:
                 f"Received: {header[:30]!r}.",
             )
         self.edge_rows = int(header)
+
+    def read_timeout(self, header):
+        """Reads the header `x-request-timeout` into `deadline`.
+
+        Args:
+            header: str or `None`.
+
+        Raises:
+            RequestError: not a number of seconds.
+        """
+        if header is None:
+            return
+        if not _SECONDS.fullmatch(header) or not float(header):
+            raise RequestError(
+                400,
+                f"Expected '{TIMEOUT_HEADER}' to be seconds, a decimal number "
+                f"above 0. Received: {header[:30]!r}.",
+            )
+        self.deadline = time.monotonic() + float(header)
 
     def close(self, status, metrics, error=None):
         """Adds the request to the metrics and to the log.

@@ -90,6 +90,9 @@ class Limits:
         max_delay: float, seconds that a request may wait for others to share
             its run, while the teacher is idle. With 0 a batch is what
             arrived while the one before it ran. Defaults to `0.0`.
+        max_wait: float, seconds that a request may wait for its run, by the
+            estimate from past runs. A request that states a shorter timeout
+            is refused earlier. Defaults to `5.0`.
         max_queued_rows: int or `None`, rows that may wait. Defaults to
             `None`: eight batches, and no fewer than 1024 rows.
         max_request_bytes: int, size of one request. Defaults to 64 MiB.
@@ -116,6 +119,7 @@ class Limits:
 
     max_batch: int = 256
     max_delay: float = 0.0
+    max_wait: float = 5.0
     max_queued_rows: int | None = None
     max_request_bytes: int = 64 * MEBIBYTE
     max_bytes_in_flight: int | None = None
@@ -138,6 +142,11 @@ class Limits:
             raise ValueError(
                 "Expected `max_delay` between 0 and 60 seconds. Received: "
                 f"{self.max_delay}."
+            )
+        if not self.max_wait > 0:
+            raise ValueError(
+                "Expected `max_wait` of more than 0 seconds. Received: "
+                f"{self.max_wait}."
             )
         if self.max_queued_rows is None:
             rows = max(8 * self.max_batch, 1024)

@@ -1,10 +1,18 @@
 """Protocol-independent part of the server, shared by HTTP and gRPC."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
+from keras_cascade.serving.json_tensors import SMALL
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.settings import Limits, Tokens
+
+#: Bytes from which on a request is parsed in the thread for the largest.
+LARGE = 2**20
 
 
 class TeacherService:
@@ -31,11 +39,17 @@ class TeacherService:
         self.name = name
         self.draining = False
         self._bytes_held = 0
+        self._parsers = [ThreadPoolExecutor(1, "parser") for _ in range(2)]
 
     @property
     def ready(self):
         """`True` if a load balancer should send requests here."""
         return not self.draining
+
+    @property
+    def max_request_bytes(self):
+        """Size of the largest request: by the manifest and the limits."""
+        return self.teacher.max_request_bytes
 
     def admit(self, authorization, even_draining=False):
         """Raises for requests without a token, and for all while draining.
@@ -71,11 +85,11 @@ class TeacherService:
         """
         record.bytes += size
         self._bytes_held += size
-        if record.bytes > self.limits.max_request_bytes:
+        if record.bytes > self.max_request_bytes:
             raise RequestError(
                 413,
-                f"Expected a body of at most {self.limits.max_request_bytes} "
-                "bytes. Received more. Send fewer rows.",
+                f"Expected a body of at most {self.max_request_bytes} bytes. "
+                "Received more. Send fewer rows.",
             )
         if self._bytes_held > self.limits.max_bytes_in_flight:
             raise RequestError(
@@ -87,19 +101,22 @@ class TeacherService:
         self._bytes_held -= record.bytes
         record.bytes = 0
 
-    def find(self, name, version=None):
+    def find(self, name, record, version=None):
         """Returns the teacher of a name and version.
 
         A request uses the returned object to its end: a reload may replace
-        `teacher` in between.
+        `teacher` in between. Its answer or error then states the identity of
+        this object, not that of the newer one.
 
         Args:
             name: str, the model's name.
+            record: `RequestRecord` of the request.
             version: str or `None` for the served one.
 
         Raises:
             RequestError: 404, another name or version.
         """
+        record.teacher = self.teacher.identity
         if name != self.name:
             raise RequestError(
                 404,
@@ -113,21 +130,52 @@ class TeacherService:
             )
         return self.teacher
 
-    async def answer(self, teacher, x, record):
+    async def parsed(self, size, parse):
+        """Parses a request; a large one in another thread.
+
+        Two threads: one for the largest requests, which take seconds, so
+        that others do not wait for them. One each, which bounds the memory.
+
+        Args:
+            size: int, bytes of the JSON, or of the message.
+            parse: function without arguments.
+
+        Returns:
+            The function's result.
+        """
+        if size <= SMALL:
+            return parse()
+        thread = self._parsers[size > LARGE]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, parse)
+
+    def check_room(self, record):
+        """Raises for a request that would wait too long, before it is read.
+
+        Args:
+            record: `RequestRecord` of the request.
+
+        Raises:
+            RequestError: 429.
+        """
+        self.teacher.check_room(record.deadline)
+
+    async def answer(self, teacher, inputs, record, gone=None):
         """Computes the logits of a request's rows, and counts the rows.
 
         Args:
             teacher: `LoadedTeacher`, as `find` returned it.
-            x: array-like, or dict of input name to array-like.
+            inputs: dict of input name to array, as its `check` returned it.
             record: `RequestRecord` of the request.
+            gone: `asyncio.Future` or `None`, done once the client has gone.
+                Defaults to `None`.
 
         Returns:
             float32 array `(rows, classes)`.
 
         Raises:
-            RequestError: inputs that do not fit, or a full queue.
+            RequestError: a full queue, or a wrong number of edge rows.
         """
-        inputs = teacher.check(x)
         rows = len(next(iter(inputs.values())))
         edge_rows = record.edge_rows
         if edge_rows is not None and edge_rows < rows:
@@ -136,13 +184,18 @@ class TeacherService:
                 f"Expected '{EDGE_ROWS}' to count the request's {rows} rows "
                 f"among those the edge has seen. Received: {edge_rows}.",
             )
-        logits = await teacher.logits(inputs)
+        logits = await teacher.logits(
+            inputs, record.deadline, gone, record.client
+        )
         record.rows = rows
         return logits
 
-    def metadata(self):
-        """Returns the model's metadata, as dict of Open Inference v2."""
-        teacher = self.teacher
+    def metadata(self, teacher):
+        """Returns the model's metadata, as dict of Open Inference v2.
+
+        Args:
+            teacher: `LoadedTeacher`, as `find` returned it.
+        """
         return {
             "name": self.name,
             "versions": [teacher.version],
@@ -162,4 +215,5 @@ class TeacherService:
                     "shape": [-1, len(teacher.classes)],
                 }
             ],
+            "properties": {IDENTITY_PARAMETER: teacher.identity},
         }

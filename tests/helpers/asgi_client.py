@@ -62,8 +62,13 @@ class AsgiClient:
         return asyncio.run(run())
 
     @staticmethod
-    async def one(app, method, path, body=b"", headers=(), parts=None):
-        """One request; `parts` are ASGI messages instead of a whole body."""
+    async def one(
+        app, method, path, body=b"", headers=(), parts=None, gone=None
+    ):
+        """One request; `parts` are ASGI messages instead of a whole body.
+
+        `gone` is an `asyncio.Event`: the client leaves when it is set.
+        """
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
         headers = [(k.encode(), v.encode("latin-1")) for k, v in headers]
@@ -71,10 +76,14 @@ class AsgiClient:
             parts = [{"type": "http.request", "body": body}]
             headers.append((b"content-length", str(len(body)).encode()))
         unread, sent = list(parts), []
+        gone = gone or asyncio.Event()
+        if parts[-1].get("more_body"):  # breaks off in its body
+            gone.set()
 
         async def receive():
             if unread:
                 return unread.pop(0)
+            await gone.wait()
             return {"type": "http.disconnect"}
 
         async def send(message):

@@ -34,6 +34,7 @@ def text_bundle(specs=SPECS):
     """The attributes of a bundle that a server reads, without any file."""
     return SimpleNamespace(
         teacher_inputs=specs,
+        teacher_identity="0" * 64,
         classes=CLASSES,
         manifest={"teacher": {"output": "logits"}},
         teacher_folder=SimpleNamespace(name="1"),

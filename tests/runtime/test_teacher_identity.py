@@ -237,7 +237,9 @@ def test_a_server_that_no_longer_states_its_identity(
     assert caught.value.stranger
     asked = len(server.requests)
     np.testing.assert_allclose(probing.logits(x), own(x), atol=1e-5)
-    assert bundle.manifest["teacher"]["probes"]["rows"] in server.requests[asked:]
+    assert (
+        bundle.manifest["teacher"]["probes"]["rows"] in server.requests[asked:]
+    )
     server.logits = strangers(own, 4)["permuted_classes"]
     server.version = "2"
     with pytest.raises(TeacherError) as caught:
@@ -349,10 +351,12 @@ def test_detection_passes_the_identity_on(serve, bundle, own, x):
 def save(folder, function):
     module = tf.Module()
     module.f = tf.function(
-        lambda input: {"logits": function(input)},  # noqa: A006
+        lambda input: {"logits": function(input)},
         input_signature=[tf.TensorSpec([None, 6], name="input")],
     )
-    tf.saved_model.save(module, folder, signatures={"serving_default": module.f})
+    tf.saved_model.save(
+        module, folder, signatures={"serving_default": module.f}
+    )
     return str(folder)
 
 
@@ -366,7 +370,7 @@ def test_another_saved_model(bundle, own, x, tmp_path):
     again = tf.Module()
     again.loaded = loaded
     again.f = tf.function(
-        lambda input: {"logits": graph(input=input)["logits"]},  # noqa: A006
+        lambda input: {"logits": graph(input=input)["logits"]},
         input_signature=[tf.TensorSpec([None, 6], name="input")],
     )
     tf.saved_model.save(

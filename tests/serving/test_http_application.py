@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -106,7 +107,8 @@ def test_v2_binary_in_and_out(make_client, options):
     assert answer.body[length:] == LOGITS.tobytes()
 
 
-def test_metadata_health_and_description(make_client):
+def test_metadata_health_and_description(make_client, served_bundle):
+    identity = {"teacher": served_bundle.teacher_identity}
     client = make_client()
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
         assert client("GET", path).status == 200
@@ -117,10 +119,58 @@ def test_metadata_health_and_description(make_client):
         "platform": "tensorflow_savedmodel",
         "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 6]}],
         "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}],
+        "parameters": identity,
+        "properties": identity,
     }
     assert client("GET", "/v2/models/teacher/ready").json()["ready"] is True
     described = client("GET", "/openapi.json").json()["paths"]
     assert "/v2/models/{model}/infer" in described
+
+
+def test_every_answer_states_the_teacher(make_client, served_bundle):
+    """Errors too: of the inputs, the body, the address and the server."""
+    identity = served_bundle.teacher_identity
+    client = make_client(max_request_bytes=2000)
+    part = tensor(
+        shape=[3, 6], data=None, parameters={"binary_data_size": X.nbytes}
+    )
+    head = {"inputs": [part], "outputs": [AS_BYTES]}
+    for status, method, path, options in (
+        (200, "POST", PREDICT, {"body": {"instances": X.tolist()}}),
+        (200, "POST", INFER, {"body": v2()}),
+        (200, "POST", INFER, binary(X.tobytes(), head)),
+        (200, "GET", "/v1/models/teacher", {}),
+        (200, "GET", "/v2/models/teacher", {}),
+        (200, "GET", "/v2/models/teacher/ready", {}),
+        (400, "POST", PREDICT, {"body": {"instances": [[1.0]]}}),
+        (400, "POST", INFER, {"body": v2(shape=[1, 7])}),
+        (413, "POST", INFER, {"body": b" " * 2001}),
+        (404, "POST", INFER.replace("/infer", "/versions/7/infer"), {}),
+        (404, "GET", "/v2/models/other", {}),
+    ):
+        answer = client(method, path, **options)
+        assert answer.status == status
+        assert answer.headers["x-cascade-teacher"] == identity
+        if status == 200 and path == INFER:
+            length = int(answer.headers.get(LENGTH, len(answer.body)))
+            response = json.loads(answer.body[:length])
+            assert response["parameters"] == {"teacher": identity}
+
+    def broken(inputs):
+        raise ZeroDivisionError
+
+    answer = make_client(broken)("POST", INFER, v2())
+    assert (answer.status, answer.headers["x-cascade-teacher"]) == (
+        500,
+        identity,
+    )
+
+
+def test_what_concerns_no_teacher_states_none(make_client):
+    """Without a token nothing is said about the model."""
+    client = make_client(tokens=Tokens(["a-token-of-some-length"]))
+    for path in ("/", "/v2/health/ready", "/v2/models/teacher", "/nowhere"):
+        assert "x-cascade-teacher" not in client("GET", path).headers
 
 
 BAD_V1 = [
@@ -130,7 +180,7 @@ BAD_V1 = [
     (b"null", "object"),
     (b"\xff\xfe", "JSON"),
     (b"[" * 100_000, "JSON"),
-    (b'{"a":' * 100_000, "JSON"),
+    (b'{"a":' * 30_000, "JSON"),
     (b'{"instances":' + b"[" * 500 + b"]" * 500 + b"}", "'input'"),
     (b'{"instances": [[NaN, 1, 1, 1, 1, 1]]}', "JSON"),
     (b'{"instances": [[1e999, 1, 1, 1, 1, 1]]}', "JSON"),
@@ -183,6 +233,9 @@ BAD_V2 = [
     (v2(shape=[2**40, 6]), "'input'"),
     (v2(shape=[2**70, 6]), "'input'"),
     (v2(shape=[True, 6]), "'shape'"),
+    (v2(shape=[False, 6], data=[]), "'shape'"),
+    (v2(shape=[-0.0, 6], data=[]), "'shape'"),
+    (v2(shape=[0, 2**62], data=[]), "'input'"),
     (v2(shape=[1.0, 6]), "'shape'"),
     (v2(shape=6), "'shape'"),
     (v2(shape=[6]), "'shape'"),
@@ -479,6 +532,96 @@ def test_metrics(make_client):
     # Of 10 rows that an edge saw, it sent 3; the rest said nothing.
     assert samples["reported_rows_total",] == 3
     assert samples["reported_edge_rows_total",] == 10
+
+
+@pytest.mark.parametrize("value", ["x", "-3", "0", "1e3", "inf", "9" * 12])
+def test_an_invalid_timeout_is_rejected(make_client, value):
+    answer = make_client()(
+        "POST",
+        PREDICT,
+        {"instances": X.tolist()},
+        headers=[("x-request-timeout", value)],
+    )
+    assert answer.status == 400
+    assert "'x-request-timeout'" in answer.json()["error"]
+
+
+class Held:
+    """A teacher whose runs wait until they are let go."""
+
+    def __init__(self):
+        self.began, self.go = threading.Event(), threading.Event()
+        self.runs = 0
+
+    def __call__(self, inputs):
+        self.began.set()
+        if not self.go.wait(30):
+            raise RuntimeError("never let go")
+        self.runs += 1
+        return linear_teacher(inputs)
+
+
+def overloaded(make_client, scenario, **limits):
+    """Runs a scenario while a request of a teacher that is held is running."""
+    teacher = Held()
+    client = make_client(teacher, **limits)
+
+    async def run():
+        service = client.make_service()
+        app = http_application(service)
+
+        async def ask(**options):
+            options = {"body": {"instances": X.tolist()}, **options}
+            return await client.one(app, "POST", PREDICT, **options)
+
+        first = asyncio.create_task(ask())
+        await asyncio.to_thread(teacher.began.wait, 30)
+        result = await scenario(service, ask)
+        teacher.go.set()
+        assert (await first).status == 200
+        await service.teacher.close()
+        return result
+
+    return asyncio.run(run()), teacher
+
+
+def test_overload_is_answered_before_the_body_is_read(make_client):
+    """A run takes a minute: who states a timeout of a second cannot wait."""
+
+    async def scenario(service, ask):
+        batcher = service.teacher._batcher
+        batcher._run_times.add(1, 60.0)
+        queued = asyncio.create_task(ask())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        headers = [("x-request-timeout", "1.5")]
+        refused = await ask(body=b"no JSON", headers=headers)
+        without = await ask(body=b"no JSON")
+        return queued, refused, without
+
+    (queued, refused, without), _ = overloaded(make_client, scenario)
+    assert queued.result().status == 200
+    assert refused.status == without.status == 429
+    # Of 1.5 s, 80 % are for runs.
+    assert "within 1.2 s" in refused.json()["error"]
+    assert int(refused.headers["retry-after"]) >= 58
+    assert "x-cascade-teacher" in refused.headers
+    assert refused.headers.get("connection") != "close"  # it may try again
+
+
+def test_a_request_is_not_run_once_its_client_has_gone(make_client, server_log):
+    async def scenario(service, ask):
+        gone = asyncio.Event()
+        waits = asyncio.create_task(ask(gone=gone))
+        while not service.teacher._batcher._queued_rows:
+            await asyncio.sleep(0)
+        gone.set()
+        return await waits
+
+    left, teacher = overloaded(make_client, scenario)
+    assert left.status == 499
+    assert teacher.runs == 1
+    assert "raceback" not in "".join(server_log)
 
 
 @pytest.mark.parametrize("value", ["x", "-3", "2", "1e3", "9" * 12])

@@ -1,6 +1,7 @@
 """Reloader: a bundle that replaces the served one."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ import pytest
 
 from keras_cascade.bundle import Bundle, new_signing_key, sign_bundle
 from keras_cascade.bundle.manifest import seal
+from keras_cascade.serving.http_application import http_application
 from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.reloader import Reloader
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.settings import Limits
 from keras_cascade.serving.teacher_service import TeacherService
+from tests.helpers.asgi_client import AsgiClient
 from tests.helpers.bundle_exchange import replace_bundle
 
 X = np.ones((1, 6), "float32")
@@ -85,6 +88,58 @@ def test_requests_in_flight_end_on_the_old_teacher(path):
     assert [one[0, 0] for one in before] == [1.0, 1.0]
     assert serving.service.teacher.version == "2"
     assert serving.reloads("taken over") == 1
+
+
+def test_an_answer_states_the_teacher_that_computed_it(path):
+    """A request that began before a reload ends with the old identity."""
+    go, began = threading.Event(), threading.Event()
+
+    def old(inputs):
+        began.set()
+        if not go.wait(30):
+            raise RuntimeError("never let go")
+        return np.full((len(inputs["input"]), 4), 1.0, "float32")
+
+    async def run():
+        serving = Serving(path, old)
+        serving.runs.append(lambda inputs: inputs["input"][:, :4])
+        app = http_application(serving.service)
+        before = serving.service.teacher
+
+        async def ask():
+            answer = await AsgiClient.one(
+                app,
+                "POST",
+                "/v2/models/teacher/infer",
+                {"inputs": [{"name": "input", "datatype": "FP32",
+                             "shape": [1, 6], "data": [1.0] * 6}]},
+            )  # fmt: skip
+            stated = answer.json()["parameters"]["teacher"]
+            assert answer.headers["x-cascade-teacher"] == stated
+            return stated
+
+        first = asyncio.create_task(ask())
+        await asyncio.to_thread(began.wait, 30)
+        replace_bundle(path, _other_file)
+        check = asyncio.create_task(serving.reloader.check())
+        while serving.service.teacher is before:
+            await asyncio.sleep(0)
+        second = await ask()
+        go.set()
+        assert await check is True
+        return before, serving.service.teacher, await first, second
+
+    before, after, first, second = asyncio.run(run())
+    assert before.identity != after.identity
+    assert (first, second) == (before.identity, after.identity)
+
+
+def _other_file(manifest, folder):
+    """Another teacher of the same task: one more file."""
+    extra = folder / "teacher" / "2" / "assets" / "extra"
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"")
+    manifest["teacher"]["files"]["assets/extra"] = hashlib.sha256().hexdigest()
 
 
 def broken_file(manifest, folder):

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 SERVICE = "inference.GRPCInferenceService"
 
-# name: {field: (number, type)}; [type] is repeated, {type: type} is a map,
-# capitals are messages.
+# name: {field: (number, type)}; [type] is repeated, {type} the values of a map
+# with strings as keys, capitals are messages.
 _MESSAGES: dict[str, dict] = {
     "ServerLiveRequest": {},
     "ServerLiveResponse": {"live": (1, "bool")},
@@ -37,6 +37,7 @@ _MESSAGES: dict[str, dict] = {
         "platform": (3, "string"),
         "inputs": (4, ["TensorMetadata"]),
         "outputs": (5, ["TensorMetadata"]),
+        "properties": (6, {"string"}),
     },
     "ModelReadyRequest": {"name": (1, "string"), "version": (2, "string")},
     "ModelReadyResponse": {"ready": (1, "bool")},
@@ -56,6 +57,12 @@ _MESSAGES: dict[str, dict] = {
         "shape": (3, ["int64"]),
         "contents": (5, "Contents"),
     },
+    # A `oneof` in the public description, which makes no difference here.
+    "InferParameter": {
+        "bool_param": (1, "bool"),
+        "int64_param": (2, "int64"),
+        "string_param": (3, "string"),
+    },
     "RequestedOutput": {"name": (1, "string")},
     "ModelInferRequest": {
         "model_name": (1, "string"),
@@ -65,12 +72,11 @@ _MESSAGES: dict[str, dict] = {
         "outputs": (6, ["RequestedOutput"]),
         "raw_input_contents": (7, ["bytes"]),
     },
-    "InferParameter": {"string_param": (3, "string")},
     "ModelInferResponse": {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
         "id": (3, "string"),
-        "parameters": (4, {"string": "InferParameter"}),
+        "parameters": (4, {"InferParameter"}),
         "outputs": (5, ["Tensor"]),
         "raw_output_contents": (6, ["bytes"]),
     },
@@ -106,26 +112,39 @@ def messages() -> SimpleNamespace:
         message_factory,
     )
 
+    field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_cascade_v2.proto", package="inference", syntax="proto3"
     )
+
+    def add_field(message, name, number, kind):
+        repeated = isinstance(kind, (list, set))
+        field = message.field.add(
+            name=name,
+            number=number,
+            label=field_type.LABEL_REPEATED
+            if repeated
+            else field_type.LABEL_OPTIONAL,
+        )
+        (element,) = kind if repeated else (kind,)
+        if isinstance(kind, set):
+            # A map is repeated pairs, as Protocol Buffers define it.
+            element = f"{name.title()}Entry"
+            entry = message.nested_type.add(name=element)
+            entry.options.map_entry = True
+            add_field(entry, "key", 1, "string")
+            add_field(entry, "value", 2, *kind)
+            element = f"{message.name}.{element}"
+        if element in _MESSAGES or isinstance(kind, set):
+            field.type = field_type.TYPE_MESSAGE
+            field.type_name = f".inference.{element}"
+        else:
+            field.type = field_type.Type.Value(f"TYPE_{element.upper()}")
+
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, (number, kind) in fields.items():
-            repeated = isinstance(kind, (dict, list))
-            if isinstance(kind, dict):
-                # A map is a repeated message of its keys and values.
-                ((key, value),) = kind.items()
-                entry = message.nested_type.add(
-                    name=f"{field_name.title().replace('_', '')}Entry"
-                )
-                entry.options.map_entry = True
-                _add_field(entry, "key", 1, key)
-                _add_field(entry, "value", 2, value)
-                kind = f"{name}.{entry.name}"
-            elif repeated:
-                (kind,) = kind
-            _add_field(message, field_name, number, kind, repeated)
+            add_field(message, field_name, number, kind)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return SimpleNamespace(
@@ -136,18 +155,3 @@ def messages() -> SimpleNamespace:
             for name in _MESSAGES
         }
     )
-
-
-def _add_field(message, name, number, kind, repeated=False):
-    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
-
-    field = message.field.add(
-        name=name,
-        number=number,
-        label=Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL,
-    )
-    if kind[0].isupper():
-        field.type = Field.TYPE_MESSAGE
-        field.type_name = f".inference.{kind}"
-    else:
-        field.type = Field.Type.Value(f"TYPE_{kind.upper()}")

@@ -298,9 +298,7 @@ class HttpTeacher(RemoteTeacher):
         """
         if self._max_response_bytes is not None:
             return self._max_response_bytes
-        return min(
-            MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes)
-        )
+        return min(MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes))
 
 
 class HttpClient:

@@ -1,0 +1,344 @@
+"""Goodput of the server under more load than it can take, beside KServe's.
+
+    python -m benchmarks.faults.overload --json [--quick]
+
+A teacher of heavy products of matrices, on one thread, answers requests of 8
+rows with a deadline of 1 s. A load generator in its own process measures the
+capacity with clients that wait for their answers, then sends at 1, 2 and 10
+times that rate whether it is answered or not, then at 0.8 times.
+
+`goodput_over_capacity`: rows answered within their deadline per second, over
+the capacity, by protocol and load. `overload_p99_over_deadline`: of accepted
+requests. `overload_recovery_seconds`: from the end of ten times the load until
+the last request that was not answered in time. `goodput_over_kserve`: at twice
+and ten times our capacity, over what KServe's own server answers of the same
+requests, of the same SavedModel, on the same machine; where it answers
+nothing, over one request in the whole time. `null`: KServe cannot be
+installed; `kserve` says why.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import options, show
+from keras_cascade.bundle.manifest import write_manifest
+from keras_cascade.serving import ServerProcess
+
+BUNDLE = Path(__file__).parents[2] / "saved_models" / "fashion_mnist"
+SHAPE = (28, 28, 1)
+CLASSES, ROWS, TIMEOUT, CLIENTS = 10, 8, 1.0, 8
+ROWS_PER_SECOND = 200  # about, on one thread
+LOADS = (1, 2, 10)
+AFTERWARDS = 0.8
+START_SECONDS = 120
+ONE_THREAD = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def measure(quick):
+    """Measures both servers; returns a dict of the keys above."""
+    seconds = 3 if quick else 10
+    with tempfile.TemporaryDirectory() as temporary, _environment():
+        folder = Path(temporary)
+        path = heavy_bundle(folder / "bundle")
+        with ServerProcess(
+            path, folder / "log", options=["--max-batch", "32"]
+        ) as server:
+            urls = {
+                "http": server.url.partition("/v1/")[0],
+                "grpc": server.grpc_url.rpartition("/")[0],
+            }
+            ours = {name: Run(url, seconds) for name, url in urls.items()}
+        result = {
+            "capacity_rows_per_second": {
+                name: run.capacity for name, run in ours.items()
+            },
+            "goodput_over_capacity": {
+                name: run.goodput_over_capacity for name, run in ours.items()
+            },
+            "overload_p99_over_deadline": {
+                name: run.p99_over_deadline for name, run in ours.items()
+            },
+            "overload_recovery_seconds": {
+                name: run.recovery for name, run in ours.items()
+            },
+            "overload_outcomes": {
+                name: run.outcomes for name, run in ours.items()
+            },
+        }
+        return {**result, **_kserve(folder, path, ours, seconds)}
+
+
+class Run:
+    """All phases against one server over one protocol.
+
+    Args:
+        url: str.
+        seconds: float, of each phase.
+        capacity: float or `None`, rows per second. Defaults to `None`: it is
+            measured.
+    """
+
+    def __init__(self, url, seconds, capacity=None):
+        if capacity is None:
+            _load(url, [(0, 2)])
+            (phase,) = _load(url, [(0, seconds)])
+            capacity = _goodput(phase, seconds)
+        self.capacity = capacity
+        rates = [capacity / ROWS * load for load in (*LOADS, AFTERWARDS)]
+        phases = _load(url, [(rate, seconds) for rate in rates])
+        names = [f"{load}x" for load in (*LOADS, AFTERWARDS)]
+        *under_load, self._after = phases
+        self.goodputs = {
+            name: _goodput(phase, seconds)
+            for name, phase in zip(names, under_load, strict=False)
+        }
+        self.goodput_over_capacity = {
+            name: value / capacity for name, value in self.goodputs.items()
+        }
+        self.p99_over_deadline = {
+            name: float(
+                np.percentile(
+                    [took for _, took, how in phase if how in ("ok", "late")]
+                    or [np.nan],
+                    99,
+                )
+                / TIMEOUT
+            )
+            for name, phase in zip(names, phases, strict=True)
+        }
+        self.outcomes = {
+            name: {
+                how: sum(one[2] == how for one in phase)
+                for how in ("ok", "refused", "late", "failed")
+            }
+            for name, phase in zip(names, phases, strict=True)
+        }
+
+    @property
+    def recovery(self):
+        """Seconds until nine of ten requests of each half second succeed."""
+        last = 0.0
+        end = max((sent for sent, *_ in self._after), default=0.0)
+        for start in np.arange(0.0, end, 0.5):
+            hows = [
+                how
+                for sent, _, how in self._after
+                if start <= sent < start + 0.5
+            ]
+            if hows and hows.count("ok") < 0.9 * len(hows):
+                last = float(start + 0.5)
+        return last
+
+
+def heavy_bundle(path):
+    """Copies a bundle, with a teacher that takes about 5 ms per row."""
+    shutil.copytree(BUNDLE, path)
+    teacher = path / "teacher" / "1"
+    shutil.rmtree(teacher)
+    _write_teacher(teacher)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["teacher"]["files"] = {
+        file.relative_to(teacher).as_posix(): hashlib.sha256(
+            file.read_bytes()
+        ).hexdigest()
+        for file in teacher.rglob("*")
+        if file.is_file()
+    }
+    manifest.get("teacher").pop("probes", None)
+    write_manifest(manifest, path / "manifest.json")
+    return path
+
+
+def _write_teacher(folder):
+    """In a process of its own: the threads of TensorFlow are set at import."""
+    subprocess.run(
+        [sys.executable, "-c", _TEACHER, str(folder), str(ROWS_PER_SECOND)],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+_TEACHER = """
+import sys, time
+import numpy as np, tensorflow as tf
+folder, per_second = sys.argv[1], float(sys.argv[2])
+size = 28 * 28
+weights = np.random.default_rng(0).normal(size=(size, size)) / size ** 0.5
+module = tf.Module()
+module.weights = tf.Variable(weights.astype("float32"))
+module.steps = tf.Variable(20)
+
+@tf.function(
+    input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.float32, "input")])
+def logits(x):
+    x = tf.reshape(x, [-1, size])
+    step = lambda n, x: (n + 1, tf.tanh(x @ module.weights))
+    _, x = tf.while_loop(lambda n, x: n < module.steps, step, [0, x])
+    return {"logits": x[:, :10]}
+
+module.logits = logits
+x, times = tf.zeros([32, 28, 28, 1]), []
+for _ in range(5):
+    start = time.perf_counter()
+    logits(x)
+    times.append(time.perf_counter() - start)
+module.steps.assign(max(1, round(20 * 32 / per_second / min(times))))
+tf.saved_model.save(module, folder, signatures=logits)
+"""
+
+
+def _load(url, phases):
+    """Runs the generator; returns the outcomes of each phase."""
+    configuration = {
+        "url": url, "rows": ROWS, "shape": SHAPE, "timeout": TIMEOUT,
+        "clients": CLIENTS, "phases": phases,
+    }  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.faults.open_loop",
+            json.dumps(configuration),
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    return json.loads(done.stdout)
+
+
+def _goodput(phase, seconds):
+    return ROWS * sum(how == "ok" for *_, how in phase) / seconds
+
+
+def _kserve(folder, path, ours, seconds):
+    """Returns the comparison with KServe's server."""
+    try:
+        python = _kserve_python(folder / "kserve")
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = f"KServe cannot be installed: {error}"[:300]
+        return {"goodput_over_kserve": None, "kserve": reason}
+    with _kserve_server(python, path, folder / "kserve.log") as urls:
+        theirs = {
+            name: Run(url, seconds, ours[name].capacity)
+            for name, url in urls.items()
+        }
+    least = ROWS / seconds
+    return {
+        "goodput_over_kserve": {
+            name: {
+                load: ours[name].goodputs[load]
+                / max(least, theirs[name].goodputs[load])
+                for load in ("2x", "10x")
+            }
+            for name in ours
+        },
+        "kserve": {
+            name: {
+                "goodput_over_our_capacity": run.goodput_over_capacity,
+                "recovery_seconds": run.recovery,
+                "outcomes": run.outcomes,
+            }
+            for name, run in theirs.items()
+        },
+    }
+
+
+def _kserve_python(folder):
+    """Returns an interpreter with KServe: this one's, or a new one's."""
+    if importlib.util.find_spec("kserve") is not None:
+        return sys.executable
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    packages = ("kserve==0.21.0", "tensorflow")
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", *packages], check=True
+    )
+    return python
+
+
+@contextlib.contextmanager
+def _kserve_server(python, path, log_file):
+    """Runs KServe's server; yields its URLs by protocol."""
+    with contextlib.ExitStack() as stack:
+        ports = [
+            stack.enter_context(
+                socket.create_server(("127.0.0.1", 0))
+            ).getsockname()[1]
+            for _ in range(2)
+        ]
+    script = Path(__file__).with_name("kserve_saved_model.py")
+    with open(log_file, "wb") as log:
+        process = subprocess.Popen(
+            [python, script, path / "teacher" / "1", *map(str, ports)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        for port in ports:
+            _wait_for(port, process, log_file)
+        yield {
+            "http": f"http://127.0.0.1:{ports[0]}",
+            "grpc": f"grpc://127.0.0.1:{ports[1]}",
+        }
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port, process, log_file):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(
+                    "KServe's server did not start: "
+                    f"{log_file.read_text(errors='replace')[-500:]}"
+                ) from None
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _environment():
+    """Sets the variables that leave TensorFlow one thread."""
+    before = dict(os.environ)
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def main():
+    """Runs the benchmark."""
+    arguments = options(__doc__)
+    show(measure(arguments.quick), arguments.json)
+
+
+if __name__ == "__main__":
+    main()
