@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import is_tf_dataset, take_rows
-from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.fingerprint import hash_examples
 from keras_cascade.datasets.labelled_data import (
     ExampleObserver,
     LabelledData,
@@ -116,12 +116,12 @@ class RecordedSteps(keras.callbacks.Callback):
     def drawn(self, x):
         """Adds a batch of training inputs that Keras has drawn."""
         if self._recording:
-            self._drawn.append(example_hashes(x))
+            self._drawn.append(hash_examples(x))
 
     def validation_drawn(self, x):
         """Adds a batch of validation inputs that Keras has drawn."""
         if self._recording:
-            self._validation_drawn.append(example_hashes(x))
+            self._validation_drawn.append(hash_examples(x))
 
     def on_train_begin(self, logs=None):
         if self._is_tf_dataset:  # Keras built the model with a pass of its own

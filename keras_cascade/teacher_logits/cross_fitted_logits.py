@@ -19,6 +19,7 @@ from keras_cascade.teacher_logits.compressed_logits import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
+from keras_cascade.teacher_logits.views import key_arrays
 
 
 def cross_fit_teacher_logits(
@@ -91,7 +92,10 @@ def cross_fit_teacher_logits(
         classes = logits.shape[1]
         store.path.mkdir(parents=True, exist_ok=True)
         store.append(
-            {"keys": hashes[outside], **compress(logits, "float32", None)}
+            {
+                **key_arrays(part, hashes[outside]),
+                **compress(logits, "float32", None),
+            }
         )
     store.write_info(
         {

@@ -25,7 +25,7 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
 )
-from keras_cascade.teacher_logits.views import augmented, view_keys
+from keras_cascade.teacher_logits.views import augmented, key_arrays
 from keras_cascade.text.text_model import as_text_model
 from keras_cascade.utils.progress import counted
 
@@ -147,7 +147,7 @@ def _fill(store, data, teacher, settings, augment):
                 _check_top_k(top_k, classes)
             arrays.append(
                 {
-                    "keys": view_keys(hashes, view),
+                    **key_arrays(x, hashes, view),
                     **compress(logits, settings["dtype"], top_k),
                 }
             )
