@@ -166,7 +166,7 @@ class Cascade(SelectiveTrainer):
         if validation_data is not None:
             validation_data = LabelledData.from_argument(validation_data)
         # Keras cannot shuffle other batches, and would warn that it does not.
-        shuffle = shuffle and (data.is_arrays or data.is_py_dataset)
+        shuffle = shuffle and data.can_be_shuffled
         run = TrainingRun(
             self,
             data,
@@ -184,7 +184,7 @@ class Cascade(SelectiveTrainer):
             shuffle = shuffle and not data.is_arrays
         with run.original_error(), self.recovering():
             history = super().fit(
-                run.data.x,
+                run.data.keras_x,
                 run.data.y,
                 run.data.batch_size,
                 epochs,
@@ -217,7 +217,11 @@ class Cascade(SelectiveTrainer):
         examples = Fingerprint()
         data.observed(ExampleObserver(self.classes, examples.update))
         result = super().train_on_batch(
-            data.x, y, sample_weight, class_weight, return_dict
+            data.keras_x,
+            data.y,
+            data.sample_weight,
+            class_weight,
+            return_dict,
         )
         self._data_record.training.merge(examples)
         self._data_record.forget_calibration()
@@ -233,7 +237,9 @@ class Cascade(SelectiveTrainer):
         """Metrics of one batch, as `keras.Model.test_on_batch` has them."""
         data = self.prepare(LabelledData(x, y, sample_weight))
         data.observed(ExampleObserver(self.classes))
-        return super().test_on_batch(data.x, y, sample_weight, return_dict)
+        return super().test_on_batch(
+            data.keras_x, data.y, data.sample_weight, return_dict
+        )
 
     # Measuring and answering.
 
@@ -286,7 +292,7 @@ class Cascade(SelectiveTrainer):
         data = data.observed(observer)
         with original_error(observer), self.recovering():
             metrics = super().evaluate(
-                data.x,
+                data.keras_x,
                 data.y,
                 batch_size,
                 verbose,

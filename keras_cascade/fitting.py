@@ -237,7 +237,7 @@ def with_callbacks(callbacks, needed):
 
 
 def _rows(data, rows):
-    return LabelledData(take_rows(data.x, rows), np.asarray(data.y)[rows])
+    return LabelledData(take_rows(data.x, rows), data.y[rows])
 
 
 def _warn_of_processes(data):

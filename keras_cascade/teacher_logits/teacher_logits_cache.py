@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_cascade.datasets.batches import rows_of
+from keras_cascade.datasets.batches import rows_of, rows_within
 from keras_cascade.datasets.fingerprint import cast_hashes, hash_examples
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compressed_logits import expand
 from keras_cascade.teacher_logits.views import view_keys
@@ -140,6 +141,11 @@ class TeacherLogitsCache:
                 "plain data and declare `views` and `augment` when making it."
             )
         return rows
+
+    def rows_of(self, data: LabelledData) -> np.ndarray:
+        """Row numbers of all inputs of `LabelledData`, to `take` later."""
+        data = LabelledData(data.x, batch_size=rows_within(data.x))
+        return np.concatenate([self.rows(x) for x, _, _ in data.batches()])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Logits of rows that `rows` returned."""
