@@ -177,18 +177,23 @@ def inference(model):
         return model.predict_on_batch
     import tensorflow as tf
 
-    # TensorFlow counts retracing by a function's code, which all models share
-    # here, and would warn; a `partial` is counted for itself.
-    forward = tf.function(
-        functools.partial(_forward, model),
-        reduce_retracing=True,
-        autograph=False,
-    )
+    functions = {}
 
     def run(x):
         tensors = keras.tree.map_structure(tf.convert_to_tensor, x)
+        # One function would forget the rank of inputs that come with another.
+        ranks = tuple(len(leaf.shape) for leaf in keras.tree.flatten(tensors))
+        if ranks not in functions:
+            # TensorFlow counts retracing by a function's code, which all
+            # models share here, and would warn; a `partial` is counted for
+            # itself.
+            functions[ranks] = tf.function(
+                functools.partial(_forward, model),
+                reduce_retracing=True,
+                autograph=False,
+            )
         return keras.tree.map_structure(
-            keras.ops.convert_to_numpy, forward(tensors)
+            keras.ops.convert_to_numpy, functions[ranks](tensors)
         )
 
     return run

@@ -33,17 +33,6 @@ class Subclassed(keras.Model):
         return self.logits(self.hidden(inputs))
 
 
-class DictOfLogits(keras.Model):
-    """A model whose logits are in a dict, as those of other libraries."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def call(self, inputs):
-        return {"logits": self.model(inputs), "hidden": inputs}
-
-
 def numbers(units, first=()):
     return keras.Sequential(
         [keras.Input((4,)), *first, L.Dense(units, "tanh"), L.Dense(CLASSES)]
@@ -88,7 +77,8 @@ def strings(units):
 
 
 def two_inputs(units, as_list):
-    number, word = keras.Input((4,)), keras.Input((3,), dtype="int32")
+    number = keras.Input((4,), name="number")
+    word = keras.Input((3,), dtype="int32", name="word")
     x = L.Concatenate()([number, L.Flatten()(L.Embedding(20, units)(word))])
     logits = L.Dense(CLASSES)(L.Dense(units, "tanh")(x))
     names = [number, word] if as_list else {"number": number, "word": word}
@@ -104,10 +94,8 @@ def words(length):
 
 
 def texts():
-    return np.array(
-        [" ".join(rng().choice(WORDS, 3)) + f" {i % 5}" for i in range(ROWS)],
-        object,
-    )
+    chosen = rng().choice(WORDS, (ROWS, 3))
+    return np.array([" ".join(row) for row in chosen], object)
 
 
 #: Name of a kind of model: (maker by number of units, inputs).
@@ -433,7 +421,10 @@ def test_as_keras(pairs, kind, form):
     for model in (student, cascade):
         x, y, weight = (*given.labelled(), None, None)[:3]
         before = int(model.optimizer.iterations)
-        model.fit(x, y, sample_weight=weight, batch_size=BATCH, verbose=0)
+        model.fit(
+            x, y, sample_weight=weight, batch_size=BATCH, verbose=0,
+            shuffle=y is not None,
+        )  # fmt: skip
         steps[model] = int(model.optimizer.iterations) - before
         student.set_weights(weights)
     assert steps[student] == steps[cascade] == -(-ROWS // BATCH)
