@@ -30,6 +30,7 @@ from keras_cascade.fitting import (
 from keras_cascade.model_checks import check_first_outputs, check_same_form
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.selective_trainer import SelectiveTrainer
+from keras_cascade.teacher_checks import warn_of_teacher
 from keras_cascade.utils.serialized_model import serialized_model
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class Cascade(SelectiveTrainer):
 
         Inputs and labels are checked as they are drawn. Examples are recorded
         by hash once the step that used them has run, so that `calibrate` can
-        refuse them. With the first step an earlier calibration no longer
+        refuse them. A teacher that is near chance, below the student, equal to
+        it, or worse in inference than in training is warned of first. With the first step an earlier calibration no longer
         holds and is forgotten; its threshold stays until the next.
 
         Raises:
@@ -161,6 +163,8 @@ class Cascade(SelectiveTrainer):
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         if teacher_logits is not None and spot_check:
             check_cache(teacher_logits, self, data.first_rows(), verbose)
+        if teacher_logits is None:
+            warn_of_teacher(self, data)
         if traffic is not None:
             data = data.weighted(traffic)
         if validation_data is not None:

@@ -12,9 +12,11 @@ from keras_cascade.datasets.batches import (
     DEFAULT_BATCH_SIZE,
     IteratedPyDataset,
     MappedPyDataset,
+    concatenate_rows,
     is_array_like,
     is_tf_dataset,
     iterate_batches,
+    row_form,
     rows_of,
     rows_within,
     take_rows,
@@ -199,16 +201,50 @@ class LabelledData:
         Raises:
             ValueError: there is no example.
         """
-        head = self.x
-        if self._is_iterator:
-            first = list(itertools.islice(self.x, 1))
-            self.x = itertools.chain(first, self.x)
-            head = iter(first)
-        batch = next(iterate_batches(head), None)
+        batch = next(iterate_batches(self._head(1)), None)
         if batch is None or not rows_of(batch[0]):
             raise ValueError("Expected at least one example. Received none.")
         x = batch[0]
         return take_rows(x, slice(0, min(count, rows_within(x))))
+
+    def first_examples(self, count):
+        """About `count` labelled examples, to look at.
+
+        Args:
+            count: int. Of arrays, rows from all over are taken; of batches
+                the first that have so many. An iterator still yields them
+                afterwards.
+
+        Returns:
+            `(x, y)`, of one form; `y` is `None` where there are no labels.
+        """
+        if self.is_arrays:
+            index = np.linspace(0, self.size - 1, min(count, self.size))
+            index = index.astype("int64")
+            x = to_numpy(take_rows(self.x, index))
+            return x, None if self.y is None else self.y[index]
+        batches, rows = [], 0
+        for x, y, _ in iterate_batches(self._head(4), steps=4):
+            if batches and row_form(x) != row_form(batches[0][0]):
+                continue
+            batches.append((x, y))
+            rows += rows_of(x)
+            if rows >= count:
+                break
+        if not batches:
+            raise ValueError("Expected at least one example. Received none.")
+        x = concatenate_rows([x for x, _ in batches])
+        if any(y is None for _, y in batches):
+            return x, None
+        return x, np.concatenate([np.asarray(y) for _, y in batches])
+
+    def _head(self, batches):
+        """Data to look at; an iterator yields its batches once more."""
+        if not self._is_iterator:
+            return self.x
+        first = list(itertools.islice(self.x, batches))
+        self.x = itertools.chain(first, self.x)
+        return iter(first)
 
     def require_second_pass(self, what):
         """Raises where the examples can be drawn only once.

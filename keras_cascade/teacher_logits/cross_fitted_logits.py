@@ -15,6 +15,7 @@ from keras_cascade.datasets.batches import (
 )
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.models.preprocessed_model import with_own_preprocessor
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -93,7 +94,7 @@ def cross_fit_teacher_logits(
     for inside, outside in stratified_folds(y, folds, seed):
         teacher = build_teacher()
         teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
-        run = inference(teacher)
+        run = inference(with_own_preprocessor(teacher))
         part = take_rows(x, outside)
         logits = np.concatenate(
             [

@@ -17,6 +17,7 @@ from keras_cascade.datasets.batches import (
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.model_checks import check_logits
+from keras_cascade.models.preprocessed_model import with_own_preprocessor
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -28,7 +29,6 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
     weights_sha256,
 )
 from keras_cascade.teacher_logits.views import augmented, key_arrays
-from keras_cascade.text.text_model import as_text_model
 from keras_cascade.utils.progress import counted
 
 
@@ -89,7 +89,7 @@ def cache_teacher_logits(
             )
         )
     data = LabelledData.from_argument(dataset, batch_size=batch_size)
-    teacher = as_text_model(teacher)
+    teacher = with_own_preprocessor(teacher)
     if not teacher.built:
         teacher(data.first_rows(1))
     store = ChunkStore(path)

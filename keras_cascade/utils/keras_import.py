@@ -39,6 +39,7 @@ _NEED_KERAS = (
     "prediction",
     "selective_trainer",
     "steps",
+    "teacher_checks",
     "teacher_logits",
     "text.preprocessors",
     "text.text_model",
