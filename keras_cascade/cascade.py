@@ -30,6 +30,7 @@ from keras_cascade.fitting import (
 from keras_cascade.model_checks import check_first_outputs, check_same_form
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.selective_trainer import SelectiveTrainer
+from keras_cascade.teacher_checks import warn_of_teacher
 from keras_cascade.utils.serialized_model import serialized_model
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class Cascade(SelectiveTrainer):
 
         Inputs and labels are checked as they are drawn. Examples are recorded
         by hash once the step that used them has run, so that `calibrate` can
-        refuse them. With the first step an earlier calibration no longer
+        refuse them. A teacher that is near chance, below the student, equal to
+        it, or worse in inference than in training is warned of first. With the first step an earlier calibration no longer
         holds and is forgotten; its threshold stays until the next.
 
         Raises:
@@ -161,12 +163,14 @@ class Cascade(SelectiveTrainer):
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         if teacher_logits is not None and spot_check:
             check_cache(teacher_logits, self, data.first_rows(), verbose)
+        if teacher_logits is None:
+            warn_of_teacher(self, data)
         if traffic is not None:
             data = data.weighted(traffic)
         if validation_data is not None:
             validation_data = LabelledData.from_argument(validation_data)
         # Keras cannot shuffle other batches, and would warn that it does not.
-        shuffle = shuffle and (data.is_arrays or data.is_py_dataset)
+        shuffle = shuffle and data.can_be_shuffled
         run = TrainingRun(
             self,
             data,
@@ -184,7 +188,7 @@ class Cascade(SelectiveTrainer):
             shuffle = shuffle and not data.is_arrays
         with run.original_error(), self.recovering():
             history = super().fit(
-                run.data.x,
+                run.data.keras_x,
                 run.data.y,
                 run.data.batch_size,
                 epochs,
@@ -217,7 +221,11 @@ class Cascade(SelectiveTrainer):
         examples = Fingerprint()
         data.observed(ExampleObserver(self.classes, examples.update))
         result = super().train_on_batch(
-            data.x, y, sample_weight, class_weight, return_dict
+            data.keras_x,
+            data.y,
+            data.sample_weight,
+            class_weight,
+            return_dict,
         )
         self._data_record.training.merge(examples)
         self._data_record.forget_calibration()
@@ -233,7 +241,9 @@ class Cascade(SelectiveTrainer):
         """Metrics of one batch, as `keras.Model.test_on_batch` has them."""
         data = self.prepare(LabelledData(x, y, sample_weight))
         data.observed(ExampleObserver(self.classes))
-        return super().test_on_batch(data.x, y, sample_weight, return_dict)
+        return super().test_on_batch(
+            data.keras_x, data.y, data.sample_weight, return_dict
+        )
 
     # Measuring and answering.
 
@@ -286,7 +296,7 @@ class Cascade(SelectiveTrainer):
         data = data.observed(observer)
         with original_error(observer), self.recovering():
             metrics = super().evaluate(
-                data.x,
+                data.keras_x,
                 data.y,
                 batch_size,
                 verbose,

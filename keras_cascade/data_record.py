@@ -22,6 +22,11 @@ USES = {
     "test": ("test set", "were reported on"),
 }
 _STATE = "cascade.json"
+OF_0_1_0 = (
+    "This cascade's record is of keras_cascade 0.1.0, which told numbers apart "
+    "by their float32 value only: integers beyond 2**24 and close float64 "
+    "look alike. If these examples are others, call `cascade.forget_data()`."
+)
 
 
 class DataRecord:
@@ -44,6 +49,10 @@ class DataRecord:
         example_inputs: a few inputs that were seen, for `export`; not saved.
         outdated: bool, whether something was trained since the threshold was
             chosen; not saved.
+
+    What keras_cascade 0.1.0 recorded is still known again. It holds numbers
+    by their float32 values, so that of examples which float32 changes it
+    cannot tell close ones apart; `refuse` says so.
     """
 
     training: Fingerprint
@@ -97,11 +106,15 @@ class DataRecord:
                 `"gate"`, `"calibration"`.
         """
         for use in uses:
-            share = examples.share_seen_in(getattr(self, use))
+            earlier = getattr(self, use)
+            share = examples.share_seen_in(earlier)
             if share <= ALLOWED_OVERLAP:
                 continue
             thing, verb = USES[use]
             what = f"the {thing} itself" if share == 1 else "some of its own"
+            alike = earlier.of_float32 and (
+                examples.share_changed_by_float32() > ALLOWED_OVERLAP
+            )
             raise ValueError(
                 "Gates, thresholds and reports each need examples that "
                 "nothing before them was fitted on. Expected: a data set that "
@@ -110,6 +123,7 @@ class DataRecord:
                 f"{examples.examples} {verb}; fingerprint "
                 f"{examples.hexdigest()[:8]}). Split the data, or pass "
                 "`allow_training_data=True` to accept biased numbers."
+                + (f" {OF_0_1_0}" if alike else "")
             )
 
     def save(self, folder):
@@ -121,18 +135,27 @@ class DataRecord:
             ),
             "traffic": self.traffic and self.traffic.get_config(),
             "seed": self.seed,
+            "of_float32": [n for n in USES if getattr(self, n).of_float32],
         }
         Path(folder, _STATE).write_text(json.dumps(state), encoding="utf-8")
         for name in USES:
-            np.save(Path(folder, f"{name}.npy"), getattr(self, name).hashes)
+            fingerprint = getattr(self, name)
+            np.save(Path(folder, f"{name}.npy"), fingerprint.hashes)
+            np.save(Path(folder, f"{name}.cast.npy"), fingerprint.cast)
 
     def load(self, folder):
         """Reads the files that `save` wrote."""
         state = json.loads(Path(folder, _STATE).read_text(encoding="utf-8"))
+        of_float32 = state.get("of_float32", list(USES))  # 0.1.0 has no key
         for name in USES:
             hashes = np.load(Path(folder, f"{name}.npy"), allow_pickle=False)
-            count = state["examples"][name]
-            setattr(self, name, Fingerprint(hashes, count))
+            cast, file = (), Path(folder, f"{name}.cast.npy")
+            if file.exists():  # 0.1.0 has none
+                cast = np.load(file, allow_pickle=False)
+            fingerprint = Fingerprint(
+                hashes, state["examples"][name], cast, name in of_float32
+            )
+            setattr(self, name, fingerprint)
         self.seed = state["seed"]
         if state["traffic"]:
             self.traffic = TrafficMix(**state["traffic"])

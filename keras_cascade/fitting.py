@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import is_tf_dataset, take_rows
-from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.fingerprint import hash_examples
 from keras_cascade.datasets.labelled_data import (
     ExampleObserver,
     LabelledData,
@@ -105,8 +105,10 @@ class RecordedSteps(keras.callbacks.Callback):
     def __init__(self, record, data, every_epoch):
         super().__init__()
         self._record = record
-        self._is_tf_dataset = is_tf_dataset(data.x)
-        self._in_order = self._is_tf_dataset or not data.can_be_read_again
+        self._is_drawn_twice = is_tf_dataset(data.x) or data.is_py_dataset
+        self._in_order = not data.can_be_shuffled and (
+            is_tf_dataset(data.x) or not data.can_be_read_again
+        )
         self._every_epoch = every_epoch
         self._recording = True
         self._drawn = collections.deque()
@@ -116,15 +118,17 @@ class RecordedSteps(keras.callbacks.Callback):
     def drawn(self, x):
         """Adds a batch of training inputs that Keras has drawn."""
         if self._recording:
-            self._drawn.append(example_hashes(x))
+            self._drawn.append(hash_examples(x))
 
     def validation_drawn(self, x):
         """Adds a batch of validation inputs that Keras has drawn."""
         if self._recording:
-            self._validation_drawn.append(example_hashes(x))
+            self._validation_drawn.append(hash_examples(x))
 
     def on_train_begin(self, logs=None):
-        if self._is_tf_dataset:  # Keras built the model with a pass of its own
+        # Keras built the model with batches of its own, or looked at their
+        # shapes. What it draws of an iterator comes once.
+        if self._is_drawn_twice:
             self._drawn.clear()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -237,7 +241,7 @@ def with_callbacks(callbacks, needed):
 
 
 def _rows(data, rows):
-    return LabelledData(take_rows(data.x, rows), np.asarray(data.y)[rows])
+    return LabelledData(take_rows(data.x, rows), data.y[rows])
 
 
 def _warn_of_processes(data):

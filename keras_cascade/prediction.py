@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_cascade.datasets.batches import (
     concatenate_rows,
+    row_form,
     rows_of,
     take_rows,
 )
@@ -45,7 +46,10 @@ class TwoStagePass:
         """
         if hasattr(self._teacher, "two_stage_pass"):
             return self._teacher.predict(x, verbose=0)["probabilities"]
-        logits = np.asarray(self._run_teacher(x), dtype="float32")
+        outputs = self._run_teacher(x)
+        if isinstance(outputs, dict):
+            outputs = outputs["logits"]
+        logits = np.asarray(outputs, dtype="float32")
         return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
 
     def predict(self, batches, on_batch_begin, on_batch_end):
@@ -117,12 +121,15 @@ class TwoStagePass:
 
 
 class _DelegatedRows:
-    """Buffer of delegated rows that fills whole batches for the teacher."""
+    """Buffers of delegated rows that fill whole batches for the teacher.
+
+    Rows of one length or size are joined; others wait in a buffer each.
+    """
 
     def __init__(self, ask_teacher):
         self._ask_teacher = ask_teacher
-        self._inputs, self._rows, self._answers = [], [], []
-        self._waiting = 0
+        self._buffers = {}
+        self._answers = []
         self._batch_size = 0
 
     def add(self, x, delegate, offset):
@@ -130,25 +137,34 @@ class _DelegatedRows:
         rows = np.flatnonzero(delegate)
         if not rows.size:
             return
-        self._inputs.append(take_rows(x, rows))
-        self._rows.append(offset + rows)
-        self._waiting += rows.size
-        if self._waiting >= self._batch_size:
-            self._run(self._batch_size)
+        buffer = self._buffers.setdefault(row_form(x), _Buffer())
+        buffer.inputs.append(take_rows(x, rows))
+        buffer.rows.append(offset + rows)
+        buffer.size += rows.size
+        if buffer.size >= self._batch_size:
+            self._run(buffer, self._batch_size)
 
     def finish(self):
-        if self._waiting:
-            self._run(self._waiting)
+        for buffer in self._buffers.values():
+            if buffer.size:
+                self._run(buffer, buffer.size)
         return self._answers
 
-    def _run(self, count):
-        inputs = concatenate_rows(self._inputs)
-        rows = np.concatenate(self._rows)
+    def _run(self, buffer, count):
+        inputs = concatenate_rows(buffer.inputs)
+        rows = np.concatenate(buffer.rows)
         answer = self._ask_teacher(take_rows(inputs, slice(0, count)))
         self._answers.append((rows[:count], answer))
-        self._inputs = [take_rows(inputs, slice(count, None))]
-        self._rows = [rows[count:]]
-        self._waiting -= count
+        buffer.inputs = [take_rows(inputs, slice(count, None))]
+        buffer.rows = [rows[count:]]
+        buffer.size -= count
+
+
+class _Buffer:
+    """Delegated rows of one form, and their numbers."""
+
+    def __init__(self):
+        self.inputs, self.rows, self.size = [], [], 0
 
 
 def inference(model):
@@ -161,18 +177,23 @@ def inference(model):
         return model.predict_on_batch
     import tensorflow as tf
 
-    # TensorFlow counts retracing by a function's code, which all models share
-    # here, and would warn; a `partial` is counted for itself.
-    forward = tf.function(
-        functools.partial(_forward, model),
-        reduce_retracing=True,
-        autograph=False,
-    )
+    functions = {}
 
     def run(x):
         tensors = keras.tree.map_structure(tf.convert_to_tensor, x)
+        # One function would forget the rank of inputs that come with another.
+        ranks = tuple(len(leaf.shape) for leaf in keras.tree.flatten(tensors))
+        if ranks not in functions:
+            # TensorFlow counts retracing by a function's code, which all
+            # models share here, and would warn; a `partial` is counted for
+            # itself.
+            functions[ranks] = tf.function(
+                functools.partial(_forward, model),
+                reduce_retracing=True,
+                autograph=False,
+            )
         return keras.tree.map_structure(
-            keras.ops.convert_to_numpy, forward(tensors)
+            keras.ops.convert_to_numpy, functions[ranks](tensors)
         )
 
     return run

@@ -9,8 +9,8 @@ from keras_cascade import distillation as distillation_policies
 from keras_cascade import gates, steps
 from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.model_checks import check_models
+from keras_cascade.models.preprocessed_model import with_own_preprocessor
 from keras_cascade.teacher_logits.cached_data import split_cached
-from keras_cascade.text.text_model import as_text_model
 from keras_cascade.utils.tensor_ops import (
     Tensor,
     as_float,
@@ -64,7 +64,8 @@ class SelectiveTrainer(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        teacher, student = as_text_model(teacher), as_text_model(student)
+        teacher = with_own_preprocessor(teacher)
+        student = with_own_preprocessor(student)
         self._policy = distillation_policies.get(distillation)
         self.classes = check_models(teacher, student, self._policy)
         self.teacher = teacher

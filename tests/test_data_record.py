@@ -1,12 +1,14 @@
 """The data record: an example counts once the step that used it has run."""
 
 import itertools
+import json
 
 import keras
 import numpy as np
 import pytest
 
 import keras_cascade as kc
+from keras_cascade.data_record import DataRecord
 from keras_cascade.datasets.fingerprint import Fingerprint
 
 BATCH = 16
@@ -232,3 +234,123 @@ def test_slips_are_told_what_to_write(cascade, blobs):
     batches = itertools.repeat((x, y), 1)
     with pytest.raises(ValueError, match="separate `y`"):
         cascade.judge(batches, y)
+
+
+# Files of 0.1.0, whose hashes are of float32 values.
+
+
+def as_of_0_1_0(folder, tmp_path, x):
+    """A record whose training examples 0.1.0 hashed."""
+    old = Fingerprint()
+    old.update(x.astype("float32"))
+    record = DataRecord()
+    record.training = old
+    record.save(folder)
+    state = json.loads((folder / "cascade.json").read_text())
+    del state["of_float32"]
+    (folder / "cascade.json").write_text(json.dumps(state))
+    for file in folder.glob("*.cast.npy"):
+        file.unlink()
+    loaded = DataRecord()
+    loaded.load(folder)
+    return loaded
+
+
+@pytest.mark.parametrize("saved_again", [False, True])
+def test_what_a_record_of_0_1_0_can_still_tell(tmp_path, saved_again):
+    def refused(record, x):
+        examples = Fingerprint()
+        examples.update(x)
+        record.refuse(examples, "training")
+
+    rng = np.random.default_rng(0)
+    plain, wide = rng.normal(size=(50, 3)).astype("float32"), 10**9 + 2 * (
+        np.arange(50)[:, None]
+    )
+    records = []
+    for number, x in enumerate((plain, wide)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        record = as_of_0_1_0(folder, tmp_path, x)
+        if saved_again:
+            record.save(folder)
+            record = DataRecord()
+            record.load(folder)
+        records.append(record)
+    exact, rounded = records
+    with pytest.raises(ValueError, match="the training set itself") as error:
+        refused(exact, plain)
+    assert "0.1.0" not in str(error.value)
+    refused(exact, plain + 1)
+    for x in (wide, wide + 1):  # it cannot tell which
+        with pytest.raises(ValueError, match=r"of keras_cascade 0\.1\.0, whi"):
+            refused(rounded, x)
+    refused(rounded, wide + 10**6)
+    # What is recorded from here on is told apart.
+    rounded.forget()
+    rounded.training.update(wide)
+    refused(rounded, wide + 1)
+
+
+def test_a_record_keeps_what_float64_is_cast_to(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    record = DataRecord()
+    record.training.update(x)
+    record.save(tmp_path)
+    loaded = DataRecord()
+    loaded.load(tmp_path)
+    for copy in (x, x.astype("float32")):
+        examples = Fingerprint()
+        examples.update(copy)
+        with pytest.raises(ValueError, match="the training set itself"):
+            loaded.refuse(examples, "training")
+
+
+# Numbers that float32 cannot hold.
+
+
+def hashed_ids():
+    inputs = keras.Input((1,), dtype="int64")
+    x = keras.layers.Embedding(50, 4)(keras.layers.Hashing(50)(inputs))
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def wide_numbers():
+    days = 739_000.0 + np.arange(400)[:, None] / 720
+    return {
+        "user ids": (
+            hashed_ids,
+            10**9 + 2 * np.arange(400)[:, None],
+            10**9 + 1 + 2 * np.arange(400)[:, None],
+        ),
+        "Unix times": (
+            hashed_ids,
+            1_700_000_000 + 3600 * np.arange(400)[:, None],
+            1_700_000_030 + 3600 * np.arange(400)[:, None],
+        ),
+        "days": (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((1,)),
+                    keras.layers.Rescaling(1.0, -739_000.0),
+                    keras.layers.Dense(3),
+                ]
+            ),
+            days,
+            days + 0.0007,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(wide_numbers()))
+def test_disjoint_data_is_not_taken_for_training_data(name):
+    make, x, other = wide_numbers()[name]
+    y = np.arange(400) % 3
+    cascade = kc.Cascade(make(), make())
+    cascade.compile()
+    cascade.fit(x, y, verbose=0)
+    objective = kc.MaxDelegationRate(0.5, tolerance=1.0)
+    cascade.calibrate((other, y), objective)
+    with pytest.raises(ValueError, match="the training set itself"):
+        cascade.calibrate((x, y), objective)

@@ -1,11 +1,15 @@
 """Batches of every kind of data that Keras takes, and their rows."""
 
 import itertools
+import math
+import threading
 
 import keras
 import numpy as np
 
 DEFAULT_BATCH_SIZE = 32
+#: Own passes over arrays take fewer rows where 32 of them are larger.
+BATCH_BYTES = 2**26
 
 
 def is_tf_dataset(data):
@@ -18,7 +22,14 @@ def is_array_like(data):
     if is_tf_dataset(data) or isinstance(data, keras.utils.PyDataset):
         return False
     leaves = keras.tree.flatten(data)
-    return bool(leaves) and all(hasattr(leaf, "__len__") for leaf in leaves)
+    return bool(leaves) and all(
+        is_sparse(leaf) or hasattr(leaf, "__array__") for leaf in leaves
+    )
+
+
+def is_sparse(leaf):
+    """Returns whether a leaf is a matrix or array of `scipy.sparse`."""
+    return hasattr(leaf, "tocsr")
 
 
 def unpack(data):
@@ -61,15 +72,39 @@ def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
         batches = (unpack(x[number]) for number in numbers)
     else:
         batches = map(unpack, x)
-    for number, batch in enumerate(batches):
-        if steps is not None and number >= steps:
-            return
-        yield tuple(_to_numpy(part) for part in batch)
+    for batch in itertools.islice(batches, steps):
+        yield tuple(to_numpy(part) for part in batch)
 
 
 def rows_of(x):
     """Number of examples in a batch."""
-    return len(keras.tree.flatten(x)[0])
+    leaf = keras.tree.flatten(x)[0]
+    return leaf.shape[0] if is_sparse(leaf) else len(leaf)
+
+
+def bytes_per_row(x):
+    """Size of one example of a structure of arrays, dense."""
+    return sum(
+        leaf.dtype.itemsize * math.prod(leaf.shape[1:])
+        for leaf in keras.tree.flatten(x)
+    )
+
+
+def rows_within(x, limit=BATCH_BYTES):
+    """Number of examples that fit into so many bytes, at least 1.
+
+    Args:
+        x: structure of arrays.
+        limit: int, in bytes. Defaults to 64 MiB.
+    """
+    return max(1, limit // max(1, bytes_per_row(x)))
+
+
+def row_form(x):
+    """Shapes and types of one example: rows of the same can be joined."""
+    return tuple(
+        (leaf.shape[1:], leaf.dtype.str) for leaf in keras.tree.flatten(x)
+    )
 
 
 def take_rows(x, rows):
@@ -83,14 +118,17 @@ def concatenate_rows(parts):
 
 
 def _array_batches(arrays, batch_size):
-    arrays = tuple(_to_numpy(part) for part in arrays)
-    lengths = {len(leaf) for leaf in keras.tree.flatten(arrays) if _given(leaf)}
+    lengths = {
+        rows_of(leaf)
+        for leaf in keras.tree.flatten(arrays)
+        if leaf is not None
+    }
     if len(lengths) > 1:
         raise ValueError(
             "Expected inputs, labels and weights of the same length. "
             f"Received lengths: {sorted(lengths)}."
         )
-    size = batch_size or DEFAULT_BATCH_SIZE
+    size = batch_size or min(DEFAULT_BATCH_SIZE, rows_within(arrays[0]))
     for start in range(0, lengths.pop(), size):
         yield tuple(
             None
@@ -100,19 +138,30 @@ def _array_batches(arrays, batch_size):
         )
 
 
-def _given(leaf):
-    return leaf is not None
+def to_numpy(part):
+    """Structure of dense NumPy arrays, from a batch in any form.
 
-
-def _to_numpy(part):
+    Args:
+        part: structure of arrays, tensors or sparse matrices; or `None`.
+    """
     if part is None:
         return None
-    return keras.tree.map_structure(
-        lambda leaf: (
-            leaf.numpy() if hasattr(leaf, "numpy") else np.asarray(leaf)
-        ),
-        part,
-    )
+    return keras.tree.map_structure(_dense, part)
+
+
+def _dense(leaf):
+    if is_sparse(leaf):
+        return leaf.toarray()
+    name = type(leaf).__name__
+    if name == "RaggedTensor":
+        leaf = leaf.to_tensor()
+    elif "SparseTensor" in name:
+        import tensorflow as tf
+
+        leaf = tf.sparse.to_dense(tf.sparse.reorder(leaf))
+    elif hasattr(leaf, "detach"):  # PyTorch's
+        leaf = leaf.detach().cpu()
+    return leaf.numpy() if hasattr(leaf, "numpy") else np.asarray(leaf)
 
 
 class MappedPyDataset(keras.utils.PyDataset):
@@ -148,3 +197,36 @@ class MappedPyDataset(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         self._dataset.on_epoch_end()
+
+
+class IteratedPyDataset(keras.utils.PyDataset):
+    """PyDataset over batches that can be iterated again and again.
+
+    Such batches come in their own order, as those of a PyTorch `DataLoader`:
+    a number that does not follow the last one starts a new iteration.
+
+    Args:
+        batches: iterable with a length, of tuples or lists `(x, y)` or `(x,
+            y, sample_weight)`.
+    """
+
+    def __init__(self, batches):
+        super().__init__()
+        self._batches = batches
+        self._iterator = None
+        self._next = 0
+        self._lock = threading.Lock()  # Keras draws in a thread of its own
+
+    @property
+    def num_batches(self):
+        return len(self._batches)
+
+    def __getitem__(self, index):
+        with self._lock:
+            if self._iterator is None or index != self._next:
+                self._iterator = itertools.islice(self._batches, index, None)
+            self._next = index + 1
+            batch = next(self._iterator)
+        if not isinstance(batch, (list, tuple)):
+            return (to_numpy(batch),)
+        return tuple(to_numpy(part) for part in batch)

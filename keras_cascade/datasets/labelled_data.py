@@ -7,19 +7,25 @@ import itertools
 import keras
 import numpy as np
 
+from keras_cascade.datasets.array_forms import as_arrays, as_column
 from keras_cascade.datasets.batches import (
     DEFAULT_BATCH_SIZE,
+    IteratedPyDataset,
     MappedPyDataset,
+    concatenate_rows,
     is_array_like,
     is_tf_dataset,
     iterate_batches,
+    row_form,
     rows_of,
+    rows_within,
     take_rows,
+    to_numpy,
     unpack,
 )
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.datasets.input_checks import check_examples, check_inputs
-from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.text.text_columns import is_text
 
 
 class LabelledData:
@@ -58,9 +64,11 @@ class LabelledData:
     """
 
     def __init__(self, x, y=None, sample_weight=None, batch_size=None):
-        self.x = as_text_arrays(_without_pandas(x))
-        self.y = _as_column(y)
-        self.sample_weight = _as_column(sample_weight)
+        self.x = as_arrays(x)
+        if _is_iterated(self.x):
+            self.x = IteratedPyDataset(self.x)
+        self.y = as_column(y)
+        self.sample_weight = as_column(sample_weight)
         self.batch_size = batch_size
         if batch_size is not None and not (
             isinstance(batch_size, (int, np.integer)) and batch_size > 0
@@ -98,7 +106,8 @@ class LabelledData:
                 "Expected labels as `y`. Received: a number. A batch size is "
                 f"given by name, `batch_size={y}`."
             )
-        data = as_text_arrays(data)
+        if _is_texts(data):
+            return cls(data, y, sample_weight, batch_size)
         if y is None and isinstance(data, (list, tuple)):
             data, y, sample_weight = unpack(data)
         return cls(data, y, sample_weight, batch_size)
@@ -155,6 +164,12 @@ class LabelledData:
         Args:
             steps: int, at most so many batches. Defaults to `None`: all.
         """
+        if steps is None and self._is_endless:
+            raise ValueError(
+                "Expected data with an end. Received batches that repeat "
+                "for ever. Leave out `repeat()`, or give a number of `steps` "
+                "where that is an argument."
+            )
         return iterate_batches(
             self.x, self.y, self.sample_weight, self.batch_size, steps
         )
@@ -186,15 +201,50 @@ class LabelledData:
         Raises:
             ValueError: there is no example.
         """
-        head = self.x
-        if self._is_iterator:
-            first = list(itertools.islice(self.x, 1))
-            self.x = itertools.chain(first, self.x)
-            head = iter(first)
-        batch = next(iterate_batches(head), None)
+        batch = next(iterate_batches(self._head(1)), None)
         if batch is None or not rows_of(batch[0]):
             raise ValueError("Expected at least one example. Received none.")
-        return take_rows(batch[0], slice(0, count))
+        x = batch[0]
+        return take_rows(x, slice(0, min(count, rows_within(x))))
+
+    def first_examples(self, count):
+        """About `count` labelled examples, to look at.
+
+        Args:
+            count: int. Of arrays, rows from all over are taken; of batches
+                the first that have so many. An iterator still yields them
+                afterwards.
+
+        Returns:
+            `(x, y)`, of one form; `y` is `None` where there are no labels.
+        """
+        if self.is_arrays:
+            index = np.linspace(0, self.size - 1, min(count, self.size))
+            index = index.astype("int64")
+            x = to_numpy(take_rows(self.x, index))
+            return x, None if self.y is None else self.y[index]
+        batches, rows = [], 0
+        for x, y, _ in iterate_batches(self._head(4), steps=4):
+            if batches and row_form(x) != row_form(batches[0][0]):
+                continue
+            batches.append((x, y))
+            rows += rows_of(x)
+            if rows >= count:
+                break
+        if not batches:
+            raise ValueError("Expected at least one example. Received none.")
+        x = concatenate_rows([x for x, _ in batches])
+        if any(y is None for _, y in batches):
+            return x, None
+        return x, np.concatenate([np.asarray(y) for _, y in batches])
+
+    def _head(self, batches):
+        """Data to look at; an iterator yields its batches once more."""
+        if not self._is_iterator:
+            return self.x
+        first = list(itertools.islice(self.x, batches))
+        self.x = itertools.chain(first, self.x)
+        return iter(first)
 
     def require_second_pass(self, what):
         """Raises where the examples can be drawn only once.
@@ -214,7 +264,7 @@ class LabelledData:
             return self.x
         return tuple(
             part
-            for part in (self.x, self.y, self.sample_weight)
+            for part in (self.keras_x, self.y, self.sample_weight)
             if part is not None
         )
 
@@ -251,7 +301,8 @@ class LabelledData:
             `LabelledData` with the same examples.
         """
         if self.is_arrays:
-            for x, y, _ in iterate_batches(self.x, self.y, batch_size=4096):
+            size = min(4096, rows_within(self.x))
+            for x, y, _ in iterate_batches(self.x, self.y, batch_size=size):
                 observer.observe(x, y)
             return self
         if is_tf_dataset(self.x):
@@ -264,6 +315,26 @@ class LabelledData:
         else:
             x = (observer.pass_on(batch) for batch in self.x)
         return LabelledData(x, self.y, self.sample_weight, self.batch_size)
+
+    @property
+    def can_be_shuffled(self):
+        """`True` where Keras can shuffle the data, or its batches."""
+        return self.is_arrays or (
+            self.is_py_dataset and not isinstance(self.x, IteratedPyDataset)
+        )
+
+    @property
+    def keras_x(self):
+        """Inputs or batches for `keras.Model`, which takes fewer forms."""
+        if not self.is_arrays:
+            return self.x
+        return keras.tree.map_structure(_keras_form, self.x)
+
+    @property
+    def _is_endless(self):
+        if is_tf_dataset(self.x):
+            return int(self.x.cardinality()) == -1  # tf.data's INFINITE
+        return self.is_py_dataset and self.x.num_batches is None
 
     @property
     def _is_iterator(self):
@@ -303,6 +374,7 @@ class ExampleObserver:
 
     def observe(self, x, y):
         """Checks one batch of inputs and labels."""
+        x, y = to_numpy(x), to_numpy(y)
         try:
             check_examples(x, y, self.classes)
         except ValueError as error:
@@ -341,27 +413,51 @@ def _observed_tf_dataset(dataset, observer):
     def step(*batch):
         batch = batch if len(batch) > 1 else batch[0]
 
+        # Sparse and ragged tensors consist of several.
+        leaves = tf.nest.flatten(batch, expand_composites=True)
+
         def host(*leaves):
-            observer.pass_on(tf.nest.pack_sequence_as(batch, leaves))
+            observer.pass_on(
+                tf.nest.pack_sequence_as(batch, leaves, expand_composites=True)
+            )
             return np.True_
 
         # Without the control dependency the graph would drop the check.
-        passed = tf.numpy_function(host, tf.nest.flatten(batch), tf.bool)
+        passed = tf.numpy_function(host, leaves, tf.bool)
         with tf.control_dependencies([passed]):
-            return tf.nest.map_structure(tf.identity, batch)
+            return tf.nest.map_structure(
+                tf.identity, batch, expand_composites=True
+            )
 
     return dataset.map(step)
 
 
-def _without_pandas(column):
-    """DataFrames and Series as arrays, as `keras.Model.fit` reads them."""
-    if type(column).__module__.partition(".")[0] == "pandas":
-        return np.asarray(column)
-    return column
+def _is_texts(data):
+    return (
+        isinstance(data, (list, tuple))
+        and bool(data)
+        and all(isinstance(value, (str, bytes)) for value in data)
+    )
 
 
-def _as_column(values):
-    """Labels or weights, which may come as a list of numbers."""
-    if isinstance(values, (list, tuple)):
-        return np.asarray(values)
-    return _without_pandas(values)
+def _is_iterated(x):
+    """Returns whether these are batches that only an iteration gives.
+
+    Such are the `DataLoader` of PyTorch and data sets of Grain, which Keras
+    takes as well. Others that can be iterated again it draws only once.
+    """
+    if is_array_like(x) or is_tf_dataset(x) or hasattr(x, "element_spec"):
+        return False
+    if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+        return False
+    try:
+        return hasattr(x, "__iter__") and len(x) > 0
+    except TypeError:  # of unknown length
+        return False
+
+
+def _keras_form(leaf):
+    """One array as Keras takes it: texts with two axes as a tensor."""
+    if is_text(leaf) and leaf.ndim > 1:
+        return keras.ops.convert_to_tensor(leaf, dtype="string")
+    return leaf

@@ -8,6 +8,7 @@ from keras_cascade.datasets.batches import (
     MappedPyDataset,
     is_tf_dataset,
     take_rows,
+    to_numpy,
     unpack,
 )
 from keras_cascade.datasets.fingerprint import example_hashes
@@ -72,13 +73,13 @@ class CachedData:
 
         x, y, sample_weight = data.x, data.y, data.sample_weight
         plain = self.cache.augment is None
-        rows = self.cache.rows(x) if plain else None
+        rows = self.cache.rows_of(data) if plain else None
         weighted = sample_weight is not None
         labels = np.asarray(y)
         weights = np.asarray(sample_weight) if weighted else None
 
         def gather(index):
-            inputs = take_rows(x, index)
+            inputs = to_numpy(take_rows(x, index))
             if plain:
                 logits = self.cache.take(rows[index])
             else:
@@ -88,7 +89,7 @@ class CachedData:
                 np.asarray(p) for p in (*parts, *self._last(weights, index))
             ]
 
-        types = [np.asarray(leaf).dtype for leaf in keras.tree.flatten(x)]
+        types = [leaf.dtype for leaf in keras.tree.flatten(x)]
         if not plain:
             types = [np.dtype("float32")]
         types += [np.dtype("float32"), labels.dtype]
@@ -100,7 +101,7 @@ class CachedData:
             for leaf, original in zip(
                 inputs, keras.tree.flatten(x), strict=True
             ):
-                leaf.set_shape([None, *np.shape(original)[1:]])
+                leaf.set_shape([None, *original.shape[1:]])
             logits.set_shape([None, self.cache.classes])
             label.set_shape([None, *labels.shape[1:]])
             joined = join_cached(keras.tree.pack_sequence_as(x, inputs), logits)
@@ -131,10 +132,11 @@ class CachedData:
 
     def _joined(self, batch):
         x, y, weight = unpack(batch)
+        plain = to_numpy(x)
         if self.cache.augment is not None:
-            x, logits = self._view_of(x)
+            x, logits = self._view_of(plain)
         else:
-            logits = self.cache.logits(x)
+            logits = self.cache.logits(plain)
         joined = (join_cached(x, logits), y)
         return joined if weight is None else (*joined, weight)
 
@@ -145,10 +147,12 @@ class CachedData:
 
         def step(*batch):
             x, y, weight = unpack(batch if len(batch) > 1 else batch[0])
-            leaves = tf.nest.flatten(x)
+            leaves = tf.nest.flatten(x, expand_composites=True)
 
             def host(*arrays):
-                plain = tf.nest.pack_sequence_as(x, arrays)
+                plain = to_numpy(
+                    tf.nest.pack_sequence_as(x, arrays, expand_composites=True)
+                )
                 try:
                     if changed:
                         inputs, logits = self._view_of(plain)

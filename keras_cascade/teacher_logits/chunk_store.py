@@ -11,7 +11,7 @@ import numpy as np
 
 INFO = "cache.json"
 FORMAT = "keras_cascade.teacher_logits"
-VERSION = 1
+VERSION = 2
 
 
 class ChunkStore:
@@ -33,6 +33,12 @@ class ChunkStore:
         if not file.exists():
             return None
         info = json.loads(file.read_text(encoding="utf-8"))
+        if info.get("format") == FORMAT and info.get("version") == 1:
+            raise ValueError(
+                f"The cache of teacher logits at '{self.path}' is of "
+                "keras_cascade 0.1.0, which could give an example another "
+                "one's logits; delete it and run `cache_teacher_logits` again."
+            )
         if info.get("format") != FORMAT or info.get("version") != VERSION:
             raise ValueError(
                 f"'{self.path}' is not a cache of teacher logits that this "

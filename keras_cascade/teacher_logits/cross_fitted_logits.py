@@ -8,8 +8,14 @@ import keras
 import numpy as np
 
 from keras_cascade.datasets.array_splits import stratified_folds
-from keras_cascade.datasets.batches import rows_of, take_rows
+from keras_cascade.datasets.batches import (
+    rows_of,
+    take_rows,
+    to_numpy,
+)
 from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.models.preprocessed_model import with_own_preprocessor
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -19,6 +25,7 @@ from keras_cascade.teacher_logits.compressed_logits import compress
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
+from keras_cascade.teacher_logits.views import key_arrays
 
 
 def cross_fit_teacher_logits(
@@ -51,8 +58,13 @@ def cross_fit_teacher_logits(
         `TeacherLogitsCache`, for `Cascade.fit(teacher_logits=...)`. No single
         teacher gave these logits, so none is compared with them.
     """
-    x, y = dataset
-    y = np.asarray(y).reshape(-1)
+    data = LabelledData.from_argument(dataset, batch_size=batch_size)
+    if not data.is_arrays or data.y is None:
+        raise ValueError(
+            "Expected arrays `(x, y)`. Received: "
+            f"{'batches' if data.y is None else type(data.x).__name__}."
+        )
+    x, y = data.x, data.y.reshape(-1)
     if not (isinstance(folds, int) and 2 <= folds <= len(y)):
         raise ValueError(
             f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
@@ -74,24 +86,29 @@ def cross_fit_teacher_logits(
         raise ValueError(
             f"'{path}' exists already. Expected: a path that does not."
         )
-    hashes = example_hashes(x)
+    hashes = np.concatenate(
+        [example_hashes(inputs) for inputs, _, _ in data.batches()]
+    )
     fit_kwargs.setdefault("verbose", 0)
     classes = None
     for inside, outside in stratified_folds(y, folds, seed):
         teacher = build_teacher()
         teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
-        run = inference(teacher)
+        run = inference(with_own_preprocessor(teacher))
         part = take_rows(x, outside)
         logits = np.concatenate(
             [
-                run(take_rows(part, slice(start, start + batch_size)))
+                run(to_numpy(take_rows(part, slice(start, start + batch_size))))
                 for start in range(0, rows_of(part), batch_size)
             ]
         )
         classes = logits.shape[1]
         store.path.mkdir(parents=True, exist_ok=True)
         store.append(
-            {"keys": hashes[outside], **compress(logits, "float32", None)}
+            {
+                **key_arrays(to_numpy(part), hashes[outside]),
+                **compress(logits, "float32", None),
+            }
         )
     store.write_info(
         {

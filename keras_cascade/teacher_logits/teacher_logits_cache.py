@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_cascade.datasets.batches import rows_of
-from keras_cascade.datasets.fingerprint import example_hashes
+from keras_cascade.datasets.batches import rows_of, rows_within
+from keras_cascade.datasets.fingerprint import cast_hashes, hash_examples
+from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compressed_logits import expand
 from keras_cascade.teacher_logits.views import view_keys
@@ -78,11 +79,14 @@ class TeacherLogitsCache:
         sizes = [len(chunk["keys"]) for chunk in self._chunks]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         keys = np.concatenate([chunk["keys"] for chunk in self._chunks])
-        self._order = np.argsort(keys)
-        self._sorted = keys[self._order]
+        self._index = _KeyIndex(keys)
+        self._cast_index = None  # of examples in float64, cast to float32
+        if any("cast" in chunk for chunk in self._chunks):
+            cast = [chunk.get("cast", chunk["keys"]) for chunk in self._chunks]
+            self._cast_index = _KeyIndex(np.concatenate(cast))
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return int(self._starts[-1])
 
     def logits(self, x: Any, view: int = 0) -> np.ndarray:
         """Logits of a batch of inputs.
@@ -116,10 +120,17 @@ class TeacherLogitsCache:
         Raises:
             ValueError: an example is not in the cache.
         """
-        keys = view_keys(example_hashes(x), view)
-        index = np.searchsorted(self._sorted, keys)
-        cached = index < len(self._sorted)
-        cached[cached] = self._sorted[index[cached]] == keys[cached]
+        hashes = hash_examples(x)
+        rows, cached = self._index.rows(view_keys(hashes.exact, view))
+        if not cached.all():
+            index, keys = self._cast_index, hashes.exact
+            if hashes.cast.size:
+                index = self._index if index is None else None
+                keys = cast_hashes(x)
+            if index is not None:
+                # A data set in float64 shares its logits with its copy in
+                # float32: Keras casts the one to the other.
+                rows, cached = index.rows(view_keys(keys, view))
         if not cached.all():
             raise ValueError(
                 f"{int((~cached).sum())} of {rows_of(x)} examples have no "
@@ -129,7 +140,12 @@ class TeacherLogitsCache:
                 "seen another picture than the student. Give the cache the "
                 "plain data and declare `views` and `augment` when making it."
             )
-        return self._order[index]
+        return rows
+
+    def rows_of(self, data: LabelledData) -> np.ndarray:
+        """Row numbers of all inputs of `LabelledData`, to `take` later."""
+        data = LabelledData(data.x, batch_size=rows_within(data.x))
+        return np.concatenate([self.rows(x) for x, _, _ in data.batches()])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Logits of rows that `rows` returned."""
@@ -142,7 +158,7 @@ class TeacherLogitsCache:
             part = {
                 name: array[index]
                 for name, array in self._chunks[number].items()
-                if name != "keys"
+                if name not in ("keys", "cast")
             }
             logits[selected] = expand(part, self.classes)
         return logits
@@ -207,6 +223,25 @@ class TeacherLogitsCache:
             top = np.partition(numpy_softmax(logits), -2, axis=1)[:, -2:]
             parts.append(top[:, 1] - top[:, 0])
         return np.concatenate(parts)
+
+
+class _KeyIndex:
+    """Rows of a cache by key.
+
+    Args:
+        keys: uint64 array `(rows,)`.
+    """
+
+    def __init__(self, keys):
+        self._order = np.argsort(keys, kind="stable")
+        self._sorted = keys[self._order]
+
+    def rows(self, keys):
+        """Returns `(rows, found)`; a row that was not found is 0."""
+        index = np.searchsorted(self._sorted, keys)
+        found = index < len(self._sorted)
+        found[found] = self._sorted[index[found]] == keys[found]
+        return self._order[np.where(found, index, 0)], found
 
 
 def weights_sha256(model):

@@ -9,12 +9,15 @@ import numpy as np
 
 from keras_cascade.datasets.batches import (
     concatenate_rows,
+    row_form,
     rows_of,
+    rows_within,
     take_rows,
 )
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.model_checks import check_logits
+from keras_cascade.models.preprocessed_model import with_own_preprocessor
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -25,8 +28,7 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
 )
-from keras_cascade.teacher_logits.views import augmented, view_keys
-from keras_cascade.text.text_model import as_text_model
+from keras_cascade.teacher_logits.views import augmented, key_arrays
 from keras_cascade.utils.progress import counted
 
 
@@ -60,8 +62,8 @@ def cache_teacher_logits(
         augment: TensorFlow function of `(example, seed)`; needed for more
             than one view. View 0 is augmented too. Defaults to `None`.
         batch_size: int, of the teacher. Defaults to `256`.
-        chunk_examples: int, how many examples are kept at a time. Defaults to
-            `4096`.
+        chunk_examples: int, how many examples' logits are kept at a time,
+            until they are written. Defaults to `4096`.
 
     Returns:
         `TeacherLogitsCache`, for the `teacher_logits=` of `Cascade.fit`,
@@ -87,7 +89,7 @@ def cache_teacher_logits(
             )
         )
     data = LabelledData.from_argument(dataset, batch_size=batch_size)
-    teacher = as_text_model(teacher)
+    teacher = with_own_preprocessor(teacher)
     if not teacher.built:
         teacher(data.first_rows(1))
     store = ChunkStore(path)
@@ -119,57 +121,89 @@ def _fill(store, data, teacher, settings, augment):
         for key in store.open(chunk)["keys"]
     }
     run = inference(teacher)
-    views, top_k = settings["views"], settings["top_k"]
-    classes = None
+    views = range(settings["views"])
+    chunk = _Chunk(store, settings)
 
     def logits_of(x):
         outputs = run(x)
         return outputs["logits"] if isinstance(outputs, dict) else outputs
 
-    chunks = _new_examples(data, done, settings)
+    batches = _new_examples(data, done, chunk, settings["batch_size"])
     for x, hashes in counted(
-        chunks, "Asking the teacher", lambda chunk: len(chunk[1])
+        batches, "Asking the teacher", lambda batch: len(batch[1])
     ):
-        arrays = []
-        for view in range(views):
+        for view in views:
             seen = x if augment is None else augmented(x, hashes, view, augment)
-            parts = [
-                logits_of(
-                    take_rows(
-                        seen, slice(start, start + settings["batch_size"])
-                    )
-                )
-                for start in range(0, len(hashes), settings["batch_size"])
-            ]
-            logits = np.concatenate(parts)
-            if classes is None:
-                classes = check_logits("teacher", logits[:32])
-                _check_top_k(top_k, classes)
-            arrays.append(
-                {
-                    "keys": view_keys(hashes, view),
-                    **compress(logits, settings["dtype"], top_k),
-                }
-            )
-        store.append(
-            {
-                name: np.concatenate([part[name] for part in arrays])
-                for name in arrays[0]
-            }
-        )
-    if classes is None:  # a crash came after the last chunk
-        classes = int(logits_of(data.first_rows(1)).shape[-1])
-    return classes
+            chunk.add(view, key_arrays(x, hashes, view), logits_of(seen))
+        chunk.close_if_full()
+    chunk.close()
+    if chunk.classes is None:  # a crash came after the last chunk
+        return int(logits_of(data.first_rows(1)).shape[-1])
+    return chunk.classes
 
 
-def _new_examples(data, done, settings):
-    """Yields `(x, hashes)` of new examples in chunks.
+class _Chunk:
+    """Answers of the teacher until they are stored. The inputs are not kept.
 
-    Chunks begin at fixed positions of the data set, so that a resumed run
-    writes the same chunks as one that was never stopped.
+    Args:
+        store: `ChunkStore`.
+        settings: dict, of the cache.
+
+    Attributes:
+        classes: int, or `None` before the first answer.
+        missing: int, how many examples the chunk has room for.
     """
-    waiting, keys = [], []
-    size = settings["chunk_examples"]
+
+    def __init__(self, store, settings):
+        self.classes = None
+        self._store = store
+        self._settings = settings
+        self._clear()
+
+    def _clear(self):
+        self._views = [{} for _ in range(self._settings["views"])]
+        self.missing = self._settings["chunk_examples"]
+
+    def add(self, view, keys, logits):
+        """Adds the answers to one view of a batch."""
+        top_k = self._settings["top_k"]
+        if self.classes is None:
+            self.classes = check_logits("teacher", logits[:32])
+            _check_top_k(top_k, self.classes)
+        compressed = compress(logits, self._settings["dtype"], top_k)
+        keys.setdefault("cast", keys["keys"])
+        for name, array in {**keys, **compressed}.items():
+            self._views[view].setdefault(name, []).append(array)
+        if view == 0:
+            self.missing -= len(logits)
+
+    def close_if_full(self):
+        """Stores the chunk where it has no room left."""
+        if self.missing <= 0:
+            self.close()
+
+    def close(self):
+        """Stores what the chunk holds."""
+        if not self._views[0]:
+            return
+        arrays = {
+            name: np.concatenate([p for view in self._views for p in view[name]])
+            for name in self._views[0]
+        }
+        if np.array_equal(arrays["cast"], arrays["keys"]):
+            del arrays["cast"]
+        self._store.append(arrays)
+        self._clear()
+
+
+def _new_examples(data, done, chunk, batch_size):
+    """Yields `(x, hashes)` of new examples, in batches for the teacher.
+
+    A batch ends where a chunk does, so that a resumed run writes the same
+    chunks as one that was never stopped. Examples of one length or size make
+    up a batch, and fewer of them where they are large.
+    """
+    buffers = {}
     for x, _, _ in data.checked_batches():
         if not rows_of(x):
             continue
@@ -181,15 +215,31 @@ def _new_examples(data, done, settings):
                 fresh.append(row)
         if not fresh:
             continue
-        waiting.append(take_rows(x, np.array(fresh)))
-        keys.append(hashes[fresh])
-        while sum(map(len, keys)) >= size:
-            whole, all_keys = concatenate_rows(waiting), np.concatenate(keys)
-            yield take_rows(whole, slice(0, size)), all_keys[:size]
-            waiting = [take_rows(whole, slice(size, None))]
-            keys = [all_keys[size:]]
-    if keys and sum(map(len, keys)):
-        yield concatenate_rows(waiting), np.concatenate(keys)
+        buffer = buffers.setdefault(row_form(x), ([], []))
+        buffer[0].append(take_rows(x, np.array(fresh)))
+        buffer[1].append(hashes[fresh])
+        limit = min(batch_size, rows_within(x))
+        while sum(map(len, buffer[1])) >= (size := min(limit, chunk.missing)):
+            whole, keys = map(_joined, buffer)
+            yield take_rows(whole, slice(0, size)), keys[:size]
+            buffer[0][:] = [take_rows(whole, slice(size, None))]
+            buffer[1][:] = [keys[size:]]
+    for buffer in buffers.values():
+        whole, keys = map(_joined, buffer)
+        for start, stop in _cuts(len(keys), chunk, batch_size):
+            yield take_rows(whole, slice(start, stop)), keys[start:stop]
+
+
+def _joined(parts):
+    return parts[0] if len(parts) == 1 else concatenate_rows(parts)
+
+
+def _cuts(rows, chunk, batch_size):
+    start = 0
+    while start < rows:
+        stop = min(rows, start + batch_size, start + chunk.missing)
+        yield start, stop
+        start = stop
 
 
 def _check(dtype, views, augment):

@@ -23,6 +23,7 @@ from keras_cascade.utils.native_output import (
 _NEED_KERAS = (
     "callbacks",
     "cascade",
+    "datasets.array_forms",
     "datasets.batches",
     "datasets.fingerprint",
     "datasets.input_checks",
@@ -38,6 +39,7 @@ _NEED_KERAS = (
     "prediction",
     "selective_trainer",
     "steps",
+    "teacher_checks",
     "teacher_logits",
     "text.preprocessors",
     "text.text_model",

@@ -208,6 +208,46 @@ def test_examples_that_are_not_there(
         )
 
 
+@pytest.mark.parametrize("kind", ["ids", "float64"])
+def test_no_example_gets_the_logits_of_another(tmp_path, kind):
+    if kind == "ids":
+        x = np.concatenate([np.arange(40), 10**9 + np.arange(360)])[:, None]
+        inputs = keras.Input((1,), dtype="int64")
+        hidden = keras.layers.Embedding(50, 4)(keras.layers.Hashing(50)(inputs))
+        hidden = keras.layers.Flatten()(hidden)
+    else:
+        # 400 neighbours in float64, of one float32, of a model in float64.
+        x = 1.0 + 1e-9 * np.arange(400)[:, None]
+        inputs = keras.Input((1,), dtype="float64")
+        hidden = keras.layers.Rescaling(1e9, -1e9, dtype="float64")(inputs)
+        hidden = keras.layers.Rescaling(0.01)(hidden)
+    logits = keras.layers.Dense(3, kernel_initializer="orthogonal")(hidden)
+    teacher = keras.Model(inputs, logits)
+    teacher.layers[-1].set_weights(
+        [20 * w for w in teacher.layers[-1].get_weights()]
+    )
+    cache = kc.cache_teacher_logits(x, teacher, tmp_path / "c", "float32")
+    assert len(cache) == 400
+    live = keras.ops.convert_to_numpy(teacher(x))
+    np.testing.assert_allclose(
+        cache.probabilities(x), softmax(live), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="400 of 400 examples have no logits"):
+        cache.logits(x + (400 if kind == "ids" else 4e-7))
+
+
+def test_a_copy_in_float32_shares_its_logits(teacher, tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 6))
+    for name, cached in (("wide", x), ("cast", x.astype("float32"))):
+        cache = kc.cache_teacher_logits(cached, teacher, tmp_path / name)
+        np.testing.assert_array_equal(
+            cache.logits(x), cache.logits(x.astype("float32"))
+        )
+        for missing in (x + 1, x.astype("float32") + 1):
+            with pytest.raises(ValueError, match="64 of 64 examples"):
+                cache.logits(missing)
+
+
 def jitter(example, seed):
     return example + tf.random.stateless_normal(tf.shape(example), seed)
 

@@ -10,6 +10,7 @@ from keras_cascade.evaluation.deferral_curve import curve_of
 from keras_cascade.evaluation.report.mistakes import hardest_mistakes
 from keras_cascade.evaluation.sorted_examples import SortedExamples
 from keras_cascade.evaluation.summary import summarize
+from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 
 if TYPE_CHECKING:
     from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
@@ -57,8 +58,8 @@ def report_numbers(
         `teacher_accuracy`, `cascade_accuracy`, `delegation_rate`,
         `amortized_cost`, `threshold`, `objective`, `calibration` (the
         operating point), `costs`, `class_names`, `rows`, `summary` (as
-        `summarize` returns it), `slider` (as `slider_values`) and `mistakes`
-        (as `hardest_mistakes`).
+        `summarize` returns it), `slider` (as `slider_values`), `mistakes`
+        (as `hardest_mistakes`) and `remarks` (as `teacher_remarks`).
     """
     threshold = point["threshold"]
     summary = summarize(results, threshold, costs, confidence, resamples, seed)
@@ -79,6 +80,7 @@ def report_numbers(
             results, threshold, point["guarantees"], costs, bounds
         ),
         "mistakes": hardest_mistakes(results, threshold),
+        "remarks": teacher_remarks(results),
     }
     return {**numbers, "rows": comparison_rows(numbers, costs)}
 
