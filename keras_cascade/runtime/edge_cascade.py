@@ -373,7 +373,7 @@ class EdgeCascade:
 
         A batch that fails is sent again in halves, so that a row on which the
         teacher fails keeps no other waiting. Such a row's tries are counted;
-        after five it becomes a dead letter. See docs/failures.md.
+        after five it becomes a dead letter. See docs/queue.md.
 
         Returns:
             int, how many rows were answered. `queued_answers` hands them out.
@@ -491,17 +491,14 @@ class EdgeCascade:
         # In the way of every call, so that no call has to check.
         closed = _Closed()
         self._validate = closed.validate
-        if self._sender is not None:
-            self._sender.close(timeout)
-        if self._caller is not None:
-            self._caller.close()
-        if hasattr(self.teacher, "close"):
-            self.teacher.close()
-        for file in (self.queue, self.log):
-            if file is not None:
-                file.close()
-        self._student.close()
-        self._caller = closed
+        with contextlib.ExitStack() as last_first:  # whichever of them fails
+            last_first.callback(setattr, self, "_caller", closed)
+            last_first.callback(self._student.close)
+            for part in (self.log, self.queue, self.teacher, self._caller):
+                if hasattr(part, "close"):
+                    last_first.callback(part.close)
+            if self._sender is not None:
+                last_first.callback(self._sender.close, timeout)
 
     def __enter__(self) -> EdgeCascade:
         return self

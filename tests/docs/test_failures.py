@@ -13,7 +13,6 @@ from keras_cascade.runtime import (
     TeacherLog,
     TeacherQueue,
 )
-from keras_cascade.runtime.queueing.queue_sender import TRIES
 from keras_cascade.runtime.teachers import (
     grpc_teacher,
     http_teacher,
@@ -152,33 +151,6 @@ def queueing(teacher, folder, **options):
         queue=folder / "queue",
         **options,
     )
-
-
-def test_answers_that_fail_validation(tmp_path):
-    """To every row: an outage. To one row alone: a dead letter."""
-    away = Away(TeacherError("away"))
-    with queueing(away, tmp_path, failures_to_open=1_000) as edge:
-        ids = [i for i in edge.predict(IMAGES).ids if i]
-        away.answer = np.full(10, np.nan)
-        for _ in range(2 * TRIES):
-            with pytest.raises(TeacherError, match="NaN"):
-                edge.send_queued()
-        assert sorted(edge.queue.waiting()) == sorted(ids)
-        assert edge.dead_letters() == []
-
-        worst = edge.queue.read(ids[:1])[0].inputs["input"]
-
-        def one_nan(inputs):
-            same = (inputs["input"] == worst).all(axis=(1, 2, 3))
-            return np.where(same[:, None], np.nan, np.zeros(10, "float32"))
-
-        edge.teacher.logits = one_nan
-        for number in range(1, TRIES + 1):
-            assert edge.dead_letters() == []
-            sent = edge.send_queued()
-            assert sent == (len(ids) - 1 if number == 1 else 0)
-        assert [one.reason for one in edge.dead_letters()] == ["failed"]
-    assert f"after {TRIES} counted tries" in TEXT
 
 
 def test_late_answers_are_logged_too(tmp_path):

@@ -20,6 +20,10 @@ from keras_cascade.runtime import (
 from keras_cascade.runtime.queueing.queue_sender import QueueSender
 from tests.helpers.scripted_teacher import ScriptedTeacher, sums
 
+# Python 3.12 warns of forks in a process with threads, which is what is tested.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 SPECS = [{"name": "input", "shape": [None, 6], "dtype": "float32"}]
 CLASSES = ["a", "b", "c", "d"]
 FLAT = np.full((3, 4), 0.25, "float32")

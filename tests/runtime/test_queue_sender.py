@@ -269,6 +269,28 @@ def test_the_circuit_stays_closed(bundle_path, blobs, tmp_path):
         assert len(edge.log) == len(ids) - 1
 
 
+def test_an_open_circuit_is_no_rows_fault(bundle_path, tmp_path):
+    with EdgeCascade.load(
+        bundle_path,
+        ScriptedTeacher(sums),
+        on_failure="queue",
+        queue=tmp_path / "queue",
+        failures_to_open=1,
+        seconds_open=1e6,
+    ) as edge:
+        put(edge.queue, 1)
+        assert edge.send_queued() == 1
+        ids = put(edge.queue, 3, start=1)
+        edge.teacher.script = [BROKEN]
+        for _ in range(2 * TRIES):
+            with pytest.raises(TeacherError):
+                edge.send_queued()
+        assert edge.queue_status().error.not_asked
+        assert nothing_counted(edge.queue, ids)
+        # The first request of all opened the circuit.
+        assert len(edge.teacher.asked) == 2
+
+
 # The thread.
 
 

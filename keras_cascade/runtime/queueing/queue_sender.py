@@ -256,7 +256,7 @@ class _Round:
             return None  # too late: the queue may be closed by now
         self._answered += self._queue.store([row.id for row in rows], logits)
         self._sender._control_inputs = {
-            name: array[:1] for name, array in inputs.items()
+            name: array[:1].copy() for name, array in inputs.items()
         }
         self._failed, self._failures = [], 0
         return None
@@ -289,10 +289,11 @@ class _Round:
 
     def _is_proven_rejection(self, error):
         """Returns `True` where the bundle's teacher rejects the inputs."""
-        proven = self._sender._in_process or (
-            isinstance(error, TeacherError) and error.identified
+        return (
+            _is_about_input(error)
+            and not error.stranger
+            and (error.identified or self._sender._in_process)
         )
-        return proven and _is_about_input(error)
 
     def _end(self, error):
         """Ends the round on an outage; its rows come later in the next."""

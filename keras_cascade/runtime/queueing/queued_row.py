@@ -110,6 +110,8 @@ class StoredRow:
             self._point, self._tries, logits, self.reason, self._message,
             row_sum, answer_sum,
         ) = record  # fmt: skip
+        # No checksum covers it: it changes, and no label depends on it.
+        self._tries = self._tries if isinstance(self._tries, int) else 0
         self.inputs = self._probabilities = self._logits = None
         self.damaged_part: str | None = "content"
         content = (self._raw, self._score, probabilities, self._point)
