@@ -262,7 +262,7 @@ class Bundle:
 
     def _listed(self):
         """Returns a dict of every listed file's path to its hash."""
-        files: dict[str, str] = {}
+        files = {}
         entries = [self.manifest.get(part) for part in ("student", "card")]
         for part in ("student", "teacher"):
             entries.append((self.manifest.get(part) or {}).get("text"))
