@@ -42,10 +42,12 @@ class Bundle:
         path: `Path` of the bundle's folder.
         manifest: dict, as in `manifest.json`.
         manifest_sha256: str, the hash of `manifest.json`, which lists the
-            hashes of all other files.
+            hashes of all other files; `None` unless it was loaded.
     """
 
-    def __init__(self, path: Path, manifest: dict, manifest_sha256: str):
+    def __init__(
+        self, path: Path, manifest: dict, manifest_sha256: str | None = None
+    ):
         self.path = path
         self.manifest = manifest
         self.manifest_sha256 = manifest_sha256
@@ -109,7 +111,7 @@ class Bundle:
 
     @classmethod
     def _opened(cls, folder, pin, key):
-        bundle = cls(folder, {}, "")
+        bundle = cls(folder, {})
         file = bundle._inside(MANIFEST)
         raw = manifest_content(file)
         bundle.manifest_sha256 = hashlib.sha256(raw).hexdigest()
@@ -260,7 +262,7 @@ class Bundle:
 
     def _listed(self):
         """Returns a dict of every listed file's path to its hash."""
-        files: dict[str, str] = {}
+        files = {}
         entries = [self.manifest.get(part) for part in ("student", "card")]
         for part in ("student", "teacher"):
             entries.append((self.manifest.get(part) or {}).get("text"))

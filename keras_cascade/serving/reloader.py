@@ -18,7 +18,7 @@ class Reloader:
     it has no effect until a manifest lists its files. A new bundle is
     checked, loaded and run before it takes over; requests that began on the
     old teacher end on it. A bundle that cannot take over is refused, and
-    tried again, as it may still be copied. Bundles are told apart by the
+    tried again, as it may still be copied. Bundles are distinguished by the
     hash of their manifests, which is that of the teacher's own files and of
     everything else: one that came while the first was loaded is found too.
 
