@@ -6,7 +6,7 @@ import os
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 #: For the log, a reload of the bundle (the SavedModel's files, read by
 #: several threads), TensorFlow and sockets in transit.
