@@ -13,7 +13,7 @@ from keras_cascade.serving.server_log import log
 
 SWEEP_SECONDS = 0.2
 #: Connections without a call in progress are closed after so much silence,
-#: while more than half of all places are taken; of clients that the model has
+#: while more than half of the limit is open; of clients that the model has
 #: answered later, and only if nobody else is left.
 STRANGER_SECONDS, KNOWN_SECONDS = 0.5, 5.0
 #: Offset of `tcpi_last_data_recv` in Linux's `struct tcp_info`, milliseconds.
@@ -26,7 +26,7 @@ Connection = collections.namedtuple(
 
 
 class GrpcConnections:
-    """Keeps places free for new gRPC connections.
+    """Keeps half of the gRPC connections free for new ones.
 
     gRPC refuses connections beyond its limit, whoever comes, and has no way
     to close one of its choice. So the sockets are looked up among the
