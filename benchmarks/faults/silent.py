@@ -4,18 +4,22 @@
 
 A server of 4,096, then of 1,024 file descriptors, with a token. 2,000
 connections without one send half a head, half a body, a health check and
-then nothing, or, to gRPC's port, nothing, the beginning of HTTP/2, or half a
-call; each that the server closes comes back after three seconds. Meanwhile a
-client with a token asks over HTTP, on a kept connection and on new ones, and
-over gRPC. `silent_p99_ratio`: 99th percentile of its request times over the
-one before, the worst of all; a request without an answer counts with its
-timeout, and among `silent_failures`. `silent_log_bytes_per_second`: growth of
-the server's log, the client's own requests included, per kind the largest.
+then nothing, nothing at all, or, to gRPC's port, the beginning of HTTP/2 or
+half a call; each that the server closes comes back after ten seconds.
+Meanwhile a client with a token asks over HTTP, on a kept connection and on
+new ones, and over gRPC, and, in turn, a second server of the same kind that
+has no silent connections: what is usual on this machine at this time.
+`silent_p99_ratio`: 99th percentile of its request times over those of the
+second server, the worst of all kinds and ways; a request without an answer
+counts with its timeout, and among `silent_failures`.
+`silent_log_bytes_per_second`: growth of the server's log, with the lines of
+the client's own requests, beside the worst kind.
 
 `grpc_hostile_mib`: growth of the server's resident memory while 200
 connections without a token each send 16 MiB over gRPC, as far as they may.
 """
 
+import collections
 import contextlib
 import json
 import select
@@ -84,19 +88,16 @@ class Client:
         if self._connection is not None:
             self._connection.close()
 
-    def p99(self, requests):
-        """Returns a dict of way to 99th percentile in seconds."""
-        times = {"http": [], "http_new": [], "grpc": [], "grpc_new": []}
-        for number in range(requests):
-            times["http"].append(self._timed(self._kept))
-            times["grpc"].append(self._timed(self._grpc))
-            times["http_new"].append(self._timed(self._new))
-            if number % 10 == 0:
-                times["grpc_new"].append(self._timed(self._grpc_new))
-        return {
-            way: float(np.percentile(values, 99))
-            for way, values in times.items()
+    def ask(self, number):
+        """Asks in each way once; returns dict of way to seconds."""
+        seconds = {
+            "http": self._timed(self._kept),
+            "grpc": self._timed(self._grpc),
+            "http_new": self._timed(self._new),
         }
+        if number % 4 == 0:
+            seconds["grpc_new"] = self._timed(self._grpc_new)
+        return seconds
 
     def _timed(self, ask):
         start = time.perf_counter()
@@ -176,22 +177,28 @@ def measure(quick=False):
         tokens = folder / "tokens"
         tokens.write_text(TOKEN)
         options = ["--token-file", str(tokens)]
-        for descriptors in (4096, 1024):
-            server = LimitedServer(
-                path, folder / f"{descriptors}.log", options=options
-            )
-            server.descriptors = descriptors
-            with server, contextlib.closing(Client(server, x[:1])) as client:
-                client.p99(20)
-                usual = client.p99(requests)
-                for kind in kinds:
-                    ratio, rate = beside(server, client, kind, usual, requests)
-                    for way, value in ratio.items():
-                        ratios[f"{descriptors} {kind} {way}"] = value
-                    log_rates[f"{descriptors} {kind}"] = rate
-                failures += [f"{descriptors}: {one}" for one in client.failures]
-        with ServerProcess(path, folder / "log", options=options) as server:
-            growth = hostile_growth(server)
+        usual = ServerProcess(path, folder / "usual.log", options=options)
+        with usual, contextlib.closing(Client(usual, x[:1])) as control:
+            for descriptors in (4096, 1024):
+                server = LimitedServer(
+                    path, folder / f"{descriptors}.log", options=options
+                )
+                server.descriptors = descriptors
+                with (
+                    server,
+                    contextlib.closing(Client(server, x[:1])) as client,
+                ):
+                    p99s(client, control, 20)
+                    for kind in kinds:
+                        name = f"{descriptors} {kind}"
+                        ratio, log_rates[name] = beside(
+                            server, client, control, kind, requests
+                        )
+                        for way, value in ratio.items():
+                            ratios[f"{name} {way}"] = value
+                        failures += [f"{name} {one}" for one in client.failures]
+                        client.failures.clear()
+            growth = hostile_growth(usual)
     worst = sorted(ratios.items(), key=lambda item: -item[1])
     return {
         "silent_p99_ratio": worst[0][1],
@@ -199,18 +206,32 @@ def measure(quick=False):
         "silent_log_bytes_per_second": max(log_rates.values()),
         "silent_worst": dict(worst[:6]),
         "silent_first_failures": failures[:5],
+        "silent_control_failures": len(control.failures),
         "grpc_hostile_mib": growth,
     }
 
 
-def beside(server, client, kind, usual, requests):
+def p99s(client, control, requests):
+    """Returns, of both clients, dict of way to 99th percentile in seconds."""
+    times = {one: collections.defaultdict(list) for one in (client, control)}
+    for number in range(requests):
+        for one, ways in times.items():
+            for way, seconds in one.ask(number).items():
+                ways[way].append(seconds)
+    return [
+        {way: float(np.percentile(values, 99)) for way, values in ways.items()}
+        for ways in times.values()
+    ]
+
+
+def beside(server, client, control, kind, requests):
     """Returns ratios of p99, and log bytes per second, beside silent ones."""
     port = server.port
     if kind.startswith("grpc"):
         port = int(server.grpc_url.split("/")[2].rpartition(":")[2])
     before, start = server.log_file.stat().st_size, time.monotonic()
     with silent_clients(port, kind, CONNECTIONS):
-        times = client.p99(requests)
+        times, usual = p99s(client, control, requests)
         written = server.log_file.stat().st_size - before
         rate = written / (time.monotonic() - start)
     return {way: times[way] / usual[way] for way in times}, rate

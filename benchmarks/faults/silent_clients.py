@@ -3,7 +3,7 @@
     python -m benchmarks.faults.silent_clients HOST PORT KIND COUNT
 
 A process of its own: prints `ready` when all are connected, and opens a
-connection anew three seconds after the server closed it. Ends with its standard
+connection anew ten seconds after the server closed it. Ends with its standard
 input.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import struct
 import sys
 
-REOPEN_SECONDS = 3.0
+REOPEN_SECONDS = 10.0
 
 
 def frame(kind, flags, stream, content=b""):

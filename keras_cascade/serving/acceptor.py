@@ -55,23 +55,30 @@ class Acceptor:
     async def _run(self):
         while True:
             try:
-                connection, address = await self._loop.sock_accept(
-                    self._listening
-                )
+                await self._accept()
+                # `sock_accept` does not yield while connections wait.
+                await asyncio.sleep(0)
             except ConnectionAbortedError:  # gone while it waited
                 continue
             except OSError as error:
                 log("error", "accept_failed", why=str(error))
                 self._make_room("no descriptors left")
                 await asyncio.sleep(RETRY_SECONDS)
-                continue
+            except Exception as error:  # the server's own fault: accept others
+                log("error", "accept_failed", exc_info=error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _accept(self):
+        connection, address = await self._loop.sock_accept(self._listening)
+        try:
             while len(self._table) >= self._table.total:
                 if not self._make_room("room for another"):
                     # Every one has a request in progress.
                     await asyncio.sleep(FULL_SECONDS)
             self._admit(connection, client_of(address))
-            # `sock_accept` does not yield while connections wait.
-            await asyncio.sleep(0)
+        except BaseException:
+            connection.close()
+            raise
 
     def _admit(self, connection, client):
         table = self._table

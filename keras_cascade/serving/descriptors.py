@@ -6,12 +6,12 @@ import os
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 #: For the log, a reload of the bundle (the SavedModel's files, read by
 #: several threads), TensorFlow and sockets in transit.
 RESERVED = 96
-#: What a request that must be refused needs: a place to read its head.
+#: What a request that must be refused needs: room to read its head.
 HEADROOM = 32
 
 

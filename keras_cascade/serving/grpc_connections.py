@@ -11,11 +11,11 @@ from urllib.parse import unquote
 from keras_cascade.serving.connections import client_of
 from keras_cascade.serving.server_log import log
 
-SWEEP_SECONDS = 0.2
+SWEEP_SECONDS = 0.05
 #: Connections without a call in progress are closed after so much silence,
-#: while more than half of all places are taken; of clients that the model has
+#: while more than half of the limit is open; of clients that the model has
 #: answered later, and only if nobody else is left.
-STRANGER_SECONDS, KNOWN_SECONDS = 0.5, 5.0
+STRANGER_SECONDS, KNOWN_SECONDS = 0.1, 5.0
 #: Offset of `tcpi_last_data_recv` in Linux's `struct tcp_info`, milliseconds.
 LAST_DATA_RECEIVED = 52
 TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -26,7 +26,7 @@ Connection = collections.namedtuple(
 
 
 class GrpcConnections:
-    """Keeps places free for new gRPC connections.
+    """Keeps half of the gRPC connections free for new ones.
 
     gRPC refuses connections beyond its limit, whoever comes, and has no way
     to close one of its choice. So the sockets are looked up among the
@@ -36,6 +36,8 @@ class GrpcConnections:
 
     Args:
         limit: int, gRPC connections at a time.
+        count_others: function that returns the number of descriptors that
+            are certainly none of gRPC's. Defaults to `None`, 0.
         list_connections: function that returns a list of `Connection`.
             Defaults to `None`, the sockets of `port`.
 
@@ -43,8 +45,9 @@ class GrpcConnections:
         port: int or `None`, of the gRPC server.
     """
 
-    def __init__(self, limit, list_connections=None):
+    def __init__(self, limit, count_others=None, list_connections=None):
         self.port = None
+        self._count_others = count_others or (lambda: 0)
         self._limit = limit
         self._list = list_connections or self._sockets
         self._calls = collections.Counter()  # (client, port) -> in progress
@@ -79,6 +82,9 @@ class GrpcConnections:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             if not supported:
+                continue
+            descriptors = len(os.listdir("/proc/self/fd"))
+            if descriptors - self._count_others() <= self._limit // 2:
                 continue
             victims = self.victims()
             closed = sum(_shut_down(victim) for victim in victims)

@@ -217,7 +217,7 @@ class _Server:
             budget,
             self._credentials.http_context,
         )
-        connections = GrpcConnections(budget.grpc)
+        connections = GrpcConnections(budget.grpc, lambda: len(http.table))
         grpc, grpc_port = grpc_server(
             service,
             address.host,

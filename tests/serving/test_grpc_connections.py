@@ -20,7 +20,7 @@ def listed():
 
 @pytest.fixture
 def connections(listed):
-    return GrpcConnections(8, lambda: listed)
+    return GrpcConnections(8, list_connections=lambda: listed)
 
 
 def add(listed, client, port, silent):
@@ -38,9 +38,9 @@ def test_half_of_the_places_are_kept_free_of_strangers(connections, listed):
     assert good not in connections.victims()
 
 
-def test_new_connections_have_half_a_second(connections, listed):
+def test_new_connections_have_a_tenth_of_a_second(connections, listed):
     for port in range(8):
-        add(listed, "192.0.2.2", port, 0.4)
+        add(listed, "192.0.2.2", port, 0.09)
     assert connections.victims() == []
 
 
@@ -58,7 +58,7 @@ def test_calls_in_progress_and_known_clients_are_spared(connections, listed):
     assert connections.victims() == victims
     del listed[2:]
     for port in (20, 21, 22):
-        add(listed, "192.0.2.3", port, 0.1)
+        add(listed, "192.0.2.3", port, 0.05)
     assert connections.victims() == [listed[1]]
     listed[1] = known
     assert connections.victims() == []

@@ -470,6 +470,27 @@ def test_heads_that_are_too_long(serve):
                 assert received is None or received[0] == 431
 
 
+def test_a_failure_while_accepting_is_logged_and_the_next_one_served(
+    serve, server_log
+):
+    with serve() as server:
+        (acceptor,) = server._server.servers
+        make = acceptor._make_protocol
+
+        def fail_once():
+            acceptor._make_protocol = make
+            raise ZeroDivisionError("a bug")
+
+        acceptor._make_protocol = fail_once
+        with server.connect() as unlucky:
+            assert ended(unlucky)
+        with server.connect() as connection:
+            assert ask(connection, predict())[0] == 200
+    failed = [one for one in map(json.loads, server_log)
+              if one["event"] == "accept_failed"]  # fmt: skip
+    assert len(failed) == 1 and "a bug" in failed[0]["traceback"]
+
+
 def test_the_host_never_steers_a_redirect(serve):
     with serve() as server, server.connect() as connection:
         for path in ("/v2/", "/v1/models/", PREDICT + "/", "//evil.example"):
