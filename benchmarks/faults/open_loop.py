@@ -8,7 +8,7 @@ The configuration is JSON: `url` (`http://HOST:PORT` or `grpc://HOST:PORT`),
 list of requests per second and seconds; 0 requests per second stand for
 `clients` that send one request after the other. Prints, for each phase, a
 list of `[sent, seconds, outcome]`, one per request: when it was sent, how
-long it took, and `"ok"`, `"refused"`, `"late"` or `"failed"`.
+long it took, and `"ok"`, `"refused"`, `"late"` or `"failed: ..."`.
 """
 
 import asyncio
@@ -118,8 +118,8 @@ class HttpClient:
                 return await self._ask()
         except TimeoutError:
             return "late"
-        except (OSError, EOFError, ValueError):
-            return "failed"
+        except (OSError, EOFError, ValueError) as error:
+            return f"failed: {type(error).__name__}"
 
     async def _ask(self):
         if self._idle:
@@ -141,7 +141,8 @@ class HttpClient:
         else:
             self._idle.append((reader, writer))
         status = int(head.split(b" ", 2)[1])
-        return {200: "ok", 429: "refused", 503: "refused"}.get(status, "failed")
+        outcomes = {200: "ok", 429: "refused", 503: "refused"}
+        return outcomes.get(status, f"failed: {status}")
 
     async def close(self):
         """Closes the connections."""
@@ -185,7 +186,8 @@ class GrpcClient:
         try:
             await self._call(self._request, timeout=self._timeout)
         except self._error as error:
-            return self._outcomes.get(error.code(), "failed")
+            code = error.code()
+            return self._outcomes.get(code, f"failed: {code.name}")
         return "ok"
 
     async def close(self):
