@@ -63,8 +63,8 @@ def measure(quick):
                     for name, route, body in bodies(size, kind):
                         outcome = attack.send(route, body)
                         results.append((f"{kind}, {name}, {size}", *outcome))
-    large = [one for one in results if one[1] >= MEBIBYTE]
-    small = [one for one in results if one[1] < MEBIBYTE]
+    large = [one for one in results if one[1] > MEBIBYTE / 2]
+    small = [one for one in results if one[1] <= MEBIBYTE / 2]
     memory = max(large, key=lambda one: one[2] / one[1])
     stall = max(results, key=lambda one: one[3])
     below = max(small, key=lambda one: one[2])

@@ -42,8 +42,9 @@ async def _open(client, rate, seconds):
     """Sends requests at random times, whether others are answered or not."""
     rng, tasks = random.Random(0), []
     start = time.perf_counter()
-    due = 0.0
-    while (due := due + rng.expovariate(rate)) < seconds:
+    # As of a Poisson process, given how many there are.
+    count = max(1, round(rate * seconds))
+    for due in sorted(rng.uniform(0, seconds) for _ in range(count)):
         delay = start + due - time.perf_counter()
         if delay > 0:
             await asyncio.sleep(delay)
@@ -131,7 +132,9 @@ class HttpClient:
         try:
             writer.write(self._request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            # With its line break: the JSON's length has a longer name.
+            _, _, rest = head.partition(b"\r\ncontent-length:")
+            length = int(rest.partition(b"\r\n")[0])
             await reader.readexactly(length)
         except BaseException:  # the connection is of no further use
             writer.transport.abort()
