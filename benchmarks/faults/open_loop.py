@@ -8,7 +8,7 @@ The configuration is JSON: `url` (`http://HOST:PORT` or `grpc://HOST:PORT`),
 list of requests per second and seconds; 0 requests per second stand for
 `clients` that send one request after the other. Prints, for each phase, a
 list of `[sent, seconds, outcome]`, one per request: when it was sent, how
-long it took, and `"ok"`, `"refused"`, `"late"` or `"failed"`.
+long it took, and `"ok"`, `"refused"`, `"late"` or `"failed: ..."`.
 """
 
 import asyncio
@@ -42,8 +42,9 @@ async def _open(client, rate, seconds):
     """Sends requests at random times, whether others are answered or not."""
     rng, tasks = random.Random(0), []
     start = time.perf_counter()
-    due = 0.0
-    while (due := due + rng.expovariate(rate)) < seconds:
+    # As of a Poisson process, given how many there are.
+    count = max(1, round(rate * seconds))
+    for due in sorted(rng.uniform(0, seconds) for _ in range(count)):
         delay = start + due - time.perf_counter()
         if delay > 0:
             await asyncio.sleep(delay)
@@ -118,8 +119,8 @@ class HttpClient:
                 return await self._ask()
         except TimeoutError:
             return "late"
-        except (OSError, EOFError, ValueError):
-            return "failed"
+        except (OSError, EOFError, ValueError) as error:
+            return f"failed: {type(error).__name__}"
 
     async def _ask(self):
         if self._idle:
@@ -131,7 +132,9 @@ class HttpClient:
         try:
             writer.write(self._request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            # With its line break: the JSON's length has a longer name.
+            _, _, rest = head.partition(b"\r\ncontent-length:")
+            length = int(rest.partition(b"\r\n")[0])
             await reader.readexactly(length)
         except BaseException:  # the connection is of no further use
             writer.transport.abort()
@@ -141,7 +144,8 @@ class HttpClient:
         else:
             self._idle.append((reader, writer))
         status = int(head.split(b" ", 2)[1])
-        return {200: "ok", 429: "refused", 503: "refused"}.get(status, "failed")
+        outcomes = {200: "ok", 429: "refused", 503: "refused"}
+        return outcomes.get(status, f"failed: {status}")
 
     async def close(self):
         """Closes the connections."""
@@ -185,7 +189,8 @@ class GrpcClient:
         try:
             await self._call(self._request, timeout=self._timeout)
         except self._error as error:
-            return self._outcomes.get(error.code(), "failed")
+            code = error.code()
+            return self._outcomes.get(code, f"failed: {code.name}")
         return "ok"
 
     async def close(self):

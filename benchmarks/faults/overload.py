@@ -17,6 +17,7 @@ nothing, over one request in the whole time. `null`: KServe cannot be
 installed; `kserve` says why.
 """
 
+import collections
 import contextlib
 import hashlib
 import importlib.util
@@ -100,6 +101,8 @@ class Run:
             _load(url, [(0, 2)])
             (phase,) = _load(url, [(0, seconds)])
             capacity = _goodput(phase, seconds)
+            if not capacity:
+                raise RuntimeError(f"No request was answered: {phase[:3]}")
         self.capacity = capacity
         rates = [capacity / ROWS * load for load in (*LOADS, AFTERWARDS)]
         phases = _load(url, [(rate, seconds) for rate in rates])
@@ -124,10 +127,7 @@ class Run:
             for name, phase in zip(names, phases, strict=True)
         }
         self.outcomes = {
-            name: {
-                how: sum(one[2] == how for one in phase)
-                for how in ("ok", "refused", "late", "failed")
-            }
+            name: dict(collections.Counter(how for *_, how in phase))
             for name, phase in zip(names, phases, strict=True)
         }
 

@@ -14,8 +14,9 @@ import numpy as np
 from keras_cascade.serving.request_error import CLIENT_GONE, RequestError
 
 #: Share of a request's time that the runs before it and its own may take by
-#: the estimate; the rest is for what is not estimated, such as the network.
-HEADROOM = 0.8
+#: the estimate; the rest is for what is not estimated, such as the network and
+#: other processes. A longer queue would answer no more rows, only later.
+HEADROOM = 0.5
 #: Requests that are remembered because they failed, and clients.
 MAX_REMEMBERED = 1024
 #: Without a further failure they are forgotten, as a hash takes time.
@@ -237,9 +238,20 @@ class Batcher:
         return batch
 
     def _drop_expired(self):
+        """Drops requests that are over, or will be once they have run.
+
+        The latter by the estimate only, so not if it leaves nothing to run.
+        """
         now = time.monotonic()
-        for waiting in list(self._waiting):
-            if waiting.deadline is not None and waiting.deadline <= now:
+        late = [
+            waiting
+            for waiting in self._waiting
+            if waiting.deadline is not None
+            and waiting.deadline <= now + self._run_times.estimate(waiting.rows)
+        ]
+        keep_late = len(late) == len(self._waiting)
+        for waiting in late:
+            if waiting.deadline <= now or not keep_late:
                 self._drop(waiting, _expired())
 
     def _drop_gone(self, waiting):

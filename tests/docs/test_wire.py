@@ -57,6 +57,10 @@ def test_exchange(servers, exchange):
         base(servers["texts" if of_texts else "numbers"]) + path,
         json=sent[0] if sent else None,
     )
+    identity = answer.headers["x-cascade-teacher"]
+    assert re.fullmatch("[0-9a-f]{64}", identity)
+    text = json.dumps(expected).replace("IDENTITY", identity)
+    expected = json.loads(text)
     assert (answer.status_code, answer.json()) == (status, expected)
 
 
@@ -152,6 +156,7 @@ def test_the_limits_that_are_stated():
         ("more than 256 rows", limits.max_batch),
         ("more than 64 MiB", limits.max_request_bytes / MEBIBYTE),
         ("longer than 60 s", limits.body_seconds),
+        ("5 s (`--max-wait`)", limits.max_wait),
         ("1,024 requests", limits.max_connections),
     ):
         assert stated in TEXT
