@@ -8,7 +8,10 @@ choose a threshold, and compares with the truth at that threshold.
 0.05 plus two standard errors is expected. `wasted_delegation`: mean distance of
 the thresholds from the true best, in points of delegation; an error counts as
 delegating everything (for budgets: nothing). `unavoidable`: the same for a
-normal test with known variances, on as many examples.
+normal test with known variances, on as many examples. `misuse`: populations
+in which a guarantee is asked for in ways that could spend its confidence
+(absent groups, the figures of a refusal, several points, fished seeds, a
+temperature fitted with outliers).
 """
 
 import json
@@ -21,6 +24,7 @@ import numpy as np
 
 import keras_cascade as kc
 from benchmarks.harness import options, show
+from benchmarks.misuse import holds, misuse
 from benchmarks.objectives_under_test import (
     objectives_under_test,
     what_to_ask,
@@ -285,6 +289,7 @@ def main():
         scenarios[f"{spec}, 20/80 traffic"] = on_resplits(
             results, size, splits, mix
         )
+    few = misuse(sets // 2, SIZE // 2)
     searched = search()
     main_scenario = scenarios["synthetic"]
     show(
@@ -304,7 +309,9 @@ def main():
                 for scenario in scenarios.values()
                 for one in scenario.values()
                 if isinstance(one, dict)
-            ),
+            )
+            and all(map(holds, few.values())),
+            "misuse": few,
             "scenarios": scenarios,
             "calibration_examples": {
                 "synthetic": SIZE,

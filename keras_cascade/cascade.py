@@ -527,7 +527,9 @@ class Cascade(SelectiveTrainer):
                 traffic; a guarantee then rests on the examples that rejection
                 to the mix leaves (`OperatingPoint.effective_examples`).
                 Defaults to `None`.
-            seed: int, of the rejection. Defaults to `0`.
+            seed: int, of the rejection. Decide it beforehand: the best of
+                ten seeds broke 13.2 % of the guarantees at 95 %. Defaults to
+                `0`.
             teacher_logits: `TeacherLogitsCache` of these examples, as `judge`
                 takes it. Defaults to `None`.
             y: labels, where `data` is inputs alone. Defaults to `None`.
@@ -636,6 +638,7 @@ class Cascade(SelectiveTrainer):
         optimization: dict | None = None,
         onnx: bool | str | None = None,
         operating_points: dict | list | None = None,
+        joint: bool | None = None,
         part: str | None = None,
     ) -> Any:
         """Writes the files that are deployed.
@@ -667,6 +670,8 @@ class Cascade(SelectiveTrainer):
             optimization: of `export_bundle` and `export_student`.
             onnx: of `export_bundle`.
             operating_points: of `export_bundle`.
+            joint: of `export_bundle`: one confidence for all of the operating
+                points together.
             part: of `export_onnx`.
 
         Returns:
@@ -695,6 +700,7 @@ class Cascade(SelectiveTrainer):
             optimization=optimization,
             onnx=onnx,
             operating_points=operating_points,
+            joint=joint,
             part=part,
         )
 

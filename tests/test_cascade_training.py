@@ -119,37 +119,39 @@ def test_weights_of_a_policy_divide_by_the_number_of_examples(blobs):
 
 @pytest.mark.parametrize("batch_size", [32, 256])
 def test_rare_positives_weighted_to_half(batch_size):
-    """1 % positives weighted to 50/50: a constant student learns p = 0.5.
+    """1 % positives weighted to 50/50: p = 0.5 is where training stays.
 
-    Divided by each batch's summed weight it would learn another traffic:
-    p = 0.216 at batch size 32 and 0.442 at 256.
+    The slope Σ w·(p − y) of an epoch is 0 there, whatever the batch size.
+    Divided by each batch's summed weight, p = 0.216 would be at 32 and 0.442
+    at 256: a batch without positives would count as much as one with them.
     """
     y = (np.arange(12_800) % 100 == 0).astype("int64")
     np.random.default_rng(0).shuffle(y)
     x = np.ones((len(y), 1), "float32")
-    one = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
-    student = keras.Sequential(
-        [
-            keras.Input((1,)),
-            keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros"),
-        ]
-    )
+    models = [
+        keras.Sequential(
+            [
+                keras.Input((1,)),
+                keras.layers.Dense(
+                    2, use_bias=False, kernel_initializer="zeros"
+                ),
+            ]
+        )
+        for _ in range(2)
+    ]
     policy = kc.distillation.StandardDistillation(oracle=True)
-    cascade = kc.Cascade(one, student, distillation=policy)
-    # Averaged, the iterates of SGD come to the minimum of the mean gradient.
-    cascade.compile(
-        optimizer=keras.optimizers.SGD(0.02, use_ema=True, ema_momentum=0.999)
-    )
+    cascade = kc.Cascade(*models, distillation=policy)
+    rate = 1e-4
+    cascade.compile(optimizer=keras.optimizers.SGD(rate))
     weight = np.where(y == 1, 50.0, 50.0 / 99.0).astype("float32")
     cascade.fit(
-        x, y, batch_size=batch_size, epochs=6, sample_weight=weight, verbose=0
-    )
-    cascade.optimizer.finalize_variable_values(student.trainable_variables)
-    found = scipy.special.softmax(student.predict(x[:1], verbose=0))[0, 1]
-    # Slope of the loss in the logit difference: 0.25 per example; noise of
-    # one weighted gradient: at most 0.5 · 50 · sqrt(0.01) = 2.5; the mean of
-    # about 2,000 averaged steps of 32 and its memory leave 0.03.
-    assert found == pytest.approx(0.5, abs=0.06)
+        x, y, batch_size=batch_size, sample_weight=weight, shuffle=False,
+        verbose=0,
+    )  # fmt: skip
+    moved = np.abs(models[1].get_weights()[0]).max()
+    # In units of the steps: 0.5 each if every batch pushed the same way; the
+    # softmax's own answer to a walk of such steps is a hundredth of that.
+    assert moved / (rate * len(y) / batch_size) < 0.02
 
 
 def test_teacher_is_the_same_bit_for_bit(cascade, blobs):

@@ -18,6 +18,7 @@ from keras_cascade.calibration.simultaneous_bounds import SimultaneousBounds
 from keras_cascade.calibration.thresholds import (
     calibrate,
     fit_threshold,
+    fit_thresholds,
     measure_threshold,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "calibrate",
     "deserialize",
     "fit_threshold",
+    "fit_thresholds",
     "get",
     "measure_threshold",
     "serialize",

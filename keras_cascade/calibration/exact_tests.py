@@ -187,27 +187,33 @@ def _width(trials, limit, error, least=-1):
 
 def _false_claims(laws, trials, limit, width, least):
     """Largest probability of a false claim over all laws."""
-    worst = 0.0
-    for share, positive_flips, chance in laws:
-        most = _most_negative_flips(positive_flips, trials, limit, width, least)
-        harm = min((share + limit) / (1 - share), 1.0)
-        below = stats.binom.cdf(most, trials - positive_flips, harm)
-        worst = max(worst, float(chance @ below))
-    return worst
+    positive_flips, chance, harm, starts = laws
+    most = _most_negative_flips(positive_flips, trials, limit, width, least)
+    # `bdtr` is not a number outside of 0 to n.
+    rest = trials - positive_flips
+    below = special.bdtr(np.clip(most, 0, rest), rest, harm)
+    claims = np.where(most < 0, 0.0, chance * below)
+    return float(np.add.reduceat(claims, starts).max())
 
 
 def _laws(trials, limit, grid):
-    """Laws of the positive flips: `(P(positive flip), counts, chances)`."""
+    """Laws of the flips for each value of P(positive flip), end to end.
+
+    Returns:
+        Counts of positive flips, their chances, the P(negative flip) of each
+        of the other examples, and where each law starts.
+    """
     # Dense near both ends, where the counts are most uneven.
     highest = (1 - limit) / 2
     shares = np.union1d(
         np.geomspace(0.25 / trials, highest, grid),
         np.linspace(0.0, highest, 1 + grid // 4),
     )
-    laws = []
-    for share in shares.tolist():
-        law = stats.binom(trials, share)
-        counts = np.arange(law.ppf(5e-10), law.isf(5e-10) + 1)
-        chance = law.pmf(counts)
-        laws.append((share, counts, chance / chance.sum()))
-    return laws
+    lowest = stats.binom.ppf(5e-10, trials, shares).astype(int)
+    sizes = stats.binom.isf(5e-10, trials, shares).astype(int) + 1 - lowest
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    positive_flips = np.arange(sizes.sum()) + np.repeat(lowest - starts, sizes)
+    chance = stats.binom.pmf(positive_flips, trials, np.repeat(shares, sizes))
+    chance /= np.repeat(np.add.reduceat(chance, starts), sizes)
+    harm = np.minimum((shares + limit) / (1 - shares), 1.0)
+    return positive_flips, chance, np.repeat(harm, sizes), starts

@@ -40,8 +40,9 @@ class Objective:
     calibration draws for which the chosen threshold breaks it come with a
     probability of at most 0.05, whatever the models. It takes for granted
     that the examples were drawn independently, that nothing was chosen on
-    them before, and, with weights, that no weight in deployment is above the
-    largest one seen.
+    them before (not the objective or its limit, not one of several operating
+    points, not the `seed` of the rejection), and, with weights, that no
+    weight in deployment is above the largest one seen.
 
     A subclass implements `meets(sample)` and `error_message(sample)`.
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.bootstrap import (
+    FEW,
     ResampledCurve,
     check_plan,
     check_rates,
@@ -16,6 +17,10 @@ from keras_cascade.evaluation.bootstrap import (
 )
 from keras_cascade.evaluation.deferral_curve import ROUNDING
 from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
+from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.exact_intervals import (
+    paired_difference_interval,
+)
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.example_results import ExampleResults
@@ -45,6 +50,13 @@ def compare(
     Paired percentile bootstrap: both cascades see the same resamples, so that
     what makes an example hard for both cancels out. Every difference is `one`
     minus `other`.
+
+    Near 0 and 1 a percentile interval is too short. Without weights, the
+    differences of `accuracy` and `delegation_rate` at the thresholds have an
+    exact paired interval instead (`exact_intervals`), and those of accuracy at
+    a budget the wider of both where fewer than 10 examples differ. Areas,
+    scores and weighted examples have percentile intervals alone: where either
+    cascade has fewer than some 10 errors, they cover less than they state.
 
     Each interval stands on its own: of many differences between equal
     cascades, one in twenty is expected to exclude 0 at 95 %. Decide before
@@ -110,12 +122,17 @@ def compare(
         _named(values, rates)
         for values in measure_resamples(curves, resamples, seed)
     ]
+    exact = _exact_intervals((one, other), thresholds, rates, confidence)
     differences, undefined = [], {}
     for name in measured[0]:
         try:
             differences.append(
                 _difference(
-                    name, measured[0][name], measured[1][name], confidence
+                    name,
+                    measured[0][name],
+                    measured[1][name],
+                    confidence,
+                    exact.get(name),
                 )
             )
         except UndefinedMetricError as error:
@@ -195,13 +212,63 @@ def _named(values, budgets):
     return {**named, **values}
 
 
-def _difference(name, one, other, confidence):
+def _exact_intervals(pair, thresholds, rates, confidence):
+    """Dict of quantity to exact ends, where they are used; no weights.
+
+    Args:
+        pair: two `ExampleResults`.
+        thresholds: pair of floats, or `None`.
+        rates: float array, the budgets.
+        confidence: float in (0, 1).
+    """
+    weights = [one.sample_weight for one in pair]
+    if any(w is not None and np.ptp(w) > 0 for w in weights):
+        return {}
+
+    def differing(decisions):
+        first, second = (np.asarray(d, dtype=bool) for d in decisions)
+        return int((first & ~second).sum()), int((second & ~first).sum())
+
+    def right(delegated):
+        return [
+            np.where(d, one.teacher_correct, one.student_correct)
+            for one, d in zip(pair, delegated, strict=True)
+        ]
+
+    counts = {}
+    for rate in rates:
+        curves = [one.deferral_curve() for one in pair]
+        delegated = [
+            delegated_at(one.scores, curve.thresholds[curve.index_of(rate)])
+            for one, curve in zip(pair, curves, strict=True)
+        ]
+        found = differing(right(delegated))
+        if sum(found) < FEW:
+            counts[f"accuracy_at_{rate:g}"] = found
+    if thresholds is not None:
+        delegated = [
+            delegated_at(one.scores, threshold)
+            for one, threshold in zip(pair, thresholds, strict=True)
+        ]
+        counts["accuracy"] = differing(right(delegated))
+        counts["delegation_rate"] = differing(delegated)
+    return {
+        name: paired_difference_interval(*found, len(pair[0]), confidence)
+        for name, found in counts.items()
+    }
+
+
+def _difference(name, one, other, confidence, exact=None):
     difference = one - other
     # Rounding must not look like a difference that every resample confirms.
     difference[np.abs(difference) < ROUNDING] = 0.0
     value, low, high = percentile_interval(
         difference, confidence, NO_BETTER_ORDER
     )
+    if exact is not None and name.startswith("accuracy_at"):
+        low, high = min(low, exact[0]), max(high, exact[1])
+    elif exact is not None:
+        low, high = exact
     return {
         "quantity": name,
         "one": float(one[0]),

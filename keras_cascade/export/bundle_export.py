@@ -44,6 +44,7 @@ def export_bundle(
     optimization: dict | None = None,
     onnx: bool | str = False,
     operating_points: dict | None = None,
+    joint: bool = False,
     verbose: bool | None = None,
 ) -> Bundle:
     """Writes the bundle of a cascade, verified on its own files.
@@ -69,7 +70,8 @@ def export_bundle(
         quantization: how the student is stored: `None` (float32),
             `"float16"`, `"dynamic"` (weights of 8 bits) or `"int8"`
             (activations too; their ranges are measured on the calibration
-            inputs); or one that trains the student on: `"qat"`, `"prune"`,
+            inputs: the file depends on them, not on their labels, and the
+            guarantees take the file as given); or one that trains the student on: `"qat"`, `"prune"`,
             `"cluster"`, `"prune+qat"`, `"cluster+qat"`. Inputs, outputs and
             the gate stay as they are. Defaults to `None`.
         training_data: labelled examples, for a quantization that trains.
@@ -81,8 +83,12 @@ def export_bundle(
             `teacher.onnx`, run in onnxruntime. Defaults to `False`.
         operating_points: dict of name to objective, or list of objectives:
             further thresholds, fitted on the file's own scores, which a
-            device can switch to. Defaults to `None`: only the one that
-            `calibrate` found.
+            device can switch to. Each of their guarantees is for itself.
+            Defaults to `None`: only the one that `calibrate` found.
+        joint: bool. Splits the error over the operating points that guarantee
+            something, the one of `calibrate` among them, so that all hold
+            together with the confidence that was asked for; each states its
+            own, `1 - error / points`. Defaults to `False`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
 
@@ -106,6 +112,7 @@ def export_bundle(
         training_data=training_data,
         optimization=optimization,
         operating_points=operating_points,
+        joint=joint,
     )
     if job.data is None:
         raise ValueError(

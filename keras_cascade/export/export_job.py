@@ -15,6 +15,7 @@ from keras_cascade.calibration import (
     calibrate,
     measure_threshold,
 )
+from keras_cascade.calibration.thresholds import joint_objectives
 from keras_cascade.datasets.batches import concatenate_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
@@ -57,6 +58,7 @@ class ExportJob:
         training_data: of `export_student`. Defaults to `None`.
         optimization: of `export_student`. Defaults to `None`.
         operating_points: of `export_bundle`. Defaults to `None`.
+        joint: of `export_bundle`. Defaults to `False`.
 
     Attributes:
         data: `LabelledData`, or `None` without `calibration_data`.
@@ -80,6 +82,7 @@ class ExportJob:
         training_data: Any = None,
         optimization: dict | None = None,
         operating_points: Any = None,
+        joint: bool = False,
     ):
         self.cascade = cascade
         self.quantization = checked_quantization(quantization)
@@ -87,6 +90,18 @@ class ExportJob:
         self._training_data = training_data
         self._optimization = optimization or {}
         self._objectives = _checked_objectives(operating_points)
+        self._default = None
+        calibrated = cascade.operating_point
+        if calibrated is not None:
+            self._default = calibration.deserialize(calibrated.objective)
+        if joint:
+            every = joint_objectives(
+                {DEFAULT: self._default, **self._objectives}
+                if self._default is not None
+                else self._objectives
+            )
+            self._default = every.pop(DEFAULT, None)
+            self._objectives = every
         cascade.gate.check_ready()
         self.data: LabelledData | None = None
         if calibration_data is not None:
@@ -202,7 +217,10 @@ class ExportJob:
             "gate",
         )
         point = _operating_point(
-            cascade, results, f"{path.name} in {artifact.quantization}"
+            cascade,
+            self._default,
+            results,
+            f"{path.name} in {artifact.quantization}",
         )
         if point.threshold != cascade.threshold:
             path.write_bytes(artifact.convert(point.threshold))
@@ -219,7 +237,7 @@ class ExportJob:
         """Cheapest threshold of a file per further operating point.
 
         Each guarantee holds with its own confidence; that all hold at once is
-        not guaranteed.
+        guaranteed with `joint` only, which splits the error over them.
 
         Args:
             results: `ExampleResults`, the student's columns of the file.
@@ -293,13 +311,12 @@ class ExportJob:
         )
 
 
-def _operating_point(cascade, results, file):
+def _operating_point(cascade, objective, results, file):
     """The cascade's objective, met again on the file's own scores.
 
     Where that decides as the cascade's threshold does, the threshold stays.
     A threshold that was set by hand is measured only.
     """
-    calibrated = cascade.operating_point
     measured = measure_threshold(
         results.scores,
         results.student_correct,
@@ -308,12 +325,12 @@ def _operating_point(cascade, results, file):
         sample_weight=results.sample_weight,
         costs=cascade.costs,
     )
-    if calibrated is None:
+    if objective is None:
         return measured
     try:
         fitted = calibrate(
             results,
-            calibration.deserialize(calibrated.objective),
+            objective,
             cascade.costs,
             cascade.data_record.traffic,
             cascade.data_record.seed,

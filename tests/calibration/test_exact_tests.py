@@ -113,14 +113,44 @@ def test_error_probability_on_5000_examples(p_help):
     assert error / 2 <= chance @ below <= error
 
 
-def test_few_expected_events_ignore_positive_flips():
-    # 700 · 0.01 = 7 < 8: the binomial test of the negative flips alone.
-    negative = np.arange(20)
-    positive = np.full(20, 15)
-    shown = drop_shown(negative, positive, 700, 0.01, 0.05)
-    assert (
-        shown.tolist() == (negative <= most_allowed(700, 0.01, 0.05)).tolist()
-    )
+FEW = [(59, 0.05), (100, 0.05), (150, 0.03), (300, 0.01), (300, 0.02),
+       (300, 0.025), (700, 0.01), (2000, 0.0035)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "limit"), FEW)
+def test_exact_size_of_the_union_with_few_expected_events(n, limit):
+    """Enumeration over P(positive flip), with SciPy's binomial law.
+
+    P ~ Binomial(n, p) and, given P, N ~ Binomial(n - P, (p + limit)/(1 - p)):
+    the drop equals the limit, so that whatever is shown is a false claim.
+    """
+    error = 0.05
+    positive = np.arange(min(n, 400) + 1)
+    negative = np.arange(n + 1)
+    shown = drop_shown(negative[:, None], positive[None], n, limit, error)
+    # Shown up to a count: fewer negative flips stay shown.
+    assert (np.diff(shown.astype(int), axis=0) <= 0).all()
+    most = shown.sum(axis=0) - 1
+    worst = 0.0
+    for p in [0.0, *np.geomspace(1e-6, 0.5, 200)]:
+        harm = (p + limit) / (1 - p)
+        if harm > 1 or stats.binom.sf(positive[-1], n, p) > 1e-9:
+            break
+        chance = stats.binom.pmf(positive, n, p)
+        worst = max(worst, chance @ stats.binom.cdf(most, n - positive, harm))
+    # Never above, and more than the binomial region alone, whose size is
+    # `P(N <= its count)`.
+    alone = most_allowed(n, limit, error)
+    assert stats.binom.cdf(alone, n, limit) - 1e-12 <= worst <= error
+    assert worst > 0.04
+    # Whatever the binomial test shows is shown; positive flips make room.
+    assert (most >= alone).all() and most[0] == alone
+    assert most[-1] > alone
+
+
+def test_too_few_examples_show_nothing():
+    # 0.95^58 > 0.05.
+    assert not drop_shown(np.array([0]), np.array([5]), 58, 0.05, 0.05).any()
 
 
 def test_any_drop_is_at_most_everything():

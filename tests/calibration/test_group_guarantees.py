@@ -259,3 +259,51 @@ def test_an_error_that_is_split():
     both = AllOf([half, MinAccuracy(0.5)]).with_error_split(5)
     assert [o.confidence for o in both.objectives] == [0.995, None]
     assert both.confidence == 0.995
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_several_points_hold_together_where_they_are_joint(joint):
+    """Simulation: of two independent guarantees either may break.
+
+    Delegation rates at two limits on scores that are uniform: the rate at t
+    is t. `joint` splits the error, by which both hold as often as stated.
+    """
+    points, sets, broken = 8, 400, 0
+    limits = np.linspace(0.1, 0.8, points)
+    objectives = {
+        f"{limit:.1f}": kc.MaxDelegationRate(limit, confidence=0.95)
+        for limit in limits
+    }
+    right = np.ones(500, bool)
+    for seed in range(sets):
+        scores = np.random.default_rng(seed).random(500)
+        found = kc.calibration.fit_thresholds(
+            scores, right, right, objectives, joint=joint
+        )
+        assert list(found) == [one.name for one in found.values()]
+        broken += any(
+            found[name].threshold > limit
+            for name, limit in zip(objectives, limits, strict=True)
+        )
+        confidence = 1 - 0.05 / points if joint else 0.95
+        assert all(p.confidence == confidence for p in found.values())
+    error = 3 * np.sqrt(ERROR * (1 - ERROR) / sets)
+    if joint:
+        assert broken / sets <= ERROR + error
+    else:
+        assert broken / sets > 2 * ERROR  # which is why
+
+
+def test_points_without_a_confidence_take_no_part_of_the_error():
+    case, labels = examples(500)
+    found = kc.calibration.fit_thresholds(
+        *case,
+        {
+            "sure": [kc.MaxDelegationRate(0.5, confidence=0.95)],
+            "spend": kc.MaxDelegationRate(0.3),
+        },
+        joint=True,
+        labels=labels,
+    )
+    assert found["sure"].confidence == 0.95
+    assert found["spend"].confidence is None

@@ -75,3 +75,24 @@ def test_a_guarantee_refuses_what_fit_validated_on(cascade, blobs, tmp_path):
     cascade.export(
         tmp_path / "bundle", operating_points=sure, allow_training_data=True
     )
+
+
+def test_joint_points_split_the_error(cascade, blobs, tmp_path):
+    cascade.fit(*blobs(300, seed=5), verbose=0)
+    data = blobs(500, seed=6)
+    cascade.calibrate(data, kc.MaxDelegationRate(0.4, confidence=0.95))
+    bundle = cascade.export(
+        tmp_path / "bundle",
+        joint=True,
+        operating_points={
+            "sure": kc.MaxAccuracyDrop(0.2, confidence=0.95),
+            "plain": kc.MaxDelegationRate(0.5),
+        },
+    )
+    default, sure, plain = map(
+        bundle.operating_point, ("default", "sure", "plain")
+    )
+    assert default["confidence"] == sure["confidence"] == 0.975
+    assert plain["confidence"] is None
+    # The cascade keeps what it was calibrated for.
+    assert cascade.operating_point.confidence == 0.95

@@ -31,6 +31,10 @@ WORDS = {
 class DriftMonitor:
     """Detects when live scores differ from those at calibration.
 
+    It sees the gate's scores, and nothing else: neither inputs nor labels nor
+    the accuracy. A change of the traffic that leaves the scores' distribution
+    as it is ends a guarantee without being seen here.
+
     The guarantee: when nothing drifts, which means that live examples come
     independently from the traffic that the calibration examples (with their
     weights) came from, the chance that the alarm *ever* goes off, however
