@@ -86,7 +86,7 @@ def _remarks_on(cascade, x, y):
 
 
 def _share_weights(teacher, student):
-    own = {id(v) for v in student.trainable_variables}
+    own = {id(v) for v in student.variables}
     return bool(own) and own <= {id(v) for v in teacher.variables}
 
 

@@ -83,7 +83,10 @@ def _more_often_right(one, other):
 def _are_equal(results):
     columns = ("labels", "confidence")
     pairs = [
-        (getattr(results, f"student_{name}"), getattr(results, f"teacher_{name}"))
+        (
+            getattr(results, f"student_{name}"),
+            getattr(results, f"teacher_{name}"),
+        )
         for name in columns
     ]
     if any(column is None for pair in pairs for column in pair):

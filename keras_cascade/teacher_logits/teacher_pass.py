@@ -187,7 +187,9 @@ class _Chunk:
         if not self._views[0]:
             return
         arrays = {
-            name: np.concatenate([p for view in self._views for p in view[name]])
+            name: np.concatenate(
+                [p for view in self._views for p in view[name]]
+            )
             for name in self._views[0]
         }
         if np.array_equal(arrays["cast"], arrays["keys"]):
