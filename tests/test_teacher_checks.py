@@ -9,7 +9,7 @@ import pytest
 import keras_cascade as kc
 from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error:Teacher check:UserWarning")
 
 
 def results(labels, teacher, student, **columns):
@@ -127,9 +127,11 @@ def test_batch_normalization_that_lags(cascade, dense_model, blobs):
 
 def test_one_model_as_teacher_and_student(cascade, blobs):
     same = compiled(cascade.teacher, cascade.teacher)
-    with pytest.warns(UserWarning) as warned:
-        with contextlib.suppress(ValueError):  # there is nothing to train
-            same.fit(*blobs(200), verbose=0)
+    with (
+        pytest.warns(UserWarning) as warned,
+        contextlib.suppress(ValueError),  # there is nothing to train
+    ):
+        same.fit(*blobs(200), verbose=0)
     assert any("share their weights" in str(w.message) for w in warned)
 
 
