@@ -34,7 +34,7 @@ from keras_cascade.teacher_checks import warn_of_teacher
 from keras_cascade.utils.serialized_model import serialized_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from keras_cascade.calibration import Objective, OperatingPoint
     from keras_cascade.distillation import DistillationPolicy
@@ -153,7 +153,8 @@ class Cascade(SelectiveTrainer):
         Inputs and labels are checked as they are drawn. Examples are recorded
         by hash once the step that used them has run, so that `calibrate` can
         refuse them. A teacher that is near chance, below the student, equal to
-        it, or worse in inference than in training is warned of first. With the first step an earlier calibration no longer
+        it, or worse in inference than in training is warned of first. With the
+        first step an earlier calibration no longer
         holds and is forgotten; its threshold stays until the next.
 
         Raises:
@@ -629,7 +630,7 @@ class Cascade(SelectiveTrainer):
         *,
         calibration_data: Any = None,
         example_inputs: Any = None,
-        class_names: list[str] | None = None,
+        class_names: Sequence[str] | dict | None = None,
         batch_size: int | None = None,
         overwrite: bool | None = None,
         allow_training_data: bool | None = None,

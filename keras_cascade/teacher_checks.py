@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from scipy import stats
 
-from keras_cascade.datasets.batches import rows_of, rows_within, take_rows
+from keras_cascade.datasets.batches import rows_of, rows_within
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.example_results import ExampleResultsBuilder
 from keras_cascade.evaluation.teacher_remarks import (
@@ -41,9 +41,10 @@ def warn_of_teacher(cascade, data):
     x, y = data.first_examples(EXAMPLES)
     labels = None if y is None else np.asarray(y).reshape(-1)
     # Labels of another form are an error soon.
-    if labels is not None and labels.dtype.kind in "iuf":
-        if len(labels) == rows_of(x) >= MIN_EXAMPLES:
-            remarks += _remarks_on(cascade, x, labels)
+    if labels is not None and (
+        labels.dtype.kind in "iuf" and len(labels) == rows_of(x) >= MIN_EXAMPLES
+    ):
+        remarks += _remarks_on(cascade, x, labels)
     for remark in remarks:
         warnings.warn(TITLE + remark, stacklevel=3)
 
@@ -86,7 +87,7 @@ def _remarks_on(cascade, x, y):
 
 
 def _share_weights(teacher, student):
-    own = {id(v) for v in student.trainable_variables}
+    own = {id(v) for v in student.variables}
     return bool(own) and own <= {id(v) for v in teacher.variables}
 
 

@@ -264,8 +264,9 @@ def test_what_a_record_of_0_1_0_can_still_tell(tmp_path, saved_again):
         record.refuse(examples, "training")
 
     rng = np.random.default_rng(0)
-    plain, wide = rng.normal(size=(50, 3)).astype("float32"), 10**9 + 2 * (
-        np.arange(50)[:, None]
+    plain, wide = (
+        rng.normal(size=(50, 3)).astype("float32"),
+        10**9 + 2 * (np.arange(50)[:, None]),
     )
     records = []
     for number, x in enumerate((plain, wide)):

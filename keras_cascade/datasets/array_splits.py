@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.splits import Splits
 
 CALIBRATION_SHARE = 0.25
@@ -50,6 +51,9 @@ def stratified_folds(labels, folds, seed):
 def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     """Splits arrays into train, calibration and test, by class.
 
+    Inputs that are there more than once stay in one split, together: real
+    texts repeat themselves. What a test split holds is left out of the others.
+
     Args:
         name: str, the data spec.
         x: array of inputs (or of file names, with `map_fn`).
@@ -67,7 +71,13 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     import tensorflow as tf
 
     y = np.asarray(y, dtype="int32")
-    _check_counts(name, y, class_names)
+    hashes = example_hashes(x)
+    groups = _Groups(hashes)
+    repeats = len(y) - len(groups)
+    if test is not None:
+        groups = _Groups(hashes, left_out=example_hashes(test[0]))
+    labels = y[groups.first]
+    _check_counts(name, labels, class_names)
     shares = {"calibration": CALIBRATION_SHARE}
     how = (
         "a quarter of the examples for calibration and a quarter for test, "
@@ -76,12 +86,19 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     if test is None:
         shares["test"] = TEST_SHARE
     else:
-        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
+        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(labels))
         how = (
             "the data set's own test split; calibration held out of its "
             f"training split, by class, seed {seed}"
         )
-    parts = stratified_parts(y, shares, seed)
+    if repeats:
+        how += f"; {repeats} repeated inputs are in the split of their first"
+    if groups.left_out:
+        how += f"; {groups.left_out} that the test split holds are left out"
+    parts = {
+        part: groups.rows(index)
+        for part, index in stratified_parts(labels, shares, seed).items()
+    }
     arrays = {part: (x[index], y[index]) for part, index in parts.items()}
     if test is not None:
         arrays["test"] = (test[0], np.asarray(test[1], dtype="int32"))
@@ -109,6 +126,43 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     )
 
 
+class _Groups:
+    """Rows of equal inputs, in the order of the first of each.
+
+    Args:
+        hashes: uint64 array `(rows,)`.
+        left_out: uint64 array of inputs to leave out. Defaults to none.
+
+    Attributes:
+        first: int array `(groups,)`, the first row of each.
+        left_out: int, number of rows that were left out.
+    """
+
+    def __init__(self, hashes, left_out=()):
+        kept = np.flatnonzero(~np.isin(hashes, left_out))
+        self.left_out = len(hashes) - len(kept)
+        _, first, group = np.unique(
+            hashes[kept], return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        self.first = kept[first[order]]
+        rank = np.empty(len(order), int)
+        rank[order] = np.arange(len(order))
+        group = rank[group]
+        self._rows = kept[np.argsort(group, kind="stable")]
+        self._ends = np.cumsum(np.bincount(group, minlength=len(order)))
+
+    def __len__(self):
+        return len(self.first)
+
+    def rows(self, groups):
+        """Rows of some groups, one group after the other."""
+        if len(self._rows) == len(self.first):  # no repeats
+            return self._rows[groups]
+        parts = np.split(self._rows, self._ends[:-1])
+        return np.concatenate([parts[group] for group in groups])
+
+
 def _check_counts(name, y, class_names):
     if len(y) == 0:
         raise ValueError(f"Data spec '{name}' holds no examples.")
@@ -122,5 +176,5 @@ def _check_counts(name, y, class_names):
     if scarce:
         raise ValueError(
             f"Data spec '{name}' needs at least 4 examples of every class, "
-            f"to split them. Too few in: {scarce[:10]}."
+            f"each counted once, to split them. Too few in: {scarce[:10]}."
         )

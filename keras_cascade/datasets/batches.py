@@ -119,9 +119,7 @@ def concatenate_rows(parts):
 
 def _array_batches(arrays, batch_size):
     lengths = {
-        rows_of(leaf)
-        for leaf in keras.tree.flatten(arrays)
-        if leaf is not None
+        rows_of(leaf) for leaf in keras.tree.flatten(arrays) if leaf is not None
     }
     if len(lengths) > 1:
         raise ValueError(

@@ -255,9 +255,7 @@ def _same_values(converted, array):
 
 def _parts(leaves, rows):
     """Yields `(start, stop)` of parts that are widened at a time."""
-    row_bytes = max(
-        1, sum(leaf.itemsize * leaf[:1].size for leaf in leaves)
-    )
+    row_bytes = max(1, sum(leaf.itemsize * leaf[:1].size for leaf in leaves))
     size = max(1, PART_BYTES // row_bytes)
     for start in range(0, rows, size):
         yield start, min(start + size, rows)

@@ -81,10 +81,9 @@ def _more_often_right(one, other):
 
 
 def _are_equal(results):
-    columns = ("labels", "confidence")
     pairs = [
-        (getattr(results, f"student_{name}"), getattr(results, f"teacher_{name}"))
-        for name in columns
+        (results.student_labels, results.teacher_labels),
+        (results.student_confidence, results.teacher_confidence),
     ]
     if any(column is None for pair in pairs for column in pair):
         return False

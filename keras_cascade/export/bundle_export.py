@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def export_bundle(
     cascade: "Cascade",
     filepath: str | os.PathLike,
     calibration_data: Any = None,
-    class_names: list[str] | None = None,
+    class_names: Sequence[str] | dict | None = None,
     batch_size: int = 256,
     overwrite: bool = False,
     allow_training_data: bool = False,
@@ -61,7 +62,8 @@ def export_bundle(
         calibration_data: held-out labelled examples, as `Cascade.calibrate`
             takes. Defaults to what `calibrate` was given, when the cascade
             calls this.
-        class_names: list of str. Defaults to `"0"`, `"1"`, ....
+        class_names: list of str, in label order; a dict of label to name, or
+            of name to label. Defaults to `"0"`, `"1"`, ....
         batch_size: int, with arrays. Defaults to `256`.
         overwrite: bool. Replaces an existing bundle. Defaults to `False`.
         allow_training_data: bool. Accepts examples that the student was
@@ -236,12 +238,42 @@ def _checked_parts(onnx):
 
 
 def _checked_names(class_names, classes):
+    """List of class names in label order.
+
+    Args:
+        class_names: sequence of names; a dict of number to name; or of name
+            to number, as Keras's `class_indices`; or `None`.
+        classes: int.
+    """
     if class_names is None:
         return [str(number) for number in range(classes)]
-    names = [str(name) for name in class_names]
+    names = class_names
+    if isinstance(names, dict):
+        numbers = set(range(classes))
+        if set(names) != numbers:
+            names = {number: name for name, number in names.items()}
+        if set(names) != numbers or len(names) != len(class_names):
+            raise ValueError(
+                "Expected `class_names` with a name for every number from 0 "
+                f"to {classes - 1}, `{{0: 'cat', ...}}` or `{{'cat': 0, ...}}`."
+                f" Received: {class_names!r}."
+            )
+        names = [names[number] for number in range(classes)]
+    if isinstance(names, (str, bytes)) or not hasattr(names, "__len__"):
+        raise ValueError(
+            f"Expected `class_names` as a list of {classes} names, in label "
+            f"order. Received: {class_names!r}."
+        )
+    names = [str(name) for name in names]
     if len(names) != classes:
         raise ValueError(
             f"Expected {classes} class names, one a logit. Received "
             f"{len(names)}."
+        )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            "Expected `class_names` that differ. Received more than once: "
+            f"{repeated[:5]}."
         )
     return names

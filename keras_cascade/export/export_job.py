@@ -33,6 +33,7 @@ from keras_cascade.export.verification import (
     check_decisions,
     compare,
 )
+from keras_cascade.models.preprocessed_model import PreprocessedModel
 from keras_cascade.prediction import inference
 from keras_cascade.runtime.operating_points import DEFAULT
 from keras_cascade.text.text_columns import as_text_arrays
@@ -163,13 +164,24 @@ class ExportJob:
                 self.student.inputs(x)
                 for x in representative_inputs(cast("LabelledData", self.data))
             ]
-        return TFLiteStudent(
-            self.student.with_gate,
-            self.student.inputs(self.example_inputs),
-            quantization,
-            representative,
-            self.student.signature,
-        )
+        try:
+            return TFLiteStudent(
+                self.student.with_gate,
+                self.student.inputs(self.example_inputs),
+                quantization,
+                representative,
+                self.student.signature,
+            )
+        except ExportError as error:
+            if not isinstance(self.cascade.student, PreprocessedModel):
+                raise
+            raise ExportError(
+                "The preprocessor that the student brings cannot be shipped: "
+                "it runs inside of the student's file. Build the student "
+                "without its `preprocessor` and give it inputs that are "
+                "preprocessed, or let its converter resize without "
+                f"antialiasing. {error}"
+            ) from error
 
     def write_student(
         self, artifact: StudentArtifact, path
@@ -229,7 +241,7 @@ class ExportJob:
             data.checked_batches(cascade.classes),
             self.signature,
             point.threshold,
-            comparison.scores,
+            comparison,
         )
         return point, comparison
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_cascade.datasets.batches import rows_of, take_rows
-from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.example_results import (
@@ -19,6 +19,8 @@ from keras_cascade.utils.numpy_softmax import numpy_softmax
 BATCH_SIZES = (1, 2, 7, 64)
 #: Float32 arithmetic in another order moves a probability by about 1e-6.
 TOLERANCE = 1e-4
+#: The same file gives an example the same score but for its place in a batch.
+SCORE_TOLERANCE = 1e-5
 #: Weights of 11 significant bits moved one by up to 0.004 on small networks.
 FLOAT16_TOLERANCE = 0.05
 #: With 8 bits single probabilities may be far off. On average over examples,
@@ -36,6 +38,8 @@ class Comparison:
             columns are of the exported file, the teacher's of the Keras
             teacher.
         scores: float array `(examples,)`, of the exported file.
+        hashes: uint64 array `(examples,)`, of the inputs: another pass over
+            the data may have another order.
         delegated: bool array `(examples,)`, by the exported file, with the
             threshold that Keras has.
         keras_delegated: bool array `(examples,)`.
@@ -47,6 +51,7 @@ class Comparison:
 
     results: ExampleResults
     scores: np.ndarray
+    hashes: np.ndarray
     delegated: np.ndarray
     keras_delegated: np.ndarray
     keras_labels: np.ndarray
@@ -117,8 +122,8 @@ def compare(
         ExportError: the file's outputs are not those of Keras.
     """
     columns, examples, sizes = ExampleResultsBuilder(), Fingerprint(), set()
-    parts = {"scores": [], "delegated": [], "keras_delegated": []}
-    parts["keras_labels"] = []
+    names = ("scores", "hashes", "delegated", "keras_delegated", "keras_labels")
+    parts = {name: [] for name in names}
     gaps = {"probabilities": 0.0, "score": 0.0}
     distance = 0.0
     for number, (x, y, weight) in enumerate(batches):
@@ -139,6 +144,7 @@ def compare(
             ).sum()
         )
         parts["scores"].append(exported["score"])
+        parts["hashes"].append(example_hashes(x))
         parts["delegated"].append(exported["delegate"])
         parts["keras_delegated"].append(keras_outputs["delegate"])
         parts["keras_labels"].append(
@@ -159,31 +165,53 @@ def compare(
     )
 
 
-def check_decisions(student, batches, signature, threshold, scores):
+def check_decisions(student, batches, signature, threshold, comparison):
     """Runs a file once more, with its final threshold.
 
     Args:
         student: object with `run(inputs)` that executes the file.
-        batches: iterable of `(x, y, sample_weight)`.
+        batches: iterable of `(x, y, sample_weight)`, in any order.
         signature: `Signature`.
         threshold: float that the file should have.
-        scores: float array `(examples,)`, of the file's first run.
+        comparison: `Comparison`, of the file's first run.
 
     Raises:
-        ExportError: a score changed, or a decision is not
-            `score < threshold`.
+        ExportError: a score changed, a decision is not `score < threshold`,
+            or these are other examples.
     """
-    start = 0
+    order = np.argsort(comparison.hashes, kind="stable")
+    hashes, start = comparison.hashes[order], 0
     for x, _, _ in batches:
         exported = student.run(signature.named(x))
-        rows = slice(start, start + rows_of(x))
-        start = rows.stop
-        if not np.array_equal(exported["score"], scores[rows]):
+        found = example_hashes(x)
+        rows = np.arange(start, start + len(found))
+        start += len(found)
+        # In another order an example has other neighbours in its batch, which
+        # may cost a rounding.
+        tolerance = max(SCORE_TOLERANCE, comparison.max_score_difference)
+        if np.array_equal(comparison.hashes[start - len(found) : start], found):
+            tolerance = 0.0
+        else:
+            index = np.searchsorted(hashes, found)
+            index[index == len(hashes)] = 0
+            rows = order[index]
+        unknown = int((comparison.hashes[rows] != found).sum())
+        if unknown:
+            raise ExportError(
+                "Expected calibration data with the same examples at every "
+                f"pass. Received {unknown} of {len(found)} in a batch that "
+                "the first pass did not have: it is augmented, sampled or "
+                "padded at random. Give arrays, or batches without that; "
+                "their order does not matter. The file was not kept."
+            )
+        gap = np.abs(exported["score"] - comparison.scores[rows]).max()
+        if gap > tolerance:
             raise ExportError(
                 "The exported student's scores changed with its threshold. "
-                "Expected: the same scores. The file was not kept."
+                f"Expected: the same scores. Received: up to {gap:.2g} more or "
+                "less. The file was not kept."
             )
-        expected = delegated_at(scores[rows], threshold)
+        expected = delegated_at(exported["score"], threshold)
         if not np.array_equal(exported["delegate"], expected):
             wrong = _count(exported["delegate"] != expected)
             raise ExportError(

@@ -187,7 +187,7 @@ class _Chunk:
         if not self._views[0]:
             return
         arrays = {
-            name: np.concatenate([p for view in self._views for p in view[name]])
+            name: np.concatenate([np.concatenate(v[name]) for v in self._views])
             for name in self._views[0]
         }
         if np.array_equal(arrays["cast"], arrays["keys"]):

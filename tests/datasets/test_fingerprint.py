@@ -75,9 +75,7 @@ def test_neighbours_in_float64_are_two_examples(x):
 def test_a_type_that_holds_all_values_changes_no_hash(x, dtype):
     with np.errstate(all="ignore"):
         converted = x.astype(dtype)
-    same = [
-        values(a) == values(b) for a, b in zip(x, converted, strict=True)
-    ]
+    same = [values(a) == values(b) for a, b in zip(x, converted, strict=True)]
     # Python compares True with 1, and integers with floats, exactly.
     found = example_hashes(x) == example_hashes(converted)
     np.testing.assert_array_equal(found, same)

@@ -229,9 +229,7 @@ def test_no_example_gets_the_logits_of_another(tmp_path, kind):
     cache = kc.cache_teacher_logits(x, teacher, tmp_path / "c", "float32")
     assert len(cache) == 400
     live = keras.ops.convert_to_numpy(teacher(x))
-    np.testing.assert_allclose(
-        cache.probabilities(x), softmax(live), atol=1e-5
-    )
+    np.testing.assert_allclose(cache.probabilities(x), softmax(live), atol=1e-5)
     with pytest.raises(ValueError, match="400 of 400 examples have no logits"):
         cache.logits(x + (400 if kind == "ids" else 4e-7))
 
