@@ -32,12 +32,14 @@ class Proof:
     Attributes:
         version: str or `None`, of the model that the server stated.
         status: bytes or `None`, the model's status at that time.
+        exchanges: int, of the connection until then.
         time: float, `time.monotonic()` at that time.
     """
 
-    version: str | None
+    version: object
     status: bytes | None = None
-    time: float = dataclasses.field(default_factory=time.monotonic)
+    exchanges: int = 0
+    time: float = dataclasses.field(default_factory=lambda: time.monotonic())
 
     def holds(self, version: str | None) -> bool:
         """Returns `True` where it is recent and of the same version."""
