@@ -21,7 +21,10 @@ LENGTH = "Inference-Header-Content-Length"
 PROTOCOLS = {
     "v1": ("http://127.0.0.1:{http}/v1/models/teacher", {}),
     "v2": ("http://127.0.0.1:{http}/v2/models/teacher", {"binary": False}),
-    "v2_binary": ("http://127.0.0.1:{http}/v2/models/teacher", {"binary": True}),
+    "v2_binary": (
+        "http://127.0.0.1:{http}/v2/models/teacher",
+        {"binary": True},
+    ),
     "grpc": ("grpc://127.0.0.1:{grpc}/teacher", {}),
 }
 

@@ -146,9 +146,7 @@ def export_bundle(
         if onnx_files:
             manifest["onnx"] = described_onnx(onnx_files)
         card = folder / CARD_FILE
-        card.write_text(
-            model_card(manifest, why_no_probes), encoding="utf-8"
-        )
+        card.write_text(model_card(manifest, why_no_probes), encoding="utf-8")
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
         Bundle.load(folder)

@@ -238,28 +238,34 @@ def test_grpc_does_not_survive_and_says_so():
 
 @pytest.mark.parametrize("support", ["0", "1"])
 def test_grpc_that_was_not_used_before_the_fork(support):
-    assert run(
-        """
+    assert (
+        run(
+            """
         print(in_child(ask))
         print(in_child(ask))
         process.kill()
         """,
-        GRPC,
-        GRPC_ENABLE_FORK_SUPPORT=support,
-    ) == ["[[1.0, 1.0]]"] * 2
+            GRPC,
+            GRPC_ENABLE_FORK_SUPPORT=support,
+        )
+        == ["[[1.0, 1.0]]"] * 2
+    )
 
 
 def test_grpc_with_its_own_support_of_forks():
-    assert run(
-        """
+    assert (
+        run(
+            """
         print(ask())
         print(in_child(ask))
         print(ask())
         process.kill()
         """,
-        GRPC,
-        GRPC_ENABLE_FORK_SUPPORT="1",
-    ) == ["[[1.0, 1.0]]"] * 3
+            GRPC,
+            GRPC_ENABLE_FORK_SUPPORT="1",
+        )
+        == ["[[1.0, 1.0]]"] * 3
+    )
 
 
 def test_threads_of_the_event_loop_cascade(bundle_path):

@@ -45,9 +45,7 @@ HOSTILE = {
     "numbers of three digits": filled(b'{"predictions":[[', b"300,", b"1]]}"),
     "flat numbers": filled(b'{"predictions":[', b"1,", b"1]}"),
     "commas": filled(b'{"predictions":[[', b",", b"]]}"),
-    "names": b'{"predictions":[['
-    + b'{"logits":1},' * (SIZE // 13)
-    + b"1]]}",
+    "names": b'{"predictions":[[' + b'{"logits":1},' * (SIZE // 13) + b"1]]}",
     "literals": filled(b'{"predictions":[[', b"null,", b"null]]}"),
     "white space": filled(b'{"predictions":', b" ", b"[[1,2]]}"),
 }
@@ -59,7 +57,9 @@ def test_memory_for_a_hostile_answer(body):
     tracemalloc.start()
     try:
         answer = read_json(body, 256)
-        predictions = answer["predictions"] if "predictions" in answer else answer
+        predictions = (
+            answer["predictions"] if "predictions" in answer else answer
+        )
         validate_logits(predictions, 1, 2)
     except (TeacherError, ValueError):
         pass
@@ -141,7 +141,9 @@ def test_long_answers_are_read_as_python_reads_them(
             max_size=rows,
         )
     )
-    predictions = [{"logits": row, "n": 1} for row in values] if named else values
+    predictions = (
+        [{"logits": row, "n": 1} for row in values] if named else values
+    )
     other = np.arange(SMALL // 4, dtype=float).tolist()
     body = json.dumps(
         {"other": other, "predictions": predictions, "shape": [rows, classes]},

@@ -258,7 +258,9 @@ def test_a_server_that_no_longer_states_its_identity(
     assert caught.value.stranger
     asked = len(server.requests)
     np.testing.assert_allclose(probing.logits(x), own(x), atol=1e-5)
-    assert bundle.manifest["teacher"]["probes"]["rows"] in server.requests[asked:]
+    assert (
+        bundle.manifest["teacher"]["probes"]["rows"] in server.requests[asked:]
+    )
     server.logits = strangers(own, 4)["permuted_classes"]
     server.version = "2"
     with pytest.raises(TeacherError) as caught:
@@ -378,7 +380,9 @@ def save(folder, function):
         lambda input: {"logits": function(input)},  # noqa: A006
         input_signature=[tf.TensorSpec([None, 6], name="input")],
     )
-    tf.saved_model.save(module, folder, signatures={"serving_default": module.f})
+    tf.saved_model.save(
+        module, folder, signatures={"serving_default": module.f}
+    )
     return str(folder)
 
 

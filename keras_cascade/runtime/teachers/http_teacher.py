@@ -98,8 +98,7 @@ class HttpTeacher(RemoteTeacher):
         with self._client.deadline(), self._client.connection() as connection:
             connection.keep = False  # unless it is proven below
             answer = self._client.send(connection, "GET", self._ready_url)
-            if answer.status != 200:
-                raise status_error(self._ready_url, answer)
+            self._client.require_ok(self._ready_url, answer)
             self._check_ready(answer)
             identity = self._identity
             if identity is None:
@@ -261,7 +260,9 @@ class HttpTeacher(RemoteTeacher):
 
     def _failure(self, connection, answer, url, request_id):
         """Returns the error for a status other than 200."""
-        error = status_error(url, answer)
+        error = _status_error(
+            url, answer.status, answer.headers, answer.content
+        )
         identity = self._identity
         by_id = answer.headers.get(REQUEST_ID) == request_id
         proven = (
@@ -301,9 +302,7 @@ class HttpTeacher(RemoteTeacher):
         """
         if self._max_response_bytes is not None:
             return self._max_response_bytes
-        return min(
-            MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes)
-        )
+        return min(MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes))
 
 
 class HttpClient:
@@ -381,8 +380,7 @@ class HttpClient:
         """
         with self.deadline(url), self.connection() as connection:
             answer = self.send(connection, method, url, body, headers)
-        if answer.status != 200:
-            raise status_error(url, answer)
+        self.require_ok(url, answer)
         return answer.headers, answer.content
 
     @contextlib.contextmanager
@@ -485,6 +483,14 @@ class HttpClient:
             )
         return answer
 
+    @staticmethod
+    def require_ok(url: str, answer: HttpAnswer) -> None:
+        """Raises a `TeacherError` unless an answer has status 200."""
+        if answer.status != 200:
+            raise _status_error(
+                url, answer.status, answer.headers, answer.content
+            )
+
     def close(self) -> None:
         """Closes the connections."""
         self._connections.close()
@@ -579,16 +585,8 @@ def _no_answer_error(url, error):
     )
 
 
-def status_error(url: str, answer: HttpAnswer) -> TeacherError:
-    """Returns the error for an answer whose status is not 200.
-
-    Args:
-        url: str.
-        answer: `HttpAnswer`.
-    """
-    status = answer.status
-    text = answer.content[:SHOWN].decode("utf-8", "replace")
-    text = " ".join(text.split())
+def _status_error(url, status, headers, content):
+    text = " ".join(content[:SHOWN].decode("utf-8", "replace").split())
     advice = {
         401: " Pass the right `token=`.",
         403: " Pass a `token=` that may ask this teacher.",
@@ -597,7 +595,7 @@ def status_error(url: str, answer: HttpAnswer) -> TeacherError:
     return TeacherError(
         f"The teacher at {url} answered status {status}: {text}{advice}",
         retryable=status in RETRIED,
-        retry_after=_seconds(answer.headers.get("retry-after")),
+        retry_after=_seconds(headers.get("retry-after")),
         refused=400 <= status < 500 and status != 429,
         about_input=status in ABOUT_INPUT,
     )

@@ -83,7 +83,10 @@ def probe_inputs(
         name, shape = spec["name"], tuple(shapes[spec["name"]])
         make = _texts if spec["dtype"] == TEXT else _numbers
         inputs[name] = np.stack(
-            [make(f"{seed}/{name}/{row}", row, shape, spec) for row in range(rows)]
+            [
+                make(f"{seed}/{name}/{row}", row, shape, spec)
+                for row in range(rows)
+            ]
         )
     return inputs
 
