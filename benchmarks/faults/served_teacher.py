@@ -1,5 +1,6 @@
 """Teacher servers of all protocols, with a teacher that can be exchanged."""
 
+import contextlib
 import http.server
 import json
 import socket
@@ -96,10 +97,8 @@ class ServedTeacher:
     def drop_connections(self):
         """Closes every HTTP connection, as a restart would."""
         for one in list(self._sockets):
-            try:
+            with contextlib.suppress(OSError):  # closed already
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed already
 
     def exchange(self, logits, identity, version):
         """Exchanges the teacher: each answer is wholly one's or the other's."""

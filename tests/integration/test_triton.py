@@ -97,7 +97,7 @@ def test_what_it_refuses_is_an_error(cascade_and_bundle, triton):
 )
 def test_it_proves_itself_by_probe_rows(cascade_and_bundle, triton, url):
     """Triton does not state whose the model is."""
-    cascade, bundle = cascade_and_bundle
+    _, bundle = cascade_and_bundle
     assert bundle.manifest["teacher"]["probes"]["rows"] >= 8
     with kc.runtime.EdgeCascade.load(
         bundle.path, teacher=url.format(triton), on_failure="raise"

@@ -64,7 +64,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         rows = json.loads(body)["instances"]
-        content = json.dumps({"predictions": [[r[0], self.number] for r in rows]})
+        found = [[row[0], self.number] for row in rows]
+        content = json.dumps({"predictions": found})
         self.send_response(200)
         self.send_header("x-request-id", self.headers["x-request-id"])
         self.send_header("content-length", str(len(content)))

@@ -258,9 +258,7 @@ def test_a_server_that_no_longer_states_its_identity(
     assert caught.value.stranger
     asked = len(server.requests)
     np.testing.assert_allclose(probing.logits(x), own(x), atol=1e-5)
-    assert (
-        bundle.manifest["teacher"]["probes"]["rows"] in server.requests[asked:]
-    )
+    assert 8 in server.requests[asked:]  # probe rows
     server.logits = strangers(own, 4)["permuted_classes"]
     server.version = "2"
     with pytest.raises(TeacherError) as caught:
@@ -377,12 +375,11 @@ def test_detection_passes_the_identity_on(serve, bundle, own, x):
 def save(folder, function):
     module = tf.Module()
     module.f = tf.function(
-        lambda input: {"logits": function(input)},  # noqa: A006
+        lambda input: {"logits": function(input)},
         input_signature=[tf.TensorSpec([None, 6], name="input")],
     )
-    tf.saved_model.save(
-        module, folder, signatures={"serving_default": module.f}
-    )
+    signatures = {"serving_default": module.f}
+    tf.saved_model.save(module, folder, signatures=signatures)
     return str(folder)
 
 
@@ -396,7 +393,7 @@ def test_another_saved_model(bundle, own, x, tmp_path):
     again = tf.Module()
     again.loaded = loaded
     again.f = tf.function(
-        lambda input: {"logits": graph(input=input)["logits"]},  # noqa: A006
+        lambda input: {"logits": graph(input=input)["logits"]},
         input_signature=[tf.TensorSpec([None, 6], name="input")],
     )
     tf.saved_model.save(

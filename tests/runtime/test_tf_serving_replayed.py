@@ -275,8 +275,8 @@ def probed(with_points):
     ]
 
     def exchange(logits):
-        lines = [", ".join(map(str, row)) for row in logits]
-        body = '{\n    "predictions": [[%s]\n    ]\n}' % "], [".join(lines)
+        lines = "], [".join(", ".join(map(str, row)) for row in logits)
+        body = f'{{\n    "predictions": [[{lines}]\n    ]\n}}'
         return {
             "request": {
                 "method": "POST",

@@ -170,10 +170,10 @@ def open_teacher(
             "'https://', 'grpc://' or 'grpcs://', 'local', or the folder of a "
             f"SavedModel. Received: '{location}', and there is no such folder."
         )
-    teacher = SavedModelTeacher(folder)
+    local = SavedModelTeacher(folder)
     if location != "local":
-        _check_saved_model(teacher, folder, bundle, identity)
-    return teacher_with_tokenizer(teacher, bundle)
+        _check_saved_model(local, folder, bundle, identity)
+    return teacher_with_tokenizer(local, bundle)
 
 
 def _check_saved_model(teacher, folder, bundle, identity):

@@ -85,9 +85,9 @@ class TeacherIdentity:
             )
         self.off = mode == "off" or expected is None
         self._required = mode == "required"
-        self._expected = expected
+        self._expected = expected or ""
         self._inputs = inputs
-        self._all_probes = probes
+        self._all_probes = probes or {}
         self._warned = False
         self._lock = threading.Lock()
 
@@ -114,7 +114,7 @@ class TeacherIdentity:
         """`True` where answers without a stated identity need a proof."""
         if self.off or self._required:
             return False
-        return self._all_probes is not None
+        return bool(self._all_probes)
 
     def matches(self, stated: str | None, where: str) -> bool:
         """Compares the identity that an answer states.
@@ -142,7 +142,7 @@ class TeacherIdentity:
                     "serve`, or pass `teacher_identity='probe'`.",
                     stranger=True,
                 )
-            if self._all_probes is None:
+            if not self._all_probes:
                 self._warn(where)
             return False
         if stated != self._expected:
