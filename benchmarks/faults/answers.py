@@ -17,6 +17,7 @@ whose rows got the logits of other rows; `errors`: calls that failed.
 """
 
 import collections
+import contextlib
 import itertools
 import json
 import random
@@ -103,10 +104,8 @@ class FaultyAnswers:
 
         def send_later(answer):
             time.sleep(self._dice.random() * DELAY)
-            try:
+            with contextlib.suppress(OSError):  # the client has dropped it
                 send(answer)
-            except OSError:
-                pass  # the client has dropped the connection
 
         try:
             while True:
@@ -204,10 +203,8 @@ def _received(connection):
 
 
 def _shut(connection):
-    try:
+    with contextlib.suppress(OSError):  # closed already
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # closed already
 
 
 class FaultyGrpcAnswers:
@@ -262,7 +259,7 @@ def measure_kind(kind, answers):
         url, arguments = "grpc://127.0.0.1:{}/teacher", {}
     else:
         server = FaultyAnswers(kind in ("v1_with_ids", "v2", "v2_binary"))
-        url = "http://127.0.0.1:{}/%s/models/teacher" % kind[:2]
+        url = f"http://127.0.0.1:{{}}/{kind[:2]}/models/teacher"
         arguments = {} if kind[:2] == "v1" else {"binary": "binary" in kind}
     counts, lock = collections.Counter(), threading.Lock()
     numbers = itertools.count(1)

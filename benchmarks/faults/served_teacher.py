@@ -1,5 +1,6 @@
 """Teacher servers of all protocols, with a teacher that can be exchanged."""
 
+import contextlib
 import http.server
 import json
 import socket
@@ -39,11 +40,9 @@ class ServedTeacher:
         name: str, the input's name. Defaults to `"input"`.
 
     Attributes:
-        logits: may be exchanged at any time, without a new connection.
-        identity: likewise.
-        version: str, of the model; likewise.
         refuse: function from a dict of inputs to bool: such inputs are
             answered with 400. Defaults to `None`.
+        has_status: bool, whether the model's status is there over HTTP.
         requests: list of the number of rows of each request.
         connections: int, HTTP connections so far.
         http: int, the HTTP port.
@@ -51,8 +50,8 @@ class ServedTeacher:
     """
 
     def __init__(self, logits, identity=None, name="input"):
-        self.logits, self.identity, self.version = logits, identity, "1"
-        self.refuse = None
+        self.exchange(logits, identity, "1")
+        self.refuse, self.has_status = None, True
         self.requests, self.connections = [], 0
         self._name = name
         self._sockets = set()
@@ -98,25 +97,55 @@ class ServedTeacher:
     def drop_connections(self):
         """Closes every HTTP connection, as a restart would."""
         for one in list(self._sockets):
-            try:
+            with contextlib.suppress(OSError):  # closed already
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # closed already
 
-    def answer(self, inputs):
+    def exchange(self, logits, identity, version):
+        """Exchanges the teacher: each answer is wholly one's or the other's."""
+        self._teacher = (logits, identity, version)
+
+    def answer(self, inputs, logits):
         """Returns the logits, or `None` of inputs that are refused."""
         self.requests.append(len(inputs[self._name]))
         if self.refuse is not None and self.refuse(inputs):
             return None
-        return np.asarray(self.logits(inputs), "<f4")
+        return np.asarray(logits(inputs), "<f4")
+
+    @property
+    def logits(self):
+        """Function from a dict of inputs to the logits."""
+        return self._teacher[0]
+
+    @logits.setter
+    def logits(self, logits):
+        self.exchange(logits, *self._teacher[1:])
+
+    @property
+    def identity(self):
+        """Identity to state, or `None`."""
+        return self._teacher[1]
+
+    @identity.setter
+    def identity(self, identity):
+        self.exchange(self._teacher[0], identity, self._teacher[2])
+
+    @property
+    def version(self):
+        """Version of the model to state."""
+        return self._teacher[2]
+
+    @version.setter
+    def version(self, version):
+        self.exchange(*self._teacher[:2], version)
 
     def _ModelReady(self, request, context):  # noqa: N802
-        self._state(context)
+        self._state(context, self.identity)
         return messages().ModelReadyResponse(ready=True)
 
     def _ModelInfer(self, request, context):  # noqa: N802
         # Read once: it may be exchanged meanwhile.
-        identity, version = self._state(context), self.version
+        logits, identity, version = self._teacher
+        self._state(context, identity)
         tensor = request.inputs[0]
         logits = self.answer(
             {
@@ -125,7 +154,8 @@ class ServedTeacher:
                     tensor.datatype,
                     list(tensor.shape),
                 )
-            }
+            },
+            logits,
         )
         if logits is None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not these")
@@ -140,11 +170,9 @@ class ServedTeacher:
         answer.raw_output_contents.append(logits.tobytes())
         return answer
 
-    def _state(self, context):
-        identity = self.identity
+    def _state(self, context, identity):
         if identity is not None:
             context.send_initial_metadata([(IDENTITY_HEADER, identity)])
-        return identity
 
     def _http_server(self):
         teacher = self
@@ -163,29 +191,36 @@ class ServedTeacher:
                 super().finish()
 
             def do_GET(self):
-                if self.path == "/v2":
+                self.teacher = teacher._teacher
+                version = self.teacher[2]
+                if not teacher.has_status:
+                    self._send(404, {"error": "no such path"})
+                elif self.path == "/v2":
                     self._send(200, {"extensions": ["binary_tensor_data"]})
                 elif self.path.startswith("/v1"):
-                    state = {"version": teacher.version, "state": "AVAILABLE"}
+                    state = {"version": version, "state": "AVAILABLE"}
                     self._send(200, {"model_version_status": [state]})
                 else:
-                    self._send(200, {"versions": [teacher.version]})
+                    self._send(200, {"versions": [version]})
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 # Read once: it may be exchanged meanwhile.
-                self.identity, version = teacher.identity, teacher.version
+                self.teacher = teacher._teacher
                 if self.path.startswith("/v1"):
                     rows = np.array(json.loads(body)["instances"], "float32")
-                    logits = teacher.answer({teacher._name: rows})
+                    logits = teacher.answer(
+                        {teacher._name: rows}, self.teacher[0]
+                    )
                     if logits is None:
                         self._send(400, {"error": "not these"})
                     else:
                         self._send(200, {"predictions": logits.tolist()})
                 else:
-                    self._infer(body, version)
+                    self._infer(body)
 
-            def _infer(self, body, version):
+            def _infer(self, body):
+                compute, identity, version = self.teacher
                 end = int(self.headers.get(LENGTH, len(body)))
                 request = json.loads(body[:end])
                 tensor = request["inputs"][0]
@@ -196,7 +231,7 @@ class ServedTeacher:
                     rows = from_bytes(
                         body[end:], tensor["datatype"], tensor["shape"]
                     )
-                logits = teacher.answer({tensor["name"]: rows})
+                logits = teacher.answer({tensor["name"]: rows}, compute)
                 if logits is None:
                     self._send(400, {"error": "not these"})
                     return
@@ -216,16 +251,14 @@ class ServedTeacher:
                     "model_version": version,
                     "outputs": [output],
                 }
-                if self.identity is not None:
-                    answer["parameters"] = {IDENTITY_PARAMETER: self.identity}
+                if identity is not None:
+                    answer["parameters"] = {IDENTITY_PARAMETER: identity}
                 self._send(200, answer, raw)
-
-            identity = None
 
             def _send(self, status, content, raw=b""):
                 head = json.dumps(content).encode()
                 self.send_response(status)
-                identity = self.identity or teacher.identity
+                identity = self.teacher[1]
                 if identity is not None:
                     self.send_header(IDENTITY_HEADER, identity)
                     request_id = self.headers.get("x-request-id")

@@ -31,12 +31,17 @@ def cascade_and_bundle(tmp_path_factory):
         for units in (32, 4)
     )
     cascade = kc.Cascade(teacher, student)
+    path = tmp_path_factory.mktemp("bundles") / "bundle"
+    return cascade, exported(cascade, path, onnx="teacher")
+
+
+def exported(cascade, path, **options):
+    """Calibrates a cascade on random examples and exports it."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6)).astype("float32")
     cascade.compile()
     cascade.calibrate((x, np.arange(400) % 4), kc.MaxDelegationRate(0.5))
-    path = tmp_path_factory.mktemp("bundles") / "bundle"
-    return cascade, cascade.export(path, onnx="teacher")
+    return cascade.export(path, **options)
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,53 @@ def test_what_it_refuses_is_an_error(cascade_and_bundle, triton):
     x = np.random.default_rng(2).normal(size=(50, 6)).astype("float32")
     with edge, pytest.raises(kc.runtime.TeacherError, match="404"):
         edge.predict(x)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://{0.http}/v2/models/teacher",
+        "http://{0.http}",
+        "grpc://{0.grpc}/teacher",
+    ],
+)
+def test_it_proves_itself_by_probe_rows(cascade_and_bundle, triton, url):
+    """Triton does not state whose the model is."""
+    _, bundle = cascade_and_bundle
+    assert bundle.manifest["teacher"]["probes"]["rows"] >= 8
+    with kc.runtime.EdgeCascade.load(
+        bundle.path, teacher=url.format(triton), on_failure="raise"
+    ) as edge:
+        edge.teacher.check()
+    with kc.runtime.EdgeCascade.load(
+        bundle.path, teacher=url.format(triton), on_failure="raise",
+        teacher_identity="required",
+    ) as edge, pytest.raises(kc.runtime.TeacherError) as caught:  # fmt: skip
+        edge.teacher.check()
+    assert caught.value.stranger
+
+
+@pytest.mark.parametrize("change", ["permuted", "weights"])
+@pytest.mark.parametrize(
+    "url", ["http://{0.http}/v2/models/teacher", "grpc://{0.grpc}/teacher"]
+)
+def test_to_another_bundle_it_is_a_stranger(
+    cascade_and_bundle, triton, url, change, tmp_path
+):
+    cascade, _ = cascade_and_bundle
+    teacher = keras.models.clone_model(cascade.teacher)
+    weights = cascade.teacher.get_weights()
+    if change == "permuted":
+        weights[-2:] = [one[..., [1, 2, 3, 0]] for one in weights[-2:]]
+    else:
+        weights[0] = weights[0] + 0.1
+    teacher.set_weights(weights)
+    other = kc.Cascade(teacher, keras.models.clone_model(cascade.student))
+    bundle = exported(other, tmp_path / "other")
+    x = np.random.default_rng(2).normal(size=(50, 6)).astype("float32")
+    with kc.runtime.EdgeCascade.load(
+        bundle.path, teacher=url.format(triton), on_failure="abstain"
+    ) as edge:
+        found = edge.predict(x)
+    assert set(found.source) == {"edge", "abstained"}
+    assert "is not the bundle's" in found.teacher_error

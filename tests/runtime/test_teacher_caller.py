@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime import TeacherError
+from keras_cascade.runtime.teachers import retry_budget
 from keras_cascade.runtime.teachers import teacher_caller as module
 from keras_cascade.runtime.teachers.teacher_caller import TeacherCaller
 from tests.helpers.scripted_teacher import ScriptedTeacher, sums, unavailable
@@ -278,3 +279,36 @@ def test_a_quick_answer_needs_no_hedge(caller):
 def test_bad_options(caller, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         caller(ScriptedTeacher(sums), **options)
+
+
+def test_retries_are_a_share_of_the_calls(caller):
+    """20 at first, then a fifth of the calls: overload is not multiplied."""
+    teacher = ScriptedTeacher(unavailable())
+    made = caller(teacher, retries=2, failures_to_open=10**6)
+    calls = 300
+    failures(calls, made, "gone")
+    # The budget is full until the first call takes from it.
+    assert 20 + 0.2 * calls - 2 <= len(teacher.asked) - calls
+    assert len(teacher.asked) - calls <= 20 + 0.2 * calls
+
+
+def test_calls_that_succeed_fill_the_budget(caller):
+    budget = retry_budget.RetryBudget()
+    assert [budget.take() for _ in range(21)] == [True] * 20 + [False]
+    for _ in range(10):
+        budget.add()
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    for _ in range(1000):
+        budget.add()
+    assert [budget.take() for _ in range(21)] == [True] * 20 + [False]
+
+
+@pytest.mark.usefixtures("never_done")
+def test_hedges_take_from_the_budget_too(caller):
+    teacher = ScriptedTeacher(sums)
+    made = caller(teacher, hedge_after=0.5)
+    calls = 100
+    for _ in range(calls):
+        made.logits(X)
+    made.close()
+    assert len(teacher.asked) - calls <= 20 + 0.2 * calls

@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_cascade.bundle import Bundle
+from keras_cascade.bundle.manifest import write_manifest
 from keras_cascade.runtime import EdgeCascade, RestTeacher, TeacherError
+from keras_cascade.runtime.teachers.probe_rows import probe_inputs
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
 from tests.helpers.socket_servers import raw_server, request_of
 
 RECORDED = Path(__file__).with_name("recorded") / "tf_serving"
@@ -27,8 +31,8 @@ def recording(name):
 class Replay:
     """Answers requests in the recorded order; records differences."""
 
-    def __init__(self, name):
-        self.left = recording(name)["exchanges"]
+    def __init__(self, exchanges):
+        self.left = exchanges
         self.differences = []
 
     def __call__(self, connection):
@@ -61,11 +65,15 @@ def _raw(lines):
 
 @pytest.fixture
 def replayed():
-    """A context manager: the URL of a replayed recording."""
+    """A context manager: the URL of replayed recordings or exchanges."""
 
     @contextlib.contextmanager
-    def replay(name):
-        talk = Replay(name)
+    def replay(*parts):
+        exchanges = []
+        for part in parts:
+            recorded = isinstance(part, str)
+            exchanges += recording(part)["exchanges"] if recorded else [part]
+        talk = Replay(exchanges)
         with raw_server(talk) as url:
             yield f"{url}/v1/models/teacher"
         assert talk.differences == []
@@ -118,7 +126,7 @@ def test_the_models_status(replayed):
         teacher.close()
 
 
-def test_one_row_then_several_on_one_connection(asked):
+def test_one_row_then_several(asked):
     one, several = asked("rows", rows(ROW), rows(ROW, *OTHERS))
     np.testing.assert_array_equal(one, [LOGITS])
     np.testing.assert_array_equal(
@@ -244,3 +252,118 @@ def test_a_row_waits_on_disk_until_the_teacher_is_back(
         with edge.queued_answers() as answers:
             assert answers.ids == found.ids
             assert answers.labels.tolist() == [3]
+
+
+#: What the recorded teacher answers to two probe rows.
+PROBE_LOGITS = [[2.5, -1.0, 0.125, 7.0], [-0.75, 1e-05, 3.0, 0.5]]
+
+
+@pytest.fixture
+def probed(with_points):
+    """A bundle of the recorded teacher, and the exchange about its probes."""
+    path = with_points(all=1e9)
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    probes = {
+        "rows": 2, "seed": "recorded", "shapes": {"input": [6]},
+        "logits": PROBE_LOGITS, "tolerance": 0.01,
+    }  # fmt: skip
+    manifest["teacher"]["probes"] = probes
+    write_manifest(manifest, file)
+    inputs = probe_inputs(manifest["input"], "recorded", 2, probes["shapes"])[
+        "input"
+    ]
+
+    def exchange(logits):
+        lines = "], [".join(", ".join(map(str, row)) for row in logits)
+        body = f'{{\n    "predictions": [[{lines}]\n    ]\n}}'
+        return {
+            "request": {
+                "method": "POST",
+                "path": "/v1/models/teacher:predict",
+                "json": {"instances": inputs.tolist()},
+            },
+            "response": [
+                "HTTP/1.1 200 OK",
+                "Content-Type: application/json",
+                "Date: Wed, 06 Jun 2018 23:20:12 GMT",
+                f"Content-Length: {len(body)}",
+                "",
+                *body.split("\n"),
+            ],
+        }
+
+    return path, exchange
+
+
+def test_probes_before_rows_and_the_status_after_them(replayed, probed):
+    """The first answer makes known that the server does not say who it is."""
+    path, probes = probed
+    one, several = recording("rows")["exchanges"]
+    with (
+        replayed(
+            one, probes(PROBE_LOGITS), "status", one, "status", several,
+            "status",
+        ) as url,
+        EdgeCascade.load(
+            path, teacher=url, on_failure="raise", operating_point="all"
+        ) as edge,
+    ):  # fmt: skip
+        found = edge.predict(np.array(ROW, "float32"))
+        assert found.source.tolist() == ["cloud"]
+        assert found.labels.tolist() == [3]
+        found = edge.predict(np.array([ROW, *OTHERS], "float32"))
+        assert set(found.source) == {"cloud"}
+
+
+def test_a_check_asks_about_the_probes(replayed, probed):
+    path, probes = probed
+    with replayed("status", probes(PROBE_LOGITS), "status") as url:
+        teacher = open_teacher(url, Bundle.load(path))
+        teacher.check()
+        teacher.close()
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [row[::-1] for row in PROBE_LOGITS],  # the classes in another order
+        [[0.1 + one for one in row] for row in PROBE_LOGITS],
+        [row[:3] for row in PROBE_LOGITS],
+    ],
+)
+def test_another_recorded_teacher_is_a_stranger(replayed, probed, logits):
+    path, probes = probed
+    one, _ = recording("rows")["exchanges"]
+    with (
+        replayed(one, probes(logits)) as url,
+        EdgeCascade.load(
+            path, teacher=url, on_failure="abstain", operating_point="all"
+        ) as edge,
+    ):
+        found = edge.predict(np.array(ROW, "float32"))
+    assert found.source.tolist() == ["abstained"]
+    assert "probe rows differ" in found.teacher_error
+
+
+def test_a_new_version_of_the_recorded_model_is_probed(replayed, probed):
+    """Loaded by the server without a new connection."""
+    path, probes = probed
+    one, _ = recording("rows")["exchanges"]
+    (status,) = recording("status")["exchanges"]
+    changed = json.loads(json.dumps(status).replace('\\"1\\"', '\\"2\\"'))
+    assert changed != status
+    other = [row[::-1] for row in PROBE_LOGITS]
+    with (
+        replayed(
+            one, probes(PROBE_LOGITS), "status", one, "status",
+            one, changed, probes(other),
+        ) as url,
+        EdgeCascade.load(
+            path, teacher=url, on_failure="abstain", operating_point="all"
+        ) as edge,
+    ):  # fmt: skip
+        sources = [
+            edge.predict(np.array(ROW, "float32")).source[0] for _ in range(2)
+        ]
+    assert sources == ["cloud", "abstained"]

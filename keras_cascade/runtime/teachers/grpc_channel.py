@@ -71,10 +71,9 @@ class GrpcChannel:
         with self._lock:
             if self._closed:
                 raise ValueError("it was closed")
-            current = self._current
-            lost = current is not None and not current.steady
-        if lost:
-            self.replace(current)
+            lost = self._current
+        if lost is not None and not lost.steady:
+            self.replace(lost)
         with self._lock:
             if self._current is None:
                 _uses.check()

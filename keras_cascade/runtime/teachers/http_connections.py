@@ -76,7 +76,7 @@ class HttpConnection:
             AnswerTooLongError: more than `limit` bytes.
         """
         with self._raw.stream(
-            method, url, headers=headers, content=body
+            method, url, headers=list(headers.items()), content=body
         ) as response:
             answer_headers = {
                 name.decode("latin-1").lower(): value.decode("latin-1")

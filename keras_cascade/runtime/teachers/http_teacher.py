@@ -98,8 +98,7 @@ class HttpTeacher(RemoteTeacher):
         with self._client.deadline(), self._client.connection() as connection:
             connection.keep = False  # unless it is proven below
             answer = self._client.send(connection, "GET", self._ready_url)
-            if answer.status != 200:
-                raise status_error(self._ready_url, answer)
+            self._client.require_ok(self._ready_url, answer)
             self._check_ready(answer)
             identity = self._identity
             if identity is None:
@@ -130,6 +129,8 @@ class HttpTeacher(RemoteTeacher):
         """Raises where the status that a server answered is none."""
 
     def _prepare(self):
+        #: Whether new connections answer the probe rows before any others.
+        self._prove_first = False
         self.url = _checked_url(self.url)
         parsed = urllib.parse.urlsplit(self.url)
         self._warn_of_open_token(parsed.hostname, parsed.scheme == "https")
@@ -148,6 +149,8 @@ class HttpTeacher(RemoteTeacher):
         with self._client.deadline(), self._reported(rows) as report:
             for new in (False, True):
                 with self._client.connection(new) as connection:
+                    if self._prove_first and not connection.exchanges:
+                        self._prove(connection)
                     received = self._asked(connection, request, rows, report)
                     if self._accepted(connection, received, request.id):
                         return received.output
@@ -193,17 +196,23 @@ class HttpTeacher(RemoteTeacher):
             or identity.matches(received.teacher, self.url)
             or not identity.probes
         ):
+            self._prove_first = False
             # Without an id the next answer on it could be one too many.
             connection.keep = connection.keep and by_id
             return in_step
         if proof is None or not proof.holds(received.version):
+            if received.version is None:
+                # The teacher could be exchanged between these two answers.
+                self._prove_first = True
+                return False
             if not in_step:
                 return False
             self._prove(connection)
-            proof = connection.proof
-            connection.keep = by_id or proof.status is not None
-            return proof.version == received.version
-        return by_id or self._same_status(connection)
+            return connection.proof.version == received.version
+        if by_id or proof.status is not None:
+            return by_id or self._same_status(connection)
+        connection.keep = False  # a later answer could not be assigned
+        return connection.exchanges == proof.exchanges + 1
 
     def _prove(self, connection):
         """Asks a connection about the probe rows; sets its `proof`.
@@ -230,7 +239,8 @@ class HttpTeacher(RemoteTeacher):
             raise
         # Of several versions none is proven.
         version = versions.pop() if len(versions) == 1 else object()
-        connection.proof = Proof(version, self._status(connection))
+        status = self._status(connection)
+        connection.proof = Proof(version, status, connection.exchanges)
 
     def _same_status(self, connection):
         """Returns `True` where a connection is as it was when it was proven."""
@@ -250,34 +260,28 @@ class HttpTeacher(RemoteTeacher):
 
     def _failure(self, connection, answer, url, request_id):
         """Returns the error for a status other than 200."""
-        error = status_error(url, answer)
+        error = _status_error(
+            url, answer.status, answer.headers, answer.content
+        )
         identity = self._identity
-        new = connection.exchanges == 1
         by_id = answer.headers.get(REQUEST_ID) == request_id
-        connection.keep = usable = connection.reusable
+        proven = (
+            connection.proof is not None
+            and connection.reusable
+            and self._same_status(connection)
+        )
+        in_step = by_id or connection.exchanges == 1
+        connection.keep = by_id or proven
+        if identity is None or identity.off:
+            return error
         stated = answer.headers.get(IDENTITY_HEADER)
-        if identity is None or identity.off or stated is not None:
-            connection.keep = usable and by_id
-            if identity is not None and not identity.off:
-                identity.matches(stated, self.url)
-                error.identified = by_id or new
-        elif not (usable and identity.probes):
-            connection.keep = usable and by_id
-        elif connection.proof is not None:
-            connection.keep = self._same_status(connection)
-            error.identified = connection.keep and error.about_input
-        elif new and error.about_input:
-            try:
-                self._prove(connection)
-            except TeacherError as failure:
-                if failure.stranger:
-                    raise
-                connection.keep = False  # and the refused rows wait
-            else:
-                error.identified = True
-                connection.keep = connection.proof.status is not None
-        else:
-            connection.keep = by_id
+        if stated is not None:
+            identity.matches(stated, self.url)
+            error.identified = in_step
+        elif proven:
+            error.identified = error.about_input
+        elif error.about_input:
+            self._prove_first = identity.probes
         return error
 
     def _json(self, content):
@@ -376,8 +380,7 @@ class HttpClient:
         """
         with self.deadline(url), self.connection() as connection:
             answer = self.send(connection, method, url, body, headers)
-        if answer.status != 200:
-            raise status_error(url, answer)
+        self.require_ok(url, answer)
         return answer.headers, answer.content
 
     @contextlib.contextmanager
@@ -480,6 +483,14 @@ class HttpClient:
             )
         return answer
 
+    @staticmethod
+    def require_ok(url: str, answer: HttpAnswer) -> None:
+        """Raises a `TeacherError` unless an answer has status 200."""
+        if answer.status != 200:
+            raise _status_error(
+                url, answer.status, answer.headers, answer.content
+            )
+
     def close(self) -> None:
         """Closes the connections."""
         self._connections.close()
@@ -574,16 +585,8 @@ def _no_answer_error(url, error):
     )
 
 
-def status_error(url: str, answer: HttpAnswer) -> TeacherError:
-    """Returns the error for an answer whose status is not 200.
-
-    Args:
-        url: str.
-        answer: `HttpAnswer`.
-    """
-    status = answer.status
-    text = answer.content[:SHOWN].decode("utf-8", "replace")
-    text = " ".join(text.split())
+def _status_error(url, status, headers, content):
+    text = " ".join(content[:SHOWN].decode("utf-8", "replace").split())
     advice = {
         401: " Pass the right `token=`.",
         403: " Pass a `token=` that may ask this teacher.",
@@ -592,7 +595,7 @@ def status_error(url: str, answer: HttpAnswer) -> TeacherError:
     return TeacherError(
         f"The teacher at {url} answered status {status}: {text}{advice}",
         retryable=status in RETRIED,
-        retry_after=_seconds(answer.headers.get("retry-after")),
+        retry_after=_seconds(headers.get("retry-after")),
         refused=400 <= status < 500 and status != 429,
         about_input=status in ABOUT_INPUT,
     )

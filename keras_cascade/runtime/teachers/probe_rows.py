@@ -82,11 +82,9 @@ def probe_inputs(
     for spec in specs:
         name, shape = spec["name"], tuple(shapes[spec["name"]])
         make = _texts if spec["dtype"] == TEXT else _numbers
+        keys = [f"{seed}/{name}/{row}" for row in range(rows)]
         inputs[name] = np.stack(
-            [
-                make(f"{seed}/{name}/{row}", row, shape, spec)
-                for row in range(rows)
-            ]
+            [make(key, row, shape, spec) for row, key in enumerate(keys)]
         )
     return inputs
 

@@ -171,9 +171,9 @@ def open_teacher(
             "'https://', 'grpc://' or 'grpcs://', 'local', or the folder of a "
             f"SavedModel. Received: '{location}', and there is no such folder."
         )
-    teacher = SavedModelTeacher(location)
-    _check_saved_model(teacher, location, bundle, identity)
-    return teacher_with_tokenizer(teacher, bundle)
+    local = SavedModelTeacher(location)
+    _check_saved_model(local, location, bundle, identity)
+    return teacher_with_tokenizer(local, bundle)
 
 
 def _check_saved_model(teacher, folder, bundle, identity):

@@ -32,12 +32,14 @@ class Proof:
     Attributes:
         version: str or `None`, of the model that the server stated.
         status: bytes or `None`, the model's status at that time.
+        exchanges: int, of the connection until then.
         time: float, `time.monotonic()` at that time.
     """
 
-    version: str | None
+    version: object
     status: bytes | None = None
-    time: float = dataclasses.field(default_factory=time.monotonic)
+    exchanges: int = 0
+    time: float = dataclasses.field(default_factory=lambda: time.monotonic())
 
     def holds(self, version: str | None) -> bool:
         """Returns `True` where it is recent and of the same version."""
@@ -83,9 +85,9 @@ class TeacherIdentity:
             )
         self.off = mode == "off" or expected is None
         self._required = mode == "required"
-        self._expected = expected
+        self._expected = expected or ""
         self._inputs = inputs
-        self._all_probes = probes
+        self._all_probes = probes or {}
         self._warned = False
         self._lock = threading.Lock()
 
@@ -112,7 +114,7 @@ class TeacherIdentity:
         """`True` where answers without a stated identity need a proof."""
         if self.off or self._required:
             return False
-        return self._all_probes is not None
+        return bool(self._all_probes)
 
     def matches(self, stated: str | None, where: str) -> bool:
         """Compares the identity that an answer states.
@@ -140,7 +142,7 @@ class TeacherIdentity:
                     "serve`, or pass `teacher_identity='probe'`.",
                     stranger=True,
                 )
-            if self._all_probes is None:
+            if not self._all_probes:
                 self._warn(where)
             return False
         if stated != self._expected:

@@ -15,7 +15,6 @@ from keras_cascade.runtime.teachers.http_teacher import (
     HttpRequest,
     HttpTeacher,
     Received,
-    status_error,
 )
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
@@ -182,8 +181,7 @@ class V2HttpTeacher(HttpTeacher):
         with self._client.deadline(server), self._client.connection() as one:
             one.keep = False  # a server without ids gets a new one for rows
             answer = self._client.send(one, "GET", server)
-        if answer.status != 200:
-            raise status_error(server, answer)
+        self._client.require_ok(server, answer)
         content = self._json(answer.content)
         try:
             return EXTENSION in content["extensions"]
