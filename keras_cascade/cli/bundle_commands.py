@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.data_options import DataOptions, with_data_options
 from keras_cascade.cli.options import STARTING, Bundle, Data, Json, Seed
 
 Port = Annotated[
@@ -17,6 +18,7 @@ Port = Annotated[
 ]
 
 
+@with_data_options
 def verify(
     bundle: Bundle,
     data: Data,
@@ -25,6 +27,8 @@ def verify(
     ] = "test",
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Check a bundle's files, graph, decisions and guarantees on data.
 
@@ -37,12 +41,13 @@ def verify(
     with spinner(STARTING):
         from keras_cascade.cli import saved_bundle
     with spinner(f"Running the bundle on the {split} split"):
-        result = saved_bundle.verify(bundle, data, split, seed)
+        result = saved_bundle.verify(bundle, data, split, seed, data_options)
     show_checks(result, as_json, f"{bundle}, on the {split} split of {data}")
     if not result["passed"]:
         raise typer.Exit(1)
 
 
+@with_data_options
 def bench(
     bundle: Bundle,
     data: Data,
@@ -64,6 +69,8 @@ def bench(
     ] = 200,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Measure size, latency and memory of a bundle's parts here.
 
@@ -78,7 +85,13 @@ def bench(
     # No spinner: it would be timed as well.
     stderr_console().print("Timing the bundle's parts ...")
     result = saved_bundle.bench(
-        bundle, data, batch or [1, 32], threads or [1], runs, seed
+        bundle,
+        data,
+        batch or [1, 32],
+        threads or [1],
+        runs,
+        seed,
+        data_options,
     )
     show_bench(result, as_json)
 

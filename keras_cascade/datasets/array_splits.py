@@ -1,14 +1,24 @@
 """Splits from arrays in memory."""
 
+import hashlib
+
 import numpy as np
 
 from keras_cascade.datasets.splits import Splits
+from keras_cascade.runtime.image_format import scaled
 
 CALIBRATION_SHARE = 0.25
 TEST_SHARE = 0.25
+#: Examples of a class, at least.
+FEWEST = 4
+#: Rows among which the training examples are shuffled, and their bytes.
+SHUFFLE_BUFFER = 10_000
+SHUFFLE_BYTES = 256 * 1024 * 1024
+#: Rows that are read or scaled at once.
+PARALLEL_READERS = 4
 
 
-def stratified_parts(labels, shares, seed):
+def stratified_parts(labels, shares, seed, groups=None):
     """Indices of disjoint parts, stratified by class.
 
     Args:
@@ -16,12 +26,27 @@ def stratified_parts(labels, shares, seed):
         shares: dict of part name to share; what is left over goes to
             `"train"`.
         seed: int.
+        groups: array of shape `(examples,)`. Examples of one group stay in
+            one part; shares are then of groups, and a group counts as its
+            first example's class. Defaults to `None`: each is its own group.
 
     Returns:
         Dict of part name (and `"train"`) to shuffled index array.
     """
     from sklearn.model_selection import train_test_split
 
+    members = None
+    if groups is not None:
+        _, first, group = np.unique(
+            groups, return_index=True, return_inverse=True
+        )
+        if len(first) < len(groups):
+            # Groups in the order of their first examples.
+            rank = np.argsort(np.argsort(first))
+            order = np.argsort(rank[group], kind="stable")
+            starts = np.cumsum(np.bincount(rank[group]))[:-1]
+            members = np.split(order, starts)
+            labels = labels[np.sort(first)]
     rest = np.arange(len(labels))
     parts = {}
     for name, share in shares.items():
@@ -30,6 +55,14 @@ def stratified_parts(labels, shares, seed):
             rest, test_size=size, stratify=labels[rest], random_state=seed
         )
     parts["train"] = rest
+    if members is not None:
+        random = np.random.default_rng(seed)
+        parts = {
+            name: random.permutation(
+                np.concatenate([members[one] for one in index])
+            )
+            for name, index in parts.items()
+        }
     return parts
 
 
@@ -47,12 +80,26 @@ def stratified_folds(labels, folds, seed):
     yield from cut.split(np.zeros(len(labels)), labels)
 
 
-def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
+def splits_from_arrays(
+    name,
+    x,
+    y,
+    class_names,
+    seed=0,
+    test=None,
+    map_fn=None,
+    scale=None,
+    groups=None,
+    test_groups=None,
+):
     """Splits arrays into train, calibration and test, by class.
+
+    Examples of equal content stay in one split.
 
     Args:
         name: str, the data spec.
-        x: array of inputs (or of file names, with `map_fn`).
+        x: array of inputs (or of file names, with `map_fn`). Bytes are
+            images, which `scale` scales.
         y: integer array of labels.
         class_names: list of str, in label order.
         seed: int. The same seed gives the same splits. Defaults to `0`.
@@ -60,14 +107,18 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
             it a quarter becomes calibration and a quarter test data.
         map_fn: optional TensorFlow function from an element of `x` to an
             input.
+        scale: str, a key of `SCALES`, or `None` for data that is used as it
+            is. Defaults to `None`.
+        groups: array that is equal for examples of equal content. Defaults to
+            `None`: the content of `x`.
+        test_groups: the same for the test split.
 
     Returns:
         `Splits`.
     """
-    import tensorflow as tf
-
     y = np.asarray(y, dtype="int32")
     _check_counts(name, y, class_names)
+    groups = _contents(x) if groups is None else groups
     shares = {"calibration": CALIBRATION_SHARE}
     how = (
         "a quarter of the examples for calibration and a quarter for test, "
@@ -76,24 +127,52 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     if test is None:
         shares["test"] = TEST_SHARE
     else:
-        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
         how = (
             "the data set's own test split; calibration held out of its "
             f"training split, by class, seed {seed}"
         )
-    parts = stratified_parts(y, shares, seed)
+        if test_groups is None:
+            test_groups = _contents(test[0])
+        new = ~np.isin(groups, test_groups)
+        if not new.all() and _can_be_split(y[new], len(class_names)):
+            x, y, groups = x[new], y[new], groups[new]
+            how += (
+                f"; {np.count_nonzero(~new)} training examples that the test "
+                "split holds too were left out"
+            )
+        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
+    _, first = np.unique(groups, return_index=True)
+    if len(first) == len(groups):
+        groups = None
+    elif _can_be_split(y[first], len(class_names)):
+        how += "; equal examples stay in one split"
+    else:
+        groups = None
+        how += "; equal examples are in several splits, for want of others"
+    parts = stratified_parts(y, shares, seed, groups)
     arrays = {part: (x[index], y[index]) for part, index in parts.items()}
     if test is not None:
         arrays["test"] = (test[0], np.asarray(test[1], dtype="int32"))
+    bytes_as_rows = None
+    if scale is not None and (map_fn is not None or x.dtype == np.uint8):
+        bytes_as_rows = _scaling(scale)
+    else:
+        scale = None
 
-    def dataset(part):
+    def dataset(part, shuffle=False):
+        import tensorflow as tf
+
         examples = tf.data.Dataset.from_tensor_slices(arrays[part])
-        if map_fn is None:
-            return examples
-        return examples.map(
-            lambda one, label: (map_fn(one), label),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        if shuffle:
+            # Before images are read or scaled: names and bytes are small.
+            examples = examples.shuffle(_shuffle_buffer(arrays[part][0]))
+        for step in (map_fn, bytes_as_rows):
+            if step is not None:
+                examples = examples.map(
+                    lambda one, label, step=step: (step(one), label),
+                    num_parallel_calls=PARALLEL_READERS,
+                )
+        return examples
 
     return Splits(
         name=name,
@@ -106,7 +185,50 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
             for part in ("train", "calibration", "test")
         },
         how=how,
+        scale=scale,
+        shuffled=dataset("train", shuffle=True),
     )
+
+
+def _contents(x):
+    """Array that is equal for rows of equal content."""
+    rows = x
+    if x.dtype != object:
+        rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    return np.array([_digest(row) for row in rows], dtype="S32")
+
+
+def _digest(row):
+    if isinstance(row, str):
+        row = row.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(row, digest_size=16).hexdigest()
+
+
+def _scaling(scale):
+    """TensorFlow function from bytes to the values of a scale, or `None`.
+
+    It looks values up: TensorFlow's own division may differ from NumPy's in
+    the last bit.
+    """
+    if scale == "none":
+        return None
+    table = scaled(np.arange(256, dtype="uint8"), scale)
+
+    def read(row):
+        import tensorflow as tf
+
+        return tf.gather(table, tf.cast(row, tf.int32))
+
+    return read
+
+
+def _shuffle_buffer(x):
+    row_bytes = max(1, x.nbytes // len(x))
+    return max(1, min(len(x), SHUFFLE_BUFFER, SHUFFLE_BYTES // row_bytes))
+
+
+def _can_be_split(y, classes):
+    return np.bincount(y, minlength=classes).min() >= FEWEST
 
 
 def _check_counts(name, y, class_names):
@@ -118,9 +240,9 @@ def _check_counts(name, y, class_names):
             f"Data spec '{name}' needs at least two classes. Received: "
             f"{list(class_names)}."
         )
-    scarce = [str(class_names[i]) for i in np.flatnonzero(counts < 4)]
+    scarce = [str(class_names[i]) for i in np.flatnonzero(counts < FEWEST)]
     if scarce:
         raise ValueError(
-            f"Data spec '{name}' needs at least 4 examples of every class, "
-            f"to split them. Too few in: {scarce[:10]}."
+            f"Data spec '{name}' needs at least {FEWEST} examples of every "
+            f"class, to split them. Too few in: {scarce[:10]}."
         )
