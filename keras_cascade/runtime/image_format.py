@@ -257,14 +257,16 @@ class _OpenedImage:
             raise self._error(error) from error
 
     def _error(self, error):
-        name = "an image's bytes" if isinstance(self._file, bytes) else (
-            f"'{self._file}'"
-        )  # fmt: skip
+        name = f"'{self._file}'"
+        if isinstance(self._file, bytes):
+            name = f"{len(self._file)} bytes"
         reason = " ".join(str(error).split())[:120]
+        reason = f"{type(error).__name__}: {reason}"
+        if type(error).__name__ == "UnidentifiedImageError":  # names the file
+            reason = "it is of none of these formats"
         return ValueError(
             f"Expected {name} to be a whole BMP, GIF, JPEG, PNG, TIFF or WebP "
-            f"image. It cannot be read ({type(error).__name__}: {reason}). "
-            "Replace or remove it."
+            f"image. It cannot be read ({reason}). Replace or remove it."
         )
 
 
