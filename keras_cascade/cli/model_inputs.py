@@ -1,6 +1,7 @@
 """Images that a Keras model takes, read from its first layers."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -156,9 +157,9 @@ def _leading_transform(model):
     Measured on images of zeros and of ones, averaged over the channels.
     """
     first = model.inputs[0]
-    last, following = _leading(model)
-    if last is not None:
-        factor, offset = _measured(keras.Model(first, last), first)
+    function, following = _leading(model)
+    if function is not None:
+        factor, offset = _measured(function, first)
         if (factor, offset) != (1.0, 0.0):
             return factor, offset, [model.name]
     if len(getattr(following, "inputs", None) or []) == 1:  # a model in it
@@ -168,17 +169,15 @@ def _leading_transform(model):
 
 
 def _leading(model):
-    """Last tensor before a model's first weights, and the layer behind it.
+    """What comes before a model's first weights, and the layer behind it.
 
-    The tensor is `None` where it is the input itself.
+    Returns:
+        `(function, layer)`: the function is `None` where nothing does.
     """
     if isinstance(model, keras.Sequential):
-        last = None
-        for layer in model.layers:
-            if not _is_leading(layer):
-                return last, layer
-            last = layer.output
-        return last, None
+        leading = list(itertools.takewhile(_is_leading, model.layers))
+        behind = [*model.layers[len(leading) :], None][0]
+        return (keras.Sequential(leading) if leading else None), behind
     config = functional_config(model)
     operations = {one.name: one for one in model.operations}
     leading, behind = dict.fromkeys(input_names(model)), {}
@@ -200,7 +199,12 @@ def _leading(model):
     if len(behind) != 1:  # branches
         return None, None
     ((source, one),) = behind.items()
-    return leading[source], one
+    if leading[source] is None:
+        return None, one
+    try:
+        return keras.Model(model.inputs[0], leading[source]), one
+    except ValueError:  # a layer that other models call too
+        return None, None
 
 
 def _is_leading(layer):

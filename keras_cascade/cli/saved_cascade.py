@@ -26,6 +26,7 @@ from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.export import costs_from_latency
 from keras_cascade.export.quantization import TRAINING, checked_quantization
 from keras_cascade.runtime.image_format import scale_of_range
+from keras_cascade.utils.output_path import output_path
 
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
@@ -400,14 +401,12 @@ def _check_output(output):
             "Expected --output to be a file that ends in '.keras'. Received: "
             f"'{output}'."
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ValueError(f"'{output.parent}' cannot be written to.")
+    output_path(output)
 
 
 def _save(cascade, output):
     """Saves beside the target, then renames: `output` is never half a file."""
-    output = Path(output)
+    output = output_path(output)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, output.name)
         cascade.save(part)

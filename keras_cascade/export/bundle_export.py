@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_cascade.bundle import Bundle, new_folder
@@ -21,6 +20,7 @@ from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
 from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def export_bundle(
             objective on the student's file.
     """
     check_backend()
+    filepath = output_path(filepath)
     onnx_parts = _checked_parts(onnx)
     job = ExportJob(
         cascade,
@@ -129,7 +130,7 @@ def export_bundle(
         _write_teacher(job, folder / TEACHER_FOLDER)
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
-            job, folder, Path(filepath).name, class_names, points, comparison
+            job, folder, filepath.name, class_names, points, comparison
         )
         manifest["student"] |= artifact.describe()
         for model in (job.student, job.teacher):

@@ -26,6 +26,7 @@ from keras_cascade.export.signature import (
 )
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.verification import BATCH_SIZES, check_same
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def export_onnx(
             "Expected a path that ends in '.onnx' and `part` 'student' or "
             f"'teacher'. Received: '{filepath}' and {part!r}."
         )
+    filepath = output_path(filepath)
     job = ExportJob(cascade, example_inputs=example_inputs)
     exported = getattr(job, part)
     model, outputs = _converted_part(exported)

@@ -9,6 +9,7 @@ from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def export_student(
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
+    filepath = output_path(filepath)
     if calibration_data is None and quantization != FLOAT32:
         calibration_data = cascade.data_record.calibration_data
     job = ExportJob(

@@ -39,17 +39,21 @@ def model(*leading, dtype=None, shape=(8, 8, 3), name=None):
         # MNIST: a small mean beside a large deviation.
         ([layers.Normalization(mean=0.13, variance=0.095)], "0-1"),
         (
-            [layers.RandomFlip(), layers.Rescaling(1 / 255)]
-            + [layers.Normalization(mean=MEAN, variance=VARIANCE)],
+            [
+                layers.RandomFlip(),
+                layers.Rescaling(1 / 255),
+                layers.Normalization(mean=MEAN, variance=VARIANCE),
+            ],
             "0-255",
         ),
     ],
 )
 def test_layers_before_the_first_weights(leading, scale):
-    assert model_inputs(model(*leading)).scale == scale
+    first = model(*leading)
+    assert model_inputs(first).scale == scale
     # The same inside of another model, behind an augmentation.
     outer = keras.Input((8, 8, 3))
-    nested = keras.Model(outer, model(*leading)(layers.RandomFlip()(outer)))
+    nested = keras.Model(outer, first(layers.RandomFlip()(outer)))
     assert model_inputs(nested).scale == scale
 
 
@@ -72,13 +76,12 @@ def test_keras_applications():
     options = {
         "weights": None,
         "include_top": False,
-        "input_shape": (32, 32, 3),
     }
     for build, scale in (
         (keras.applications.MobileNetV2, "-1-1"),
         (keras.applications.MobileNetV3Small, "0-255"),
     ):
-        backbone = build(**options)
+        backbone = build(input_shape=(32, 32, 3), **options)
         whole = keras.Sequential(
             [keras.Input((32, 32, 3)), backbone, layers.Flatten()]
         )
