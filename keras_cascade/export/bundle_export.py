@@ -95,7 +95,7 @@ def export_bundle(
             objective on the student's file.
     """
     check_backend()
-    filepath = output_path(filepath)
+    target = output_path(filepath)
     onnx_parts = _checked_parts(onnx)
     job = ExportJob(
         cascade,
@@ -121,7 +121,7 @@ def export_bundle(
             stacklevel=3,
         )
     class_names = _checked_names(class_names, cascade.classes)
-    with progress_shown(verbose), new_folder(filepath, overwrite) as folder:
+    with progress_shown(verbose), new_folder(target, overwrite) as folder:
         artifact = job.student_artifact()
         for model in (job.student, job.teacher):
             model.check_lengths(job.example_inputs)
@@ -130,7 +130,7 @@ def export_bundle(
         _write_teacher(job, folder / TEACHER_FOLDER)
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
-            job, folder, filepath.name, class_names, points, comparison
+            job, folder, target.name, class_names, points, comparison
         )
         manifest["student"] |= artifact.describe()
         for model in (job.student, job.teacher):
@@ -149,7 +149,7 @@ def export_bundle(
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
         Bundle.load(folder)
-    return Bundle.load(filepath)
+    return Bundle.load(target)
 
 
 def _write_teacher(job, folder):

@@ -76,7 +76,7 @@ def export_fused(
         RuntimeError: Keras does not run on TensorFlow.
     """
     check_backend()
-    filepath = output_path(filepath)
+    target = output_path(filepath)
     job = ExportJob(cascade, example_inputs=example_inputs)
     example_inputs, signature = job.example_inputs, job.signature
     student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
@@ -85,7 +85,7 @@ def export_fused(
     with (
         progress_shown(verbose),
         new_folder(
-            output_path(filepath), overwrite, known_by=SAVED_MODEL
+            output_path(target), overwrite, known_by=SAVED_MODEL
         ) as folder,
     ):
         signature.write_endpoints(

@@ -72,7 +72,7 @@ def export_onnx(
             "Expected a path that ends in '.onnx' and `part` 'student' or "
             f"'teacher'. Received: '{filepath}' and {part!r}."
         )
-    filepath = output_path(filepath)
+    target = output_path(filepath)
     job = ExportJob(cascade, example_inputs=example_inputs)
     exported = getattr(job, part)
     model, outputs = _converted_part(exported)
@@ -80,13 +80,13 @@ def export_onnx(
     example_inputs = exported.inputs(job.example_inputs)
     with (
         progress_shown(verbose),
-        tempfile.TemporaryDirectory(dir=filepath.parent) as folder,
+        tempfile.TemporaryDirectory(dir=target.parent) as folder,
     ):
-        file = Path(folder, filepath.name)
+        file = Path(folder, target.name)
         named = convert_to_onnx(model, file, example_inputs, signature, outputs)
         threshold = cascade.threshold if part == "student" else None
         _compare(named, file, example_inputs, signature, threshold)
-        os.replace(file, filepath)
+        os.replace(file, target)
     return signature
 
 

@@ -48,11 +48,7 @@ class InputValidator:
         self._specs = specs
         self._row = None
         self._calls = 0
-        self._ranged = [
-            spec
-            for spec in specs
-            if spec["dtype"].startswith("float") and spec.get("range")
-        ]
+        self._ranges = RangeCheck(specs)
         if _is_of_one_size(specs):
             self._name = specs[0]["name"]
             self._dtype = np.dtype(specs[0]["dtype"])
@@ -99,20 +95,47 @@ class InputValidator:
         return inputs
 
     def _check_ranges(self, inputs):
-        """Warns, once, of values far outside of the manifest's range."""
+        problem = self._ranges(inputs)
+        if problem is not None:
+            warnings.warn(f"{problem} This is said once.", stacklevel=5)
+
+
+class RangeCheck:
+    """Finds inputs far outside of a manifest's ranges, once.
+
+    Args:
+        specs: list of a bundle's inputs, as in the manifest.
+    """
+
+    def __init__(self, specs: list[dict]):
+        self._ranged = [
+            spec
+            for spec in specs
+            if spec["dtype"].startswith("float") and spec.get("range")
+        ]
+
+    def __call__(self, inputs: dict[str, np.ndarray]) -> str | None:
+        """Checks the first rows of prepared inputs.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+
+        Returns:
+            Str, what is wrong and what to do; `None` where nothing is, and
+            after the first time.
+        """
         for spec in self._ranged:
             rows = inputs[spec["name"]][:CHECKED_ROWS]
             problem = range_problem(rows, spec["range"])
             if problem is not None:
                 self._ranged = []
-                warnings.warn(
+                return (
                     f"Input '{spec['name']}' holds {problem}, the range of "
                     "the data that the bundle was calibrated on. Expected: "
                     "inputs scaled as in training; the answers are wrong "
-                    "otherwise. This is said once.",
-                    stacklevel=5,
+                    "otherwise."
                 )
-                return
+        return None
 
 
 def prepare_inputs(

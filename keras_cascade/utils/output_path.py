@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 
-def output_path(path):
+def output_path(path: str | os.PathLike) -> Path:
     """Resolves the path of an output and makes sure that it can be written.
 
     Symbolic links are followed, so that what they point to is replaced and
