@@ -137,15 +137,18 @@ def splits_from_arrays(
         if not new.all() and _can_be_split(y[new], len(class_names)):
             x, y, groups = x[new], y[new], groups[new]
             how += (
-                f"; {np.count_nonzero(~new)} training examples that the test "
-                "split holds too were left out"
+                f"; {np.count_nonzero(~new)} that the test split holds are "
+                "left out"
             )
         shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
     _, first = np.unique(groups, return_index=True)
     if len(first) == len(groups):
         groups = None
     elif _can_be_split(y[first], len(class_names)):
-        how += "; equal examples stay in one split"
+        how += (
+            f"; {len(groups) - len(first)} repeated inputs are in the split "
+            "of their first"
+        )
     else:
         groups = None
         how += "; equal examples are in several splits, for want of others"

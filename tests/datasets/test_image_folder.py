@@ -99,7 +99,7 @@ def test_a_test_folder_without_classes_is_no_test_split(folder):
     splits = load(whole)
     assert splits.sizes["test"] == 4
     assert splits.sizes["train"] + splits.sizes["calibration"] == 14
-    assert "2 training examples that the test split holds" in splits.how
+    assert "2 that the test split holds are left out" in splits.how
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -159,7 +159,7 @@ def test_copies_of_an_image_stay_in_one_split(folder, monkeypatch, in_memory):
     for number in range(5):
         (folder / "ant" / f"copy {number}.png").write_bytes(original)
     splits = load(folder)
-    assert "equal examples stay in one split" in splits.how
+    assert "5 repeated inputs are in the split" in splits.how
     parts = [
         {row.tobytes() for row in splits.arrays(part)[0]}
         for part in splits.sizes
