@@ -53,7 +53,7 @@ DEFAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """How a command was told to read a data set; `None`: not told.
+    """Options of reading a data set; `None` is what the models take.
 
     Args:
         scale: str, or `None` for what the models take.
@@ -81,7 +81,7 @@ class DataOptions:
             object.__setattr__(self, "image_size", _parsed(self.image_size))
 
     def load(self, spec, seed, scale=None, image_size=None, channels=None):
-        """Loads a data spec as told, and otherwise as a model takes it.
+        """Loads a data spec by these options, and otherwise as a model does.
 
         Args:
             spec: str, data spec.

@@ -156,7 +156,7 @@ def _one_line(error):
 
 
 def _warning_line(message, category, filename, lineno, line=None):
-    """A warning as one line, without the place in the code."""
+    """A warning as one line, without file and line number."""
     return f"Warning: {_in_options(' '.join(str(message).split()))}\n"
 
 

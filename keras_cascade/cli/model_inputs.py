@@ -37,8 +37,8 @@ class ModelInputs:
     """Images that a model takes, as far as the model itself tells.
 
     Attributes:
-        scale: str, or `None` where it cannot be told: neither the type of
-            the input nor a layer before the first weights says it.
+        scale: str, or `None` where neither the type of the input, nor a
+            layer before the first weights, nor the model's name says it.
         image_size: tuple `(height, width)`, or `None`.
         channels: int, or `None`.
     """
@@ -113,7 +113,7 @@ def _scale(model):
 
 
 def _is_reference(model):
-    """Whether a model is one of `keras_cascade.models`, which take 0 to 1."""
+    """Returns whether a model is of `keras_cascade.models`: 0 to 1."""
     (tensor,) = model.inputs
     if tensor.name != "image":
         return False
@@ -169,7 +169,7 @@ def _leading_transform(model):
 
 
 def _leading(model):
-    """What comes before a model's first weights, and the layer behind it.
+    """Part of a model before its first weights, and the layer behind it.
 
     Returns:
         `(function, layer)`: the function is `None` where nothing does.

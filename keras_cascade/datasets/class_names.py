@@ -71,7 +71,7 @@ def matching_labels(found, expected, name):
 
 
 def are_indices(names):
-    """Whether names are the numbers from 0 in their order."""
+    """Returns whether names are the numbers from 0 in their order."""
     return list(names) == [str(number) for number in range(len(names))]
 
 

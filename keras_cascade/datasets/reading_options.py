@@ -13,7 +13,7 @@ COLORS = {"grayscale": 1, "rgb": 3}
 
 @dataclasses.dataclass(frozen=True)
 class ReadingOptions:
-    """How the files of a data spec are read.
+    """Options of reading the files of a data spec.
 
     Args:
         scale: str, values of images: `"0-1"`, `"0-255"`, `"-1-1"` or
