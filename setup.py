@@ -51,7 +51,8 @@ TFDS = [
     "importlib_resources",  # tensorflow-datasets needs it, undeclared
     "tensorflow-datasets>=4.9.10",
 ]
-FEATURES = [*TEXT, *OPTIMIZE, *ONNX, *TFDS]
+PARQUET = ["pyarrow>=15"]
+FEATURES = [*TEXT, *OPTIMIZE, *ONNX, *TFDS, *PARQUET]
 TEST = [
     *FEATURES,
     "build>=1.2",
@@ -118,6 +119,7 @@ setup(
         "optimize": OPTIMIZE,
         "onnx": ONNX,
         "tfds": TFDS,
+        "parquet": PARQUET,
         "test": TEST,
         "all": [*FEATURES, *TEST],
     },

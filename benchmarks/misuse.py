@@ -1,4 +1,4 @@
-"""Ways to spend a confidence unawares, and how often each breaks a guarantee."""
+"""Broken guarantees by ways to spend a confidence unawares."""
 
 import re
 

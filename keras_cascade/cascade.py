@@ -757,6 +757,8 @@ class Cascade(SelectiveTrainer):
             check_same_form(
                 self.student, data.x, self._data_record.example_inputs
             )
+            if data.is_arrays:  # batches would be drawn twice
+                self._data_record.see_inputs(data.first_rows())
             return data
         inputs = data.first_rows()
         check_inputs(inputs)
@@ -767,6 +769,7 @@ class Cascade(SelectiveTrainer):
         if self.costs is None:
             self.costs = costs_from_flops(self.student, self.teacher, inputs)
         self._data_record.example_inputs = inputs
+        self._data_record.see_inputs(inputs)
         self._prepared = True
         return data
 

@@ -5,10 +5,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_cascade.calibration import OperatingPoint
 from keras_cascade.datasets.fingerprint import Fingerprint
+from keras_cascade.runtime.inputs import range_problem, value_range
 from keras_cascade.traffic_mix import TrafficMix
 
 ALLOWED_OVERLAP = 0.01
@@ -49,6 +51,12 @@ class DataRecord:
         example_inputs: a few inputs that were seen, for `export`; not saved.
         outdated: bool, whether something was trained since the threshold was
             chosen; not saved.
+        input_ranges: list of the lowest and highest value of each input, in
+            the first rows of the data so far; `None` for texts, and before
+            there was any.
+        class_names: list of str in label order, or `None`: not known.
+        images: dict of the `scale`, `image_size` and `channels` in which the
+            command line read images, or `None`.
 
     What keras_cascade 0.1.0 recorded is still known again. It holds numbers
     by their float32 values, so that of examples which float32 changes it
@@ -66,6 +74,9 @@ class DataRecord:
     calibration_data: Any
     example_inputs: Any
     outdated: bool
+    input_ranges: list | None
+    class_names: list[str] | None
+    images: dict | None
 
     def __init__(self):
         for name in USES:
@@ -76,6 +87,9 @@ class DataRecord:
         self.calibration_data = None
         self.example_inputs = None
         self.outdated = False
+        self.input_ranges = None
+        self.class_names = None
+        self.images = None
 
     def forget_calibration(self):
         """Drops the operating point, which no longer holds."""
@@ -86,7 +100,36 @@ class DataRecord:
 
     def forget(self):
         """Forgets every example and the calibration."""
+        names, images = self.class_names, self.images
         self.__init__()
+        self.class_names, self.images = names, images
+
+    def see_inputs(self, x):
+        """Takes in the value range of inputs, and warns of another scale.
+
+        Args:
+            x: a few rows of inputs.
+        """
+        leaves = [np.asarray(leaf) for leaf in keras.tree.flatten(x)]
+        ranges = [value_range(leaf) for leaf in leaves]
+        known = self.input_ranges
+        if known is None or len(known) != len(ranges):
+            self.input_ranges = ranges
+            return
+        for number, (leaf, new) in enumerate(zip(leaves, ranges, strict=True)):
+            old = known[number]
+            if old is None or new is None:
+                continue
+            problem = range_problem(leaf, old)
+            if problem is None:
+                known[number] = [min(old[0], new[0]), max(old[1], new[1])]
+                continue
+            warnings.warn(
+                f"Inputs hold {problem}, the range of the inputs so far. "
+                "Expected: inputs scaled as those that the models were "
+                "trained on. Their answers are wrong otherwise.",
+                stacklevel=4,
+            )
 
     def calibrated(self, point, examples, data, traffic, seed):
         """Stores the result of a calibration and its examples."""
@@ -136,6 +179,9 @@ class DataRecord:
             "traffic": self.traffic and self.traffic.get_config(),
             "seed": self.seed,
             "of_float32": [n for n in USES if getattr(self, n).of_float32],
+            "input_ranges": self.input_ranges,
+            "class_names": self.class_names,
+            "images": self.images,
         }
         Path(folder, _STATE).write_text(json.dumps(state), encoding="utf-8")
         for name in USES:
@@ -157,6 +203,10 @@ class DataRecord:
             )
             setattr(self, name, fingerprint)
         self.seed = state["seed"]
+        # 0.1.0 did not store these.
+        self.input_ranges = state.get("input_ranges")
+        self.class_names = state.get("class_names")
+        self.images = state.get("images")
         if state["traffic"]:
             self.traffic = TrafficMix(**state["traffic"])
         if state["operating_point"]:

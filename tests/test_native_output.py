@@ -118,3 +118,23 @@ def test_no_descriptor_is_left_open():
         assert output.read() == "hidden"
         output.show()  # a second time changes nothing
     assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_a_native_abort_shows_what_was_hidden():
+    script = """
+import os
+from keras_cascade.utils.native_output import NativeOutput
+output = NativeOutput()
+output.hide()
+output.show_after_abort()
+os.write(2, b"the library's last words\\n")
+{end}
+"""
+    for end, shown in (("os.abort()", True), ("output.ended()", False)):
+        process = subprocess.run(
+            [sys.executable, "-c", script.format(end=end)],
+            capture_output=True,
+            text=True,
+        )
+        assert ("the library's last words" in process.stderr) == shown
+        assert (process.returncode == 0) != shown

@@ -61,7 +61,8 @@ def new_folder(
         BundleError: `path` exists and `overwrite` is `False`, or is of
             another kind.
     """
-    target = Path(path).absolute()
+    target = Path(os.path.realpath(path))
+    current = _is_current_folder(target)
     _bring_back(target)
     if target.exists() and not overwrite:
         raise BundleError(
@@ -83,6 +84,8 @@ def new_folder(
             work.chmod(0o755)
             yield work
             _publish(work, target)
+            if current:  # the process would stay in the folder that is gone
+                os.chdir(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -142,6 +145,13 @@ def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     if number in _NOT_OFFERED:
         return False
     raise OSError(number, os.strerror(number), os.fsdecode(second))
+
+
+def _is_current_folder(target):
+    try:
+        return target.samefile(".")
+    except OSError:  # one of them is not there
+        return False
 
 
 def _may_be_replaced(target, known_by):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.data_options import DataOptions, with_data_options
 from keras_cascade.cli.options import STARTING, Bundle, Data, Json, Seed
 
 Port = Annotated[
@@ -23,6 +24,7 @@ PublicKey = Annotated[
 ]
 
 
+@with_data_options
 def verify(
     bundle: Bundle,
     data: Annotated[
@@ -42,6 +44,8 @@ def verify(
         str | None, typer.Option(help="of manifest.json", metavar="HEX")
     ] = None,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Check a bundle's files, graph, decisions and guarantees on data.
 
@@ -58,7 +62,9 @@ def verify(
         with spinner(STARTING):
             from keras_cascade.cli import saved_bundle
         with spinner(f"Running the bundle on the {split} split"):
-            measured = saved_bundle.verify(opened, data, split, seed)
+            measured = saved_bundle.verify(
+                opened, data, split, seed, data_options
+            )
         # Its first check is that of the files, which is done.
         checks = result["checks"] + measured["checks"][1:]
         result |= {**measured, "checks": checks}
@@ -97,6 +103,7 @@ def sign(
     show_signature(sign_or_make_key(bundle, key, new_key), as_json)
 
 
+@with_data_options
 def bench(
     bundle: Bundle,
     data: Data,
@@ -118,6 +125,8 @@ def bench(
     ] = 200,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Measure size, latency and memory of a bundle's parts here.
 
@@ -132,7 +141,13 @@ def bench(
     # No spinner: it would be timed as well.
     stderr_console().print("Timing the bundle's parts ...")
     result = saved_bundle.bench(
-        bundle, data, batch or [1, 32], threads or [1], runs, seed
+        bundle,
+        data,
+        batch or [1, 32],
+        threads or [1],
+        runs,
+        seed,
+        data_options,
     )
     show_bench(result, as_json)
 

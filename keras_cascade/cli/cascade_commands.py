@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keras_cascade.cli.data_options import DataOptions, with_data_options
 from keras_cascade.cli.options import (
     STARTING,
     Cascade,
@@ -19,6 +20,7 @@ from keras_cascade.cli.options import (
 )
 
 
+@with_data_options
 def demo(
     dataset: Data = "digits",
     output: Annotated[
@@ -37,6 +39,8 @@ def demo(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Train, calibrate, export, serve and use a cascade on real data.
 
@@ -57,10 +61,12 @@ def demo(
         max_delegation_rate,
         seed,
         overwrite=True,
+        data_options=data_options,
     )
     show_demo(report, output, as_json)
 
 
+@with_data_options
 def train(
     data: Data,
     output: Annotated[
@@ -80,6 +86,8 @@ def train(
     ] = 10,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Distil a teacher into a student and save the cascade.
 
@@ -104,10 +112,12 @@ def train(
         epochs,
         seed,
         stderr_console(),
+        data_options,
     )
     show(result, as_json, f"trained on {data}")
 
 
+@with_data_options
 def calibrate(
     cascade: Cascade,
     data: Data,
@@ -139,6 +149,8 @@ def calibrate(
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Set a saved cascade's threshold on the calibration split.
 
@@ -154,7 +166,7 @@ def calibrate(
         from keras_cascade.cli import saved_cascade
     with spinner("Running student and teacher on the calibration split"):
         calibrated = saved_cascade.calibrate(
-            cascade, data, objectives, confidence, costs, seed
+            cascade, data, objectives, confidence, costs, seed, data_options
         )
     show_point(
         calibrated.operating_point,
@@ -164,11 +176,14 @@ def calibrate(
     )
 
 
+@with_data_options
 def evaluate(
     cascade: Cascade,
     data: Data,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Measure student, teacher and cascade on the test split.
 
@@ -181,10 +196,11 @@ def evaluate(
     with spinner(STARTING):
         from keras_cascade.cli import saved_cascade
     with spinner("Running student and teacher on the test split"):
-        result = saved_cascade.evaluate(cascade, data, seed)
+        result = saved_cascade.evaluate(cascade, data, seed, data_options)
     show(result, as_json, f"{cascade}, on the test split")
 
 
+@with_data_options
 def report(
     cascade: Cascade,
     data: Data,
@@ -196,6 +212,8 @@ def report(
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Write a page on what the cascade is worth on the test split.
 
@@ -208,10 +226,13 @@ def report(
     with spinner(STARTING):
         from keras_cascade.cli.report import write_cascade_report
     with spinner("Measuring on the test split"):
-        result = write_cascade_report(cascade, data, output, overwrite, seed)
+        result = write_cascade_report(
+            cascade, data, output, overwrite, seed, data_options
+        )
     show_report(result, as_json)
 
 
+@with_data_options
 def export(
     cascade: Cascade,
     data: Data,
@@ -243,6 +264,8 @@ def export(
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
+    *,
+    data_options: DataOptions,
 ):
     """Write the bundle, verified in LiteRT on the calibration split.
 
@@ -258,6 +281,6 @@ def export(
     with spinner("Exporting, and running what was exported"):
         result = saved_cascade.export(
             cascade, data, output, overwrite, quantization,
-            operating_point or [], onnx, seed,
+            operating_point or [], onnx, seed, data_options,
         )  # fmt: skip
     show(result, as_json, f"exported to {output}")

@@ -6,9 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_cascade import MaxDelegationRate, datasets
+from keras_cascade import MaxDelegationRate
+from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.reference_models import reference_models
 from keras_cascade.cli.report import report_of_results, shown_inputs
+from keras_cascade.cli.saved_cascade import remember_data
 from keras_cascade.cli.trainer import batched, train_cascade, train_teacher
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.report import write_report
@@ -21,7 +23,7 @@ EDGE_BATCH = 256
 
 def run_demo(
     dataset, output, console, distillation="standard", max_delegation_rate=None,
-    seed=0, overwrite=False,
+    seed=0, overwrite=False, data_options=None,
 ):  # fmt: skip
     """Runs the demo and writes its bundle and report.
 
@@ -34,13 +36,14 @@ def run_demo(
             own. Defaults to `None`.
         seed: int. Defaults to `0`.
         overwrite: bool. Replaces an earlier bundle. Defaults to `False`.
+        data_options: `DataOptions`. Defaults to `None`.
 
     Returns:
         Dict, as in `report.json`.
     """
     clock = _Stopwatch()
     keras.utils.set_random_seed(seed)
-    splits = datasets.load(dataset, seed)
+    splits = (data_options or DataOptions()).load(dataset, seed)
     references = reference_models(splits)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -65,6 +68,7 @@ def run_demo(
     cascade, history = train_cascade(
         teacher, student, distillation, data, console, settings.student_epochs
     )
+    remember_data(cascade, splits)
     clock.start("calibrate")
     point = cascade.calibrate(data["calibration"], objective)
     console.print(

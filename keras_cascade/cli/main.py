@@ -1,18 +1,32 @@
 """Entry point `keras-cascade`: the Typer app and its error handling."""
 
 import os
+import re
 import signal
 import sys
 import traceback
+import warnings
+from typing import Annotated
 
 import typer
 
 from keras_cascade.cli import bundle_commands, cascade_commands
 from keras_cascade.utils import progress
 from keras_cascade.utils.native_output import NativeOutput
+from keras_cascade.version import __version__
 
 DEBUG = "KERAS_CASCADE_DEBUG"
 INTERRUPTED = 130
+#: Arguments in messages, and the options that set them.
+OPTIONS = {
+    "color=": "--color",
+    "label_column=": "--label-column",
+    "overwrite=True": "--overwrite",
+    "scale=": "--scale",
+    "skip_damaged=True": "--skip-damaged",
+    "text_column=": "--text-column",
+}
+IN_PIPELINE = re.compile(r"ValueError: (.*?)\nTraceback", re.DOTALL)
 
 app = typer.Typer(
     name="keras-cascade",
@@ -27,6 +41,29 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="print the version",
+            is_eager=True,
+            callback=_show_version,
+        ),
+    ] = False,
+):
+    """Options of the program itself."""
+
+
 for command in (
     cascade_commands.demo,
     cascade_commands.train,
@@ -51,7 +88,9 @@ def main():
     """
     native_output = NativeOutput()
     native_output.hide()
+    native_output.show_after_abort()
     progress.disable()  # the commands have spinners
+    warnings.formatwarning = _warning_line
     # An exception, so that `with` blocks clean up: a server, part files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -69,6 +108,8 @@ def main():
         else:
             print(f"Error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        native_output.ended()
 
 
 def run(arguments):
@@ -100,13 +141,28 @@ def run(arguments):
 
 
 def _one_line(error):
-    text = " ".join(str(error).split())
-    text = text.replace("`overwrite=True`", "--overwrite")
+    text = _in_options(" ".join(str(error).split()))
     known = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
     ours = type(error).__module__.startswith(("builtins", "keras_cascade"))
     if known and ours and text:
         return text
+    # An error of a reader inside a `tf.data` pipeline: its own message.
+    inner = IN_PIPELINE.search(str(error))
+    if inner is not None:
+        return _in_options(" ".join(inner[1].split()))
     return (
         f"{type(error).__name__}: {text[:500]} (set {DEBUG}=1 to see where it "
         "comes from)"
     )
+
+
+def _warning_line(message, category, filename, lineno, line=None):
+    """A warning as one line, without file and line number."""
+    return f"Warning: {_in_options(' '.join(str(message).split()))}\n"
+
+
+def _in_options(text):
+    """A message with the names of the command line's options."""
+    for argument, option in OPTIONS.items():
+        text = text.replace(f"`{argument}`", option)
+    return text

@@ -8,7 +8,8 @@ import typer
 Data = Annotated[
     str,
     typer.Option(
-        help="digits, fashion_mnist, tfds:NAME, dir:PATH, npz:PATH or csv:PATH",
+        help="digits, fashion_mnist, tfds:NAME, dir:PATH, npz:PATH, csv:PATH "
+        "or parquet:PATH; options of reading: docs/data.md",
         metavar="SPEC",
     ),
 ]

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from keras_cascade.bundle import Bundle
 from keras_cascade.datasets.numpy_files import read_numpy
 from keras_cascade.runtime import (
@@ -11,6 +9,7 @@ from keras_cascade.runtime import (
     RemoteTeacher,
     TeacherError,
 )
+from keras_cascade.runtime.image_format import ImageFormat
 from keras_cascade.runtime.teachers.teacher_at import open_teacher
 from keras_cascade.runtime.tokenized import without_tokenizer
 
@@ -105,7 +104,7 @@ class _LocalTeacher:
 
 
 def read_input(file, specs):
-    """Reads a .npy file unchanged, or an image scaled to the input's range.
+    """Reads a .npy file unchanged, or an image as in the training.
 
     Args:
         file: `pathlib.Path`.
@@ -123,28 +122,4 @@ def read_input(file, specs):
             "This bundle takes texts. Expected --text TEXT, or --input with a "
             f".npy file of them. Received: '{file}'."
         )
-    shape, (low, high) = specs[0]["shape"], specs[0]["range"] or (0, 1)
-    is_image = len(specs) == 1 and len(shape) == 4 and None not in shape[1:]
-    if not is_image or low < 0 or not (high <= 1 or 2 < high <= 255):
-        raise ValueError(
-            "Images are given to models that take values from 0 to 1, or "
-            f"from 0 to 255, of a fixed size. This bundle takes {shape} in "
-            f"the range {[low, high]}. Prepare the input yourself and pass a "
-            ".npy file."
-        )
-    from PIL import Image, UnidentifiedImageError
-
-    _, height, width, channels = shape
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith("I"):  # 16 bits: `convert` would clip
-                image = image.point(lambda value: value / 257).convert("L")
-            image = image.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(image.resize((width, height)), "float32")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(
-            f"Expected a readable image or a .npy file. Received: '{file}' "
-            f"({type(error).__name__})."
-        ) from None
-    scale = 1.0 if high > 1 else 255.0
-    return pixels.reshape(1, height, width, channels) / scale
+    return ImageFormat.from_specs(specs).read(file)[None]

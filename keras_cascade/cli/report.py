@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cascade import datasets
 from keras_cascade.calibration import SimultaneousBounds, deserialize
 from keras_cascade.calibration.guarantees import guarantee_sentence
-from keras_cascade.cli.saved_cascade import load_cascade
+from keras_cascade.cli.saved_cascade import load_cascade, splits_of
 from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.datasets.labelled_data import LabelledData
@@ -31,7 +30,9 @@ USED_TO = {
 }
 
 
-def write_cascade_report(cascade_file, spec, output, overwrite, seed):
+def write_cascade_report(
+    cascade_file, spec, output, overwrite, seed, data_options=None
+):
     """Writes the report of a saved cascade.
 
     Args:
@@ -40,6 +41,7 @@ def write_cascade_report(cascade_file, spec, output, overwrite, seed):
         output: path of the report's folder.
         overwrite: bool. Replaces an existing report.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as in the training.
 
     Returns:
         Dict of the report's path and its main numbers.
@@ -59,7 +61,7 @@ def write_cascade_report(cascade_file, spec, output, overwrite, seed):
             f"has {existing}. Choose another, or pass --overwrite."
         )
     output.mkdir(parents=True, exist_ok=True)
-    splits = datasets.load(spec, seed)
+    splits = splits_of(cascade, spec, seed, data_options)
     data = batched(splits)
     results, contents = report_of_results(
         cascade, splits, data, cascade.operating_point.to_dict(), seed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_cascade import datasets
 from keras_cascade.bundle import Bundle
+from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export.bundle_checks import check_bundle
@@ -27,7 +27,7 @@ bench.main(time.perf_counter() - start)
 """
 
 
-def verify(bundle, spec, split, seed):
+def verify(bundle, spec, split, seed, data_options=None):
     """Checks a bundle, from its files alone, on one split of a data set.
 
     Args:
@@ -35,6 +35,7 @@ def verify(bundle, spec, split, seed):
         spec: str, data spec.
         split: `"test"` or `"calibration"`.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as the manifest says.
 
     Returns:
         Dict of `passed`, `checks` and `measured`.
@@ -43,9 +44,10 @@ def verify(bundle, spec, split, seed):
         raise ValueError(
             f"Expected --split test or calibration. Received: '{split}'."
         )
-    data = batched(datasets.load(spec, seed))[split]
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
+    options = data_options or DataOptions()
+    data = batched(options.load_for_bundle(spec, seed, bundle))[split]
     examples = LabelledData.from_argument(data)
     checks, measured = check_bundle(
         bundle, examples.checked_batches(len(bundle.classes))
@@ -57,7 +59,7 @@ def verify(bundle, spec, split, seed):
     }
 
 
-def bench(bundle_path, spec, batches, threads, runs, seed):
+def bench(bundle_path, spec, batches, threads, runs, seed, data_options=None):
     """Measures size, latency and memory of a bundle's parts.
 
     Each part runs in a separate process, so that memory and import time are
@@ -71,6 +73,7 @@ def bench(bundle_path, spec, batches, threads, runs, seed):
         threads: list of int, threads of the student's interpreter.
         runs: int, timed passes per part, batch size and thread count.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as the manifest says.
 
     Returns:
         JSON-compatible dict.
@@ -78,7 +81,7 @@ def bench(bundle_path, spec, batches, threads, runs, seed):
     bundle = Bundle.load(bundle_path)
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder, "inputs.npz")
-        np.savez(inputs, **_inputs(spec, seed, bundle))
+        np.savez(inputs, **_inputs(spec, seed, bundle, data_options))
 
         def measure(part, *options):
             return _run(part, bundle, inputs, batches, threads, runs, *options)
@@ -101,8 +104,9 @@ def bench(bundle_path, spec, batches, threads, runs, seed):
     }
 
 
-def _inputs(spec, seed, bundle):
-    test = datasets.load(spec, seed).test
+def _inputs(spec, seed, bundle, data_options):
+    options = data_options or DataOptions()
+    test = options.load_for_bundle(spec, seed, bundle).test
     x = LabelledData.from_argument(test.batch(ROWS)).first_rows(ROWS)
     if isinstance(x, dict):
         return x

@@ -15,8 +15,9 @@ from keras_cascade import (
     MaxDelegationRate,
     MinAccuracy,
     MinGroupAccuracy,
-    datasets,
 )
+from keras_cascade.cli.data_options import DataOptions
+from keras_cascade.cli.model_inputs import ModelInputs, common_inputs
 from keras_cascade.cli.reference_models import reference_models
 from keras_cascade.cli.trainer import batched, train_cascade, train_teacher
 from keras_cascade.datasets.labelled_data import LabelledData
@@ -24,6 +25,8 @@ from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.export import costs_from_latency
 from keras_cascade.export.quantization import TRAINING, checked_quantization
+from keras_cascade.runtime.image_format import scale_of_range
+from keras_cascade.utils.output_path import output_path
 
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
@@ -49,6 +52,7 @@ def train(
     epochs,
     seed,
     console,
+    data_options=None,
 ):
     """Trains a cascade and saves it.
 
@@ -62,15 +66,25 @@ def train(
         epochs: int.
         seed: int, of splits and weights.
         console: `rich.console.Console` for progress.
+        data_options: `DataOptions`. Defaults to `None`: as the models say.
 
     Returns:
         Dict of the path and the metrics on the test split.
     """
     _check_output(output)
     keras.utils.set_random_seed(seed)
-    splits = datasets.load(spec, seed)
+    data_options = data_options or DataOptions()
+    teacher = None if teacher_file is None else load_model(teacher_file)
+    student = None if student_file is None else load_model(student_file)
+    splits = _splits_for(
+        [one for one in (teacher, student) if one is not None],
+        spec,
+        seed,
+        data_options,
+        must_know_scale=teacher is not None,
+    )
     data = batched(splits)
-    if teacher_file is None:
+    if teacher is None:
         teacher = train_teacher(
             reference_models(splits).teacher(REFERENCE_TEACHER_WIDTH),
             splits,
@@ -78,21 +92,20 @@ def train(
             console,
             epochs,
         )
-    else:
-        teacher = load_model(teacher_file)
-    if student_file is None:
+    if student is None:
         student = reference_models(splits).student(REFERENCE_STUDENT_WIDTH)
-    else:
-        student = load_model(student_file)
     cascade, _ = train_cascade(
         teacher, student, distillation, data, console, epochs
     )
+    remember_data(cascade, splits)
     _save(cascade, output)
     metrics = cascade.evaluate(data["test"], return_dict=True, verbose=0)
     return {"cascade": str(output), **metrics}
 
 
-def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
+def calibrate(
+    cascade_file, spec, objectives, confidence, costs, seed, data_options=None
+):
     """Calibrates a saved cascade and saves it in place.
 
     Args:
@@ -102,13 +115,14 @@ def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
         confidence: float, or `None` for the calibration split alone.
         costs: str, as `--costs`, or `None` to leave them.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as in the training.
 
     Returns:
         The `Cascade`.
     """
     objectives = [parse_objective(text, confidence) for text in objectives]
     cascade = load_cascade(cascade_file)
-    data = batched(datasets.load(spec, seed))
+    data = batched(splits_of(cascade, spec, seed, data_options))
     if costs is not None:
         _set_costs(cascade, costs, data["calibration"])
     cascade.calibrate(
@@ -119,24 +133,33 @@ def calibrate(cascade_file, spec, objectives, confidence, costs, seed):
     return cascade
 
 
-def evaluate(cascade_file, spec, seed):
+def evaluate(cascade_file, spec, seed, data_options=None):
     """Evaluates a saved cascade on the test split.
 
     Args:
         cascade_file: path of a .keras file.
         spec: str, data spec.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as in the training.
 
     Returns:
         Dict of metrics.
     """
     cascade = load_cascade(cascade_file)
-    data = batched(datasets.load(spec, seed))
+    data = batched(splits_of(cascade, spec, seed, data_options))
     return cascade.evaluate(data["test"], return_dict=True, verbose=0)
 
 
 def export(
-    cascade_file, spec, output, overwrite, quantization, points, onnx, seed
+    cascade_file,
+    spec,
+    output,
+    overwrite,
+    quantization,
+    points,
+    onnx,
+    seed,
+    data_options=None,
 ):
     """Exports a saved cascade as a bundle.
 
@@ -149,6 +172,7 @@ def export(
         points: list of str, as `parse_operating_point` takes.
         onnx: bool. Adds ONNX files.
         seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as in the training.
 
     Returns:
         Dict of the path, the operating point and the verification.
@@ -156,7 +180,8 @@ def export(
     points = dict(map(parse_operating_point, points))
     quantization = checked_quantization(quantization)
     cascade = load_cascade(cascade_file)
-    splits = datasets.load(spec, seed)
+    splits = splits_of(cascade, spec, seed, data_options)
+    remember_data(cascade, splits)
     data = batched(splits)
     trains = quantization in TRAINING
     bundle = cascade.export(
@@ -222,6 +247,88 @@ def parse_objective(text, confidence=None):
             f"Expected --objective NAME=NUMBER with a name out of "
             f"{sorted(OBJECTIVES)}. Received: '{text}'.{reason}"
         ) from None
+
+
+def splits_of(cascade, spec, seed, data_options=None):
+    """Loads a data spec as a cascade takes it, with its classes' labels.
+
+    Args:
+        cascade: `Cascade`.
+        spec: str, data spec.
+        seed: int, of the splits.
+        data_options: `DataOptions`. Defaults to `None`: as in the training.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        ValueError: nothing tells the scale of images, or the data set has
+            other classes than the cascade.
+    """
+    record = cascade.data_record
+    splits = _splits_for(
+        [cascade.teacher, cascade.student],
+        spec,
+        seed,
+        data_options or DataOptions(),
+        must_know_scale=True,
+        record=record,
+    )
+    if record.class_names is None:
+        return splits
+    return splits.matched(record.class_names)
+
+
+def remember_data(cascade, splits):
+    """Notes in a cascade's data record how its data were read.
+
+    Args:
+        cascade: `Cascade`.
+        splits: `Splits`.
+    """
+    record = cascade.data_record
+    record.class_names = list(splits.class_names)
+    if splits.scale is not None:
+        height, width, channels = splits.input_shape
+        record.images = {
+            "scale": splits.scale,
+            "image_size": [height, width],
+            "channels": channels,
+        }
+
+
+def _splits_for(models, spec, seed, data_options, must_know_scale, record=None):
+    """`Splits` of a data spec, read as models take them.
+
+    Args:
+        models: list of `keras.Model`.
+        spec: str, data spec.
+        seed: int, of the splits.
+        data_options: `DataOptions`, which come first.
+        must_know_scale: bool. Raises where images were read and nothing tells
+            their scale.
+        record: `DataRecord`, which comes second. Defaults to `None`.
+    """
+    taken = common_inputs(models)
+    if record is not None and record.images is not None:
+        taken = ModelInputs(**record.images)
+    scale = data_options.scale or taken.scale
+    if scale is None and record is not None and record.input_ranges:
+        (seen, *others) = record.input_ranges
+        if seen is not None and not others:
+            scale = scale_of_range(seen)
+    splits = data_options.load(
+        spec, seed, scale, taken.image_size, taken.channels
+    )
+    if splits.scale is not None and scale is None and must_know_scale:
+        raise ValueError(
+            f"'{spec}' holds images, and the models do not tell which values "
+            "they take: no layer before their first weights scales them. "
+            "Expected: --scale 0-1, 0-255, -1-1 or none (bytes), as the "
+            "teacher was trained. Where it needs other values, put its "
+            "preprocessing into the model as layers."
+        )
+    return splits
 
 
 def load_model(file):
@@ -294,14 +401,12 @@ def _check_output(output):
             "Expected --output to be a file that ends in '.keras'. Received: "
             f"'{output}'."
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ValueError(f"'{output.parent}' cannot be written to.")
+    output_path(output)
 
 
 def _save(cascade, output):
     """Saves beside the target, then renames: `output` is never half a file."""
-    output = Path(output)
+    output = output_path(output)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, output.name)
         cascade.save(part)

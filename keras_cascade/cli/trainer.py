@@ -19,7 +19,9 @@ from keras_cascade.datasets.labelled_data import (
 TEACHER_LEARNING_RATE = 2e-3
 STUDENT_LEARNING_RATE = 5e-3
 BATCH_SIZE = 128
-SHUFFLE_BUFFER = 10_000
+#: Larger images go in smaller batches.
+BATCH_BYTES = 16 * 1024 * 1024
+SMALLEST_BATCH = 8
 
 
 def batched(splits, batch_size=BATCH_SIZE):
@@ -27,15 +29,22 @@ def batched(splits, batch_size=BATCH_SIZE):
 
     Args:
         splits: `Splits`.
-        batch_size: int. Defaults to `128`.
+        batch_size: int, at most so many; fewer of large images. Defaults to
+            `128`.
     """
+    spec = splits.train.element_spec[0]
+    if spec.shape.is_fully_defined():
+        row_bytes = spec.shape.num_elements() * spec.dtype.size
+        fitting = BATCH_BYTES // max(1, row_bytes)
+        batch_size = min(batch_size, max(SMALLEST_BATCH, fitting))
+
+    def batches(examples):
+        return examples.batch(batch_size).prefetch(2)
+
     return {
-        "train": splits.train.cache()
-        .shuffle(SHUFFLE_BUFFER)
-        .batch(batch_size)
-        .prefetch(2),
-        "calibration": splits.calibration.batch(batch_size).prefetch(2),
-        "test": splits.test.batch(batch_size).prefetch(2),
+        "train": batches(splits.shuffled),
+        "calibration": batches(splits.calibration),
+        "test": batches(splits.test),
     }
 
 

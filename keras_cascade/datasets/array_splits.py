@@ -1,15 +1,24 @@
 """Splits from arrays in memory."""
 
+import hashlib
+
 import numpy as np
 
-from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.splits import Splits
+from keras_cascade.runtime.image_format import scaled
 
 CALIBRATION_SHARE = 0.25
 TEST_SHARE = 0.25
+#: Examples of a class, at least.
+FEWEST = 4
+#: Rows among which the training examples are shuffled, and their bytes.
+SHUFFLE_BUFFER = 10_000
+SHUFFLE_BYTES = 256 * 1024 * 1024
+#: Rows that are read or scaled at once.
+PARALLEL_READERS = 4
 
 
-def stratified_parts(labels, shares, seed):
+def stratified_parts(labels, shares, seed, groups=None):
     """Indices of disjoint parts, stratified by class.
 
     Args:
@@ -17,12 +26,27 @@ def stratified_parts(labels, shares, seed):
         shares: dict of part name to share; what is left over goes to
             `"train"`.
         seed: int.
+        groups: array of shape `(examples,)`. Examples of one group stay in
+            one part; shares are then of groups, and a group counts as its
+            first example's class. Defaults to `None`: each is its own group.
 
     Returns:
         Dict of part name (and `"train"`) to shuffled index array.
     """
     from sklearn.model_selection import train_test_split
 
+    members = None
+    if groups is not None:
+        _, first, group = np.unique(
+            groups, return_index=True, return_inverse=True
+        )
+        if len(first) < len(groups):
+            # Groups in the order of their first examples.
+            rank = np.argsort(np.argsort(first))
+            order = np.argsort(rank[group], kind="stable")
+            starts = np.cumsum(np.bincount(rank[group]))[:-1]
+            members = np.split(order, starts)
+            labels = labels[np.sort(first)]
     rest = np.arange(len(labels))
     parts = {}
     for name, share in shares.items():
@@ -31,6 +55,14 @@ def stratified_parts(labels, shares, seed):
             rest, test_size=size, stratify=labels[rest], random_state=seed
         )
     parts["train"] = rest
+    if members is not None:
+        random = np.random.default_rng(seed)
+        parts = {
+            name: random.permutation(
+                np.concatenate([members[one] for one in index])
+            )
+            for name, index in parts.items()
+        }
     return parts
 
 
@@ -48,15 +80,26 @@ def stratified_folds(labels, folds, seed):
     yield from cut.split(np.zeros(len(labels)), labels)
 
 
-def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
+def splits_from_arrays(
+    name,
+    x,
+    y,
+    class_names,
+    seed=0,
+    test=None,
+    map_fn=None,
+    scale=None,
+    groups=None,
+    test_groups=None,
+):
     """Splits arrays into train, calibration and test, by class.
 
-    Inputs that are there more than once stay in one split, together: real
-    texts repeat themselves. What a test split holds is left out of the others.
+    Examples of equal content stay in one split.
 
     Args:
         name: str, the data spec.
-        x: array of inputs (or of file names, with `map_fn`).
+        x: array of inputs (or of file names, with `map_fn`). Bytes are
+            images, which `scale` scales.
         y: integer array of labels.
         class_names: list of str, in label order.
         seed: int. The same seed gives the same splits. Defaults to `0`.
@@ -64,20 +107,18 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
             it a quarter becomes calibration and a quarter test data.
         map_fn: optional TensorFlow function from an element of `x` to an
             input.
+        scale: str, a key of `SCALES`, or `None` for data that is used as it
+            is. Defaults to `None`.
+        groups: array that is equal for examples of equal content. Defaults to
+            `None`: the content of `x`.
+        test_groups: the same for the test split.
 
     Returns:
         `Splits`.
     """
-    import tensorflow as tf
-
     y = np.asarray(y, dtype="int32")
-    hashes = example_hashes(x)
-    groups = _Groups(hashes)
-    repeats = len(y) - len(groups)
-    if test is not None:
-        groups = _Groups(hashes, left_out=example_hashes(test[0]))
-    labels = y[groups.first]
-    _check_counts(name, labels, class_names)
+    _check_counts(name, y, class_names)
+    groups = _contents(x) if groups is None else groups
     shares = {"calibration": CALIBRATION_SHARE}
     how = (
         "a quarter of the examples for calibration and a quarter for test, "
@@ -86,31 +127,55 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
     if test is None:
         shares["test"] = TEST_SHARE
     else:
-        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(labels))
         how = (
             "the data set's own test split; calibration held out of its "
             f"training split, by class, seed {seed}"
         )
-    if repeats:
-        how += f"; {repeats} repeated inputs are in the split of their first"
-    if groups.left_out:
-        how += f"; {groups.left_out} that the test split holds are left out"
-    parts = {
-        part: groups.rows(index)
-        for part, index in stratified_parts(labels, shares, seed).items()
-    }
+        if test_groups is None:
+            test_groups = _contents(test[0])
+        new = ~np.isin(groups, test_groups)
+        if not new.all() and _can_be_split(y[new], len(class_names)):
+            x, y, groups = x[new], y[new], groups[new]
+            how += (
+                f"; {np.count_nonzero(~new)} that the test split holds are "
+                "left out"
+            )
+        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
+    _, first = np.unique(groups, return_index=True)
+    if len(first) == len(groups):
+        groups = None
+    elif _can_be_split(y[first], len(class_names)):
+        how += (
+            f"; {len(groups) - len(first)} repeated inputs are in the split "
+            "of their first"
+        )
+    else:
+        groups = None
+        how += "; equal examples are in several splits, for want of others"
+    parts = stratified_parts(y, shares, seed, groups)
     arrays = {part: (x[index], y[index]) for part, index in parts.items()}
     if test is not None:
         arrays["test"] = (test[0], np.asarray(test[1], dtype="int32"))
+    bytes_as_rows = None
+    if scale is not None and (map_fn is not None or x.dtype == np.uint8):
+        bytes_as_rows = _scaling(scale)
+    else:
+        scale = None
 
-    def dataset(part):
+    def dataset(part, shuffle=False):
+        import tensorflow as tf
+
         examples = tf.data.Dataset.from_tensor_slices(arrays[part])
-        if map_fn is None:
-            return examples
-        return examples.map(
-            lambda one, label: (map_fn(one), label),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        if shuffle:
+            # Before images are read or scaled: names and bytes are small.
+            examples = examples.shuffle(_shuffle_buffer(arrays[part][0]))
+        for step in (map_fn, bytes_as_rows):
+            if step is not None:
+                examples = examples.map(
+                    lambda one, label, step=step: (step(one), label),
+                    num_parallel_calls=PARALLEL_READERS,
+                )
+        return examples
 
     return Splits(
         name=name,
@@ -123,44 +188,50 @@ def splits_from_arrays(name, x, y, class_names, seed=0, test=None, map_fn=None):
             for part in ("train", "calibration", "test")
         },
         how=how,
+        scale=scale,
+        shuffled=dataset("train", shuffle=True),
     )
 
 
-class _Groups:
-    """Rows of equal inputs, in the order of the first of each.
+def _contents(x):
+    """Array that is equal for rows of equal content."""
+    rows = x
+    if x.dtype != object:
+        rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    return np.array([_digest(row) for row in rows], dtype="S32")
 
-    Args:
-        hashes: uint64 array `(rows,)`.
-        left_out: uint64 array of inputs to leave out. Defaults to none.
 
-    Attributes:
-        first: int array `(groups,)`, the first row of each.
-        left_out: int, number of rows that were left out.
+def _digest(row):
+    if isinstance(row, str):
+        row = row.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(row, digest_size=16).hexdigest()
+
+
+def _scaling(scale):
+    """TensorFlow function from bytes to the values of a scale, or `None`.
+
+    It looks values up: TensorFlow's own division may differ from NumPy's in
+    the last bit.
     """
+    if scale == "none":
+        return None
+    table = scaled(np.arange(256, dtype="uint8"), scale)
 
-    def __init__(self, hashes, left_out=()):
-        kept = np.flatnonzero(~np.isin(hashes, left_out))
-        self.left_out = len(hashes) - len(kept)
-        _, first, group = np.unique(
-            hashes[kept], return_index=True, return_inverse=True
-        )
-        order = np.argsort(first)
-        self.first = kept[first[order]]
-        rank = np.empty(len(order), int)
-        rank[order] = np.arange(len(order))
-        group = rank[group]
-        self._rows = kept[np.argsort(group, kind="stable")]
-        self._ends = np.cumsum(np.bincount(group, minlength=len(order)))
+    def read(row):
+        import tensorflow as tf
 
-    def __len__(self):
-        return len(self.first)
+        return tf.gather(table, tf.cast(row, tf.int32))
 
-    def rows(self, groups):
-        """Rows of some groups, one group after the other."""
-        if len(self._rows) == len(self.first):  # no repeats
-            return self._rows[groups]
-        parts = np.split(self._rows, self._ends[:-1])
-        return np.concatenate([parts[group] for group in groups])
+    return read
+
+
+def _shuffle_buffer(x):
+    row_bytes = max(1, x.nbytes // len(x))
+    return max(1, min(len(x), SHUFFLE_BUFFER, SHUFFLE_BYTES // row_bytes))
+
+
+def _can_be_split(y, classes):
+    return np.bincount(y, minlength=classes).min() >= FEWEST
 
 
 def _check_counts(name, y, class_names):
@@ -172,9 +243,9 @@ def _check_counts(name, y, class_names):
             f"Data spec '{name}' needs at least two classes. Received: "
             f"{list(class_names)}."
         )
-    scarce = [str(class_names[i]) for i in np.flatnonzero(counts < 4)]
+    scarce = [str(class_names[i]) for i in np.flatnonzero(counts < FEWEST)]
     if scarce:
         raise ValueError(
-            f"Data spec '{name}' needs at least 4 examples of every class, "
-            f"each counted once, to split them. Too few in: {scarce[:10]}."
+            f"Data spec '{name}' needs at least {FEWEST} examples of every "
+            f"class, to split them. Too few in: {scarce[:10]}."
         )

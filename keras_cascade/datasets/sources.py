@@ -1,6 +1,6 @@
 """Readers of data specs."""
 
-import csv
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
+from keras_cascade.datasets.class_names import label_indices, ordered_names
+from keras_cascade.datasets.image_folder import image_folder
 from keras_cascade.datasets.numpy_files import read_numpy
+from keras_cascade.datasets.reading_options import ReadingOptions
+from keras_cascade.datasets.text_tables import parquet, text_csv
+from keras_cascade.runtime.image_format import scaled
 from keras_cascade.utils.optional_package import optional_package
 
 FASHION_MNIST_CLASSES = [
@@ -16,21 +21,37 @@ FASHION_MNIST_CLASSES = [
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 ]  # fmt: skip
 SYSTEM_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-IMAGE_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png"}
+#: Splits of TensorFlow Datasets that are reported on, the first with labels.
+TFDS_TEST_SPLITS = ("test", "validation")
+
+__all__ = [
+    "digits",
+    "fashion_mnist",
+    "image_folder",
+    "npz",
+    "parquet",
+    "tensorflow_dataset",
+    "text_csv",
+]
 
 
-def digits(seed):
+def digits(seed, options=None):
     """Loads scikit-learn's 1,797 digits of 8×8 pixels."""
     from sklearn.datasets import load_digits
 
+    options = options or ReadingOptions()
     data = load_digits()
     x = (data.images / 16.0).astype("float32")[..., None]
+    if options.scale != "0-1":
+        x = scaled(np.rint(255 * x).astype("uint8"), options.scale)
     names = [str(c) for c in data.target_names]
-    return splits_from_arrays("digits", x, data.target, names, seed)
+    splits = splits_from_arrays("digits", x, data.target, names, seed)
+    return dataclasses.replace(splits, scale=options.scale)
 
 
-def fashion_mnist(seed):
+def fashion_mnist(seed, options=None):
     """Loads Fashion-MNIST: the system's, Keras's or TensorFlow Datasets'."""
+    options = options or ReadingOptions()
     arrays = _fashion_mnist_arrays()
     x_train, y_train, x_test, y_test = arrays
     return splits_from_arrays(
@@ -40,116 +61,202 @@ def fashion_mnist(seed):
         FASHION_MNIST_CLASSES,
         seed,
         test=(_as_images(x_test), y_test),
+        scale=options.scale,
     )
 
 
-def tensorflow_dataset(name, seed):
+def tensorflow_dataset(name, seed, options=None):
     """Loads an image or text data set of TensorFlow Datasets by name."""
+    options = options or ReadingOptions()
+    spec = f"tfds:{name}"
     tfds = optional_package("tensorflow_datasets", extra="tfds")
     builder = tfds.builder(name)
     builder.download_and_prepare()
     keys = builder.info.supervised_keys or _input_and_label(builder.info)
     if keys is None or "train" not in builder.info.splits:
         raise ValueError(
-            f"tfds:{name} cannot be used as it is. Expected: a data set with "
+            f"{spec} cannot be used as it is. Expected: a data set with "
             "a 'train' split and (input, label) keys, or one image or text "
             "and one class label. Received: splits "
             f"{sorted(builder.info.splits)}, features "
             f"{sorted(builder.info.features)}."
         )
-    label_names = builder.info.features[keys[1]].names
+    images = _tfds_images(builder, keys, options)
+
+    def rows(split):
+        for row in builder.as_dataset(split=split).as_numpy_iterator():
+            value = row[keys[0]]
+            if images is not None:
+                value = images.from_image(_as_pillow(value))
+            yield value, row[keys[1]]
 
     def arrays(split):
-        rows = list(builder.as_dataset(split=split).as_numpy_iterator())
-        x = np.stack([row[keys[0]] for row in rows])
-        y = np.array([row[keys[1]] for row in rows])
-        return (_as_images(x) if x.dtype == np.uint8 else x), y
+        inputs, labels = zip(*rows(split), strict=True)
+        labels = np.array(labels)
+        if labels.ndim != 1 or labels.dtype.kind not in "biu":
+            raise ValueError(
+                f"{spec} cannot be used as it is. Expected: one class per "
+                "example, as an integer. Received: labels of shape "
+                f"{labels.shape[1:]}, {labels.dtype}."
+            )
+        x = np.stack(inputs)
+        return (_as_images(x) if images is None else x), labels
 
     x, y = arrays("train")
-    test = arrays("test") if "test" in builder.info.splits else None
-    return splits_from_arrays(f"tfds:{name}", x, y, label_names, seed, test)
-
-
-def image_folder(path, seed):
-    """Loads images from one folder per class, or from `train/` and `test/`."""
-    root = _existing(path, "dir", "a folder with one folder a class")
-    own_test = (root / "train").is_dir() and (root / "test").is_dir()
-    files, labels, names = _labelled_files(root / "train" if own_test else root)
-    test = None
-    if own_test:
-        test_files, test_labels, test_names = _labelled_files(root / "test")
-        if test_names != names:
-            raise ValueError(
-                f"dir:{path}: 'train' and 'test' must have the same class "
-                f"folders. Received: {names} and {test_names}."
-            )
-        test = (test_files, test_labels)
-    shape = _image_shape(files[0])
-
-    def read(file):
-        import tensorflow as tf
-
-        image = tf.io.decode_image(
-            tf.io.read_file(file), channels=shape[2], expand_animations=False
+    if y.min() < 0:
+        raise ValueError(
+            f"{spec} cannot be used as it is. Expected: labels from 0. "
+            f"Received: {y.min()} in the training split, which has no labels."
         )
-        image = tf.image.resize(image, shape[:2])
-        return tf.ensure_shape(image / 255.0, shape)
-
+    label_names = getattr(builder.info.features[keys[1]], "names", None)
+    if label_names is None:
+        label_names = _index_names(spec, y)
+    test = None
+    for split in TFDS_TEST_SPLITS:
+        if test is None and split in builder.info.splits:
+            test = arrays(split)
+            if test[1].min() < 0:  # a contest's, whose labels are secret
+                test = None
+    if test is not None:
+        _check_test_labels(spec, test[1], len(label_names))
     return splits_from_arrays(
-        f"dir:{path}", files, labels, names, seed, test=test, map_fn=read
+        spec, x, y, label_names, seed, test, scale=options.scale
     )
 
 
-def npz(path, seed):
+def npz(path, seed, options=None):
     """Loads `x` and `y`, or `x_train`, `y_train`, ..., from an .npz file."""
-    file = _existing(path, "npz", "an .npz file")
+    options = options or ReadingOptions()
+    spec = f"npz:{path}"
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(
+            f"Data spec '{spec}': expected an .npz file. There is none at "
+            "that path."
+        )
     arrays = read_numpy(file, archive=True)
-    test = None
-    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+    if {"x_train", "y_train"} <= arrays.keys():
         x, y = arrays["x_train"], arrays["y_train"]
-        test = (_as_images(arrays["x_test"]), arrays["y_test"])
     elif {"x", "y"} <= arrays.keys():
         x, y = arrays["x"], arrays["y"]
     else:
         raise ValueError(
-            f"npz:{path}: expected arrays 'x' and 'y', or 'x_train', "
+            f"{spec}: expected arrays 'x' and 'y', or 'x_train', "
             "'y_train', 'x_test' and 'y_test'. Received: "
             f"{sorted(arrays)}."
         )
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(
-            f"npz:{path}: expected 'y' to hold integer labels, one an "
-            f"example. Received: shape {y.shape}, {y.dtype}."
-        )
-    if len(x) != len(y):
-        raise ValueError(
-            f"npz:{path}: expected as many inputs as labels. Received: "
-            f"{len(x)} and {len(y)}."
-        )
-    if len(y) and y.min() < 0:
-        raise ValueError(f"npz:{path}: expected labels from 0. Got {y.min()}.")
-    names = [str(c) for c in range(int(y.max()) + 1 if len(y) else 0)]
+    y = _checked_labels(spec, "y", x, y)
+    test = None
+    if {"x_train", "x_test", "y_test"} <= arrays.keys():
+        x_test, y_test = arrays["x_test"], arrays["y_test"]
+        y_test = _checked_labels(spec, "y_test", x_test, y_test)
+        if x_test.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"{spec}: expected inputs of one shape. Received: "
+                f"{x.shape[1:]} to train and {x_test.shape[1:]} to test."
+            )
+        test = (_as_images(x_test), y_test)
+    if y.dtype.kind == "U":
+        names = ordered_names(y.tolist())
+        if test is not None:
+            unknown = sorted(set(test[1].tolist()) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"{spec}: expected test labels out of the training "
+                    f"labels. Received: {unknown[:10]}."
+                )
+            test = (test[0], label_indices(test[1].tolist(), names))
+        y = label_indices(y.tolist(), names)
+    else:
+        names = _index_names(spec, y)
+        if test is not None:
+            _check_test_labels(spec, test[1], len(names))
     return splits_from_arrays(
-        f"npz:{path}", _as_images(x), y, names, seed, test
+        spec, _as_images(x), y, names, seed, test, scale=options.scale
     )
 
 
-def text_csv(path, seed):
-    """Loads a CSV file with the columns `text` and `label`."""
-    file = _existing(path, "csv", "a CSV file")
-    with open(file, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if not {"text", "label"} <= set(reader.fieldnames or []):
-            raise ValueError(
-                f"csv:{path}: expected the columns 'text' and 'label'. "
-                f"Received: {reader.fieldnames}."
-            )
-        rows = [(row["text"], row["label"]) for row in reader]
-    names = sorted({label for _, label in rows})
-    numbers = {name: number for number, name in enumerate(names)}
-    x = np.array([text for text, _ in rows], dtype=object)
-    y = np.array([numbers[label] for _, label in rows], dtype="int32")
-    return splits_from_arrays(f"csv:{path}", x, y, names, seed)
+def _checked_labels(spec, name, x, y):
+    """Labels as integers or names, one per input, or an error."""
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:  # as Keras's CIFAR has them
+        y = y[:, 0]
+    if y.ndim == 2 and y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all():
+        kind = "one-hot" if (y.sum(axis=1) == 1).all() else "multi-hot"
+        remedy = (
+            "Store `y.argmax(axis=-1)`."
+            if kind == "one-hot"
+            else "Examples of several classes are not supported; train a "
+            "cascade for each of them."
+        )
+        raise ValueError(
+            f"{spec}: expected '{name}' to hold integer labels, one an "
+            f"example. Received: shape {y.shape}, {kind}. {remedy}"
+        )
+    if y.ndim == 1 and y.dtype.kind == "f" and (y == np.rint(y)).all():
+        y = y.astype("int64")
+    if y.ndim != 1 or y.dtype.kind not in "biuUS":
+        raise ValueError(
+            f"{spec}: expected '{name}' to hold integer labels, one an "
+            f"example. Received: shape {y.shape}, {y.dtype}. Numbers to "
+            "predict, as in a regression, are not supported."
+        )
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8")
+    if len(x) != len(y):
+        raise ValueError(
+            f"{spec}: expected as many inputs as labels. Received: "
+            f"{len(x)} and {len(y)} ('{name}')."
+        )
+    if len(y) and y.dtype.kind in "iu" and y.min() < 0:
+        raise ValueError(f"{spec}: expected labels from 0. Got {y.min()}.")
+    return y.astype("int64") if y.dtype.kind in "biu" else y
+
+
+def _index_names(spec, y):
+    """Class names of labels that are the numbers from 0."""
+    classes = int(y.max()) + 1 if len(y) else 0
+    if classes > len(y) > 0:
+        raise ValueError(
+            f"{spec}: expected labels from 0 to the number of classes less "
+            f"one. Received: labels up to {classes - 1} on {len(y)} "
+            "examples. Number the classes from 0, such as with "
+            "`numpy.unique(y, return_inverse=True)`."
+        )
+    return [str(number) for number in range(classes)]
+
+
+def _check_test_labels(spec, y, classes):
+    if len(y) and not 0 <= y.min() <= y.max() < classes:
+        raise ValueError(
+            f"{spec}: expected test labels from 0 to {classes - 1}, as in "
+            f"the training split. Received: {y.min()} to {y.max()}."
+        )
+
+
+def _tfds_images(builder, keys, options):
+    """`ImageFormat` of a data set of images, or `None` for anything else."""
+    from tensorflow_datasets import features
+
+    feature = builder.info.features[keys[0]]
+    if not isinstance(feature, features.Image):
+        return None
+    shape = feature.shape
+    if None not in shape and options.image_size is options.color is None:
+        return None
+    sizes, gray = {shape[:2]}, shape[2] == 1
+    if None in shape[:2]:
+        sizes = {
+            row[keys[0]].shape[:2]
+            for row in builder.as_dataset(split="train").as_numpy_iterator()
+        }
+    return options.image_format(sizes, gray)
+
+
+def _as_pillow(pixels):
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def _input_and_label(info):
@@ -215,46 +322,7 @@ def _read_idx(file):
 
 
 def _as_images(x):
-    """uint8 pixels to float32 in [0, 1], with a channel; others as given."""
+    """Bytes with a channel, float32 for float64; others as given."""
     if x.dtype == np.uint8:
-        x = x.astype("float32") / 255.0
         return x[..., None] if x.ndim == 3 else x
     return x.astype("float32") if x.dtype == np.float64 else x
-
-
-def _existing(path, scheme, expected):
-    found = Path(path).expanduser()
-    right_kind = found.is_dir() if scheme == "dir" else found.is_file()
-    if not right_kind:
-        raise ValueError(
-            f"Data spec '{scheme}:{path}': expected {expected}. There is "
-            "none at that path."
-        )
-    return found
-
-
-def _labelled_files(root):
-    names = sorted(p.name for p in root.iterdir() if p.is_dir())
-    files, labels = [], []
-    for label, name in enumerate(names):
-        images = sorted(
-            str(p)
-            for p in (root / name).iterdir()
-            if p.suffix.lower() in IMAGE_ENDINGS
-        )
-        files += images
-        labels += [label] * len(images)
-    if not files:
-        raise ValueError(
-            f"'{root}' holds no images. Expected: one folder a class, with "
-            f"{sorted(IMAGE_ENDINGS)} files in it."
-        )
-    return np.array(files), np.array(labels, dtype="int32"), names
-
-
-def _image_shape(file):
-    from PIL import Image
-
-    with Image.open(file) as image:
-        channels = 1 if image.mode in ("1", "L", "I", "I;16") else 3
-        return (image.height, image.width, channels)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_cascade.datasets.class_names import matching_labels
+
 NAMES = ("train", "calibration", "test")
 
 
@@ -22,6 +24,9 @@ class Splits:
         class_names: list of str, in label order.
         sizes: dict of split name to number of examples.
         how: one sentence on where the splits come from.
+        scale: str, the scale of the images that were read as bytes (see
+            `ReadingOptions`), or `None` for inputs that are used as they are.
+        shuffled: the training examples, in another order at each pass.
     """
 
     name: str
@@ -31,6 +36,8 @@ class Splits:
     class_names: list
     sizes: dict
     how: str
+    scale: str | None = None
+    shuffled: Any = None
 
     @property
     def classes(self) -> int:
@@ -41,6 +48,36 @@ class Splits:
     def input_shape(self) -> tuple:
         """Shape of one input, without the batch."""
         return tuple(self.train.element_spec[0].shape)
+
+    def matched(self, class_names: list[str]) -> "Splits":
+        """Returns the splits with the labels of a model's classes.
+
+        Args:
+            class_names: list of str, the model's, in label order.
+
+        Returns:
+            `Splits` with these class names.
+
+        Raises:
+            ValueError: there are classes that the model does not have.
+        """
+        labels = matching_labels(self.class_names, class_names, self.name)
+        if list(self.class_names) == list(class_names):
+            return self
+
+        def relabelled(examples):
+            import tensorflow as tf
+
+            return examples.map(lambda x, y: (x, tf.gather(labels, y)))
+
+        return dataclasses.replace(
+            self,
+            class_names=list(class_names),
+            train=relabelled(self.train),
+            calibration=relabelled(self.calibration),
+            test=relabelled(self.test),
+            shuffled=relabelled(self.shuffled),
+        )
 
     def arrays(
         self, split: str, examples: int | None = None

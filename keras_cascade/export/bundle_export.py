@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_cascade.bundle import Bundle, new_folder
@@ -23,6 +22,7 @@ from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.teacher_probes import teacher_probes
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def export_bundle(
             `"float16"`, `"dynamic"` (weights of 8 bits) or `"int8"`
             (activations too; their ranges are measured on the calibration
             inputs: the file depends on them, not on their labels, and the
-            guarantees take the file as given); or one that trains the student on: `"qat"`, `"prune"`,
-            `"cluster"`, `"prune+qat"`, `"cluster+qat"`. Inputs, outputs and
-            the gate stay as they are. Defaults to `None`.
+            guarantees take the file as given); or one that trains the student
+            on: `"qat"`, `"prune"`, `"cluster"`, `"prune+qat"`,
+            `"cluster+qat"`. Inputs, outputs and the gate stay as they are.
+            Defaults to `None`.
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
@@ -104,6 +105,7 @@ def export_bundle(
             objective on the student's file.
     """
     check_backend()
+    target = output_path(filepath)
     onnx_parts = _checked_parts(onnx)
     job = ExportJob(
         cascade,
@@ -130,7 +132,7 @@ def export_bundle(
             stacklevel=3,
         )
     class_names = _checked_names(class_names, cascade.classes)
-    with progress_shown(verbose), new_folder(filepath, overwrite) as folder:
+    with progress_shown(verbose), new_folder(target, overwrite) as folder:
         artifact = job.student_artifact()
         for model in (job.student, job.teacher):
             model.check_lengths(job.example_inputs)
@@ -139,7 +141,7 @@ def export_bundle(
         teacher = _write_teacher(job, folder / TEACHER_FOLDER)
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
-            job, folder, Path(filepath).name, class_names, points, comparison
+            job, folder, target.name, class_names, points, comparison
         )
         manifest["student"] |= artifact.describe()
         for model in (job.student, job.teacher):
@@ -159,7 +161,7 @@ def export_bundle(
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
         Bundle.load(folder)
-    return Bundle.load(filepath)
+    return Bundle.load(target)
 
 
 def _write_teacher(job, folder):

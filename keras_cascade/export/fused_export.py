@@ -25,6 +25,7 @@ from keras_cascade.export.verification import (
     check_teacher,
 )
 from keras_cascade.gates import StudentWithGate
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 from keras_cascade.utils.tensor_ops import as_float
 
@@ -75,6 +76,7 @@ def export_fused(
         RuntimeError: Keras does not run on TensorFlow.
     """
     check_backend()
+    target = output_path(filepath)
     job = ExportJob(cascade, example_inputs=example_inputs)
     example_inputs, signature = job.example_inputs, job.signature
     student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
@@ -82,7 +84,9 @@ def export_fused(
     check_in_graph(cascade, "A fused graph")
     with (
         progress_shown(verbose),
-        new_folder(filepath, overwrite, known_by=SAVED_MODEL) as folder,
+        new_folder(
+            output_path(target), overwrite, known_by=SAVED_MODEL
+        ) as folder,
     ):
         signature.write_endpoints(
             folder,

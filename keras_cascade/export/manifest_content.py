@@ -53,7 +53,7 @@ def manifest_of(
             timespec="seconds"
         ),
         "classes": class_names,
-        "input": job.signature.describe(),
+        "input": _inputs(job),
         "student": described(folder / STUDENT_FILE),
         "teacher": {
             "path": TEACHER_FOLDER,
@@ -95,6 +95,15 @@ def manifest_of(
             },
         },
     }
+
+
+def _inputs(job):
+    """Manifest entries of the inputs; of images with their scale."""
+    entries = job.signature.describe()
+    images = job.cascade.data_record.images
+    if images is not None and len(entries) == 1:
+        return [{**entries[0], "scale": images["scale"]}]
+    return entries
 
 
 def model_card(manifest, why_no_probes: str | None = None) -> str:

@@ -26,6 +26,7 @@ from keras_cascade.export.signature import (
 )
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.verification import BATCH_SIZES, check_same
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def export_onnx(
             "Expected a path that ends in '.onnx' and `part` 'student' or "
             f"'teacher'. Received: '{filepath}' and {part!r}."
         )
+    target = output_path(filepath)
     job = ExportJob(cascade, example_inputs=example_inputs)
     exported = getattr(job, part)
     model, outputs = _converted_part(exported)
@@ -78,13 +80,13 @@ def export_onnx(
     example_inputs = exported.inputs(job.example_inputs)
     with (
         progress_shown(verbose),
-        tempfile.TemporaryDirectory(dir=filepath.parent) as folder,
+        tempfile.TemporaryDirectory(dir=target.parent) as folder,
     ):
-        file = Path(folder, filepath.name)
+        file = Path(folder, target.name)
         named = convert_to_onnx(model, file, example_inputs, signature, outputs)
         threshold = cascade.threshold if part == "student" else None
         _compare(named, file, example_inputs, signature, threshold)
-        os.replace(file, filepath)
+        os.replace(file, target)
     return signature
 
 

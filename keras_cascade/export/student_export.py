@@ -9,6 +9,7 @@ from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
+from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def export_student(
         raise ValueError(
             f"Expected a path that ends in '.tflite'. Received: '{filepath}'."
         )
+    target = output_path(filepath)
     if calibration_data is None and quantization != FLOAT32:
         calibration_data = cascade.data_record.calibration_data
     job = ExportJob(
@@ -94,11 +96,11 @@ def export_student(
     with (
         progress_shown(verbose),
         tempfile.TemporaryDirectory(
-            prefix=f".{filepath.name}-", dir=filepath.parent
+            prefix=f".{target.name}-", dir=target.parent
         ) as folder,
     ):
         artifact = job.student_artifact()
-        part = Path(folder, filepath.name)
+        part = Path(folder, target.name)
         if job.data is None:
             part.write_bytes(artifact.convert(cascade.threshold))
         else:
@@ -106,8 +108,8 @@ def export_student(
         if reader is not None:
             tokenizer = Path(folder, "tokenizer.json")
             tokenizer.write_text(reader.tokenizer.content, encoding="utf-8")
-            os.replace(tokenizer, filepath.with_suffix(".tokenizer.json"))
-        os.replace(part, filepath)
+            os.replace(tokenizer, target.with_suffix(".tokenizer.json"))
+        os.replace(part, target)
     return job.student.signature
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from keras_cascade.runtime.image_format import SCALES, scale_of_range
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 TEXT = "string"
 #: Longer texts are refused as a mistake: a model reads far less.
 MAX_CHARACTERS = 1_000_000
+#: Value ranges are checked in the first calls, and in every so many later.
+FIRST_CALLS = 16
+CALLS_BETWEEN = 64
+#: Rows of a call whose value range is checked.
+CHECKED_ROWS = 32
 
 
 class InputValidator:
@@ -26,14 +34,21 @@ class InputValidator:
     passed on as it is. Everything else goes through `prepare_inputs`, which
     converts it or raises an error that says what is wrong.
 
+    Floats far outside of the range of the calibration data, as pixels from 0
+    to 255 are for a model that takes 0 to 1, are warned of once. The check
+    reads the first 32 rows of each of the first 16 calls, and of every 64th
+    call after them: a scale is wrong in all rows.
+
     Args:
-        specs: list of `{"name", "shape", "dtype"}` with the batch first, as
-            in the manifest.
+        specs: list of `{"name", "shape", "dtype", "range"}` with the batch
+            first, as in the manifest.
     """
 
     def __init__(self, specs: list[dict]):
         self._specs = specs
         self._row = None
+        self._calls = 0
+        self._ranges = RangeCheck(specs)
         if _is_of_one_size(specs):
             self._name = specs[0]["name"]
             self._dtype = np.dtype(specs[0]["dtype"])
@@ -67,8 +82,60 @@ class InputValidator:
                 and batch.shape[0]
                 and (not self._is_float or _all_finite(batch))
             ):
-                return {self._name: batch}
-        return prepare_inputs(x, self._specs)
+                inputs = {self._name: batch}
+                if self._is_float:
+                    self._calls += 1
+                    if self._calls <= FIRST_CALLS or not (
+                        self._calls % CALLS_BETWEEN
+                    ):
+                        self._check_ranges(inputs)
+                return inputs
+        inputs = prepare_inputs(x, self._specs)
+        self._check_ranges(inputs)
+        return inputs
+
+    def _check_ranges(self, inputs):
+        problem = self._ranges(inputs)
+        if problem is not None:
+            warnings.warn(f"{problem} This is said once.", stacklevel=5)
+
+
+class RangeCheck:
+    """Finds inputs far outside of a manifest's ranges, once.
+
+    Args:
+        specs: list of a bundle's inputs, as in the manifest.
+    """
+
+    def __init__(self, specs: list[dict]):
+        self._ranged = [
+            spec
+            for spec in specs
+            if spec["dtype"].startswith("float") and spec.get("range")
+        ]
+
+    def __call__(self, inputs: dict[str, np.ndarray]) -> str | None:
+        """Checks the first rows of prepared inputs.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+
+        Returns:
+            Str, what is wrong and what to do; `None` where nothing is, and
+            after the first time.
+        """
+        for spec in self._ranged:
+            rows = inputs[spec["name"]][:CHECKED_ROWS]
+            problem = range_problem(rows, spec["range"])
+            if problem is not None:
+                self._ranged = []
+                return (
+                    f"Input '{spec['name']}' holds {problem}, the range of "
+                    "the data that the bundle was calibrated on. Expected: "
+                    "inputs scaled as in training; the answers are wrong "
+                    "otherwise."
+                )
+        return None
 
 
 def prepare_inputs(
@@ -115,6 +182,54 @@ def prepare_inputs(
     if not rows[names[0]]:
         raise ValueError("Expected at least one row. Received none.")
     return inputs
+
+
+def value_range(array: np.ndarray) -> list[float] | None:
+    """Returns the lowest and highest value of numbers, `None` for others."""
+    if array.dtype.kind not in "biuf" or not array.size:
+        return None
+    return [float(array.min()), float(array.max())]
+
+
+def range_problem(
+    array: np.ndarray, expected: tuple[float, float] | list[float]
+) -> str | None:
+    """Returns what of an array contradicts a value range.
+
+    Values may lie outside of the range by half its width, as new data do. Of
+    images the range is that of the scale that the known data are in, and
+    values up to 1 contradict a scale of 0 to 255.
+
+    Args:
+        array: array of numbers, batch first.
+        expected: the lowest and the highest value of known data.
+
+    Returns:
+        Str, or `None` where nothing does.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_cascade.runtime.inputs import range_problem
+    >>> range_problem(np.array([[0.0, 255.0]]), (0.0, 1.0))
+    'values from 0 to 255, far outside of 0 to 1'
+    """
+    found = value_range(array)
+    if found is None:
+        return None
+    low, high = expected
+    images = array.ndim == 4
+    if images and (scale := scale_of_range(expected)) is not None:
+        low, high = SCALES[scale]
+    slack = (high - low) / 2
+    outside = slack > 0 and (found[0] < low - slack or found[1] > high + slack)
+    too_small = images and low >= 0 and high > 64 and 0 < found[1] <= 1
+    if not outside and not too_small:
+        return None
+    where = "far outside of" if outside else "all at the low end of"
+    return (
+        f"values from {found[0]:g} to {found[1]:g}, {where} {low:g} to {high:g}"
+    )
 
 
 def text_array(

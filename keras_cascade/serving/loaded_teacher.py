@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from keras_cascade.bundle import BundleError
-from keras_cascade.runtime.inputs import TEXT, prepare_inputs
+from keras_cascade.runtime.inputs import TEXT, RangeCheck, prepare_inputs
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
+from keras_cascade.serving.server_log import log
 
 BYTES_PER_REQUEST = 64 * 1024
 BYTES_PER_ROW = 256
@@ -49,6 +50,7 @@ class LoadedTeacher:
         self.max_request_bytes = _max_bytes(self.inputs, limits)
         text = bundle.manifest["teacher"].get("text", {})
         self._tokenizer = text.get("sha256")
+        self._ranges = RangeCheck(self.inputs)
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
@@ -117,9 +119,13 @@ class LoadedTeacher:
         if rows > self.max_rows:
             raise too_many_rows(rows, self.max_rows)
         try:
-            return prepare_inputs(x, self.inputs, allow_single=False)
+            inputs = prepare_inputs(x, self.inputs, allow_single=False)
         except (ValueError, OverflowError, RecursionError) as error:
             raise RequestError(400, str(error)) from None
+        problem = self._ranges(inputs)
+        if problem is not None:
+            log("warning", "input_range", problem=problem)
+        return inputs
 
     def check_room(self, deadline):
         """Raises for a request that would wait too long; see `Batcher`."""

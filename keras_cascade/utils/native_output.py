@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
 import threading
 
@@ -31,6 +32,7 @@ class NativeOutput:
         self._terminal = None
         self._python = None
         self._said = ""
+        self._watcher = None
 
     def hide(self):
         """Starts the redirection, unless `KERAS_CASCADE_NATIVE_LOGS=1`."""
@@ -59,6 +61,36 @@ class NativeOutput:
         self._log.close()
         self._log = self._terminal = None
         _state["hidden"] = False
+
+    def show_after_abort(self):
+        """Shows the hidden output if this process dies without `ended`.
+
+        A native `abort` leaves no chance to show anything. A small process
+        waits for the end of this one; call this before threads start.
+        """
+        if self._log is None or not hasattr(os, "fork"):
+            return
+        ends, alive = os.pipe()
+        process = os.fork()
+        if not process:
+            os.close(alive)
+            try:
+                _show_at_the_end(ends, self._log.fileno(), self._terminal)
+            finally:
+                os._exit(0)
+        os.close(ends)
+        self._watcher = (process, alive)
+
+    def ended(self):
+        """Ends the wait of `show_after_abort`: this process ends as usual."""
+        if self._watcher is None:
+            return
+        process, alive = self._watcher
+        self._watcher = None
+        with contextlib.suppress(OSError):  # it was killed
+            os.write(alive, b".")
+            os.waitpid(process, 0)
+        os.close(alive)
 
     def read(self):
         """Returns the hidden output so far, a str."""
@@ -123,6 +155,30 @@ def ask_for_less():
     """Limits TensorFlow's native log to errors, unless the user set a level."""
     if os.environ.get(SHOW) != "1":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _show_at_the_end(ends, log, terminal):
+    """Copies the log to the terminal once the other process is gone.
+
+    Args:
+        ends: int, descriptor from which a byte comes if all is well.
+        log: int, descriptor of the hidden output.
+        terminal: int, descriptor of the terminal.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.close(0)
+    os.close(1)  # who reads it waits for its end
+    if os.read(ends, 1):
+        return
+    size = os.fstat(log).st_size
+    said = os.pread(log, NOTED, max(0, size - NOTED))
+    if said.strip():
+        os.write(
+            terminal,
+            b"The process was ended from outside of Python. Native libraries "
+            b"wrote:\n" + said,
+        )
 
 
 @functools.cache

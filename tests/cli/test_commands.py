@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_cascade as kc
 from keras_cascade.bundle import BundleError
 from keras_cascade.cli.saved_cascade import parse_operating_point
 from tests.helpers.command_line import COMMANDS, save_model
@@ -227,8 +228,16 @@ def test_images_are_read_in_the_range_that_the_models_take(tmp_path):
         np.testing.assert_allclose(ones, 128 / 255, atol=1e-6)
         bytes_ = read_input(tmp_path / name, spec(255.0))
         np.testing.assert_array_equal(bytes_, 128)
+    around_zero = [{**spec(1.0)[0], "range": [-1, 1]}]
+    np.testing.assert_allclose(
+        read_input(tmp_path / "8.png", around_zero), 128 / 127.5 - 1, atol=1e-6
+    )
+    bytes_ = read_input(
+        tmp_path / "8.png", [{**spec(255.0)[0], "dtype": "uint8"}]
+    )
+    assert bytes_.dtype == np.uint8 and (bytes_ == 128).all()
     with pytest.raises(ValueError, match="Prepare the input yourself"):
-        read_input(tmp_path / "8.png", [{**spec(1.0)[0], "range": [-1, 1]}])
+        read_input(tmp_path / "8.png", [{**spec(1.0)[0], "range": [-3, 1]}])
 
 
 def test_nan_in_the_data_is_named_before_any_training(run, tmp_path):
@@ -300,6 +309,12 @@ def test_a_failure_is_one_line_and_status_1(tmp_path, bundle_path, request):
         (line,) = process.stderr.strip().splitlines()
         assert line.startswith("Error: ")
         assert words in line
+
+
+def test_the_version(tmp_path):
+    process = run_in_process("--version", cwd=tmp_path)
+    assert process.returncode == 0
+    assert process.stdout.strip() == kc.__version__
 
 
 def test_bad_usage_is_status_2(tmp_path):

@@ -185,8 +185,8 @@ def test_a_tensorflow_dataset_without_supervised_keys(monkeypatch, tmp_path):
         kc.datasets.load("tfds:two_labels")
 
 
-def write_images(root, rows=8, mode="RGB"):
-    rng = np.random.default_rng(0)
+def write_images(root, rows=8, mode="RGB", seed=0):
+    rng = np.random.default_rng(seed)
     for number, name in enumerate(("cat", "dog")):
         (root / name).mkdir(parents=True)
         for i in range(rows):
@@ -208,7 +208,7 @@ def test_a_folder_a_class(tmp_path, mode, channels):
 
 def test_folders_with_their_own_test_split(tmp_path):
     write_images(tmp_path / "train")
-    write_images(tmp_path / "test", rows=3)
+    write_images(tmp_path / "test", rows=3, seed=1)
     splits = kc.datasets.load(f"dir:{tmp_path}")
     assert splits.sizes == {"train": 12, "calibration": 4, "test": 6}
     assert "own test split" in splits.how

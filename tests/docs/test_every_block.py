@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.documents import DOCUMENTS, ROOT, blocks, commands, languages
 
 #: Documents whose Python needs nothing from a test.
-ALONE = ("docs/concepts.md", "docs/troubleshooting.md")
+ALONE = ("docs/concepts.md", "docs/data.md", "docs/troubleshooting.md")
 #: Which test runs the rest.
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
@@ -31,6 +31,7 @@ def test_python_that_stands_alone(document, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     shown = {
         "docs/concepts.md": "Guaranteed",
+        "docs/data.md": "'train': 899",
         "docs/troubleshooting.md": "logits",
     }
     assert shown[document] in printed

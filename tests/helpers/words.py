@@ -70,6 +70,11 @@ EXCEPTIONS = (
         "refusal",
         "a column of the queue's file",
     ),
+    (
+        "keras_cascade/runtime/image_format.py",
+        "draft",
+        "Pillow's own method",
+    ),
 )
 #: First words that make a clause of a docstring's first line.
 CLAUSES = ("What", "How", "Whether", "Why", "Who", "Which", "When", "Where")
