@@ -18,6 +18,10 @@ so up to 1.003 is the resolution of the measurement); `threads_left` and
 Then follow `benchmarks.fuzz_server` and `benchmarks.fuzz_bundles`, which run
 alone too: `fuzzed_requests`, `fuzzed_bundles` and `accepted_altered` are
 theirs, `crashes` are of all three.
+
+Then each of the modules `forks`, `strangers`, `exchanges`, `answers`,
+`overload`, `silent` and `json_bodies`, which run alone too
+(`python -m benchmarks.faults.forks --json`) and say what their keys mean.
 """
 
 import collections
@@ -35,7 +39,17 @@ import numpy as np
 import psutil
 
 import keras_cascade as kc
-from benchmarks.faults import faulty_grpc, faulty_http
+from benchmarks.faults import (
+    answers,
+    exchanges,
+    faulty_grpc,
+    faulty_http,
+    forks,
+    json_bodies,
+    overload,
+    silent,
+    strangers,
+)
 from benchmarks.faults.clients import Client, Load, Truth
 from benchmarks.faults.proxy import TamperingProxy
 from benchmarks.fuzz_bundles import fuzz_bundles
@@ -54,6 +68,7 @@ URLS = {
     "v2": "http://127.0.0.1:{http}/v2/models/teacher",
     "grpc": "grpc://127.0.0.1:{grpc}/teacher",
 }
+MODULES = (forks, strangers, exchanges, answers, overload, silent, json_bodies)
 TAMPERED = ("slow", "reset", "half", "garbage", "refuse")
 PATIENCE = 30.0  # seconds, for a recovery that does not come
 RESOLUTION = 0.005  # seconds from one request to the next, until it comes
@@ -296,6 +311,8 @@ def main():
         fuzz_server=server,
         fuzz_bundles=bundles,
     )
+    for module in MODULES:
+        result |= module.measure(chosen.quick)
     show(result, chosen.json)
 
 
