@@ -495,8 +495,9 @@ class EdgeCascade:
             last_first.callback(setattr, self, "_caller", closed)
             last_first.callback(self._student.close)
             for part in (self.log, self.queue, self.teacher, self._caller):
-                if hasattr(part, "close"):
-                    last_first.callback(part.close)
+                close = getattr(part, "close", None)
+                if close is not None:
+                    last_first.callback(close)
             if self._sender is not None:
                 last_first.callback(self._sender.close, timeout)
 
