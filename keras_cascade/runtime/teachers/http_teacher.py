@@ -220,6 +220,7 @@ class HttpTeacher(RemoteTeacher):
         Raises:
             TeacherError: the answers are not the bundle's teacher's.
         """
+        status = self._status(connection)
         parts, versions = [], set()
         for request, rows in self._requests(self._identity.probe_inputs()):
             received = self._asked(connection, request, rows)
@@ -239,7 +240,13 @@ class HttpTeacher(RemoteTeacher):
             raise
         # Of several versions none is proven.
         version = versions.pop() if len(versions) == 1 else object()
-        status = self._status(connection)
+        if self._status(connection) != status:
+            connection.keep = False
+            raise TeacherError(
+                f"The teacher at {self.url} was exchanged while its identity "
+                "was checked.",
+                retryable=True,
+            )
         connection.proof = Proof(version, status, connection.exchanges)
 
     def _same_status(self, connection):
