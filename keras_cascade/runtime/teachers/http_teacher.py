@@ -151,7 +151,7 @@ class HttpTeacher(RemoteTeacher):
                 with self._client.connection(new) as connection:
                     if self._prove_first and not connection.exchanges:
                         self._prove(connection)
-                    received = self._asked(connection, request, rows, report)
+                    received = self._exchanged(connection, request, rows, report)
                     if self._accepted(connection, received, request.id):
                         return received.output
                     connection.keep = False
@@ -162,7 +162,7 @@ class HttpTeacher(RemoteTeacher):
             retryable=True,
         )
 
-    def _asked(self, connection, request, rows, report=None):
+    def _exchanged(self, connection, request, rows, report=None):
         """Sends one request on a connection; returns `Received`."""
         url = self._infer_url()
         answer = self._client.send(
@@ -223,7 +223,7 @@ class HttpTeacher(RemoteTeacher):
         status = self._status(connection)
         parts, versions = [], set()
         for request, rows in self._requests(self._identity.probe_inputs()):
-            received = self._asked(connection, request, rows)
+            received = self._exchanged(connection, request, rows)
             if received.id not in (None, request.id):
                 connection.keep = False
                 raise TeacherError(
