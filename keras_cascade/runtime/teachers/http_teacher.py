@@ -151,7 +151,9 @@ class HttpTeacher(RemoteTeacher):
                 with self._client.connection(new) as connection:
                     if self._prove_first and not connection.exchanges:
                         self._prove(connection)
-                    received = self._exchanged(connection, request, rows, report)
+                    received = self._exchanged(
+                        connection, request, rows, report
+                    )
                     if self._accepted(connection, received, request.id):
                         return received.output
                     connection.keep = False
