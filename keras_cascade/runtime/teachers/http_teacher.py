@@ -157,6 +157,7 @@ class HttpTeacher(RemoteTeacher):
                     if self._accepted(connection, received, request.id):
                         return received.output
                     connection.keep = False
+                    report = {}  # it was answered, and so counted
         raise TeacherError(
             f"The teacher at {self.url} answered a new connection with the "
             f"answer to another request. Expected: id '{request.id}'. "
