@@ -302,8 +302,8 @@ def test_probes_before_rows_and_the_status_after_them(replayed, probed):
     one, several = recording("rows")["exchanges"]
     with (
         replayed(
-            one, probes(PROBE_LOGITS), "status", one, "status", several,
-            "status",
+            one, "status", probes(PROBE_LOGITS), "status",
+            one, "status", several, "status",
         ) as url,
         EdgeCascade.load(
             path, teacher=url, on_failure="raise", operating_point="all"
@@ -318,7 +318,7 @@ def test_probes_before_rows_and_the_status_after_them(replayed, probed):
 
 def test_a_check_asks_about_the_probes(replayed, probed):
     path, probes = probed
-    with replayed("status", probes(PROBE_LOGITS), "status") as url:
+    with replayed("status", "status", probes(PROBE_LOGITS), "status") as url:
         teacher = open_teacher(url, Bundle.load(path))
         teacher.check()
         teacher.close()
@@ -336,7 +336,7 @@ def test_another_recorded_teacher_is_a_stranger(replayed, probed, logits):
     path, probes = probed
     one, _ = recording("rows")["exchanges"]
     with (
-        replayed(one, probes(logits)) as url,
+        replayed(one, "status", probes(logits)) as url,
         EdgeCascade.load(
             path, teacher=url, on_failure="abstain", operating_point="all"
         ) as edge,
@@ -356,8 +356,8 @@ def test_a_new_version_of_the_recorded_model_is_probed(replayed, probed):
     other = [row[::-1] for row in PROBE_LOGITS]
     with (
         replayed(
-            one, probes(PROBE_LOGITS), "status", one, "status",
-            one, changed, probes(other),
+            one, "status", probes(PROBE_LOGITS), "status", one, "status",
+            one, changed, changed, probes(other),
         ) as url,
         EdgeCascade.load(
             path, teacher=url, on_failure="abstain", operating_point="all"

@@ -158,6 +158,7 @@ class GrpcTeacher(RemoteTeacher):
                     if self._accepted(connection, stated, version, end):
                         return self._output_of(answer)
                     self._channel.replace(connection)
+                    report = {}  # it was answered, and so counted
         raise self._lost_error()
 
     def _accepted(self, connection, stated, version, end):

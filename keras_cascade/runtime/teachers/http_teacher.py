@@ -151,10 +151,13 @@ class HttpTeacher(RemoteTeacher):
                 with self._client.connection(new) as connection:
                     if self._prove_first and not connection.exchanges:
                         self._prove(connection)
-                    received = self._asked(connection, request, rows, report)
+                    received = self._exchanged(
+                        connection, request, rows, report
+                    )
                     if self._accepted(connection, received, request.id):
                         return received.output
                     connection.keep = False
+                    report = {}  # it was answered, and so counted
         raise TeacherError(
             f"The teacher at {self.url} answered a new connection with the "
             f"answer to another request. Expected: id '{request.id}'. "
@@ -162,7 +165,7 @@ class HttpTeacher(RemoteTeacher):
             retryable=True,
         )
 
-    def _asked(self, connection, request, rows, report=None):
+    def _exchanged(self, connection, request, rows, report=None):
         """Sends one request on a connection; returns `Received`."""
         url = self._infer_url()
         answer = self._client.send(
@@ -220,9 +223,10 @@ class HttpTeacher(RemoteTeacher):
         Raises:
             TeacherError: the answers are not the bundle's teacher's.
         """
+        status = self._status(connection)
         parts, versions = [], set()
         for request, rows in self._requests(self._identity.probe_inputs()):
-            received = self._asked(connection, request, rows)
+            received = self._exchanged(connection, request, rows)
             if received.id not in (None, request.id):
                 connection.keep = False
                 raise TeacherError(
@@ -239,7 +243,13 @@ class HttpTeacher(RemoteTeacher):
             raise
         # Of several versions none is proven.
         version = versions.pop() if len(versions) == 1 else object()
-        status = self._status(connection)
+        if self._status(connection) != status:
+            connection.keep = False
+            raise TeacherError(
+                f"The teacher at {self.url} was exchanged while its identity "
+                "was checked.",
+                retryable=True,
+            )
         connection.proof = Proof(version, status, connection.exchanges)
 
     def _same_status(self, connection):
