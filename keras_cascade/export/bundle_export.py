@@ -70,9 +70,10 @@ def export_bundle(
             `"float16"`, `"dynamic"` (weights of 8 bits) or `"int8"`
             (activations too; their ranges are measured on the calibration
             inputs: the file depends on them, not on their labels, and the
-            guarantees take the file as given); or one that trains the student on: `"qat"`, `"prune"`,
-            `"cluster"`, `"prune+qat"`, `"cluster+qat"`. Inputs, outputs and
-            the gate stay as they are. Defaults to `None`.
+            guarantees take the file as given); or one that trains the student
+            on: `"qat"`, `"prune"`, `"cluster"`, `"prune+qat"`,
+            `"cluster+qat"`. Inputs, outputs and the gate stay as they are.
+            Defaults to `None`.
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
