@@ -25,8 +25,8 @@ USES = {
 }
 _STATE = "cascade.json"
 OF_0_1_0 = (
-    "This cascade's record is of keras_cascade 0.1.0, which told numbers apart "
-    "by their float32 value only: integers beyond 2**24 and close float64 "
+    "This cascade's record is of keras_cascade 0.1.0, which knew numbers by "
+    "their float32 value only: integers beyond 2**24 and close float64 "
     "look alike. If these examples are others, call `cascade.forget_data()`."
 )
 

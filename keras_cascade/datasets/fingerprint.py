@@ -22,7 +22,7 @@ class Fingerprint:
     order, split or batching. Random augmentation changes an example and so
     hides it.
 
-    Examples are told apart by their exact values (`example_hashes`). A data
+    Examples are distinguished by their exact values (`hash_examples`). A data
     set in float64 is also recognised in a copy that was cast to float32, as
     Keras casts arrays.
 

@@ -148,6 +148,36 @@ def test_labels_in_a_list_and_nullable_ones(cascade, blobs, labels):
     )
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        tuple,
+        lambda x: np.array(x, object)[:, None],
+        lambda x: pd.Series(x, dtype=object),
+        lambda x: pd.Series(x, dtype="string"),
+        lambda x: pd.DataFrame({"text": x}),
+        lambda x: tf.constant(x),
+    ],
+)
+def test_texts_in_every_form(form):
+    x = [f"red{i % 3} blue{i % 5} thing{i}" for i in range(24)]
+    more = [text.replace("thing", "item") for text in x]
+    y = np.arange(24) % 3
+    tokenizer = kc.text.train_tokenizer(x)
+    teacher, student = (
+        kc.text.TextModel(
+            kc.models.text_bag(tokenizer.vocabulary_size, classes=3), tokenizer
+        )
+        for _ in range(2)
+    )
+    cascade = kc.Cascade(teacher, student)
+    cascade.compile("sgd", run_eagerly=True)
+    cascade.fit(form(x), y, verbose=0)
+    np.testing.assert_allclose(cascade.scores(form(more)), cascade.scores(more))
+    cascade.calibrate((form(more), y), kc.MaxDelegationRate(0.5, tolerance=0.5))
+
+
 def test_data_without_an_end_is_refused(cascade, blobs):
     x, y = blobs(16)
     endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
