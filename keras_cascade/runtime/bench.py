@@ -81,7 +81,8 @@ def random_inputs(bundle: Bundle) -> dict[str, np.ndarray]:
                 f"inputs of any size. Received none, for '{spec['name']}' of "
                 f"shape {shape}."
             )
-        values = random.uniform(*spec["range"], (RANDOM_ROWS, *shape))
+        low, high = spec["range"]
+        values = random.uniform(low, high, (RANDOM_ROWS, *shape))
         if np.dtype(spec["dtype"]).kind != "f":
             values = np.rint(values)
         inputs[spec["name"]] = values.astype(spec["dtype"])
