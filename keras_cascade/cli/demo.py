@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_cascade import MaxDelegationRate
+from keras_cascade.cli.cascade_data import remember_data
 from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.reference_models import reference_models
 from keras_cascade.cli.report import report_of_results, shown_inputs
-from keras_cascade.cli.saved_cascade import remember_data
 from keras_cascade.cli.trainer import batched, train_cascade, train_teacher
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.report import write_report

@@ -212,18 +212,16 @@ def _is_leading(layer):
     return kind in _LEADING or kind.startswith("Random")
 
 
-def _measured(model, tensor):
+def _measured(function, tensor):
+    """`(factor, offset)` of what layers make of a value in an image."""
     shape = [_SIDE if size is None else size for size in tensor.shape[1:]]
-    zero, one = (
-        float(
-            np.mean(
-                keras.ops.convert_to_numpy(
-                    model(
-                        np.full((1, *shape), value, "float32"), training=False
-                    )
-                )[0, shape[0] // 2, shape[1] // 2]
-            )
-        )
-        for value in (0.0, 1.0)
-    )
+
+    def at_the_center(value):
+        image = np.full((1, *shape), value, "float32")
+        row = keras.ops.convert_to_numpy(function(image, training=False))[0]
+        if row.ndim == 3:  # padding is at the border
+            row = row[row.shape[0] // 2, row.shape[1] // 2]
+        return float(np.mean(row))
+
+    zero, one = at_the_center(0.0), at_the_center(1.0)
     return (one - zero, zero) if one != zero else (1.0, 0.0)

@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_cascade.calibration import SimultaneousBounds, deserialize
 from keras_cascade.calibration.guarantees import guarantee_sentence
-from keras_cascade.cli.saved_cascade import load_cascade, splits_of
+from keras_cascade.cli.cascade_data import splits_of
+from keras_cascade.cli.saved_cascade import load_cascade
 from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets.batches import take_rows
 from keras_cascade.datasets.labelled_data import LabelledData

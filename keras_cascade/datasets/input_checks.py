@@ -21,6 +21,14 @@ def check_examples(x, y, classes):
         )
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
+        if y.dtype.kind in "biuf" and (y.sum(axis=1) != 1).any():
+            raise ValueError(
+                "Expected one class per example, as an integer. Received "
+                f"labels of shape {y.shape} that are not one-hot: several "
+                "classes per example, or none, are not supported. Train a "
+                "cascade for each class, with the labels `y[:, c]` and two "
+                "logits."
+            )
         raise ValueError(
             "Expected integer class labels of shape (batch,). Received shape "
             f"{y.shape}, which looks one-hot. Pass `y.argmax(axis=-1)`."
@@ -33,7 +41,9 @@ def check_examples(x, y, classes):
     if y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
         raise ValueError(
             f"Expected integer class labels from 0 to {classes - 1}. "
-            f"Received: {y.dtype} values such as {y.ravel()[:3].tolist()}."
+            f"Received: {y.dtype} values such as {y.ravel()[:3].tolist()}. "
+            "Numbers to predict, as in a regression, are not supported: a "
+            "gate needs classes."
         )
     if y.size and not (y.min() >= 0 and y.max() < classes):
         raise ValueError(

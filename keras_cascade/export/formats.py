@@ -48,4 +48,7 @@ def export_as(format, cascade, filepath, verbose=None, **options):
             )
     known = "calibration_data" if format == "bundle" else "example_inputs"
     options.setdefault(known, getattr(cascade.data_record, known))
+    names = cascade.data_record.class_names
+    if format == "bundle" and names is not None:
+        options.setdefault("class_names", names)
     return exporter(cascade, filepath, verbose=verbose, **options)

@@ -27,6 +27,18 @@ FLOAT16_TOLERANCE = 0.05
 #: half the sum of the differences was below 0.03 on networks that lost no
 #: accuracy; between unrelated answers it is near 1.
 MEAN_DISTANCE = 0.2
+#: Next steps where a quantized file does not answer as Keras does.
+TO_TRY = {
+    "int8": (
+        " Layers with activations of a wide range, such as hard-swish, "
+        "squeeze-and-excitation and attention, lose most in 8 bits, and so do "
+        "weights that were not trained. Try 'dynamic' (weights in 8 bits, "
+        "activations in float), 'qat' with `training_data` (which trains the "
+        "student on in 8 bits), 'float16', or more calibration examples."
+    ),
+    "dynamic": " Try 'float16', or 'qat' with `training_data`.",
+    "float16": " Export without `quantization`.",
+}
 
 
 @dataclasses.dataclass
@@ -272,6 +284,7 @@ def _check_answers(quantization, largest_gap, mean_distance):
             "The exported student does not answer as Keras does: its "
             f"probabilities ({quantization}) differ {how} {gap:.2g}, where "
             f"{limit:.0e} is expected. The file was not kept."
+            f"{TO_TRY.get(quantization, '')}"
         )
 
 

@@ -2,7 +2,8 @@
 
     python -m keras_cascade.runtime.bench student BUNDLE INPUTS.npz
 
-prints JSON. The student and the cascade run without TensorFlow, as on the
+prints JSON. Without `INPUTS.npz` inputs are random, within the ranges of the
+manifest. The student and the cascade run without TensorFlow, as on the
 device; the teacher, which needs it, runs in another process.
 """
 
@@ -22,6 +23,7 @@ from keras_cascade.runtime.student_interpreter import open_student
 from keras_cascade.runtime.teachers.teacher_at import open_teacher
 
 WARM_UP = 10
+RANDOM_ROWS = 64
 
 
 def latency(
@@ -58,6 +60,33 @@ def resident_mb() -> float | None:
     except OSError:
         return None
     return int(words[words.index("VmRSS:") + 1]) / 1024
+
+
+def random_inputs(bundle: Bundle) -> dict[str, np.ndarray]:
+    """Creates random inputs within the ranges of a bundle's manifest.
+
+    Args:
+        bundle: `Bundle` of numbers of fixed shapes.
+
+    Raises:
+        ValueError: the bundle takes texts, or inputs of any size.
+    """
+    random = np.random.default_rng(0)
+    inputs = {}
+    for spec in bundle.inputs:
+        shape = spec["shape"][1:]
+        if spec["dtype"] == "string" or None in shape:
+            raise ValueError(
+                "Expected an .npz file of inputs for a bundle of texts, or of "
+                f"inputs of any size. Received none, for '{spec['name']}' of "
+                f"shape {shape}."
+            )
+        low, high = spec["range"]
+        values = random.uniform(low, high, (RANDOM_ROWS, *shape))
+        if np.dtype(spec["dtype"]).kind != "f":
+            values = np.rint(values)
+        inputs[spec["name"]] = values.astype(spec["dtype"])
+    return inputs
 
 
 def measure(
@@ -119,15 +148,20 @@ def main(import_seconds: float | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("student", "teacher", "cascade"))
     parser.add_argument("bundle")
-    parser.add_argument("inputs", help=".npz file, one array per input")
+    parser.add_argument(
+        "inputs", nargs="?", help=".npz file, one array per input"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--url")
     a = parser.parse_args()
-    with np.load(a.inputs, allow_pickle=False) as file:
-        inputs = dict(file)
     bundle = Bundle.load(a.bundle)
+    if a.inputs is None:
+        inputs = random_inputs(bundle)
+    else:
+        with np.load(a.inputs, allow_pickle=False) as file:
+            inputs = dict(file)
     results = measure(
         a.part, bundle, inputs, a.batches, a.threads, a.runs, a.url
     )

@@ -9,6 +9,7 @@ from keras import layers
 from PIL import Image
 
 from keras_cascade.cli import saved_cascade
+from keras_cascade.cli.cascade_data import splits_of
 from keras_cascade.cli.prediction import predict_input
 from keras_cascade.runtime.image_format import ImageFormat
 from keras_cascade.serving import ServerProcess
@@ -198,8 +199,8 @@ def test_a_scale_that_cannot_be_told_is_asked_for(photos, run, tmp_path):
     assert low >= 0 and high > 100
     # What the cascade has seen in Python tells the scale as well.
     cascade.data_record.images = None
-    splits = saved_cascade.splits_of(cascade, f"dir:{root}", 0)
+    splits = splits_of(cascade, f"dir:{root}", 0)
     assert splits.scale == "0-255"
     with pytest.raises(ValueError, match="differ in their classes"):
         cascade.data_record.class_names = ["cat", "dog"]
-        saved_cascade.splits_of(cascade, f"dir:{root}", 0)
+        splits_of(cascade, f"dir:{root}", 0)

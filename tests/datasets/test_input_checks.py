@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cascade.datasets.input_checks import check_inputs
+from keras_cascade.datasets.input_checks import check_examples, check_inputs
 from keras_cascade.datasets.labelled_data import LabelledData
 
 
@@ -50,3 +50,16 @@ def test_texts_of_tf_data():
     assert next(batches)[0].tolist() == [b"a", "ö".encode(), b"c"]
     with pytest.raises(ValueError, match="empty string in row 1"):
         next(batches)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.eye(4), r"looks one-hot. Pass `y.argmax"),
+        (np.ones((4, 4), int), "several classes per example.*two logits"),
+        (np.array([0.5, 1, 2, 3]), "as in a regression, are not supported"),
+    ],
+)
+def test_labels_of_other_tasks(y, message):
+    with pytest.raises(ValueError, match=message):
+        check_examples(np.ones((4, 2)), y, 4)
