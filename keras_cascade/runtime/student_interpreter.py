@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.runtime.tokenized import student_with_tokenizer
-from keras_cascade.utils.inherited_handles import never_free_in_forks
+from keras_cascade.utils.forks import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 from keras_cascade.errors import QueueError
-from keras_cascade.utils.inherited_handles import never_free_in_forks
+from keras_cascade.utils.forks import never_free_in_forks
 
 VERSION = 2
 PRIVATE = 0o600
