@@ -196,9 +196,10 @@ def range_problem(
 ) -> str | None:
     """Returns what of an array contradicts a value range.
 
-    Values may lie outside of the range by half its width, as new data do. Of
-    images the range is that of the scale that the known data are in, and
-    values up to 1 contradict a scale of 0 to 255.
+    Values may lie outside of the range by four times its width, as new data
+    of a long tail do; wrong scales lie further out. Of images the range is
+    that of the scale that the known data are in, half its width is allowed,
+    and values up to 1 contradict a scale of 0 to 255.
 
     Args:
         array: array of numbers, batch first.
@@ -221,7 +222,7 @@ def range_problem(
     images = array.ndim == 4
     if images and (scale := scale_of_range(expected)) is not None:
         low, high = SCALES[scale]
-    slack = (high - low) / 2
+    slack = (high - low) * (0.5 if images else 4.0)
     outside = slack > 0 and (found[0] < low - slack or found[1] > high + slack)
     too_small = images and low >= 0 and high > 64 and 0 < found[1] <= 1
     if not outside and not too_small:
