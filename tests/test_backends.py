@@ -12,6 +12,7 @@ import keras_cascade as kc
 #: Test files that run on both backends.
 BOTH = [
     "tests/distillation",
+    "tests/evaluation/test_flops.py",
     "tests/gates",
     "tests/test_cascade_training.py",
     "tests/test_cascade_use.py",

@@ -54,17 +54,17 @@ def columns(rng, n, accuracy):
 
 @pytest.mark.parametrize("accuracy", [0.98, 0.995, 0.999])
 def test_intervals_cover_near_one(accuracy):
-    """300 sets of 200 examples, 0.2 to 4 errors of which are expected.
+    """150 sets of 200 examples, 0.2 to 4 errors of which are expected.
 
     A percentile interval covers as often as there is any error at all and
     their number is high enough: 18 to 87 % of sets.
     """
-    sets = 300
+    sets = 150
     covered = dict.fromkeys(("accuracy", "area", "band", "difference"), 0)
     for seed in range(sets):
         rng = np.random.default_rng(seed)
         one, other = (columns(rng, 200, accuracy) for _ in range(2))
-        found = bootstrap_curve(*one, threshold=0.3, rates=[0.2], resamples=100)
+        found = bootstrap_curve(*one, threshold=0.3, rates=[0.2], resamples=50)
         for name in ("accuracy", "area"):
             covered[name] += (
                 found[name]["low"] <= accuracy <= found[name]["high"]
@@ -78,7 +78,7 @@ def test_intervals_cover_near_one(accuracy):
                 ExampleResults(*other),
                 thresholds=(0.3, 0.3),
                 budgets=(),
-                resamples=100,
+                resamples=50,
             )["differences"]
             if row["quantity"] == "accuracy"
         )

@@ -176,7 +176,7 @@ CASES = {
         12 * 32 + matmul(1, 32, 4) + 4,
     ),
     "AveragePooling2D": (
-        lambda: of((8, 8, 40), layers.AveragePooling2D(2)),
+        lambda: of((8, 8, 40), layers.AveragePooling2D(8)),
         64 * 40,
     ),
     "MaxPooling2D": (
