@@ -169,7 +169,7 @@ class LoadedTeacher:
 
 
 def _blaming_inputs(teacher):
-    """Returns `teacher.logits` with the client's errors apart from others.
+    """Returns `teacher.logits`; inputs that are invalid are the client's error.
 
     The graph has run on examples, so inputs that it calls invalid are the
     client's: a token id outside of the vocabulary, most of all. The manifest

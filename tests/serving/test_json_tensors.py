@@ -391,3 +391,21 @@ def test_an_empty_tensor_with_rows_is_still_read():
         }
     )
     assert read_v2(body.encode(), specs)["input"].shape == (2, 0)
+
+
+def test_large_lists_of_short_numbers_are_read():
+    """orjson reserves too little for these after a first white space."""
+    row = [1] * 100_000 + [0]
+    body = json.dumps({"instances": [row]}, separators=(",", ":")).encode()
+    (read,) = read_v1(body, [spec("input", "float32", None)]).values()
+    np.testing.assert_array_equal(read, [row])
+
+
+def test_rows_beyond_the_limit_are_refused_by_their_count():
+    specs = [spec("input", "float32", None)]
+    for start, end in ((b'{"instances":[', b"[]]}"), (b'{"inputs":[', b"[]]}")):
+        body = start + b"[]," * 30_000 + end
+        with pytest.raises(RequestError) as raised:
+            read_v1(body, specs)
+        assert raised.value.status == 413
+        assert "30001" in raised.value.message
