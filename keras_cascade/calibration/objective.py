@@ -21,7 +21,7 @@ NONE_COUNTED = (
     "pass the largest weight that can really come."
 )
 
-#: Ends a refusal that names a limit which these examples show.
+#: Ends an error message that names a limit which these examples show.
 CHOSEN_AFTERWARDS = (
     "A limit that is chosen by looking at these examples spends their "
     "confidence: decide it beforehand, or calibrate on other examples."

@@ -92,7 +92,7 @@ class ExportJob:
         self._objectives = _checked_objectives(operating_points)
         self._default = None
         calibrated = cascade.operating_point
-        if calibrated is not None:
+        if calibrated is not None and calibrated.objective is not None:
             self._default = calibration.deserialize(calibrated.objective)
         if joint:
             every = joint_objectives(
