@@ -1,7 +1,5 @@
 """Exact intervals of shares and of paired differences of shares."""
 
-from scipy import stats
-
 #: Part of the error for the share of pairs that differ.
 PAIRS_PART = 0.2
 
@@ -23,6 +21,8 @@ def share_interval(events, trials, confidence):
     Returns:
         `(low, high)`.
     """
+    from scipy import stats  # loaded on use, as in all of `evaluation`
+
     tail = (1 - confidence) / 2
     misses = trials - events
     low = stats.beta.ppf(tail, events, misses + 1) if events > 0 else 0.0

@@ -57,7 +57,9 @@ def test_scales_of_images(known, given, wrong):
 def test_numbers_may_lie_four_widths_outside():
     known = (10.0, 30.0)
     assert range_problem(np.array([[-70.0, 110.0]]), known) is None
-    assert "far outside of 10 to 30" in range_problem(np.array([[-70.1]]), known)
+    assert "far outside of 10 to 30" in range_problem(
+        np.array([[-70.1]]), known
+    )
     assert range_problem(np.array([[110.1]]), known)
     assert range_problem(np.array([["a"]]), known) is None
     assert range_problem(np.zeros((0, 2)), known) is None
