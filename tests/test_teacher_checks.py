@@ -154,6 +154,6 @@ def test_the_report_says_it(blobs, cascade, tmp_path):
         (x, y), kc.MaxDelegationRate(0.5, tolerance=0.5)
     ).to_dict()
     numbers = report_numbers(
-        cascade.judge((x, y)), point, cascade.costs, "abcd", resamples=20
+        cascade.judge((x, y)), point, cascade.costs, "abcd", resamples=100
     )
     assert any("near chance" in remark for remark in numbers["remarks"])

@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_cascade as kc
 from keras_cascade.export import ExportError, student_export
@@ -312,3 +313,40 @@ def test_a_file_that_litert_does_not_open(tmp_path):
     file.write_bytes(b"TFL3" * 100)
     with pytest.raises(ExportError, match="LiteRT cannot open the exported"):
         open_tflite(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("a", "b", "c"), ["a", "b", "c"]),
+        ({0: "a", 1: "b", 2: "c"}, ["a", "b", "c"]),
+        ({"c": 2, "a": 0, "b": 1}, ["a", "b", "c"]),
+        (np.array(["a", "b", "c"]), ["a", "b", "c"]),
+        (None, ["0", "1", "2"]),
+        ("abc", "as a list of 3 names"),
+        (["a", "a", "b"], "Received more than once: .'a'"),
+        ({0: "a", 1: "b"}, "a name for every number from 0 to 2"),
+        ({"a": 0, "b": 1, "c": 1}, "a name for every number from 0 to 2"),
+        (["a", "b"], "Expected 3 class names"),
+    ],
+)
+def test_class_names_in_every_form(given, expected):
+    from keras_cascade.export.bundle_export import _checked_names
+
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            _checked_names(given, 3)
+    else:
+        assert _checked_names(given, 3) == expected
+
+
+def test_reshuffled_and_random_calibration_data(cascade, blobs, tmp_path):
+    x, y = blobs(96, seed=5)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(96).batch(20)
+    objective = kc.MaxDelegationRate(0.5, tolerance=0.5)
+    cascade.calibrate(data, objective)
+    cascade.export(tmp_path / "shuffled")
+    noisy = data.map(lambda a, b: (a + tf.random.normal(tf.shape(a)), b))
+    cascade.calibrate(noisy, objective)
+    with pytest.raises(kc.errors.ExportError, match="same examples at every"):
+        cascade.export(tmp_path / "noisy")
