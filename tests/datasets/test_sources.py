@@ -159,7 +159,7 @@ def test_a_test_split_without_labels_is_not_used(tfds):
         return [
             {
                 "text": f"text {i} {split}",
-                "label": i % 2 if not label else label,
+                "label": label if label else i % 2,
             }
             for i in range(24)
         ]
