@@ -98,3 +98,21 @@ def test_train_calibrate_export_verify(questions, tmp_path):
         app, ["verify", str(tmp_path / "b"), "--data", spec, "--json"]
     )
     assert run.exit_code == 0, run.output
+
+
+def test_texts_that_repeat_themselves(tmp_path):
+    """As the chats of any help desk do: here 8 % are the same."""
+    file, spec = tmp_path / "chats.csv", f"csv:{tmp_path / 'chats.csv'}"
+    texts, labels = make_texts(240, 7)
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows(zip(texts, labels, strict=True))
+        writer.writerows([["ok thanks", 0]] * 20)
+    cascade = tmp_path / "c.keras"
+    console = Console(quiet=True)
+    saved_cascade.train(spec, cascade, None, None, "standard", 1, 0, console)
+    saved_cascade.calibrate(
+        cascade, spec, ["max_delegation_rate=0.5"], None, None, 0
+    )
+    assert "cascade_accuracy" in saved_cascade.evaluate(cascade, spec, 0)
