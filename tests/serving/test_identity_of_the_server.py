@@ -3,6 +3,8 @@
 A teacher whose identity is required checks every answer of the real server.
 """
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -32,11 +34,11 @@ def test_every_answer_states_the_bundles_identity(
         url, bundle, 30.0, teacher_identity="required", **options
     )
     x = {"input": blobs(5)[0]}
-    teacher.check()
-    np.testing.assert_allclose(teacher.logits(x), expected(x), atol=1e-5)
     wrong = {"input": np.zeros((2, 5), "float32")}
-    with pytest.raises(TeacherError) as caught:
-        teacher.logits(wrong)
+    with contextlib.closing(teacher):
+        teacher.check()
+        np.testing.assert_allclose(teacher.logits(x), expected(x), atol=1e-5)
+        with pytest.raises(TeacherError) as caught:
+            teacher.logits(wrong)
     assert caught.value.about_input
     assert caught.value.identified
-    teacher.close()
