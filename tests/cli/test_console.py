@@ -35,7 +35,10 @@ def test_every_table(capsys, name):
     rows = [{"name": name, "accuracy": 1, "delegation_rate": 1, "cost": 1}]
     console.show({name: name}, False, name)
     console.show_checks(
-        {"checks": [{"name": name, "passed": True, "detail": name}]},
+        {
+            "checks": [{"name": name, "passed": True, "detail": name}],
+            "manifest_sha256": 64 * "0",
+        },
         False,
         name,
     )
