@@ -99,9 +99,9 @@ class GrpcService(grpc.GenericRpcHandler):
             if name not in OPEN:
                 self._service.admit(_text(metadata.get("authorization")))
                 connection = self._connections.begin(context.peer())
+                if name.startswith("Model"):
+                    record.teacher = self._service.teacher.identity
                 record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
-            if name.startswith("Model"):
-                record.teacher = self._service.teacher.identity
             if name == "ModelInfer":
                 remaining = context.time_remaining()
                 if remaining is not None:
