@@ -1,6 +1,7 @@
 """Token ids, deadlines and cancellation, over every protocol."""
 
 import asyncio
+import contextlib
 import json
 import threading
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from keras_cascade.runtime.teachers.grpc_messages import SERVICE, messages
+from keras_cascade.serving.descriptors import ConnectionBudget
+from keras_cascade.serving.grpc_connections import GrpcConnections
 from keras_cascade.serving.grpc_service import grpc_server
 from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
@@ -43,6 +46,7 @@ def token_teacher(tmp_path_factory):
     tf.saved_model.save(module, str(folder), signatures=logits)
     bundle = text_bundle(SPECS)
     bundle.path = bundle.teacher_folder = folder
+    bundle.teacher_copy = lambda: contextlib.nullcontext(folder)
     return bundle
 
 
@@ -98,7 +102,13 @@ def grpc_scenario():
     def run(service, scenario):
         async def main():
             made = service()
-            server, port = grpc_server(made, "127.0.0.1", 0)
+            server, port = grpc_server(
+                made,
+                "127.0.0.1",
+                0,
+                GrpcConnections(8),
+                ConnectionBudget(8, 8, 8),
+            )
             await server.start()
             address = f"127.0.0.1:{port}"
             async with grpc.aio.insecure_channel(address) as channel:
