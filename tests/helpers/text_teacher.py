@@ -76,6 +76,7 @@ def make_text_bundle(bundle_path, path):
     write_saved_model(teacher)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["input"] = SPECS
+    manifest["teacher"].pop("probes", None)  # of the teacher that was there
     manifest["teacher"]["files"] = {
         file.relative_to(teacher).as_posix(): hashlib.sha256(
             file.read_bytes()
