@@ -28,8 +28,10 @@ def run(script, **environment):
 
 
 WHOLE_LINE = """
-    import sys, tempfile
+    import sys, tempfile, warnings
     import keras_cascade as kc
+    # The teacher is not trained, which `fit` says.
+    warnings.filterwarnings("ignore", "Teacher check")
     data = kc.datasets.load("digits")
     import keras
     x, y = data.arrays("train", 200)

@@ -2,7 +2,7 @@
 
 from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.model_inputs import ModelInputs, common_inputs
-from keras_cascade.runtime.image_format import scale_of_range
+from keras_cascade.utils.image_format import scale_of_range
 
 
 def splits_of(cascade, spec, seed, data_options=None):

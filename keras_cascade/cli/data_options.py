@@ -74,7 +74,7 @@ class DataOptions:
 
     def __post_init__(self):
         if self.scale is not None:
-            from keras_cascade.runtime.image_format import check_scale
+            from keras_cascade.utils.image_format import check_scale
 
             check_scale(self.scale)
         if isinstance(self.image_size, str):
@@ -120,7 +120,7 @@ class DataOptions:
         Returns:
             `Splits`, with the labels of the bundle's classes.
         """
-        from keras_cascade.runtime.image_format import scale_of
+        from keras_cascade.utils.image_format import scale_of
 
         scale = size = channels = None
         entry, *others = bundle.inputs

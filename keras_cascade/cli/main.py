@@ -31,8 +31,8 @@ IN_PIPELINE = re.compile(r"ValueError: (.*?)\nTraceback", re.DOTALL)
 app = typer.Typer(
     name="keras-cascade",
     help=(
-        "A small model on the device, a large one in the cloud, and a gate "
-        "that knows when to ask.\n\n\b\nExample:\n  keras-cascade demo"
+        "A small model on the device, a large one in the cloud, a gate between."
+        "\n\n\b\nExample:\n  keras-cascade demo"
     ),
     no_args_is_help=True,
     add_completion=False,

@@ -9,9 +9,9 @@ from keras_cascade.runtime import (
     RemoteTeacher,
     TeacherError,
 )
-from keras_cascade.runtime.image_format import ImageFormat
 from keras_cascade.runtime.teachers.teacher_at import open_teacher
 from keras_cascade.runtime.tokenized import without_tokenizer
+from keras_cascade.utils.image_format import ImageFormat
 
 LOCAL = "local"
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from keras_cascade.datasets.splits import Splits
-from keras_cascade.runtime.image_format import scaled
+from keras_cascade.utils.image_format import scaled
 
 CALIBRATION_SHARE = 0.25
 TEST_SHARE = 0.25

@@ -12,7 +12,7 @@ import numpy as np
 from keras_cascade.datasets.array_splits import splits_from_arrays
 from keras_cascade.datasets.class_names import label_indices, ordered_names
 from keras_cascade.datasets.reading_options import ReadingOptions
-from keras_cascade.runtime.image_format import (
+from keras_cascade.utils.image_format import (
     IMAGE_ENDINGS,
     opened_image,
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_cascade.runtime.image_format import ImageFormat, check_scale
+from keras_cascade.utils.image_format import ImageFormat, check_scale
 
 #: Height and width of images where neither a model nor an option says more.
 DEFAULT_SIZE = (96, 96)

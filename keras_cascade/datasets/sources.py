@@ -13,7 +13,7 @@ from keras_cascade.datasets.image_folder import image_folder
 from keras_cascade.datasets.numpy_files import read_numpy
 from keras_cascade.datasets.reading_options import ReadingOptions
 from keras_cascade.datasets.text_tables import parquet, text_csv
-from keras_cascade.runtime.image_format import scaled
+from keras_cascade.utils.image_format import scaled
 from keras_cascade.utils.optional_package import optional_package
 
 FASHION_MNIST_CLASSES = [

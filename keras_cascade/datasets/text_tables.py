@@ -13,8 +13,8 @@ import numpy as np
 from keras_cascade.datasets.array_splits import splits_from_arrays
 from keras_cascade.datasets.class_names import label_indices, ordered_names
 from keras_cascade.datasets.reading_options import ReadingOptions
-from keras_cascade.runtime.image_format import opened_image
 from keras_cascade.runtime.inputs import MAX_CHARACTERS
+from keras_cascade.utils.image_format import opened_image
 from keras_cascade.utils.optional_package import optional_package
 
 DELIMITERS = ",;\t|"

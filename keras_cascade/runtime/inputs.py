@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_cascade.runtime.image_format import SCALES, scale_of_range
+from keras_cascade.utils.image_format import SCALES, scale_of_range
 
 if TYPE_CHECKING:
     import numpy.typing as npt

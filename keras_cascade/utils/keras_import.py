@@ -23,6 +23,7 @@ from keras_cascade.utils.native_output import (
 _NEED_KERAS = (
     "callbacks",
     "cascade",
+    "data_record",
     "datasets.array_forms",
     "datasets.batches",
     "datasets.fingerprint",

@@ -24,6 +24,12 @@ class PrivateName(NamedTuple):
 
 PRIVATE_NAMES = (
     PrivateName(
+        "_get_function",
+        "tensorflow.python.framework.ops",
+        "The functions of a graph whose operations are counted: loops and "
+        "branches. TensorFlow has no public way to them.",
+    ),
+    PrivateName(
         "_loss_tracker",
         "keras.src.trainers.trainer",
         "`update_metrics` weights the loss of an epoch by the size of each "

@@ -11,8 +11,8 @@ from PIL import Image
 from keras_cascade.cli import saved_cascade
 from keras_cascade.cli.cascade_data import splits_of
 from keras_cascade.cli.prediction import predict_input
-from keras_cascade.runtime.image_format import ImageFormat
 from keras_cascade.serving import ServerProcess
+from keras_cascade.utils.image_format import ImageFormat
 
 SIZE = (24, 24)
 MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1")

@@ -6,7 +6,7 @@ from PIL import Image
 
 import keras_cascade as kc
 from keras_cascade.datasets import image_folder
-from keras_cascade.runtime.image_format import ImageFormat
+from keras_cascade.utils.image_format import ImageFormat
 
 CLASSES = ("ant", "bee")
 

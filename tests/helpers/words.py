@@ -71,7 +71,7 @@ EXCEPTIONS = (
         "a column of the queue's file",
     ),
     (
-        "keras_cascade/runtime/image_format.py",
+        "keras_cascade/utils/image_format.py",
         "draft",
         "Pillow's own method",
     ),

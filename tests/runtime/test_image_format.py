@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_cascade.runtime.image_format import (
+from keras_cascade.utils.image_format import (
     ImageFormat,
     scale_of,
     scale_of_range,

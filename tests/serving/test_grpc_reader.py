@@ -5,12 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from keras_cascade.serving.grpc_reader import (
-    FRAME_BYTES,
-    PATIENCE_SECONDS,
-    MessageReader,
-    message_bytes,
-)
+from keras_cascade.serving.grpc_reader import PATIENCE_SECONDS, MessageReader
 from keras_cascade.serving.request_error import RequestError
 
 
@@ -24,22 +19,6 @@ class Call:
     async def read(self):
         self.began.set()
         return await self.message
-
-
-@pytest.mark.parametrize(
-    "specs, size",
-    [
-        ([("float32", [None, 10])], 32 * 8 * 10 + FRAME_BYTES),
-        ([("uint8", [None, 2, 3]), ("float32", [None])],
-         32 * 8 * 7 + FRAME_BYTES),
-        ([("float32", [None, None])], 10**9),
-        ([("string", [None])], 10**9),
-        ([("float32", [None, 10**8])], 10**9),
-    ],
-)  # fmt: skip
-def test_the_largest_message_follows_from_the_manifest(specs, size):
-    specs = [{"dtype": dtype, "shape": shape} for dtype, shape in specs]
-    assert message_bytes(specs, 8, 10**9) == size
 
 
 def test_no_more_messages_are_read_than_fit_into_the_total():

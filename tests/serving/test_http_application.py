@@ -651,7 +651,8 @@ def test_the_log_holds_no_payload_and_no_token(make_client, server_log):
     client(
         "POST", "/31415", {}, headers=[*bearer(token), ("x-request-id", "{}")]
     )
-    ok, bad, nowhere = (json.loads(line) for line in server_log)
+    warning, ok, bad, nowhere = (json.loads(line) for line in server_log)
+    assert warning["event"] == "input_range"
     assert {**ok, "time": 0, "seconds": 0} == {
         "time": 0, "level": "info", "event": "request", "id": "mine-1",
         "protocol": "v1", "status": 200, "rows": 1, "seconds": 0,

@@ -56,7 +56,7 @@ class ImageFormat:
     Example:
 
     >>> import numpy as np
-    >>> from keras_cascade.runtime.image_format import ImageFormat
+    >>> from keras_cascade.utils.image_format import ImageFormat
     >>> images = ImageFormat(28, 28, channels=1, scale="-1-1")
     >>> images.scaled(np.array([0, 255], "uint8")).tolist()
     [-1.0, 1.0]
