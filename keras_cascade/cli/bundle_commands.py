@@ -226,7 +226,8 @@ def serve(
     port: Port = 8501,
     grpc_port: Port = 8001,
     workers: Annotated[
-        int, typer.Option(help="1: the teacher uses every core", metavar="N")
+        # Hidden: any other number is refused, with the reason.
+        int, typer.Option(hidden=True, metavar="N")
     ] = 1,
     max_batch: Annotated[
         int,
@@ -245,7 +246,7 @@ def serve(
         float,
         typer.Option(
             min=0.001,
-            help="a request that would wait longer is refused",
+            help="longest wait in the queue",
             metavar="SECONDS",
         ),
     ] = 5.0,
@@ -253,7 +254,7 @@ def serve(
         float,
         typer.Option(
             min=0.001,
-            help="of the largest request; fixed inputs allow less",
+            help="of the largest request",
             metavar="MIB",
         ),
     ] = 64.0,
@@ -280,14 +281,12 @@ def serve(
     ] = None,
     exit_with_stdin: Annotated[
         bool,
-        typer.Option("--exit-with-stdin", help="stop when standard input ends"),
+        # For programs that start a server, as `ServerProcess` does.
+        typer.Option("--exit-with-stdin", hidden=True),
     ] = False,
     ready_file: Annotated[
         Path | None,
-        typer.Option(
-            help="write the teacher's URLs here once it answers",
-            metavar="FILE",
-        ),
+        typer.Option(hidden=True, metavar="FILE"),
     ] = None,
     public_key: PublicKey = None,
     allow_file_operations: Annotated[

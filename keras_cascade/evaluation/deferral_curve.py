@@ -173,13 +173,14 @@ def curve_of(examples):
     def weighted(values):
         return values if examples.weight is None else examples.weight * values
 
-    total = len(examples) if examples.weight is None else examples.weight.sum()
     everyone = np.ones(len(examples), dtype=bool)
+    weights = examples.delegated(weighted(everyone))
+    # The last sum, not `weight.sum()`: rounded otherwise, it can be less.
+    total = weights[-1]
     right = examples.delegated(weighted(examples.teacher)) + examples.kept(
         weighted(examples.student)
     )
-    rate = examples.delegated(weighted(everyone)) / total
-    rate[-1] = 1.0
+    rate = weights / total
     accuracy = right / total
     return DeferralCurve(
         thresholds=examples.thresholds,
