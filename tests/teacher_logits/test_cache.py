@@ -208,14 +208,18 @@ def test_examples_that_are_not_there(
         )
 
 
-# JAX has no 64-bit types unless asked for; it says so, and takes 32 bits.
+# JAX has no 64-bit types unless asked for; it says so, and takes 32 bits. A
+# model in float64 it does not have.
+KINDS = ["ids", "float64"] if keras.backend.backend() != "jax" else ["ids"]
+
+
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
-@pytest.mark.parametrize("kind", ["ids", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_example_gets_the_logits_of_another(tmp_path, kind):
     if kind == "ids":
         x = np.concatenate([np.arange(40), 10**9 + np.arange(360)])[:, None]
         inputs = keras.Input((1,), dtype="int64")
-        hidden = keras.layers.Embedding(50, 4)(keras.layers.Hashing(50)(inputs))
+        hidden = keras.layers.Embedding(50, 4)(keras.ops.mod(inputs, 50))
         hidden = keras.layers.Flatten()(hidden)
     else:
         # 400 neighbours in float64, of one float32, of a model in float64.
