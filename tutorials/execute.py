@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
-SECONDS = 300
+SECONDS = 600
 
 
 def names():
