@@ -1,9 +1,8 @@
 """Splits from arrays in memory."""
 
-import hashlib
-
 import numpy as np
 
+from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.splits import Splits
 from keras_cascade.utils.image_format import scaled
 
@@ -118,7 +117,7 @@ def splits_from_arrays(
     """
     y = np.asarray(y, dtype="int32")
     _check_counts(name, y, class_names)
-    groups = _contents(x) if groups is None else groups
+    groups = example_hashes(x) if groups is None else groups
     shares = {"calibration": CALIBRATION_SHARE}
     how = (
         "a quarter of the examples for calibration and a quarter for test, "
@@ -132,7 +131,7 @@ def splits_from_arrays(
             f"training split, by class, seed {seed}"
         )
         if test_groups is None:
-            test_groups = _contents(test[0])
+            test_groups = example_hashes(test[0])
         new = ~np.isin(groups, test_groups)
         if not new.all() and _can_be_split(y[new], len(class_names)):
             x, y, groups = x[new], y[new], groups[new]
@@ -191,20 +190,6 @@ def splits_from_arrays(
         scale=scale,
         shuffled=dataset("train", shuffle=True),
     )
-
-
-def _contents(x):
-    """Array that is equal for rows of equal content."""
-    rows = x
-    if x.dtype != object:
-        rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    return np.array([_digest(row) for row in rows], dtype="S32")
-
-
-def _digest(row):
-    if isinstance(row, str):
-        row = row.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(row, digest_size=16).hexdigest()
 
 
 def _scaling(scale):
