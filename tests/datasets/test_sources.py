@@ -95,8 +95,8 @@ def test_scales_of_stored_bytes(npz, scale, low, high):
 @pytest.fixture
 def tfds(tmp_path, monkeypatch):
     """A function that stores a data set and returns its spec."""
-    datasets = pytest.importorskip("tensorflow_datasets")
     import tensorflow as tf
+    import tensorflow_datasets as datasets
 
     monkeypatch.setattr(
         "tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path)

@@ -18,6 +18,7 @@ from keras_cascade.runtime.teachers import (
     http_teacher,
     teacher_caller,
 )
+from tests.helpers.away_teacher import AwayTeacher
 from tests.helpers.documents import ROOT, blocks, languages, rows, stated_output
 
 DOCUMENT = "docs/failures.md"
@@ -25,18 +26,6 @@ TEXT = (ROOT / DOCUMENT).read_text("utf-8")
 BUNDLE = ROOT / "saved_models" / "fashion_mnist"
 FIGURES = json.loads((ROOT / "docs/benchmarks/faults.json").read_text("utf-8"))
 IMAGES = np.random.default_rng(0).random((50, 28, 28, 1), "float32")
-
-
-class Away:
-    """Raises its answer, or returns it for every row."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def logits(self, inputs):
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return np.tile(self.answer, (len(inputs["input"]), 1))
 
 
 def test_the_python_blocks(tmp_path, monkeypatch, capsys):
@@ -63,7 +52,7 @@ def test_the_table_of_policies(tmp_path):
         seen.append(re.match(r'`"(\w+)"`', policy).group(1))
         with EdgeCascade.load(
             BUNDLE,
-            Away(TeacherError("away")),
+            AwayTeacher(TeacherError("away")),
             on_failure=seen[-1],
             queue=tmp_path / seen[-1],
         ) as edge:
@@ -115,7 +104,7 @@ def test_the_table_of_failures():
 @pytest.mark.parametrize("retryable", [True, False])
 def test_an_open_circuit(retryable):
     """Five failed attempts in a row open the circuit."""
-    away = Away(TeacherError("away", retryable=retryable))
+    away = AwayTeacher(TeacherError("away", retryable=retryable))
     with EdgeCascade.load(BUNDLE, away, retries=0) as edge:
         messages = [edge.predict(IMAGES).teacher_error for _ in range(6)]
     assert messages[:5] == ["away"] * 5
@@ -154,7 +143,7 @@ def queueing(teacher, folder, **options):
 
 
 def test_late_answers_are_logged_too(tmp_path):
-    away = Away(TeacherError("away"))
+    away = AwayTeacher(TeacherError("away"))
     with queueing(away, tmp_path, log=tmp_path / "log") as edge:
         edge.predict(IMAGES)
         assert len(edge.log) == 0
@@ -163,7 +152,7 @@ def test_late_answers_are_logged_too(tmp_path):
 
 
 def test_other_exceptions_come_through():
-    away = Away(ZeroDivisionError("a bug"))
+    away = AwayTeacher(ZeroDivisionError("a bug"))
     with (
         EdgeCascade.load(BUNDLE, away) as edge,
         pytest.raises(ZeroDivisionError, match="a bug"),

@@ -5,24 +5,13 @@ import pytest
 
 from keras_cascade.runtime import EdgeCascade, TeacherError
 from keras_cascade.runtime.queueing.queue_sender import TRIES
+from tests.helpers.away_teacher import AwayTeacher
 from tests.helpers.documents import ROOT, blocks, languages, stated_output
 
 DOCUMENT = "docs/queue.md"
 TEXT = (ROOT / DOCUMENT).read_text("utf-8")
 BUNDLE = ROOT / "saved_models" / "fashion_mnist"
 IMAGES = np.random.default_rng(0).random((50, 28, 28, 1), "float32")
-
-
-class Away:
-    """Raises its answer, or returns it for every row."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def logits(self, inputs):
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return np.tile(self.answer, (len(inputs["input"]), 1))
 
 
 def test_the_python_block(tmp_path, monkeypatch, capsys):
@@ -36,7 +25,7 @@ def test_the_python_block(tmp_path, monkeypatch, capsys):
 
 def test_answers_that_fail_validation(tmp_path):
     """To every row: an outage. To one row alone: a dead letter."""
-    away = Away(TeacherError("away"))
+    away = AwayTeacher(TeacherError("away"))
     with EdgeCascade.load(
         BUNDLE,
         away,
