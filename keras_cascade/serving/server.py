@@ -226,7 +226,7 @@ class _Server:
             budget,
             self._credentials.grpc_credentials,
         )
-        connections.port = grpc_port
+        connections.sockets.port = grpc_port
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload_credentials, http)

@@ -1,12 +1,19 @@
 """GrpcConnections: which connections make room for new ones."""
 
+import asyncio
+import contextlib
 import os
 import socket
 
 import pytest
 
-from keras_cascade.serving import grpc_connections
-from keras_cascade.serving.grpc_connections import Connection, GrpcConnections
+from keras_cascade.serving import descriptor_sockets
+from keras_cascade.serving.descriptor_sockets import (
+    Connection,
+    DescriptorSockets,
+    shut_down,
+)
+from keras_cascade.serving.grpc_connections import GrpcConnections
 
 
 def peer(client, port):
@@ -18,9 +25,23 @@ def listed():
     return []
 
 
+class Listed:
+    """Sockets as a test lists them; `now` holds later measurements."""
+
+    def __init__(self, listed):
+        self._listed = listed
+        self.now = {}
+
+    def connections(self):
+        return self._listed
+
+    def measure(self, connection):
+        return self.now.get(connection.port, connection)
+
+
 @pytest.fixture
 def connections(listed):
-    return GrpcConnections(8, list_connections=lambda: listed)
+    return GrpcConnections(8, sockets=Listed(listed))
 
 
 def add(listed, client, port, silent):
@@ -72,27 +93,76 @@ def test_ports_are_forgotten_with_their_connections(connections, listed):
     assert not connections._known and not connections._calls
 
 
+def test_silence_is_measured_again_before_a_connection_is_closed(
+    connections, listed
+):
+    """The listed silence is an upper bound, and a socket may be gone."""
+    for port in range(1, 7):
+        add(listed, "192.0.2.2", port, 10.0 - port)
+    connections.sockets.now[1] = listed[0]._replace(silent=0.01)  # has sent
+    connections.sockets.now[2] = None  # gone
+    assert connections.victims() == listed[2:4]
+
+
 def test_sockets_are_found_and_shut_down():
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        connections = GrpcConnections(2)
-        connections.port = port
+        sockets = DescriptorSockets()
+        sockets.port = port = listening.getsockname()[1]
         with (
             socket.create_connection(("127.0.0.1", port)) as client,
             listening.accept()[0] as accepted,
         ):
-            before = len(os.listdir("/proc/self/fd"))
-            (found,) = connections._sockets()
-            assert len(os.listdir("/proc/self/fd")) == before
+            before = sockets.count_descriptors()
+            asyncio.run(sockets.refresh())
+            (found,) = sockets.connections()
+            assert sockets.count_descriptors() == before
             assert found.descriptor == accepted.fileno()
             assert (found.client, found.port) == (
                 "127.0.0.1", client.getsockname()[1],
             )  # fmt: skip
             assert 0 <= found.silent < 60
+            assert sockets.measure(found)[:3] == found[:3]
             # A descriptor that is another one's by now is left alone.
             other = found._replace(descriptor=client.fileno())
-            assert grpc_connections._shut_down(other) == 0
+            assert sockets.measure(other) is None and not shut_down(other)
             gone = found._replace(descriptor=10**6)
-            assert grpc_connections._shut_down(gone) == 0
-            assert grpc_connections._shut_down(found) == 1
+            assert sockets.measure(gone) is None and not shut_down(gone)
+            assert shut_down(found)
             assert client.recv(1) == b""
+
+
+def test_a_descriptor_is_looked_up_once_until_it_is_another_one(monkeypatch):
+    looked_up = []
+    look_up = descriptor_sockets._look_up
+
+    def counted(descriptor, port):
+        looked_up.append(descriptor)
+        return look_up(descriptor, port)
+
+    monkeypatch.setattr(descriptor_sockets, "_look_up", counted)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sockets = DescriptorSockets()
+        sockets.port = port = listening.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            clients, accepted = [], []
+            for _ in range(2):
+                clients.append(
+                    stack.enter_context(
+                        socket.create_connection(("127.0.0.1", port))
+                    )
+                )
+                accepted.append(stack.enter_context(listening.accept()[0]))
+            asyncio.run(sockets.refresh())
+            assert {one.descriptor for one in sockets.connections()} == {
+                one.fileno() for one in accepted
+            }
+            looked_up.clear()
+            asyncio.run(sockets.refresh())
+            assert not {one.fileno() for one in accepted} & set(looked_up)
+            # The second's descriptor becomes the first's.
+            descriptor = accepted[1].fileno()
+            os.dup2(accepted[0].fileno(), descriptor)
+            asyncio.run(sockets.refresh())
+            ports = {one.descriptor: one.port for one in sockets.connections()}
+            assert ports[descriptor] == clients[0].getsockname()[1]
+            assert descriptor in looked_up
