@@ -9,14 +9,22 @@ from keras_cascade.serving.server_log import log
 RETRY_SECONDS = 0.1
 FULL_SECONDS = 0.01
 TLS_SHUTDOWN_SECONDS = 5.0
+#: Connections accepted in one turn of the event loop.
+AT_A_TIME = 64
 
 
 class Acceptor:
-    """Accepts one connection at a time and closes another one for it.
+    """Accepts connections; the newest is read first, the most silent closed.
 
-    asyncio's own server accepts whatever waits, up to thousands at once, and
-    stops for a second when the descriptors are used up. This one stays below
-    its limits: the connection that has been silent longest makes room.
+    asyncio's own server accepts whatever waits and stops for a second when
+    the descriptors are used up. This one stays below its limits: the
+    connection that has been silent longest makes room.
+
+    Accepting costs little, so all that wait are accepted; reading costs more,
+    so one connection begins per turn of the event loop, the newest first.
+    While more arrive than can be read, those that come last, whose clients
+    still wait, are answered without delay. In the order of arrival everyone
+    would wait for the whole queue.
 
     Args:
         listening: bound socket.
@@ -35,50 +43,72 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._table = table
         self._loop = asyncio.get_running_loop()
+        self._held = None  # connection and client, accepted, without a place
+        self._arrivals = []  # `_Arrival`, the newest last
+        self._begun = None  # handle of the next `_begin`
+        self._resumed = None  # handle of the next `_resume`
         self._connecting = set()
         listening.setblocking(False)
         listening.listen(backlog)
-        self._task = self._loop.create_task(self._run())
+        self._listen()
 
     def close(self):
         """Stops accepting; open connections stay."""
-        self._task.cancel()
+        self._loop.remove_reader(self._listening)
+        for handle in (self._begun, self._resumed):
+            if handle is not None:
+                handle.cancel()
+        for arrival in self._arrivals:
+            arrival.cut()
+        if self._held is not None:
+            self._held[0].close()
         for task in self._connecting:
             task.cancel()
 
     async def wait_closed(self):
-        """Waits until nothing is accepted any more."""
-        await asyncio.gather(
-            self._task, *self._connecting, return_exceptions=True
-        )
+        """Waits until no connection is being made any more."""
+        await asyncio.gather(*self._connecting, return_exceptions=True)
 
-    async def _run(self):
-        while True:
+    def _listen(self):
+        self._loop.add_reader(self._listening, self._accept_waiting)
+
+    def _pause(self, seconds):
+        self._loop.remove_reader(self._listening)
+        self._resumed = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self):
+        if self._held is None or self._admit_held():
+            self._listen()
+        else:
+            self._pause(FULL_SECONDS)
+
+    def _accept_waiting(self):
+        for _ in range(AT_A_TIME):
             try:
-                await self._accept()
-                # `sock_accept` does not yield while connections wait.
-                await asyncio.sleep(0)
+                connection, address = self._listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
             except ConnectionAbortedError:  # gone while it waited
                 continue
             except OSError as error:
                 log("error", "accept_failed", why=str(error))
                 self._make_room("no descriptors left")
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception as error:  # the server's own fault: accept others
-                log("error", "accept_failed", exc_info=error)
-                await asyncio.sleep(RETRY_SECONDS)
+                self._pause(RETRY_SECONDS)
+                return
+            self._held = connection, client_of(address)
+            if not self._admit_held():
+                self._pause(FULL_SECONDS)
+                return
 
-    async def _accept(self):
-        connection, address = await self._loop.sock_accept(self._listening)
-        try:
-            while len(self._table) >= self._table.total:
-                if not self._make_room("room for another"):
-                    # Every one has a request in progress.
-                    await asyncio.sleep(FULL_SECONDS)
-            self._admit(connection, client_of(address))
-        except BaseException:
-            connection.close()
-            raise
+    def _admit_held(self):
+        """Admits the accepted connection; `False` while there is no room."""
+        if len(self._table) >= self._table.total and not self._make_room(
+            "room for another"
+        ):  # every one has a request in progress
+            return False
+        held, self._held = self._held, None
+        self._admit(*held)
+        return True
 
     def _admit(self, connection, client):
         table = self._table
@@ -88,18 +118,41 @@ class Acceptor:
             table.count_closed("client has too many")
             connection.close()
             return
-        protocol = self._make_protocol()
-        table.add(protocol, client)
+        arrival = _Arrival(connection, client, table)
+        table.add(arrival, client)
+        self._arrivals.append(arrival)
+        if self._begun is None:
+            self._begun = self._loop.call_soon(self._begin)
+
+    def _begin(self):
+        """Begins to read the newest connection."""
+        self._begun = None
+        while self._arrivals:
+            arrival = self._arrivals.pop()
+            if not arrival.is_cut:
+                break
+        else:
+            return
+        if self._arrivals:
+            self._begun = self._loop.call_soon(self._begin)
+        self._table.remove(arrival)
+        try:
+            protocol = self._make_protocol()
+        except Exception as error:  # the server's own fault: begin others
+            log("error", "accept_failed", exc_info=error)
+            arrival.connection.close()
+            return
+        self._table.add(protocol, arrival.client)
         protocol.connecting = self._loop.create_task(
-            self._connect(protocol, connection)
+            self._connect(protocol, arrival.connection)
         )
         self._connecting.add(protocol.connecting)
 
         def finish(task):  # also of one that was cancelled before it began
             self._connecting.discard(task)
             if protocol.transport is None:
-                table.remove(protocol)
-                connection.close()
+                self._table.remove(protocol)
+                arrival.connection.close()
 
         protocol.connecting.add_done_callback(finish)
 
@@ -123,3 +176,31 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 lambda: protocol, connection, **secure
             )
+
+
+class _Arrival:
+    """Accepted socket that nothing has been read from.
+
+    Args:
+        connection: socket.
+        client: str, as `client_of` returns it.
+        table: `ConnectionTable`.
+    """
+
+    __slots__ = ("_table", "client", "connection", "is_cut")
+
+    def __init__(self, connection, client, table):
+        self.connection = connection
+        self.client = client
+        self.is_cut = False
+        self._table = table
+
+    def cut(self):
+        """Ends the connection at once."""
+        self.is_cut = True
+        self._table.remove(self)
+        self.connection.close()
+
+    def expire(self, phase):
+        """Ends the connection after a timeout."""
+        self.cut()

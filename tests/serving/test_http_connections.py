@@ -123,10 +123,11 @@ def test_silent_connections_beyond_the_limit_make_room(serve, beginning):
 def test_half_sent_bodies_make_room_for_requests(serve):
     """Of three requests at a time, all three stalled."""
     with serve(requests=3) as server:
-        stalled = [server.connect() for _ in range(3)]
-        for connection in stalled:
-            connection.sendall(HALF_BODY)
-        until(lambda: server.table.requests == 3)
+        stalled = []
+        for number in range(1, 4):
+            stalled.append(server.connect())
+            stalled[-1].sendall(HALF_BODY)
+            until(lambda number=number: server.table.requests == number)
         # Before they have been silent for a second they may be just slow:
         # the answer is 503, in JSON, and health checks are answered.
         with server.connect() as new, server.connect() as health:
