@@ -5,7 +5,7 @@
 A server of 4,096, then of 1,024 file descriptors, with a token. 2,000
 connections without one send half a head, half a body, a health check and
 then nothing, nothing at all, or, to gRPC's port, the beginning of HTTP/2 or
-half a call; each that the server closes comes back after ten seconds.
+half a call; each that the server closes comes back after 5 to 15 seconds.
 Meanwhile a client with a token asks over HTTP, on a kept connection and on
 new ones, and over gRPC, and, in turn, a second server of the same kind that
 has no silent connections: what is usual on this machine at this time.

@@ -3,16 +3,17 @@
     python -m benchmarks.faults.silent_clients HOST PORT KIND COUNT
 
 A process of its own: prints `ready` when all are connected, and opens a
-connection anew ten seconds after the server closed it. Ends with its standard
-input.
+connection anew about ten seconds, each of its own, after the server closed
+it. Ends with its standard input.
 """
 
 import asyncio
 import contextlib
+import random
 import struct
 import sys
 
-REOPEN_SECONDS = 10.0
+REOPEN_SECONDS = 5.0, 15.0  # uniform
 
 
 def frame(kind, flags, stream, content=b""):
@@ -68,7 +69,7 @@ async def hold(host, port, beginning, connected):
             reader, writer = await asyncio.open_connection(host, port)
         except OSError:
             connected()
-            await asyncio.sleep(REOPEN_SECONDS)
+            await asyncio.sleep(random.uniform(*REOPEN_SECONDS))
             continue
         with contextlib.suppress(OSError):
             writer.write(beginning)
@@ -76,7 +77,7 @@ async def hold(host, port, beginning, connected):
             while await reader.read(65536):
                 pass
         writer.transport.abort()
-        await asyncio.sleep(REOPEN_SECONDS)
+        await asyncio.sleep(random.uniform(*REOPEN_SECONDS))
 
 
 async def main(host, port, kind, count):
