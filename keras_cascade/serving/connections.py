@@ -1,6 +1,7 @@
 """Table of open HTTP connections: who waits for what, since when."""
 
 import collections
+import functools
 import ipaddress
 import time
 
@@ -173,7 +174,12 @@ def client_of(address):
     Args:
         address: tuple of host, port, and more, as `accept` returns it.
     """
-    host = ipaddress.ip_address(address[0].partition("%")[0])
+    return _client_of(address[0])
+
+
+@functools.lru_cache(4096)
+def _client_of(text):
+    host = ipaddress.ip_address(text.partition("%")[0])
     if host.version == 4:
         return str(host)
     if host.ipv4_mapped is not None:

@@ -15,7 +15,7 @@ FOLDER = "/proc/self/fd"
 LAST_DATA_RECEIVED = 52
 TCP_INFO = getattr(socket, "TCP_INFO", None)
 #: Descriptors looked at between two turns of the event loop.
-AT_A_TIME = 64
+AT_A_TIME = 256
 
 Connection = collections.namedtuple(
     "Connection", "descriptor client port silent"
@@ -46,16 +46,23 @@ class DescriptorSockets:
         return len(os.listdir(FOLDER))
 
     async def refresh(self):
-        """Looks new descriptors up and forgets those that are closed."""
-        found = {}
+        """Looks new descriptors up and forgets those that are closed.
+
+        Returns:
+            Seconds that it held the event loop, all parts together.
+        """
+        found, seconds, start = {}, 0.0, time.monotonic()
         for number, name in enumerate(os.listdir(FOLDER), 1):
             descriptor = int(name)
             entry = self._entry(descriptor)
             if entry is not None:
                 found[descriptor] = entry
             if not number % AT_A_TIME:
+                seconds += time.monotonic() - start
                 await asyncio.sleep(0)
+                start = time.monotonic()
         self._found = found
+        return seconds + time.monotonic() - start
 
     def connections(self):
         """Returns a list of `Connection`, as of the last `refresh`.
@@ -105,7 +112,9 @@ def shut_down(connection):
         return False
     try:
         # The descriptor may be another one's by now; its duplicate is not.
-        with socket.socket(fileno=duplicate) as found:
+        with socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM, 0, duplicate
+        ) as found:
             address = found.getpeername()
             peer = client_of(address), address[1]
             if peer != (connection.client, connection.port):
@@ -124,7 +133,10 @@ def _look_up(descriptor, port):
         return None, None
     try:
         inode = os.fstat(duplicate).st_ino
-        with socket.socket(fileno=duplicate) as connection:
+        # With a family it asks the kernel for none; addresses name their own.
+        with socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM, 0, duplicate
+        ) as connection:
             local = connection.getsockname()
             if not isinstance(local, tuple) or local[1] != port:
                 return inode, None

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import math
 import time
 from urllib.parse import unquote
 
@@ -12,13 +13,17 @@ from keras_cascade.serving.descriptor_sockets import (
 )
 from keras_cascade.serving.server_log import log
 
-SWEEP_SECONDS = 0.05
-#: Of the event loop's time, at most, for sweeps.
-SWEEP_SHARE = 0.1
-#: Connections without a call in progress are closed after so much silence,
-#: while more than half of the limit is open; of clients that the model has
-#: answered later, and only if nobody else is left.
-STRANGER_SECONDS, KNOWN_SECONDS = 0.1, 5.0
+#: Between two sweeps, and while more than half of the limit is open.
+SWEEP_SECONDS, BUSY_SECONDS = 0.05, 0.01
+LOG_SECONDS = 1.0
+#: Of the event loop's time, at most, for sweeps; more where it is urgent,
+#: with more than three quarters of the limit open.
+SWEEP_SHARE = 0.3
+#: While more than half of the limit is open, connections without a call in
+#: progress are closed after so much silence, down to a quarter; then, if
+#: there are too many younger ones, after less, down to half. Those of clients
+#: that the model has answered stay longer, and go only if nobody else is left.
+STRANGER_SECONDS, HURRIED_SECONDS, KNOWN_SECONDS = 0.1, 0.02, 5.0
 
 
 class GrpcConnections:
@@ -46,6 +51,8 @@ class GrpcConnections:
         self._limit = limit
         self._calls = collections.Counter()  # (client, port) -> in progress
         self._known = set()
+        self._closed = 0  # and not logged yet
+        self._logged = -LOG_SECONDS
 
     def begin(self, peer):
         """Notes a call that is authorized; returns what `end` needs.
@@ -73,27 +80,41 @@ class GrpcConnections:
     async def run(self):
         """Makes room until cancelled."""
         while self.sockets.supported:
-            start = time.monotonic()
-            await self._sweep()
-            took = time.monotonic() - start
-            await asyncio.sleep(max(SWEEP_SECONDS, took / SWEEP_SHARE))
+            held = await self._sweep()
+            seconds = SWEEP_SECONDS if held is None else BUSY_SECONDS
+            await asyncio.sleep(max(seconds, (held or 0.0) / SWEEP_SHARE))
 
     async def _sweep(self):
-        descriptors = self.sockets.count_descriptors()
-        if descriptors - self._count_others() <= self._limit // 2:
-            return
-        await self.sockets.refresh()
-        closed = sum(shut_down(victim) for victim in self.victims())
-        if closed:
-            log("warning", "grpc_connections_closed", number=closed)
+        """Makes room.
+
+        Returns:
+            Seconds that it held the event loop, 0 if it was urgent, `None` if
+            there was room.
+        """
+        number = self.sockets.count_descriptors() - self._count_others()
+        if number <= self._limit // 2:
+            self._log_closed()
+            return None
+        held, start = await self.sockets.refresh(), time.monotonic()
+        self._closed += sum(shut_down(victim) for victim in self.victims())
+        self._log_closed()
+        if number > self._limit * 3 // 4:
+            return 0.0
+        return held + time.monotonic() - start
+
+    def _log_closed(self):
+        """Logs how many were closed, once a second."""
+        now = time.monotonic()
+        if self._closed and now - self._logged >= LOG_SECONDS:
+            log("warning", "grpc_connections_closed", number=self._closed)
+            self._closed, self._logged = 0, now
 
     def victims(self):
         """Returns the connections to close now."""
         connections = self.sockets.connections()
         keys = {(one.client, one.port) for one in connections}
         self._known &= keys
-        surplus = len(connections) - self._limit // 2
-        if surplus <= 0:
+        if len(connections) <= self._limit // 2:
             return []
         sizes = collections.Counter(one.client for one in connections)
 
@@ -101,22 +122,29 @@ class GrpcConnections:
             known = (one.client, one.port) in self._known
             return known, -sizes[one.client], -one.silent
 
-        victims = []
-        for one in sorted(filter(self._may_go, connections), key=order):
-            measured = self.sockets.measure(one)
-            if measured is not None and self._may_go(measured):
-                victims.append(measured)
-                if len(victims) == surplus:
+        victims = {}
+        ordered = sorted(connections, key=order)
+        for keep, stranger, known in (
+            (self._limit // 4, STRANGER_SECONDS, math.inf),
+            (self._limit // 2, HURRIED_SECONDS, KNOWN_SECONDS),
+        ):
+            surplus = len(connections) - len(victims) - keep
+            for one in ordered:
+                if surplus <= 0:
                     break
-        return victims
+                if one in victims or not self._may_go(one, stranger, known):
+                    continue
+                now = self.sockets.measure(one)
+                if now is not None and self._may_go(now, stranger, known):
+                    victims[one] = None
+                    surplus -= 1
+        return list(victims)
 
-    def _may_go(self, one):
+    def _may_go(self, one, stranger, known):
         key = one.client, one.port
         if key in self._calls:
             return False
-        return one.silent >= (
-            KNOWN_SECONDS if key in self._known else STRANGER_SECONDS
-        )
+        return one.silent >= (known if key in self._known else stranger)
 
 
 def _key(peer):

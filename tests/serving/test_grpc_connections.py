@@ -49,20 +49,28 @@ def add(listed, client, port, silent):
     return listed[-1]
 
 
-def test_half_of_the_places_are_kept_free_of_strangers(connections, listed):
-    """Of the client with the most, those silent longest."""
+def test_places_are_kept_free_of_strangers(connections, listed):
+    """Beyond half, down to a quarter: of the client with the most first."""
     good = add(listed, "192.0.2.1", 1, 60.0)
     theirs = [add(listed, "192.0.2.2", n, 1.0 + n) for n in range(3)]
     assert connections.victims() == []  # four of eight
     theirs += [add(listed, "192.0.2.2", n, 1.0 + n) for n in range(3, 5)]
-    assert connections.victims() == [theirs[4], theirs[3]]
+    assert connections.victims() == theirs[:0:-1]
     assert good not in connections.victims()
 
 
 def test_new_connections_have_a_tenth_of_a_second(connections, listed):
-    for port in range(8):
-        add(listed, "192.0.2.2", port, 0.09)
+    """Fifty may be there at a time, of a hundred."""
+    connections._limit = 100
+    for port in range(60):
+        add(listed, "192.0.2.2", port, 0.019)
     assert connections.victims() == []
+    listed[:12] = [one._replace(silent=0.09) for one in listed[:12]]
+    assert connections.victims() == listed[:10]
+    listed[:12] = [one._replace(silent=0.1) for one in listed[:12]]
+    assert connections.victims() == listed[:12]
+    listed[:40] = [one._replace(silent=0.1) for one in listed[:40]]
+    assert connections.victims() == listed[:35]
 
 
 def test_calls_in_progress_and_known_clients_are_spared(connections, listed):
@@ -74,12 +82,12 @@ def test_calls_in_progress_and_known_clients_are_spared(connections, listed):
     key = connections.begin("ipv6:%5B2001:db8::5%5D:1")
     connections.end(connections.begin(peer("192.0.2.2", 2)), True)
     victims = connections.victims()
-    assert len(victims) == 6 and not {busy, known} & set(victims)
+    assert len(victims) == 8 and not {busy, known} & set(victims)
     listed[1] = known._replace(silent=6.0)  # five seconds: only at the end
     assert connections.victims() == victims
     del listed[2:]
     for port in (20, 21, 22):
-        add(listed, "192.0.2.3", port, 0.05)
+        add(listed, "192.0.2.3", port, 0.01)
     assert connections.victims() == [listed[1]]
     listed[1] = known
     assert connections.victims() == []
@@ -99,9 +107,10 @@ def test_silence_is_measured_again_before_a_connection_is_closed(
     """The listed silence is an upper bound, and a socket may be gone."""
     for port in range(1, 7):
         add(listed, "192.0.2.2", port, 10.0 - port)
+    assert connections.victims() == listed[:4]
     connections.sockets.now[1] = listed[0]._replace(silent=0.01)  # has sent
     connections.sockets.now[2] = None  # gone
-    assert connections.victims() == listed[2:4]
+    assert connections.victims() == listed[2:6]
 
 
 def test_sockets_are_found_and_shut_down():
