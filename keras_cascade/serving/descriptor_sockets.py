@@ -113,7 +113,7 @@ def shut_down(connection):
     try:
         # The descriptor may be another one's by now; its duplicate is not.
         with socket.socket(
-            socket.AF_INET, socket.SOCK_STREAM, 0, duplicate
+            socket.AF_INET6, socket.SOCK_STREAM, 0, duplicate
         ) as found:
             address = found.getpeername()
             peer = client_of(address), address[1]
@@ -133,9 +133,10 @@ def _look_up(descriptor, port):
         return None, None
     try:
         inode = os.fstat(duplicate).st_ino
-        # With a family it asks the kernel for none; addresses name their own.
+        # With a family it asks the kernel for none. Addresses name their own, and
+        # those of IPv6 have room for both.
         with socket.socket(
-            socket.AF_INET, socket.SOCK_STREAM, 0, duplicate
+            socket.AF_INET6, socket.SOCK_STREAM, 0, duplicate
         ) as connection:
             local = connection.getsockname()
             if not isinstance(local, tuple) or local[1] != port:

@@ -95,7 +95,11 @@ class GrpcConnections:
         if number <= self._limit // 2:
             self._log_closed()
             return None
+        known = set(self._known)  # answers go on during the refresh
         held, start = await self.sockets.refresh(), time.monotonic()
+        self._known -= known - {
+            (one.client, one.port) for one in self.sockets.connections()
+        }
         self._closed += sum(shut_down(victim) for victim in self.victims())
         self._log_closed()
         if number > self._limit * 3 // 4:
@@ -112,8 +116,6 @@ class GrpcConnections:
     def victims(self):
         """Returns the connections to close now."""
         connections = self.sockets.connections()
-        keys = {(one.client, one.port) for one in connections}
-        self._known &= keys
         if len(connections) <= self._limit // 2:
             return []
         sizes = collections.Counter(one.client for one in connections)

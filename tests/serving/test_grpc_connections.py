@@ -31,9 +31,18 @@ class Listed:
     def __init__(self, listed):
         self._listed = listed
         self.now = {}
+        self.during_refresh = []
 
     def connections(self):
         return self._listed
+
+    def count_descriptors(self):
+        return 100
+
+    async def refresh(self):
+        for call in self.during_refresh:
+            call()
+        return 0.0
 
     def measure(self, connection):
         return self.now.get(connection.port, connection)
@@ -96,9 +105,17 @@ def test_calls_in_progress_and_known_clients_are_spared(connections, listed):
 
 
 def test_ports_are_forgotten_with_their_connections(connections, listed):
+    """Not those that are answered while the sockets are looked up."""
     connections.end(connections.begin(peer("192.0.2.2", 2)), True)
-    assert connections.victims() == []
-    assert not connections._known and not connections._calls
+    new = connections.begin(peer("192.0.2.2", 3))
+    connections.sockets.during_refresh.append(
+        lambda: connections.end(new, True)
+    )
+    asyncio.run(connections._sweep())
+    assert connections._known == {("192.0.2.2", 3)} and not connections._calls
+    connections.sockets.during_refresh.clear()
+    asyncio.run(connections._sweep())
+    assert not connections._known
 
 
 def test_silence_is_measured_again_before_a_connection_is_closed(
@@ -113,8 +130,13 @@ def test_silence_is_measured_again_before_a_connection_is_closed(
     assert connections.victims() == listed[2:6]
 
 
-def test_sockets_are_found_and_shut_down():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+@pytest.mark.parametrize("dual", [False, True])
+def test_sockets_are_found_and_shut_down(dual):
+    """Also where one socket listens for IPv4 and IPv6, as gRPC's does."""
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with socket.create_server(
+        ("", 0), family=family, dualstack_ipv6=dual
+    ) as listening:
         sockets = DescriptorSockets()
         sockets.port = port = listening.getsockname()[1]
         with (
