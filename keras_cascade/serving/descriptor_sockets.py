@@ -133,8 +133,8 @@ def _look_up(descriptor, port):
         return None, None
     try:
         inode = os.fstat(duplicate).st_ino
-        # With a family it asks the kernel for none. Addresses name their own, and
-        # those of IPv6 have room for both.
+        # With a family it asks the kernel for none. Addresses name their own,
+        # and those of IPv6 have room for both.
         with socket.socket(
             socket.AF_INET6, socket.SOCK_STREAM, 0, duplicate
         ) as connection:
