@@ -20,7 +20,7 @@ alone too: `fuzzed_requests`, `fuzzed_bundles` and `accepted_altered` are
 theirs, `crashes` are of all three.
 
 Then each of the modules `forks`, `strangers`, `exchanges`, `answers`,
-`overload`, `silent` and `json_bodies`, which run alone too
+`overload`, `silent`, `json_bodies` and `json_answers`, which run alone too
 (`python -m benchmarks.faults.forks --json`) and say what their keys mean.
 """
 
@@ -45,6 +45,7 @@ from benchmarks.faults import (
     faulty_grpc,
     faulty_http,
     forks,
+    json_answers,
     json_bodies,
     overload,
     silent,
@@ -68,7 +69,16 @@ URLS = {
     "v2": "http://127.0.0.1:{http}/v2/models/teacher",
     "grpc": "grpc://127.0.0.1:{grpc}/teacher",
 }
-MODULES = (forks, strangers, exchanges, answers, overload, silent, json_bodies)
+MODULES = (
+    forks,
+    strangers,
+    exchanges,
+    answers,
+    overload,
+    silent,
+    json_bodies,
+    json_answers,
+)
 TAMPERED = ("slow", "reset", "half", "garbage", "refuse")
 PATIENCE = 30.0  # seconds, for a recovery that does not come
 RESOLUTION = 0.005  # seconds from one request to the next, until it comes
