@@ -298,8 +298,14 @@ class ExportJob:
                 "trains the student on. Received none. Pass the examples that "
                 "it was trained on, or choose 'float16', 'dynamic' or 'int8'."
             )
-        from keras_cascade.export.optimization import optimize_student
+        from keras_cascade.export.optimization.optimize_student import (
+            check_optimizable,
+            optimize_student,
+        )
 
+        check_optimizable(
+            self.cascade, mode, self.example_inputs, self._optimization
+        )
         inputs, labels, weight, logits = [], [], [], []
         run_teacher = inference(self.cascade.teacher)
         data = LabelledData.from_argument(self._training_data)
