@@ -27,6 +27,7 @@ from keras_cascade.export.quantization import (
 )
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import StudentArtifact
+from keras_cascade.export.tabular_layers import check_tabular_layers
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.export.verification import (
     Comparison,
@@ -156,7 +157,9 @@ class ExportJob:
             `StudentArtifact`.
         """
         quantization = quantization or self.quantization
-        if quantization in TRAINING:
+        trains = quantization if quantization in TRAINING else None
+        check_tabular_layers(self.student.model, trains)
+        if trains:
             return self._optimized_artifact(quantization)
         representative: Sequence[Any] = ()
         if quantization == "int8":

@@ -6,12 +6,17 @@ import keras
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.errors import ExportError
-from keras_cascade.export.quantization import FLOAT32, quantize
+from keras_cascade.export.quantization import (
+    FLOAT32,
+    check_measurable,
+    quantize,
+)
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
     STUDENT_OUTPUTS,
     StudentArtifact,
 )
+from keras_cascade.export.tabular_layers import with_built_in_operations
 from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_file import link
 from keras_cascade.gates import StudentWithGate
@@ -73,7 +78,10 @@ class LinkedStudent(StudentArtifact):
         return open_tflite(path)
 
     def _converted(self, signature, function, tracked, settings):
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            with_built_in_operations(self.student_with_gate),
+        ):
             signature.write_saved_model(
                 folder, function, lambda outputs: outputs, tracked
             )
@@ -94,7 +102,8 @@ class TFLiteStudent(LinkedStudent):
             `example_inputs`.
 
     Raises:
-        ExportError: the student needs operations that TFLite lacks.
+        ExportError: the student needs operations that TFLite lacks; `"int8"`
+            of one that takes strings.
     """
 
     def __init__(
@@ -107,6 +116,8 @@ class TFLiteStudent(LinkedStudent):
     ):
         super().__init__(student_with_gate, quantization)
         signature = signature or Signature(example_inputs)
+        if quantization == "int8":
+            check_measurable(signature)
         model = StudentWithGate(
             student_with_gate.student,
             student_with_gate.gate,
