@@ -6,6 +6,7 @@ quantized can be decided again and again, in about a second each.
 
 import re
 
+import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
@@ -48,25 +49,23 @@ class MixedInt8:
 
     def __init__(self, content, model):
         self._content = content
-        known = {layer.name for layer in model._flatten_layers()}
-        self._paths = {
-            output: [_path(part, known) for part in name.split(";") if part]
-            for output, name in _operations(content).items()
+        every = list(model._flatten_layers())
+        known = {layer.name for layer in every}
+        single = {
+            layer.name for layer in every if not isinstance(layer, keras.Model)
         }
-        containers = {
-            layer.name
-            for layer in model._flatten_layers()
-            if len(list(layer._flatten_layers())) > 1
+        self._paths = {
+            output: [
+                _path(part, known, single) for part in name.split(";") if part
+            ]
+            for output, name in _operations(content).items()
         }
         self.layers = {}
         for name, paths in self._paths.items():
             if not paths:
                 continue
             inner = [
-                part
-                for path in paths
-                for part in path[::-1]
-                if part in known - containers
+                part for path in paths for part in path[::-1] if part in single
             ]
             # Of a fused operation the last layer: a convolution's name stands
             # behind that of its activation.
@@ -87,8 +86,6 @@ class MixedInt8:
         Raises:
             ExportError: a name that the student does not have.
         """
-        from tensorflow.lite.python.convert import mlir_quantize
-
         names, computing, kept = set(float_layers), set(), []
         for tensor, paths in self._paths.items():
             inside = set().union(*paths)
@@ -101,11 +98,10 @@ class MixedInt8:
                 f"compute something: {sorted(self.layers)}. Received: "
                 f"{sorted(names - computing)}."
             )
-        with hidden_native_output():
-            return mlir_quantize(self._content, denylisted_nodes=kept)
+        return self._without(kept)
 
     def effects(self, inputs):
-        """How far each layer alone, in int8, moves the answers.
+        """Mean distance of the answers with each layer alone in int8.
 
         Args:
             inputs: list of dicts of name to array, batches.
@@ -114,12 +110,12 @@ class MixedInt8:
             Dict of layer name to mean distance, the largest first.
         """
         expected = _answers(self._content, inputs)
-        every = set(self.layers)
+        every = set(self._paths)
         distances = {
             name: _distance(
-                _answers(self.quantized(every - {name}), inputs), expected
+                _answers(self._without(every - set(tensors)), inputs), expected
             )
-            for name in every
+            for name, tensors in self.layers.items()
         }
         return dict(
             sorted(distances.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -157,6 +153,15 @@ class MixedInt8:
             count *= 2
         return f"{text} Keeping half of all layers in float does not help."
 
+    def _without(self, tensors):
+        """The file in int8 but for the operations with these outputs."""
+        from tensorflow.lite.python.convert import mlir_quantize
+
+        with hidden_native_output():
+            return mlir_quantize(
+                self._content, denylisted_nodes=sorted(tensors)
+            )
+
 
 def _operations(content):
     """Dict of each operation's output to the paths that name its layers.
@@ -182,7 +187,7 @@ def _operations(content):
     return paths
 
 
-def _path(name, known):
+def _path(name, known, single):
     """Names of the models and layers that an operation is in.
 
     A graph appends numbers to make names unique.
@@ -191,8 +196,8 @@ def _path(name, known):
     for part in name.split("/"):
         plain = re.sub(r"_\d+$", "", part)
         parts.append(plain if plain in known else part)
-    # The operation itself counts where it is in no layer of its own.
-    return parts[:-1] if len(parts) > 1 and parts[-2] in known else parts
+    # An operation has a name to go by where no layer has it.
+    return parts[:-1] if len(parts) > 1 and parts[-2] in single else parts
 
 
 def _answers(content, inputs):

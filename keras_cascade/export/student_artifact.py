@@ -63,7 +63,7 @@ class StudentArtifact:
         return {"quantization": self.quantization, "tool": self.tool}
 
     def advice(self, limit: float) -> str:
-        """What to change where the file's answers are too far from Keras's.
+        """Advice on a file whose answers are too far from those of Keras.
 
         Args:
             limit: float, accepted mean distance.

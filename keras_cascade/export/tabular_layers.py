@@ -83,7 +83,7 @@ def _without_attribute(layer, name):
 
 
 def _problem(layer, trains):
-    """Why a layer cannot be in the file and what to do, or `None`."""
+    """Reason that a layer cannot be in the file, and advice; or `None`."""
     if isinstance(layer, (*HASHES, *LOOKUPS)) and trains is not None:
         return (
             f"quantization='{trains}' takes numbers alone. Use 'dynamic' or "

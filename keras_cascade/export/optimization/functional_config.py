@@ -142,7 +142,7 @@ def check_kwargs(layer, kwargs):
 
 
 def is_fixed(layer, kwargs):
-    """Whether a layer was called with `training=False`, in so many words.
+    """Returns whether a layer was called with `training=False` explicitly.
 
     Keras writes the default of a layer's `call` into its config, too: that of
     `Dropout` is `False`, and does not keep it from dropping in training.

@@ -93,7 +93,7 @@ def substitute(layer, inputs):
 
 
 def is_augmentation(layer):
-    """Whether a layer is one of Keras's that augment images.
+    """Returns whether a layer is one of Keras's that augment images.
 
     Args:
         layer: `keras.layers.Layer`.
