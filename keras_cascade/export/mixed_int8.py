@@ -60,6 +60,7 @@ class MixedInt8:
             ]
             for output, name in _operations(content).items()
         }
+        weighted = {layer.name for layer in every if layer.weights}
         self.layers = {}
         for name, paths in self._paths.items():
             if not paths:
@@ -67,8 +68,9 @@ class MixedInt8:
             inner = [
                 part for path in paths for part in path[::-1] if part in single
             ]
-            # Of a fused operation the last layer: a convolution's name stands
-            # behind that of its activation.
+            # Of a fused operation the layer that has weights, not its
+            # activation or padding.
+            inner = [part for part in inner if part in weighted] or inner
             self.layers.setdefault(
                 inner[-1] if inner else paths[0][-1], []
             ).append(name)
