@@ -640,6 +640,7 @@ class Cascade(SelectiveTrainer):
         onnx: bool | str | None = None,
         operating_points: dict | list | None = None,
         joint: bool | None = None,
+        float_layers: Sequence[str] | None = None,
         part: str | None = None,
     ) -> Any:
         """Writes the files that are deployed.
@@ -673,6 +674,7 @@ class Cascade(SelectiveTrainer):
             operating_points: of `export_bundle`.
             joint: of `export_bundle`: one confidence for all of the operating
                 points together.
+            float_layers: of `export_bundle` and `export_student`.
             part: of `export_onnx`.
 
         Returns:
@@ -702,6 +704,7 @@ class Cascade(SelectiveTrainer):
             onnx=onnx,
             operating_points=operating_points,
             joint=joint,
+            float_layers=float_layers,
             part=part,
         )
 

@@ -276,8 +276,16 @@ def serve(
         typer.Option(help="serve clients that it signed only", metavar="FILE"),
     ] = None,
     max_per_client: Annotated[
-        int | None,
-        typer.Option(min=1, help="HTTP connections of an address", metavar="N"),
+        # Hidden, as the help must fit a screen: docs/serving.md describes it.
+        int | None, typer.Option(min=1, hidden=True, metavar="N")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="web pages of it may ask; may be given again; *: any",
+            metavar="ORIGIN",
+            show_default=False,
+        ),
     ] = None,
     exit_with_stdin: Annotated[
         bool,
@@ -323,4 +331,5 @@ def serve(
         ready_file=ready_file,
         public_key=public_key,
         allow_file_operations=allow_file_operations,
+        cors_origins=cors_origin or (),
     )

@@ -251,6 +251,10 @@ def export(
             show_default="float32",
         ),
     ] = None,
+    float_layer: Annotated[
+        # Hidden, as the help must fit a screen: docs/export.md describes it.
+        list[str] | None, typer.Option(hidden=True, metavar="NAME")
+    ] = None,
     operating_point: Annotated[
         list[str] | None,
         typer.Option(
@@ -281,6 +285,6 @@ def export(
     with spinner("Exporting, and running what was exported"):
         result = saved_cascade.export(
             cascade, data, output, overwrite, quantization,
-            operating_point or [], onnx, seed, data_options,
+            operating_point or [], onnx, seed, data_options, float_layer or [],
         )  # fmt: skip
     show(result, as_json, f"exported to {output}")

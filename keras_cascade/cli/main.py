@@ -20,6 +20,7 @@ INTERRUPTED = 130
 #: Arguments in messages, and the options that set them.
 OPTIONS = {
     "color=": "--color",
+    "float_layers": "--float-layer",
     "label_column=": "--label-column",
     "overwrite=True": "--overwrite",
     "scale=": "--scale",

@@ -163,6 +163,7 @@ def export(
     onnx,
     seed,
     data_options=None,
+    float_layers=(),
 ):
     """Exports a saved cascade as a bundle.
 
@@ -176,6 +177,7 @@ def export(
         onnx: bool. Adds ONNX files.
         seed: int, of the splits.
         data_options: `DataOptions`. Defaults to `None`: as in the training.
+        float_layers: list of str, with `"int8"`. Defaults to `()`.
 
     Returns:
         Dict of the path, the operating point and the verification.
@@ -196,6 +198,7 @@ def export(
         training_data=data["train"] if trains else None,
         onnx=onnx,
         operating_points=points,
+        float_layers=float_layers,
     )
     point = bundle.operating_point()
     return {

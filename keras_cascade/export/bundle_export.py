@@ -46,6 +46,7 @@ def export_bundle(
     onnx: bool | str = False,
     operating_points: dict | None = None,
     joint: bool = False,
+    float_layers: Sequence[str] = (),
     verbose: bool | None = None,
 ) -> Bundle:
     """Writes the bundle of a cascade, verified on its own files.
@@ -92,6 +93,9 @@ def export_bundle(
             something, the one of `calibrate` among them, so that all hold
             together with the confidence that was asked for; each states its
             own, `1 - error / points`. Defaults to `False`.
+        float_layers: list of str, with `"int8"`: names of layers of the
+            student, or of models in it, that compute in float. The error of
+            an export whose answers move too far names some. Defaults to `()`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
 
@@ -117,6 +121,7 @@ def export_bundle(
         optimization=optimization,
         operating_points=operating_points,
         joint=joint,
+        float_layers=float_layers,
     )
     if job.data is None:
         raise ValueError(

@@ -27,9 +27,12 @@ from keras_cascade.export.quantization import (
 )
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import StudentArtifact
+from keras_cascade.export.tabular_layers import check_tabular_layers
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.export.verification import (
+    MEAN_DISTANCE,
     Comparison,
+    MovedAnswersError,
     check_decisions,
     compare,
 )
@@ -60,6 +63,7 @@ class ExportJob:
         optimization: of `export_student`. Defaults to `None`.
         operating_points: of `export_bundle`. Defaults to `None`.
         joint: of `export_bundle`. Defaults to `False`.
+        float_layers: of `export_bundle`. Defaults to `()`.
 
     Attributes:
         data: `LabelledData`, or `None` without `calibration_data`.
@@ -84,12 +88,14 @@ class ExportJob:
         optimization: dict | None = None,
         operating_points: Any = None,
         joint: bool = False,
+        float_layers: Sequence[str] = (),
     ):
         self.cascade = cascade
         self.quantization = checked_quantization(quantization)
         self.allow_training_data = allow_training_data
         self._training_data = training_data
         self._optimization = optimization or {}
+        self._float_layers = _checked_float_layers(float_layers, quantization)
         self._objectives = _checked_objectives(operating_points)
         self._default = None
         calibrated = cascade.operating_point
@@ -156,7 +162,9 @@ class ExportJob:
             `StudentArtifact`.
         """
         quantization = quantization or self.quantization
-        if quantization in TRAINING:
+        trains = quantization if quantization in TRAINING else None
+        check_tabular_layers(self.student.model, trains)
+        if trains:
             return self._optimized_artifact(quantization)
         representative: Sequence[Any] = ()
         if quantization == "int8":
@@ -171,6 +179,7 @@ class ExportJob:
                 quantization,
                 representative,
                 self.student.signature,
+                self._float_layers if quantization == "int8" else (),
             )
         except ExportError as error:
             if not isinstance(self.cascade.student, PreprocessedModel):
@@ -210,15 +219,19 @@ class ExportJob:
         data = cast("LabelledData", self.data)
         two_stages = cascade.two_stage_pass()
         path.write_bytes(artifact.convert(cascade.threshold))
-        comparison = compare(
-            self.student.as_served(artifact.open(path)),
-            two_stages.run_student,
-            two_stages.ask_teacher,
-            data.checked_batches(cascade.classes),
-            self.signature,
-            artifact.quantization,
-            cascade.data_record.traffic,
-        )
+        try:
+            comparison = compare(
+                self.student.as_served(artifact.open(path)),
+                two_stages.run_student,
+                two_stages.ask_teacher,
+                data.checked_batches(cascade.classes),
+                self.signature,
+                artifact.quantization,
+                cascade.data_record.traffic,
+            )
+        except MovedAnswersError as error:
+            advice = artifact.advice(MEAN_DISTANCE)
+            raise ExportError(f"{error} {advice}".strip()) from error
         results = comparison.results
         calibrated = cascade.operating_point
         guaranteed = calibrated is not None and calibrated.guarantees
@@ -298,8 +311,14 @@ class ExportJob:
                 "trains the student on. Received none. Pass the examples that "
                 "it was trained on, or choose 'float16', 'dynamic' or 'int8'."
             )
-        from keras_cascade.export.optimization import optimize_student
+        from keras_cascade.export.optimization.optimize_student import (
+            check_optimizable,
+            optimize_student,
+        )
 
+        check_optimizable(
+            self.cascade, mode, self.example_inputs, self._optimization
+        )
         inputs, labels, weight, logits = [], [], [], []
         run_teacher = inference(self.cascade.teacher)
         data = LabelledData.from_argument(self._training_data)
@@ -357,6 +376,18 @@ def _operating_point(cascade, objective, results, file):
     if fitted.delegation_rate == measured.delegation_rate:
         return dataclasses.replace(fitted, threshold=measured.threshold)
     return fitted
+
+
+def _checked_float_layers(float_layers, quantization):
+    """List of names of layers."""
+    names = [float_layers] if isinstance(float_layers, str) else float_layers
+    names = [str(name) for name in names]
+    if names and quantization != "int8":
+        raise ValueError(
+            "Expected `float_layers` with quantization='int8', whose other "
+            f"layers are quantized. Received: quantization={quantization!r}."
+        )
+    return names
 
 
 def _checked_objectives(operating_points):

@@ -77,15 +77,12 @@ def quantize(converter, quantization, representative, signature):
         representative: list of batches, for `"int8"`.
         signature: `Signature` of the inputs.
 
-    Raises:
-        ExportError: `"int8"` of a student that takes strings.
     """
     import tensorflow as tf
 
     # The default lets in operations that no current interpreter runs.
     operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization == "int8":
-        _check_measurable(signature)
         # What has no 8-bit kernel stays in float.
         operations.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
         converter.representative_dataset = lambda: (
@@ -99,8 +96,15 @@ def quantize(converter, quantization, representative, signature):
         converter.target_spec.supported_types = [tf.float16]
 
 
-def _check_measurable(signature):
-    """Raises for strings, which TFLite's calibrator reads as pointers."""
+def check_measurable(signature):
+    """Raises for strings, which TFLite's calibrator reads as pointers.
+
+    Args:
+        signature: `Signature` of the student's inputs.
+
+    Raises:
+        ExportError: names the inputs.
+    """
     names = [
         spec["name"]
         for spec in signature.describe()

@@ -62,6 +62,17 @@ class StudentArtifact:
         """Quantization and tool, as in the manifest's `student` entry."""
         return {"quantization": self.quantization, "tool": self.tool}
 
+    def advice(self, limit: float) -> str:
+        """Advice on a file whose answers are too far from those of Keras.
+
+        Args:
+            limit: float, accepted mean distance.
+
+        Returns:
+            Str, sentences; empty where there is nothing to say.
+        """
+        return ""
+
     def with_threshold(self, threshold: float) -> StudentWithGate:
         """`StudentWithGate` of the same student and a copy of the gate.
 

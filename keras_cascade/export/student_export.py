@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def export_student(
     allow_training_data: bool = False,
     training_data: Any = None,
     optimization: dict | None = None,
+    float_layers: Sequence[str] = (),
     verbose: bool | None = None,
 ) -> Signature:
     """Writes the student and its gate as one TFLite file.
@@ -58,6 +60,7 @@ def export_student(
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
+        float_layers: of `export_bundle`. Defaults to `()`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
 
@@ -90,6 +93,7 @@ def export_student(
         allow_training_data,
         training_data,
         optimization,
+        float_layers=float_layers,
     )
     _check_data(job)
     reader = job.student.reader

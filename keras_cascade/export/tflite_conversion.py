@@ -24,7 +24,8 @@ def convert_to_tflite(folder, settings, model):
 
     Args:
         folder: path of the SavedModel. It may be changed.
-        settings: function that configures the `tf.lite.TFLiteConverter`.
+        settings: function that configures the `tf.lite.TFLiteConverter`. It
+            may return a function to convert with, instead of its own.
         model: `keras.Model` whose layers an error names.
 
     Returns:
@@ -50,12 +51,12 @@ def _convert(folder, settings):
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    settings(converter)
+    convert = settings(converter) or converter.convert
     with hidden_native_output(), warnings.catch_warnings():
         # The converter measures activations with an interpreter that is
         # about to leave TensorFlow.
         warnings.filterwarnings("ignore", _MOVED)
-        return converter.convert()
+        return convert()
 
 
 def _explanation(error, model):

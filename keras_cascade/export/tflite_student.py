@@ -1,21 +1,29 @@
 """TFLite files of a student and its gate."""
 
 import tempfile
+from collections.abc import Sequence
 
 import keras
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.errors import ExportError
-from keras_cascade.export.quantization import FLOAT32, quantize
+from keras_cascade.export.mixed_int8 import MixedInt8, calibrated
+from keras_cascade.export.quantization import (
+    FLOAT32,
+    check_measurable,
+    quantize,
+)
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
     STUDENT_OUTPUTS,
     StudentArtifact,
 )
+from keras_cascade.export.tabular_layers import with_built_in_operations
 from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_file import link
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.utils.progress import tell
 
 
 class LinkedStudent(StudentArtifact):
@@ -73,7 +81,10 @@ class LinkedStudent(StudentArtifact):
         return open_tflite(path)
 
     def _converted(self, signature, function, tracked, settings):
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            with_built_in_operations(self.student_with_gate),
+        ):
             signature.write_saved_model(
                 folder, function, lambda outputs: outputs, tracked
             )
@@ -92,9 +103,12 @@ class TFLiteStudent(LinkedStudent):
             `()`.
         signature: `Signature` of the inputs. Defaults to `None`: that of
             `example_inputs`.
+        float_layers: names of layers that stay in float, of `"int8"`.
+            Defaults to `()`.
 
     Raises:
-        ExportError: the student needs operations that TFLite lacks.
+        ExportError: the student needs operations that TFLite lacks; `"int8"`
+            of one that takes strings.
     """
 
     def __init__(
@@ -104,9 +118,13 @@ class TFLiteStudent(LinkedStudent):
         quantization: str = FLOAT32,
         representative=(),
         signature: Signature | None = None,
+        float_layers: Sequence[str] = (),
     ):
         super().__init__(student_with_gate, quantization)
+        self._float_layers = list(float_layers)
         signature = signature or Signature(example_inputs)
+        if quantization == "int8":
+            check_measurable(signature)
         model = StudentWithGate(
             student_with_gate.student,
             student_with_gate.gate,
@@ -120,17 +138,55 @@ class TFLiteStudent(LinkedStudent):
                 answer[STUDENT_OUTPUTS], answer.get("features")
             )
 
+        tracked = [student_with_gate.student, student_with_gate.gate]
+        named = [signature.named(x) for x in representative]
+
+        def settings(converter):
+            quantize(converter, quantization, representative, signature)
+            if self._float_layers:
+                return lambda: MixedInt8(
+                    calibrated(converter), student_with_gate.student
+                ).quantized(self._float_layers)
+            return None
+
+        def mixed_int8():
+            def settings(converter):
+                quantize(converter, quantization, representative, signature)
+                return lambda: calibrated(converter)
+
+            content = self._converted(signature, student, tracked, settings)
+            return MixedInt8(content, student_with_gate.student)
+
+        self._mixed_int8, self._representative = mixed_int8, named
         self.convert_student(
             student,
             signature,
-            [student_with_gate.student, student_with_gate.gate],
-            lambda converter: quantize(
-                converter, quantization, representative, signature
-            ),
+            tracked,
+            settings,
             keras.tree.map_structure(
                 keras.ops.convert_to_numpy, student(example_inputs, False)
             ),
         )
+
+    def describe(self) -> dict:
+        described = super().describe()
+        if self._float_layers:
+            described["left_in_float"] = [
+                {"layer": name, "why": "asked for"}
+                for name in self._float_layers
+            ]
+        return described
+
+    def advice(self, limit: float) -> str:
+        """Says which layers move the answers of an `"int8"` file.
+
+        Args:
+            limit: float, accepted mean distance.
+        """
+        if self.quantization != "int8" or self._float_layers:
+            return ""
+        tell("int8 moves the answers: measuring which layers do.")
+        return self._mixed_int8().advice(self._representative, limit)
 
 
 def open_tflite(path) -> StudentInterpreter:

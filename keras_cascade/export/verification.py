@@ -34,11 +34,16 @@ TO_TRY = {
         "squeeze-and-excitation and attention, lose most in 8 bits, and so do "
         "weights that were not trained. Try 'dynamic' (weights in 8 bits, "
         "activations in float), 'qat' with `training_data` (which trains the "
-        "student on in 8 bits), 'float16', or more calibration examples."
+        "student on in 8 bits), 'float16', more calibration examples, or "
+        "`float_layers`, names of layers that stay in float."
     ),
     "dynamic": " Try 'float16', or 'qat' with `training_data`.",
     "float16": " Export without `quantization`.",
 }
+
+
+class MovedAnswersError(ExportError):
+    """A file whose answers are too far from those of Keras."""
 
 
 @dataclasses.dataclass
@@ -280,7 +285,7 @@ def _check_answers(quantization, largest_gap, mean_distance):
     else:
         gap, limit, how = mean_distance, MEAN_DISTANCE, "on average by"
     if gap > limit:
-        raise ExportError(
+        raise MovedAnswersError(
             "The exported student does not answer as Keras does: its "
             f"probabilities ({quantization}) differ {how} {gap:.2g}, where "
             f"{limit:.0e} is expected. The file was not kept."

@@ -82,7 +82,7 @@ class StudentInterpreter:
         """
         details = self._runner().get_input_details()
         inputs = {
-            name: (np.dtype(detail["dtype"]).name, _row(detail))
+            name: (_dtype(detail), _row(detail))
             for name, detail in details.items()
         }
         expected = {
@@ -173,6 +173,12 @@ def _read(file):
             f"Expected a TFLite file. Received: '{file}', which cannot be "
             f"read ({error.strerror or error})."
         ) from error
+
+
+def _dtype(detail):
+    """Returns the type of an input, as the manifest names it."""
+    dtype = np.dtype(detail["dtype"])
+    return "string" if dtype.kind == "S" else dtype.name
 
 
 def _row(detail):

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from keras_cascade.serving import rest_v1, rest_v2
+from keras_cascade.serving.cors import with_cors
 from keras_cascade.serving.http_requests import (
     RequestMiddleware,
     error_response,
@@ -24,11 +25,13 @@ from keras_cascade.serving.request_error import RequestError
 from keras_cascade.version import __version__
 
 
-def http_application(service):
+def http_application(service, cors_origins=()):
     """Creates the ASGI application; `GET /openapi.json` describes it.
 
     Args:
         service: `TeacherService`.
+        cors_origins: tuple of `checked_origins`. Defaults to `()`: browsers
+            let no page of another origin read an answer.
 
     Returns:
         ASGI application.
@@ -47,7 +50,7 @@ def http_application(service):
     app.add_exception_handler(RequestError, _handle_request_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, _handle_failure)
-    return RequestMiddleware(app, service)
+    return with_cors(RequestMiddleware(app, service), cors_origins)
 
 
 def _add_predict_routes(app, service):

@@ -10,9 +10,11 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.serving.cors import ANY, checked_origins
 from keras_cascade.serving.credentials import Credentials
 from keras_cascade.serving.descriptors import (
     ConnectionBudget,
@@ -43,6 +45,7 @@ def serve(
     ready_file: str | os.PathLike | None = None,
     public_key: str | os.PathLike | None = None,
     allow_file_operations: bool = False,
+    cors_origins: Sequence[str] = (),
 ) -> None:
     """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
@@ -100,6 +103,10 @@ def serve(
             reaches out of TensorFlow in another way, which whoever made the
             bundle can then do with the rights of this process. Defaults to
             `False`: such a graph is refused.
+        cors_origins: list of str, origins of the web pages whose scripts may
+            use the teacher over HTTP, such as `"https://shop.example"`, or
+            `"*"` for any page. Cookies are never used. Defaults to `()`:
+            browsers stop them.
 
     Raises:
         BundleError: the bundle cannot be used or holds no teacher.
@@ -120,6 +127,7 @@ def serve(
             "every core: more would share the cores and split the batches. "
             "For more machines, start one server on each."
         )
+    origins = checked_origins(cors_origins)
     # Read once: the same key as long as the server runs.
     key = None if public_key is None else Path(public_key).read_bytes()
 
@@ -156,6 +164,14 @@ def serve(
                 warning=f"Whoever can reach {host} can use this teacher: "
                 "there is no --token-file. Pass one, or listen on 127.0.0.1.",
             )
+        if ANY in origins and not credentials.tokens:
+            log(
+                "warning",
+                "open_to_every_page",
+                warning="Any web page that is open in a browser which reaches "
+                "this server can use the teacher: there is no --token-file. "
+                "Pass one, or name the pages with --cors-origin.",
+            )
         log("info", "loading", bundle=str(path))
         metrics = ServerMetrics()
 
@@ -172,8 +188,9 @@ def serve(
             threading.Thread(target=_stop_at_end_of_stdin, daemon=True).start()
         reloader = Reloader(path, lambda: load(open_bundle()), service)
         server = _Server(
-            service, reloader, credentials, http_socket, address, ready_file
-        )
+            service, reloader, credentials, http_socket, address, ready_file,
+            origins,
+        )  # fmt: skip
         asyncio.run(server.run())
 
 
@@ -187,17 +204,20 @@ class _Server:
         http_socket: bound socket for HTTP.
         address: `Address`.
         ready_file: optional path for the teacher's URLs.
+        origins: tuple of `checked_origins`.
     """
 
     def __init__(
-        self, service, reloader, credentials, http_socket, address, ready_file
-    ):
+        self, service, reloader, credentials, http_socket, address, ready_file,
+        origins,
+    ):  # fmt: skip
         self._service = service
         self._reloader = reloader
         self._credentials = credentials
         self._http_socket = http_socket
         self._address = address
         self._ready_file = ready_file
+        self._origins = origins
         self._stop_task = None
 
     async def run(self):
@@ -212,7 +232,7 @@ class _Server:
             service.limits, raise_descriptor_limit(), descriptors_in_use()
         )
         http = http_server(
-            http_application(service),
+            http_application(service, self._origins),
             service,
             budget,
             self._credentials.http_context,

@@ -4,11 +4,9 @@ Deselected by default; run with `pytest -m browser tests/browser`.
 """
 
 import json
-import shutil
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from keras_cascade.evaluation.report import write_report
 from keras_cascade.evaluation.report.mistakes import picture_or_text
@@ -21,7 +19,6 @@ from tests.helpers.report_examples import (
 
 pytestmark = pytest.mark.browser
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Name in the page's data to factor and decimals on the page.
 SHOWN = {
     "accuracy": (100, 2),
@@ -62,23 +59,6 @@ CONTRAST = """() => {
   }
   return ratios;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless browser."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.fail(
-            f"Expected a browser out of {BROWSERS} on PATH. Install one, on "
-            "Debian with `apt-get install chromium`."
-        )
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

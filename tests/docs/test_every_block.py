@@ -7,7 +7,12 @@ import pytest
 from tests.helpers.documents import DOCUMENTS, ROOT, blocks, commands, languages
 
 #: Documents whose Python needs nothing from a test.
-ALONE = ("docs/concepts.md", "docs/data.md", "docs/troubleshooting.md")
+ALONE = (
+    "docs/concepts.md",
+    "docs/data.md",
+    "docs/export.md",
+    "docs/troubleshooting.md",
+)
 #: Which test runs the rest.
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
@@ -32,6 +37,7 @@ def test_python_that_stands_alone(document, tmp_path, monkeypatch, capsys):
     shown = {
         "docs/concepts.md": "Guaranteed",
         "docs/data.md": "'train': 899",
+        "docs/export.md": "asked for",
         "docs/troubleshooting.md": "logits",
     }
     assert shown[document] in printed

@@ -34,13 +34,15 @@ class AsgiClient:
 
     Args:
         make_service: function that returns a `TeacherService`.
+        cors_origins: tuple of `checked_origins`. Defaults to `()`.
 
     Attributes:
         service: the last `TeacherService`.
     """
 
-    def __init__(self, make_service):
+    def __init__(self, make_service, cors_origins=()):
         self.make_service = make_service
+        self.cors_origins = cors_origins
         self.service = None
 
     def __call__(self, *args, **kwargs):
@@ -52,7 +54,7 @@ class AsgiClient:
 
         async def run():
             self.service = self.make_service()
-            app = http_application(self.service)
+            app = http_application(self.service, self.cors_origins)
             responses = await asyncio.gather(
                 *(self.one(app, *args, **kwargs) for args, kwargs in requests)
             )

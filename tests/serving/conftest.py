@@ -42,7 +42,13 @@ def served_bundle(bundle_path):
 def make_client(served_bundle):
     """A function that makes an `AsgiClient` with options."""
 
-    def make(run=linear_teacher, tokens=None, draining=False, **limits):
+    def make(
+        run=linear_teacher,
+        tokens=None,
+        draining=False,
+        cors_origins=(),
+        **limits,
+    ):
         def make_service():
             settings, metrics = Limits(**limits), ServerMetrics()
             service = TeacherService(
@@ -54,7 +60,7 @@ def make_client(served_bundle):
             service.draining = draining
             return service
 
-        return AsgiClient(make_service)
+        return AsgiClient(make_service, cors_origins)
 
     return make
 

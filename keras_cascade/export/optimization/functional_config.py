@@ -1,10 +1,17 @@
 """Layers and calls of a functional model, from its `get_config`."""
 
 import graphlib
+import inspect
 
 import keras
 
 from keras_cascade.errors import ExportError
+
+#: End of each error of a student that cannot be rebuilt.
+NEXT_STEP = (
+    "Export it with quantization='dynamic', 'int8' or 'float16', which take "
+    "the student as it is, or replace the layer."
+)
 
 
 def has_graph(model):
@@ -118,22 +125,37 @@ def only_output(model, config, operations):
 
 
 def check_kwargs(layer, kwargs):
-    """Raises where a call is of another kind than `layer(inputs)`."""
+    """Raises where a call is of another kind than `layer(inputs)`.
+
+    Whether it trains does not matter: a model that is called with
+    `training=False`, as by a cascade, passes that on to every layer.
+    """
     unknown = {
         key: value
         for key, value in kwargs.items()
         if value is not None
-        and not (key == "training" and value is False)
+        and not (key == "training" and isinstance(value, bool))
         and not (key == "mask" and _is_mask(value))
     }
     if unknown:
         raise unsupported(layer, f"is called with {sorted(unknown)}")
 
 
+def is_fixed(layer, kwargs):
+    """Returns whether a layer was called with `training=False` explicitly.
+
+    Keras writes the default of a layer's `call` into its config, too: that of
+    `Dropout` is `False`, and does not keep it from dropping in training.
+    """
+    if kwargs.get("training") is not False:
+        return False
+    training = inspect.signature(layer.call).parameters.get("training")
+    return training is None or training.default is not False
+
+
 def unsupported(layer, why):
     """`ExportError` that names a layer that cannot be rebuilt."""
     return ExportError(
         f"The student cannot be rebuilt for optimization: layer "
-        f"'{layer.name}' ({type(layer).__name__}) {why}. Export it with "
-        "another quantization, or replace the layer."
+        f"'{layer.name}' ({type(layer).__name__}) {why}. {NEXT_STEP}"
     )

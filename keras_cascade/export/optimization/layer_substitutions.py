@@ -3,10 +3,13 @@
 Keras 2 and TensorFlow Model Optimization take plain layers only.
 """
 
+import inspect
+
 import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.optimization.functional_config import NEXT_STEP
 
 #: Class of an operation to name of an activation.
 ACTIVATIONS = {
@@ -19,6 +22,20 @@ ACTIVATIONS = {
     "HardSilu": "hard_silu",
 }
 MERGES = ("Add", "Multiply", "Subtract")
+#: Keras's layers of images that do something in training only, beside those
+#: whose names begin with `Rand`. Others look at the image (`AutoContrast`).
+AUGMENTATIONS = ("AugMix", "CutMix", "Equalization", "MixUp", "Solarization")
+_IMAGE_LAYERS = "keras.src.layers.preprocessing.image_preprocessing."
+#: Layers of noise that Keras 2 has, too.
+NOISES = (
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+)
 #: Layers that a BatchNormalization behind them is folded into.
 FOLDABLE = ("Conv1D", "Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
 
@@ -38,7 +55,8 @@ SHARED = (
 def substitute(layer, inputs):
     """Equivalent of one of Keras's own layers that can be quantized.
 
-    A `Dense` over pixels, whose kernel TFLite would keep in float, is a
+    A `Normalization` has the statistics that it computes with. A `Dense` over
+    pixels, whose kernel TFLite would keep in float, is a
     convolution of one pixel. ConvNeXt's `LayerScale`, one factor per channel,
     is a depthwise convolution of one pixel; its `StochasticDepth` drops a
     whole example at a time.
@@ -54,6 +72,8 @@ def substitute(layer, inputs):
     rank = len(inputs[0].shape)
     if kind == "Dense" and module.startswith("keras.src.layers") and rank == 4:
         return _pointwise(layer)
+    if kind == "Normalization" and module.startswith("keras.src.layers"):
+        return kind, _as_it_normalizes(layer, inputs[0].shape), []
     if module != "keras.src.applications.convnext":
         return None
     if kind == "LayerScale" and rank == 4:
@@ -70,6 +90,18 @@ def substitute(layer, inputs):
         config = {"rate": layer.drop_path_rate, "noise_shape": shape}
         return "Dropout", config, []
     return None
+
+
+def is_augmentation(layer):
+    """Returns whether a layer is one of Keras's that augment images.
+
+    Args:
+        layer: `keras.layers.Layer`.
+    """
+    kind = type(layer)
+    return kind.__module__.startswith(_IMAGE_LAYERS) and (
+        kind.__name__.startswith("Rand") or kind.__name__ in AUGMENTATIONS
+    )
 
 
 def layer_of_operation(operation, args):
@@ -99,7 +131,7 @@ def layer_of_operation(operation, args):
         raise ExportError(
             "The student cannot be rebuilt for optimization: operation "
             f"'{operation.name}' ({kind}) has no layer to stand in for it. "
-            "Export it with another quantization, or use a layer."
+            f"{NEXT_STEP}"
         )
     scale, offset = scaled
     return "Rescaling", {"scale": scale, "offset": offset}, tensors
@@ -126,8 +158,11 @@ def as_model(layer, inputs):
         )
         for tensor in inputs
     ]
+    training = "training" in inspect.signature(layer.call).parameters
     try:
-        outputs = layer.call(*symbolic)
+        outputs = layer.call(
+            *symbolic, **({"training": False} if training else {})
+        )
         model = keras.Model(symbolic, outputs)
         # A weight that `call` uses by itself is in no layer of the graph.
         in_graph = {id(weight) for weight in model.weights}
@@ -170,6 +205,26 @@ def fold_batch_norms(graph):
             norm.weights = []
             # The layer's own output is now the normalized one.
             graph.values.pop(layer.name, None)
+
+
+def _as_it_normalizes(layer, shape):
+    """Config of a `Normalization`, with its statistics.
+
+    Its weights may be others: Keras computes with those of the last `adapt`,
+    or of a file, whatever `set_weights` was given since.
+    """
+    axes = sorted(axis % len(shape) for axis in layer.axis)
+    sizes = [int(shape[axis]) for axis in axes]
+    mean, variance = (
+        np.reshape(keras.ops.convert_to_numpy(one), sizes).tolist()
+        for one in (layer.mean, layer.variance)
+    )
+    return {
+        "axis": axes,
+        "mean": mean,
+        "variance": variance,
+        "invert": layer.invert,
+    }
 
 
 def _pointwise(dense):

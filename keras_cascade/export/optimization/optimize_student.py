@@ -1,6 +1,7 @@
 """Fine-tunes a student while compressing it, in a child process."""
 
 import importlib.util
+import inspect
 import numbers
 import os
 import subprocess
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     from keras_cascade.cascade import Cascade
 
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
+#: Options that are numbers.
+NUMERIC = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "sparsity",
+    "clusters",
+    "seed",
+)
 #: Number of last lines of the child's log that an error shows.
 LAST_LINES = 15
 #: Rows on which the rebuilt student is compared, layer by layer.
@@ -71,6 +81,11 @@ def optimize_student(
     The student is rebuilt in Keras 2, in a child process, compared layer by
     layer, and trained on by the cascade's own distillation policy, loss and
     weights. The cascade and this process stay as they are.
+
+    Layers of noise, such as `Dropout`, take part in the training. Layers that
+    augment images (`RandomFlip` and Keras's others, and layers of the user's
+    own that do nothing in inference) do not: it sees the examples as they
+    are. What is shipped is what the student computes in inference.
 
     Args:
         cascade: `Cascade` with a built student: Sequential or Functional.
@@ -153,6 +168,44 @@ def optimize_student(
             signature,
             read_json(folder / RESULTS_FILE),
         )
+
+
+def check_optimizable(
+    cascade: "Cascade", mode: str, inputs: Any, options: dict
+) -> None:
+    """Raises what `optimize_student` would raise without any data.
+
+    So that a mistake is found before a pass of the teacher over the data.
+
+    Args:
+        cascade: `Cascade` with a built student.
+        mode: str.
+        inputs: some examples, as the student takes them.
+        options: dict, of `optimize_student`.
+
+    Raises:
+        ExportError: a layer that cannot be rebuilt, by name.
+        ValueError: an option that is not valid.
+    """
+    known = (*NUMERIC, "verbose")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"Expected options of `optimization` out of {list(known)}. "
+            f"Received: {unknown}."
+        )
+    defaults = inspect.signature(optimize_student).parameters
+    _check_arguments(
+        mode,
+        {name: options.get(name, defaults[name].default) for name in NUMERIC},
+    )
+    _check_policy(cascade.distillation)
+    _check_installed()
+    StudentGraph(
+        cascade.student,
+        take_rows(inputs, slice(0, COMPARED)),
+        cascade.gate.student_layers,
+    )
 
 
 def run_child(folder):

@@ -14,13 +14,16 @@ from keras_cascade.export.optimization.functional_config import (
     history,
     in_order,
     input_names,
+    is_fixed,
     nodes_of,
     only_output,
     replaced,
     unsupported,
 )
 from keras_cascade.export.optimization.layer_substitutions import (
+    NOISES,
     as_model,
+    is_augmentation,
     layer_of_operation,
     substitute,
 )
@@ -185,7 +188,7 @@ class StudentGraph:
     def _call(self, layer, args, kwargs, top, fixed):
         """Adds one call, of a layer, a nested model or an operation."""
         check_kwargs(layer, kwargs)
-        fixed = fixed or kwargs.get("training") is False
+        fixed = fixed or is_fixed(layer, kwargs)
         names = keras.tree.flatten(args)
         if isinstance(layer, keras.Model):
             if not has_graph(layer):
@@ -193,6 +196,10 @@ class StudentGraph:
             output = self._walk(layer, names, fixed=fixed)
         elif isinstance(layer, keras.layers.InputLayer):
             output = names[0]
+        elif isinstance(layer, keras.layers.Pipeline):
+            (output,) = names
+            for inner in layer.layers:
+                output = self._call(inner, (output,), {}, False, fixed)
         else:
             output = self._add(layer, args, fixed)
         if top:
@@ -208,6 +215,8 @@ class StudentGraph:
             raise unsupported(layer, "is called more than once")
         self._called.add(id(layer))
         inputs = keras.tree.flatten(args)
+        if is_augmentation(layer):
+            return self._add_augmentation(layer, inputs)
         replacement = substitute(layer, [self.values[name] for name in inputs])
         if replacement:
             class_name, config, weights = replacement
@@ -218,7 +227,7 @@ class StudentGraph:
             return self._add_composed(layer, inputs, fixed)
         if fixed and class_name == "BatchNormalization":
             config["trainable"] = False
-        elif fixed and "Dropout" in class_name:
+        elif fixed and class_name in NOISES:
             class_name, config = "Activation", {"activation": "linear"}
         activation = "linear"
         if "activation" in config:
@@ -240,6 +249,22 @@ class StudentGraph:
             args,
         )  # fmt: skip
 
+    def _add_augmentation(self, layer, inputs):
+        """Leaves a layer out that does nothing but in training.
+
+        The tensors that it passes on are its inputs, or these as floats.
+        """
+        before = self.values[inputs[0]]
+        after = layer(before, training=False)
+        if before.shape != after.shape or not np.array_equal(
+            _plain(before), _plain(after)
+        ):
+            raise unsupported(layer, "changes its inputs in inference")
+        if before.dtype == after.dtype:
+            return inputs[0]
+        as_it_is = {"scale": 1.0, "offset": 0.0}
+        return self._append(layer, "Rescaling", as_it_is, inputs, layer, inputs)
+
     def _add_composed(self, layer, inputs, fixed):
         """Adds the layers that another is composed of."""
         model = as_model(layer, [self.values[name] for name in inputs])
@@ -247,7 +272,12 @@ class StudentGraph:
             raise unsupported(
                 layer, "is no layer of Keras, nor made of such alone"
             )
-        return self._walk(model, inputs, fixed=fixed)
+        try:
+            return self._walk(model, inputs, fixed=fixed)
+        except ExportError as error:
+            raise ExportError(
+                f"Of layer '{layer.name}' ({type(layer).__name__}): {error}"
+            ) from error
 
     def _append(
         self, source, class_name, config, inputs, run, args, weights=()
@@ -258,10 +288,13 @@ class StudentGraph:
             Step(name, class_name, config, inputs, source.name, list(weights))
         )
         if run is not None:
+            # Some layers train where nothing is said, such as `RandomFlip`.
+            layer = isinstance(run, keras.layers.Layer)
             self.values[name] = run(
                 *keras.tree.map_structure(
                     lambda a: self.values[a] if isinstance(a, str) else a, args
-                )
+                ),
+                **({"training": False} if layer else {}),
             )
             if not hasattr(self.values[name], "shape"):
                 raise unsupported(source, "has several outputs")

@@ -12,6 +12,7 @@ import pytest
 from keras_cascade.export.optimization.job_folder import write_job
 from keras_cascade.export.optimization.layer_substitutions import (
     fold_batch_norms,
+    is_augmentation,
 )
 from keras_cascade.export.optimization.student_graph import StudentGraph
 from tests.export.optimization.zoo import ZOO, make
@@ -98,6 +99,50 @@ def test_what_was_called_in_inference_is_not_trained():
     norms = [s for s in graph.steps if s.class_name == "BatchNormalization"]
     assert len(norms) == 2
     assert not any(norm.config["trainable"] for norm in norms)
+
+
+def test_augmentation_is_left_out_and_noise_is_kept():
+    """Keras writes `training=False` into the config of every `Dropout`."""
+    graph = StudentGraph(*make("augmented"), features=["moved"])
+    kinds = [step.class_name for step in graph.steps]
+    assert kinds == [
+        "Rescaling", "Normalization", "BatchNormalization", "Conv2D",
+        "GaussianNoise", "GlobalAveragePooling2D", "Dropout", "Dense",
+    ]  # fmt: skip
+    (norm,) = (s for s in graph.steps if s.class_name == "BatchNormalization")
+    assert norm.config["trainable"]
+    # What a gate sees of a layer that is left out is what it passes on.
+    assert graph.features == {"moved": "conv2d"}
+    kinds = [step.class_name for step in StudentGraph(*make("of_bytes")).steps]
+    assert kinds == ["Rescaling", "CenterCrop", "Conv2D", "Flatten", "Dense"]
+
+
+def test_what_augments_is_what_does_nothing_in_inference():
+    """Each of Keras's image layers, on images of all values and of few."""
+    arguments = {
+        "CenterCrop": (4, 4), "RandomContrast": (0.1,),
+        "RandomBrightness": (0.1,), "RandomColorDegeneration": (0.1,),
+        "RandomCrop": (8, 8), "RandomHue": (0.1,),
+        "RandomPosterization": (4,), "RandomRotation": (0.1,),
+        "RandomSaturation": (0.1,), "RandomSharpness": (0.1,),
+        "RandomTranslation": (0.1, 0.1), "RandomZoom": (0.1,),
+        "Resizing": (4, 4),
+    }  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3))
+    images = np.concatenate([pixels, pixels // 4 + 60]).astype("float32")
+    images[0, 0, 0], images[0, 0, 1] = 0.0, 255.0
+    base = keras.layers.RandomFlip.__mro__[1]
+    seen = set()
+    for name in dir(keras.layers):
+        kind = getattr(keras.layers, name)
+        is_class = isinstance(kind, type) and issubclass(kind, base)
+        if not is_class or name == "MaxNumBoundingBoxes":  # takes no image
+            continue
+        layer = kind(*arguments.get(name, ()))
+        found = keras.ops.convert_to_numpy(layer(images, training=False))
+        assert is_augmentation(layer) == np.array_equal(found, images), name
+        seen.add(name)
+    assert {"AutoContrast", "Equalization", "MixUp", "RandomFlip"} <= seen
 
 
 def test_folding_leaves_what_is_looked_at():

@@ -13,6 +13,7 @@ from keras import layers
 
 import keras_cascade as kc
 from keras_cascade.export import ExportError
+from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.optimization import MODES, optimize_student
 from keras_cascade.export.optimization.job_folder import (
     write_examples,
@@ -213,6 +214,99 @@ def test_this_process_is_left_alone(digits):
     assert digits.optimized("qat").versions["tf_keras"].startswith("2.")
     assert "tensorflow_model_optimization" not in sys.modules
     assert "TF_USE_LEGACY_KERAS" not in os.environ
+
+
+@pytest.mark.parametrize("mode", ["qat", "prune"])
+def test_a_student_that_augments_its_images(mode, tmp_path):
+    """What ships answers as the student does in inference."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 240)
+    # Three brightnesses, which a flip leaves and a contrast hardly moves.
+    x = (60 + 60 * y)[:, None, None, None] + rng.normal(0, 20, (240, 8, 8, 3))
+    x = x.clip(0, 255).astype("float32")
+
+    def image_model(*augmentation):
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                *augmentation,
+                layers.Rescaling(1 / 255.0),
+                layers.Conv2D(6, 3, use_bias=False),
+                layers.BatchNormalization(momentum=0.8),
+                layers.ReLU(),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(3),
+            ]
+        )
+
+    teacher = image_model()
+    teacher.compile(keras.optimizers.Adam(2e-2), crossentropy())
+    teacher.fit(x[:160], y[:160], epochs=20, verbose=0)
+    student = image_model(
+        layers.RandomFlip(),
+        keras.Sequential([layers.RandomContrast(0.1), layers.RandomZoom(0.1)]),
+    )
+    cascade = kc.Cascade(teacher, student)
+    cascade.compile(keras.optimizers.Adam(2e-2))
+    cascade.fit(x[:160], y[:160], epochs=20, verbose=0)
+    cascade.calibrate(
+        (x[160:], y[160:]), kc.MaxDelegationRate(0.5, tolerance=1.0)
+    )
+    optimization = {"epochs": 1, "learning_rate": 1e-4, "sparsity": 0.1}
+    path = tmp_path / "student.tflite"
+    cascade.export(
+        path, format="litert", quantization=mode,
+        training_data=(x[:160], y[:160]), optimization=optimization,
+    )  # fmt: skip
+    shipped = StudentInterpreter(path).run({"input": x[160:]})["probabilities"]
+    expected = cascade.predict(x[160:], verbose=0)["probabilities"]
+    assert np.abs(shipped - expected).sum(axis=1).mean() / 2 < 0.1
+    assert (shipped.argmax(axis=1) == y[160:]).mean() > 0.9
+
+
+def test_what_is_wrong_is_said_before_the_teacher_runs(blobs):
+    """A pass over all training examples may take hours."""
+    x, y = blobs(256)
+
+    class CountedTeacher(keras.Model):
+        rows = 0
+
+        def call(self, inputs):
+            CountedTeacher.rows += 1
+            return 3.0 * inputs[:, :4]
+
+    class Own(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=())
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    @keras.saving.register_keras_serializable("tests")
+    class Sorted(layers.Layer):
+        def call(self, inputs):
+            return keras.ops.sort(inputs)
+
+    def cascade_of(*first):
+        student = keras.Sequential([keras.Input((6,)), *first, layers.Dense(4)])
+        cascade = kc.Cascade(CountedTeacher(), student)
+        cascade.prepare(x)
+        CountedTeacher.rows = 0
+        return cascade
+
+    for layer, options, error, message in (
+        (Own(name="mine"), {}, ExportError, "'mine'.*is no layer of Keras"),
+        (Sorted(name="mine"), {}, ExportError, r"'mine' \(Sorted\).*'dynamic'"),
+        (layers.ReLU(), {"epochs": 0}, ValueError, "Expected `epochs`"),
+        (layers.ReLU(), {"epoch": 1}, ValueError, r"out of .*'epochs'.*epoch"),
+    ):
+        cascade = cascade_of(layer)
+        with pytest.raises(error, match=message):
+            ExportJob(
+                cascade, (x, y), quantization="qat",
+                training_data=(x, y), optimization=options,
+            ).student_artifact()  # fmt: skip
+        assert CountedTeacher.rows == 0
 
 
 @pytest.fixture

@@ -89,9 +89,13 @@ def frozen_norm():
     inputs = keras.Input((4, 4, 3))
     x = layers.Conv2D(4, 3)(inputs)
     x = layers.BatchNormalization(center=False)(x, training=False)
-    x = layers.Dropout(0.5)(x, training=False)
     base = keras.Sequential(
-        [keras.Input((2, 2, 4)), layers.BatchNormalization(name="norm")]
+        [
+            keras.Input((2, 2, 4)),
+            layers.Dropout(0.5),
+            layers.GaussianNoise(0.5),
+            layers.BatchNormalization(name="norm"),
+        ]
     )
     x = base(x, training=False)
     x = layers.Flatten()(layers.PReLU()(x))
@@ -151,6 +155,50 @@ def conv_next():
     )  # fmt: skip
 
 
+class OwnNoise(layers.Layer):
+    """An augmentation of the user's own, which trains where nothing is said."""
+
+    def call(self, x, training=True):
+        if training:
+            x = x + keras.random.normal(keras.ops.shape(x))
+        return x
+
+
+def augmented():
+    """What prepares and augments images, in every place, by name or value."""
+    normalization = layers.Normalization()
+    normalization.adapt(np.random.default_rng(1).random((9, 10, 10, 3)))
+    first = keras.Sequential(
+        [
+            layers.RandomFlip(),
+            layers.Pipeline([layers.RandAugment(), layers.RandomErasing()]),
+            layers.Rescaling(1 / 255.0),
+        ]
+    )
+    inputs = keras.Input((10, 10, 3))
+    x = layers.RandomRotation(0.1)(first(inputs), training=True)
+    x = layers.BatchNormalization()(normalization(OwnNoise()(x)))
+    x = layers.Conv2D(4, 3)(x)
+    x = layers.RandomTranslation(0.2, 0.2, name="moved")(x)
+    x = layers.GaussianNoise(0.5)(x)
+    x = layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(5)(x))
+
+
+def of_bytes():
+    """Images of bytes, which an augmentation makes floats."""
+    return keras.Sequential(
+        [
+            keras.Input((10, 10, 3), dtype="uint8"),
+            layers.RandomFlip(),
+            layers.CenterCrop(8, 8),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(5),
+        ]
+    )
+
+
 def mobile_net_v2():
     """A real architecture, with many names."""
     return keras.applications.MobileNetV2(
@@ -186,6 +234,13 @@ ZOO = {
     "composed": (composed, lambda rng, rows: rng.normal(size=(rows, 6, 6, 3))),
     "conv_next": (
         conv_next, lambda rng, rows: rng.uniform(0, 255, (rows, 32, 32, 3)),
+    ),
+    "augmented": (
+        augmented, lambda rng, rows: rng.uniform(0, 255, (rows, 10, 10, 3)),
+    ),
+    "of_bytes": (
+        of_bytes,
+        lambda rng, rows: rng.integers(0, 256, (rows, 10, 10, 3)),
     ),
     "mobile_net_v2": (
         mobile_net_v2, lambda rng, rows: rng.normal(size=(rows, 32, 32, 3)),

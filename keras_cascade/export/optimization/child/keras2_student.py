@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.optimization.functional_config import NEXT_STEP
 
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 #: Arguments that Keras 2 does not take, or that the weights replace.
@@ -115,8 +116,7 @@ def unsupported(step, why):
     """`ExportError` that names a layer that cannot be rebuilt."""
     return ExportError(
         "The student cannot be rebuilt for optimization: layer "
-        f"'{step['source']}' ({step['class_name']}). {why} Export it with "
-        "another quantization, or replace the layer."
+        f"'{step['source']}' ({step['class_name']}). {why} {NEXT_STEP}"
     )
 
 

@@ -1,0 +1,91 @@
+"""Cross-origin requests: which web pages a browser lets ask the teacher."""
+
+from urllib.parse import urlsplit
+
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_HEADER,
+    ROWS_HEADER,
+    TIMEOUT_HEADER,
+)
+
+ANY = "*"
+METHODS = ("GET", "HEAD", "POST")
+#: Headers that a page's request may carry. `authorization` is one that the
+#: page sets itself: no cookie and no certificate of the browser is involved,
+#: so that `*` is safe beside tokens.
+REQUEST_HEADERS = (
+    "authorization",
+    "content-type",
+    ROWS_HEADER,
+    "x-request-id",
+    TIMEOUT_HEADER,
+)
+#: Headers of a response that a page's script may read.
+RESPONSE_HEADERS = ("retry-after", IDENTITY_HEADER, "x-request-id")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def checked_origins(origins):
+    """Tuple of the origins of web pages, as browsers state them.
+
+    Args:
+        origins: str, or list of str: `"https://shop.example"`, with the port
+            where it is not the scheme's own, or `"*"` for any page.
+
+    Raises:
+        ValueError: no origin that a browser would send.
+    """
+    origins = (origins,) if isinstance(origins, str) else tuple(origins)
+    for origin in origins:
+        usual = ANY if origin == ANY else _as_browsers_write(origin)
+        if usual is None or usual != origin:
+            hint = "" if usual is None else f" Write '{usual}'."
+            raise ValueError(
+                "Expected the origin of a web page as browsers send it, such "
+                "as 'https://shop.example' or 'http://localhost:8080', or "
+                f"'{ANY}' for any page. Received: {origin!r}.{hint}"
+            )
+    return origins
+
+
+def with_cors(app, origins):
+    """ASGI application that answers preflight requests of web pages.
+
+    It stands before authorization, as a preflight carries no token, and adds
+    its headers to errors too: without them a script cannot read the status.
+
+    Args:
+        app: ASGI application.
+        origins: tuple of `checked_origins`. Empty: `app` as it is.
+    """
+    if not origins:
+        return app
+    from starlette.middleware.cors import CORSMiddleware
+
+    from keras_cascade.serving.rest_v2 import JSON_LENGTH
+
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=METHODS,
+        allow_headers=(*REQUEST_HEADERS, JSON_LENGTH),
+        expose_headers=(*RESPONSE_HEADERS, JSON_LENGTH),
+    )
+
+
+def _as_browsers_write(origin):
+    """Scheme, host and unusual port of an address; `None` if it has none."""
+    try:
+        parts = urlsplit(origin)
+        # Hosts that a browser shows in letters, it sends in ASCII.
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port = parts.port
+    except (AttributeError, ValueError):
+        return None
+    if not parts.scheme or not host or ANY in host:
+        return None
+    if ":" in host:
+        host = f"[{host}]"
+    if port is None or port == _DEFAULT_PORTS.get(parts.scheme):
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{port}"
