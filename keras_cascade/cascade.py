@@ -641,6 +641,7 @@ class Cascade(SelectiveTrainer):
         operating_points: dict | list | None = None,
         joint: bool | None = None,
         part: str | None = None,
+        input_shape: tuple | dict | None = None,
     ) -> Any:
         """Writes the files that are deployed.
 
@@ -674,6 +675,9 @@ class Cascade(SelectiveTrainer):
             joint: of `export_bundle`: one confidence for all of the operating
                 points together.
             part: of `export_onnx`.
+            input_shape: sizes of one example, in the place of those that the
+                models leave free, such as `(224, 224, 3)`; or a dict of them
+                by input name. Defaults to `None`: what is free stays free.
 
         Returns:
             `keras_cascade.bundle.Bundle` for `"bundle"`, otherwise the
@@ -703,6 +707,7 @@ class Cascade(SelectiveTrainer):
             operating_points=operating_points,
             joint=joint,
             part=part,
+            input_shape=input_shape,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -736,7 +741,7 @@ class Cascade(SelectiveTrainer):
     def two_stage_pass(self) -> TwoStagePass:
         """`TwoStagePass` over the current student, gate and teacher."""
         parts = (self.teacher, self.student, self.gate, self.classes)
-        if self._pass is None or self._pass.parts != parts:
+        if self._pass is None or not self._pass.is_of(*parts):
             self._pass = TwoStagePass(*parts)
         return self._pass
 

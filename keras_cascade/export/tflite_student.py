@@ -7,6 +7,7 @@ import keras
 from keras_cascade.bundle import BundleError
 from keras_cascade.errors import ExportError
 from keras_cascade.export.quantization import FLOAT32, quantize
+from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
     STUDENT_OUTPUTS,
@@ -74,9 +75,10 @@ class LinkedStudent(StudentArtifact):
 
     def _converted(self, signature, function, tracked, settings):
         with tempfile.TemporaryDirectory() as folder:
-            signature.write_saved_model(
-                folder, function, lambda outputs: outputs, tracked
-            )
+            with as_loops(*tracked):
+                signature.write_saved_model(
+                    folder, function, lambda outputs: outputs, tracked
+                )
             return convert_to_tflite(folder, settings, self.student_with_gate)
 
 
