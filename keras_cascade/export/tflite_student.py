@@ -14,7 +14,7 @@ from keras_cascade.export.student_artifact import (
     StudentArtifact,
 )
 from keras_cascade.export.tflite_conversion import convert_to_tflite
-from keras_cascade.export.tflite_file import link
+from keras_cascade.export.tflite_file import link, with_sizes
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 
@@ -34,7 +34,7 @@ class LinkedStudent(StudentArtifact):
     tool = "tf.lite.TFLiteConverter"
 
     def convert_student(
-        self, student, signature, tracked, settings, gate_examples
+        self, student, signature, tracked, settings, gate_examples, rows=None
     ):
         """Converts the student's part of every file.
 
@@ -46,6 +46,8 @@ class LinkedStudent(StudentArtifact):
                 `Signature.write_endpoints`.
             settings: function that configures the `tf.lite.TFLiteConverter`.
             gate_examples: dict of arrays, batch first, as `student` returns.
+            rows: dict of input name to the shape of one example. Defaults to
+                `None`: no size is free.
 
         Raises:
             ExportError: the student needs operations that TFLite lacks.
@@ -54,6 +56,8 @@ class LinkedStudent(StudentArtifact):
         self._student_part = self._converted(
             signature, student, tracked, settings
         )
+        if rows is not None:
+            self._student_part = with_sizes(self._student_part, rows)
 
     def convert(self, threshold: float) -> bytes:
         model = self.with_threshold(threshold)
@@ -132,6 +136,7 @@ class TFLiteStudent(LinkedStudent):
             keras.tree.map_structure(
                 keras.ops.convert_to_numpy, student(example_inputs, False)
             ),
+            signature.row_shapes(example_inputs) if signature.is_free else None,
         )
 
 

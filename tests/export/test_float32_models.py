@@ -167,7 +167,8 @@ def test_the_global_policy_does_not_reach_the_inputs(tmp_path):
             ]
         )
 
-    x = np.linspace(4999, 5001, 80).reshape(-1, 1).astype("float32")
+    x = np.random.default_rng(0).permutation(np.linspace(4999, 5001, 80))
+    x = x.reshape(-1, 1).astype("float32")
     y = np.arange(80) % 3
     try:
         keras.config.set_dtype_policy("mixed_float16")
@@ -225,11 +226,12 @@ def test_weights_of_other_types_are_cast(dtype):
 
 def test_a_map_of_policies_is_what_it_was():
     policies = keras.dtype_policies.DTypePolicyMap("mixed_float16")
-    policies["first"] = keras.DTypePolicy("mixed_bfloat16")
+    policies["pair/first"] = keras.DTypePolicy("mixed_bfloat16")
     names = ("first", "second")
     model = keras.Sequential(
         [keras.Input((6,))]
-        + [layers.Dense(3, name=name, dtype=policies) for name in names]
+        + [layers.Dense(3, name=name, dtype=policies) for name in names],
+        name="pair",
     )
     x = np.ones((2, 6), "float32")
 
