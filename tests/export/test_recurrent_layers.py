@@ -44,7 +44,7 @@ LAYERS = {
         layers.RNN(
             layers.GRUCell(4), return_sequences=True, zero_output_for_mask=True
         ),
-        layers.GlobalMaxPooling1D(),
+        layers.LSTM(3),
     ],
     "cells": lambda: [layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)])],
     "dropout": lambda: [layers.LSTM(4, dropout=0.3, recurrent_dropout=0.3)],
