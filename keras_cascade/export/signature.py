@@ -71,7 +71,7 @@ class Signature:
 
     @property
     def is_free(self) -> bool:
-        """Whether an input has a size that is not fixed, beyond the batch."""
+        """`True` where an input has a free size beyond the batch."""
         return any(None in spec["shape"][1:] for spec in self.describe())
 
     def named(self, inputs: Any) -> dict:
