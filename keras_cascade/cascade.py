@@ -642,6 +642,7 @@ class Cascade(SelectiveTrainer):
         joint: bool | None = None,
         float_layers: Sequence[str] | None = None,
         part: str | None = None,
+        input_shape: tuple | dict | None = None,
     ) -> Any:
         """Writes the files that are deployed.
 
@@ -676,6 +677,9 @@ class Cascade(SelectiveTrainer):
                 points together.
             float_layers: of `export_bundle` and `export_student`.
             part: of `export_onnx`.
+            input_shape: sizes of one example, in the place of those that the
+                models leave free, such as `(224, 224, 3)`; or a dict of them
+                by input name. Defaults to `None`: what is free stays free.
 
         Returns:
             `keras_cascade.bundle.Bundle` for `"bundle"`, otherwise the
@@ -706,6 +710,7 @@ class Cascade(SelectiveTrainer):
             joint=joint,
             float_layers=float_layers,
             part=part,
+            input_shape=input_shape,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -739,7 +744,7 @@ class Cascade(SelectiveTrainer):
     def two_stage_pass(self) -> TwoStagePass:
         """`TwoStagePass` over the current student, gate and teacher."""
         parts = (self.teacher, self.student, self.gate, self.classes)
-        if self._pass is None or self._pass.parts != parts:
+        if self._pass is None or not self._pass.is_of(*parts):
             self._pass = TwoStagePass(*parts)
         return self._pass
 

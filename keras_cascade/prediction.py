@@ -33,10 +33,21 @@ class TwoStagePass:
 
     def __init__(self, teacher, student, gate, classes=None):
         self.parts = (teacher, student, gate, classes)
+        self._computed_in = _compute_dtypes(teacher, student)
         self.student_with_gate = StudentWithGate(student, gate, classes)
         self.run_student = inference(self.student_with_gate)
         self._teacher = teacher
         self._run_teacher = inference(teacher)
+
+    def is_of(self, *parts):
+        """Returns whether these are its parts, in their precision by now.
+
+        Args:
+            *parts: teacher, student, gate and number of classes.
+        """
+        return self.parts == parts and self._computed_in == _compute_dtypes(
+            *parts[:2]
+        )
 
     def ask_teacher(self, x):
         """The teacher's probabilities for one batch of inputs.
@@ -118,6 +129,14 @@ class TwoStagePass:
         return inference(
             StudentWithGate(student, gate, classes, keep_outputs=True)
         )
+
+
+def _compute_dtypes(*models):
+    return [
+        layer.compute_dtype
+        for model in models
+        for layer in model._flatten_layers()
+    ]
 
 
 class _DelegatedRows:

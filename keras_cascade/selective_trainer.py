@@ -64,6 +64,8 @@ class SelectiveTrainer(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        # Both models get the inputs as they are, whatever the global policy.
+        self.autocast = False
         teacher = with_own_preprocessor(teacher)
         student = with_own_preprocessor(student)
         self._policy = distillation_policies.get(distillation)

@@ -43,6 +43,20 @@ manifest.
 | model | spread | {columns} |
 |---|---|{rules}|
 """
+#: What no model of the table shows. Each line names the test that proves it.
+_BEYOND = """\
+
+## Layers, sizes and precision beyond the models above
+
+| what | files | proved by |
+|---|---|---|
+| `LSTM`, `GRU`, `SimpleRNN`, `RNN` of cells, `ConvLSTM2D`; stacked, bidirectional, backwards, masked | TFLite as loops of built-in operations, at fixed and free lengths; int8 | `tests/export/test_recurrent_layers.py` |
+| recurrent layers with `stateful=True` | refused | the same |
+| image sizes and lengths that the models leave free | TFLite, float and 8 bits, ONNX, SavedModel; or fixed by `input_shape` | `tests/export/test_free_sizes.py` |
+| mixed precision, and weights of other types than float32 | in float32: every format | `tests/export/test_float32_models.py` |
+| data of other types, byte orders and axes than the models declare | as declared: every format | `tests/export/test_signature.py` |
+| exact GELU, error functions, hard activations, squeeze-and-excitation, grouped convolutions | TFLite, ONNX | `tests/export/test_coverage.py` |
+"""  # noqa: E501
 
 
 def page(result):
@@ -81,7 +95,7 @@ def page(result):
         cells = [_agreement(model, column) for column in COLUMNS]
         spread = f"{model['spread']:.2f}" if "spread" in model else ""
         text += f"| {name} | {spread} | {' | '.join(cells)} |\n"
-    return text
+    return text + _BEYOND
 
 
 def _size(model, column, notes):

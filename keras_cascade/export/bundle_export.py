@@ -48,6 +48,7 @@ def export_bundle(
     joint: bool = False,
     float_layers: Sequence[str] = (),
     verbose: bool | None = None,
+    input_shape: tuple | dict | None = None,
 ) -> Bundle:
     """Writes the bundle of a cascade, verified on its own files.
 
@@ -98,6 +99,9 @@ def export_bundle(
             an export whose answers move too far names some. Defaults to `()`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
+        input_shape: sizes of one example, in the place of those that the
+            models leave free; or a dict of them by input name. Defaults to
+            `None`: what is free stays free.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -122,6 +126,7 @@ def export_bundle(
         operating_points=operating_points,
         joint=joint,
         float_layers=float_layers,
+        input_shape=input_shape,
     )
     if job.data is None:
         raise ValueError(
@@ -137,7 +142,11 @@ def export_bundle(
             stacklevel=3,
         )
     class_names = _checked_names(class_names, cascade.classes)
-    with progress_shown(verbose), new_folder(target, overwrite) as folder:
+    with (
+        progress_shown(verbose),
+        job.in_float32(),
+        new_folder(target, overwrite) as folder,
+    ):
         artifact = job.student_artifact()
         for model in (job.student, job.teacher):
             model.check_lengths(job.example_inputs)
@@ -228,6 +237,8 @@ def _write_onnx(job, folder, parts):
                 job.student.signature,
             )
             written[part] = (path, *job.write_student(artifact, path))
+            if job.signature.is_free:
+                job.check_sizes(artifact, path)
     return written
 
 

@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import re
+import tempfile
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
@@ -20,6 +23,7 @@ from keras_cascade.datasets.batches import concatenate_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
 from keras_cascade.export.exported_model import ExportedModel
+from keras_cascade.export.float32_models import in_float32
 from keras_cascade.export.quantization import (
     TRAINING,
     checked_quantization,
@@ -34,6 +38,7 @@ from keras_cascade.export.verification import (
     Comparison,
     MovedAnswersError,
     check_decisions,
+    check_sizes,
     compare,
 )
 from keras_cascade.models.preprocessed_model import PreprocessedModel
@@ -64,12 +69,15 @@ class ExportJob:
         operating_points: of `export_bundle`. Defaults to `None`.
         joint: of `export_bundle`. Defaults to `False`.
         float_layers: of `export_bundle`. Defaults to `()`.
+        input_shape: of `Signature`. Defaults to `None`.
 
     Attributes:
         data: `LabelledData`, or `None` without `calibration_data`.
         quantization: str.
         signature: `Signature` of the cascade's inputs; it takes in the value
             ranges of all examples that a file is compared on.
+        student: `ExportedModel`, the student as it is converted.
+        teacher: `ExportedModel`, the teacher as it is converted.
 
     Raises:
         ValueError: the gate must be fitted first; arguments that are not
@@ -89,6 +97,7 @@ class ExportJob:
         operating_points: Any = None,
         joint: bool = False,
         float_layers: Sequence[str] = (),
+        input_shape: Any = None,
     ):
         self.cascade = cascade
         self.quantization = checked_quantization(quantization)
@@ -122,6 +131,11 @@ class ExportJob:
         if example_inputs is not None:
             self._example_inputs = as_text_arrays(example_inputs)
             cascade.prepare(self._example_inputs)
+        self._input_shape = input_shape
+
+    def in_float32(self):
+        """Context in which both models compute in float32, as files do."""
+        return in_float32(self.cascade.teacher, self.cascade.student)
 
     @property
     def example_inputs(self):
@@ -140,32 +154,89 @@ class ExportJob:
     @functools.cached_property
     def signature(self) -> Signature:
         """Signature of the cascade's inputs."""
-        return Signature(self.example_inputs)
+        return self._signature()
 
     @functools.cached_property
     def student(self) -> ExportedModel:
         """The student as it is converted."""
-        return ExportedModel("student", self.cascade, self.example_inputs)
+        return self._exported("student")
 
     @functools.cached_property
     def teacher(self) -> ExportedModel:
         """The teacher as it is converted."""
-        return ExportedModel("teacher", self.cascade, self.example_inputs)
+        return self._exported("teacher")
 
     def student_artifact(self, quantization: str | None = None):
         """TFLite artifact of the student and its gate.
+
+        A student that takes inputs of several sizes is run at several. Where
+        TFLite cannot do that, the sizes become those of the data, with a
+        warning.
 
         Args:
             quantization: str. Defaults to `None`: that of the export.
 
         Returns:
             `StudentArtifact`.
+
+        Raises:
+            ExportError: the student cannot be converted.
         """
         quantization = quantization or self.quantization
         trains = quantization if quantization in TRAINING else None
         check_tabular_layers(self.student.model, trains)
         if trains:
+            self._fix_sizes()
             return self._optimized_artifact(quantization)
+        try:
+            return self._converted(quantization)
+        except ExportError as error:
+            if not self.student.signature.is_free or self.student.reader:
+                raise
+            free = self._named_sizes()
+            self._fix_sizes(error)
+            artifact = self._converted(quantization)
+            warnings.warn(
+                f"The file takes inputs of the sizes {self._named_sizes()} "
+                f"only, those of the data, where the models take {free}: "
+                f"TFLite cannot convert that. Pass `input_shape` to choose "
+                f"other sizes. {str(error)[:300]}",
+                stacklevel=4,
+            )
+            return artifact
+
+    def check_sizes(self, artifact: StudentArtifact, path):
+        """Compares a student's file with Keras at several sizes of its inputs.
+
+        Args:
+            artifact: `StudentArtifact`.
+            path: `Path` of a file that it has written.
+
+        Raises:
+            ExportError: the file does not answer as Keras does.
+        """
+        check_sizes(
+            artifact.open(path),
+            self.cascade.two_stage_pass().run_student,
+            self.example_inputs,
+            self.signature,
+            artifact.quantization,
+        )
+
+    def _signature(self):
+        return Signature(
+            self.example_inputs,
+            (self.cascade.student, self.cascade.teacher),
+            self._input_shape,
+        )
+
+    def _exported(self, role):
+        return ExportedModel(
+            role, self.cascade, self.example_inputs, self._input_shape
+        )
+
+    def _converted(self, quantization):
+        """TFLite artifact, run at several sizes where they are free."""
         representative: Sequence[Any] = ()
         if quantization == "int8":
             representative = [
@@ -173,7 +244,7 @@ class ExportJob:
                 for x in representative_inputs(cast("LabelledData", self.data))
             ]
         try:
-            return TFLiteStudent(
+            artifact = TFLiteStudent(
                 self.student.with_gate,
                 self.student.inputs(self.example_inputs),
                 quantization,
@@ -191,6 +262,47 @@ class ExportJob:
                 "preprocessed, or let its converter resize without "
                 f"antialiasing. {error}"
             ) from error
+        if self.signature.is_free:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, "student.tflite")
+                file.write_bytes(artifact.convert(self.cascade.threshold))
+                self.check_sizes(artifact, file)
+        return artifact
+
+    def _fix_sizes(self, error=None):
+        """Gives every input the sizes of the data.
+
+        Args:
+            error: `ExportError` that the free sizes led to. Defaults to
+                `None`.
+
+        Raises:
+            ExportError: the data has several sizes.
+        """
+        if not self.signature.is_free:
+            return
+        shapes = self.signature.row_shapes(self.example_inputs)
+        others = [
+            other
+            for x, _, _ in (self.data.batches() if self.data else ())
+            if (other := self.signature.row_shapes(x)) != shapes
+        ]
+        if others:
+            raise ExportError(
+                "The student's free sizes cannot be converted, and the data "
+                f"has several: {shapes} and {others[0]}. Pass `input_shape`, "
+                "and data of that size."
+            ) from error
+        self._input_shape = shapes
+        for name in ("signature", "student", "teacher"):
+            vars(self).pop(name, None)
+
+    def _named_sizes(self):
+        """Sizes of one example by input name, for messages."""
+        return {
+            spec["name"]: tuple(spec["shape"][1:])
+            for spec in self.signature.describe()
+        }
 
     def write_student(
         self, artifact: StudentArtifact, path
@@ -336,7 +448,7 @@ class ExportJob:
             concatenate_rows(inputs),
             np.concatenate(labels),
             np.concatenate(logits),
-            Signature(self.example_inputs),
+            self._signature(),
             sample_weight=None if weight[0] is None else np.concatenate(weight),
             **self._optimization,
         )

@@ -44,6 +44,7 @@ class ExportedModel:
         role: `"student"` or `"teacher"`.
         cascade: prepared `Cascade`.
         example_inputs: a batch of the cascade's inputs.
+        input_shape: of `Signature`. Defaults to `None`.
 
     Attributes:
         role: str.
@@ -56,11 +57,20 @@ class ExportedModel:
         ExportError: the preprocessor cannot be converted.
     """
 
-    def __init__(self, role: str, cascade: "Cascade", example_inputs):
+    def __init__(
+        self,
+        role: str,
+        cascade: "Cascade",
+        example_inputs,
+        input_shape=None,
+    ):
         self.role = role
         self.model = whole = getattr(cascade, role)
         self.reader = None
-        self.signature = Signature(example_inputs)
+        # The device sends the teacher what the student takes.
+        self.signature = Signature(
+            example_inputs, (cascade.student, cascade.teacher), input_shape
+        )
         self._whole = whole
         self._cascade = cascade
         self._cascade_signature = self.signature

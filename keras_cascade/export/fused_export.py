@@ -41,6 +41,7 @@ def export_fused(
     example_inputs: Any = None,
     overwrite: bool = False,
     verbose: bool | None = None,
+    input_shape: tuple | dict | None = None,
 ) -> Signature:
     """Writes student, gate and teacher as one SavedModel.
 
@@ -66,6 +67,9 @@ def export_fused(
         overwrite: bool. Replaces an existing SavedModel. Defaults to `False`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
+        input_shape: sizes of one example, in the place of those that the
+            models leave free; or a dict of them by input name. Defaults to
+            `None`: what is free stays free.
 
     Returns:
         `Signature` of the inputs.
@@ -77,13 +81,16 @@ def export_fused(
     """
     check_backend()
     target = output_path(filepath)
-    job = ExportJob(cascade, example_inputs=example_inputs)
+    job = ExportJob(
+        cascade, example_inputs=example_inputs, input_shape=input_shape
+    )
     example_inputs, signature = job.example_inputs, job.signature
     student = StudentWithGate(cascade.student, cascade.gate, cascade.classes)
     student(example_inputs)
     check_in_graph(cascade, "A fused graph")
     with (
         progress_shown(verbose),
+        job.in_float32(),
         new_folder(
             output_path(target), overwrite, known_by=SAVED_MODEL
         ) as folder,

@@ -14,7 +14,7 @@ from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
-from keras_cascade.export.signature import Signature
+from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.student_interpreter import (
     StudentInterpreter,
     open_student,
@@ -87,10 +87,14 @@ def costs_from_latency(
         return _timed(
             open_student(bundle, num_threads),
             teacher_with_tokenizer(teacher, bundle),
-            one, network, runs, num_threads,
+            prepare_inputs(one, bundle.inputs), network, runs, num_threads,
         )  # fmt: skip
     job = ExportJob(cascade_or_bundle, example_inputs=one)
-    with progress_shown(verbose), tempfile.TemporaryDirectory() as folder:
+    with (
+        progress_shown(verbose),
+        job.in_float32(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         student_file = Path(folder, "student.tflite")
         teacher_folder = Path(folder, "1")
         threshold = cascade_or_bundle.threshold
@@ -101,12 +105,11 @@ def costs_from_latency(
                 StudentInterpreter(student_file, num_threads)
             ),
             job.teacher.as_served(SavedModelTeacher(teacher_folder)),
-            one, network, runs, num_threads,
+            job.signature.named(one), network, runs, num_threads,
         )  # fmt: skip
 
 
-def _timed(student, teacher, one, network, runs, num_threads):
-    named = Signature(one).named(one)
+def _timed(student, teacher, named, network, runs, num_threads):
     passes = {
         "student": lambda: student.run(named),
         "teacher": lambda: teacher.logits(named),

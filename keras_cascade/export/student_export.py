@@ -29,6 +29,7 @@ def export_student(
     optimization: dict | None = None,
     float_layers: Sequence[str] = (),
     verbose: bool | None = None,
+    input_shape: tuple | dict | None = None,
 ) -> Signature:
     """Writes the student and its gate as one TFLite file.
 
@@ -63,6 +64,9 @@ def export_student(
         float_layers: of `export_bundle`. Defaults to `()`.
         verbose: bool. `False` prints no progress. Defaults to `None`:
             progress at a terminal or in a notebook.
+        input_shape: sizes of one example, in the place of those that the
+            models leave free; or a dict of them by input name. Defaults to
+            `None`: what is free stays free.
 
     Returns:
         `Signature` of the file.
@@ -94,16 +98,18 @@ def export_student(
         training_data,
         optimization,
         float_layers=float_layers,
+        input_shape=input_shape,
     )
     _check_data(job)
-    reader = job.student.reader
     with (
         progress_shown(verbose),
+        job.in_float32(),
         tempfile.TemporaryDirectory(
             prefix=f".{target.name}-", dir=target.parent
         ) as folder,
     ):
         artifact = job.student_artifact()
+        reader = job.student.reader
         part = Path(folder, target.name)
         if job.data is None:
             part.write_bytes(artifact.convert(cascade.threshold))

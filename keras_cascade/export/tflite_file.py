@@ -64,6 +64,28 @@ def link(first: bytes, second: bytes) -> bytes:
     return _write(model)
 
 
+def with_sizes(content: bytes, rows: dict) -> bytes:
+    """Gives free sizes of the inputs a value to begin with.
+
+    They stay free. The converter writes 1 for each, and an interpreter that
+    prepares the file finds that a kernel of 5 by 5 is larger than the image.
+
+    Args:
+        content: TFLite bytes with the signature `serving_default`.
+        rows: dict of input name to the shape of one example.
+
+    Returns:
+        TFLite bytes.
+    """
+    model = _read(content)
+    signature = _signature(model)
+    graph = model.subgraphs[signature.subgraphIndex]
+    for one in signature.inputs:
+        shape = rows[one.name.decode()]
+        graph.tensors[one.tensorIndex].shape = [1, *map(int, shape)]
+    return _write(model)
+
+
 def operations(content: bytes) -> tuple[list[str], list[str]]:
     """Operations of a TFLite file, by name.
 

@@ -13,6 +13,7 @@ from keras_cascade.export.quantization import (
     check_measurable,
     quantize,
 )
+from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
     STUDENT_OUTPUTS,
@@ -20,7 +21,7 @@ from keras_cascade.export.student_artifact import (
 )
 from keras_cascade.export.tabular_layers import with_built_in_operations
 from keras_cascade.export.tflite_conversion import convert_to_tflite
-from keras_cascade.export.tflite_file import link
+from keras_cascade.export.tflite_file import link, with_sizes
 from keras_cascade.gates import StudentWithGate
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.utils.progress import tell
@@ -41,7 +42,7 @@ class LinkedStudent(StudentArtifact):
     tool = "tf.lite.TFLiteConverter"
 
     def convert_student(
-        self, student, signature, tracked, settings, gate_examples
+        self, student, signature, tracked, settings, gate_examples, rows=None
     ):
         """Converts the student's part of every file.
 
@@ -53,6 +54,8 @@ class LinkedStudent(StudentArtifact):
                 `Signature.write_endpoints`.
             settings: function that configures the `tf.lite.TFLiteConverter`.
             gate_examples: dict of arrays, batch first, as `student` returns.
+            rows: dict of input name to the shape of one example. Defaults to
+                `None`: no size is free.
 
         Raises:
             ExportError: the student needs operations that TFLite lacks.
@@ -61,6 +64,8 @@ class LinkedStudent(StudentArtifact):
         self._student_part = self._converted(
             signature, student, tracked, settings
         )
+        if rows is not None:
+            self._student_part = with_sizes(self._student_part, rows)
 
     def convert(self, threshold: float) -> bytes:
         model = self.with_threshold(threshold)
@@ -84,6 +89,7 @@ class LinkedStudent(StudentArtifact):
         with (
             tempfile.TemporaryDirectory() as folder,
             with_built_in_operations(self.student_with_gate),
+            as_loops(*tracked),
         ):
             signature.write_saved_model(
                 folder, function, lambda outputs: outputs, tracked
@@ -166,6 +172,7 @@ class TFLiteStudent(LinkedStudent):
             keras.tree.map_structure(
                 keras.ops.convert_to_numpy, student(example_inputs, False)
             ),
+            signature.row_shapes(example_inputs) if signature.is_free else None,
         )
 
     def describe(self) -> dict:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_cascade.bundle import BundleError
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
 from keras_cascade.errors import ExportError
@@ -17,6 +18,9 @@ from keras_cascade.utils.numpy_softmax import numpy_softmax
 
 #: A dynamic batch can collapse to one size: all of these are run.
 BATCH_SIZES = (1, 2, 7, 64)
+#: Free sizes are tried at so many times the data's, from large to small and
+#: back, on so many rows.
+SIZES, SIZES_ROWS = (1.0, 2.0, 0.5, 1.0), 3
 #: Float32 arithmetic in another order moves a probability by about 1e-6.
 TOLERANCE = 1e-4
 #: The same file gives an example the same score but for its place in a batch.
@@ -236,6 +240,46 @@ def check_decisions(student, batches, signature, threshold, comparison):
                 f"{wrong} of {len(expected)} decisions are not those of "
                 f"score < {threshold}. The file was not kept."
             )
+
+
+def check_sizes(student, run_student, x, signature, quantization="float32"):
+    """Compares an exported student with Keras at other sizes of its inputs.
+
+    Args:
+        student: object with `run(inputs)` that executes the exported file.
+        run_student: function from inputs to the outputs in Keras.
+        x: inputs; along free axes they are repeated and cut. Sizes that Keras
+            itself refuses, such as texts beyond a model's longest, are left
+            out.
+        signature: `Signature` with free sizes.
+        quantization: str, of the file. Defaults to `"float32"`.
+
+    Raises:
+        ExportError: the file answers otherwise at some size.
+    """
+    rows = np.arange(SIZES_ROWS) % rows_of(x)
+    for factor in SIZES:
+        resized = signature.resized(take_rows(x, rows), factor)
+        try:
+            expected = run_student(resized)
+        except Exception:
+            if factor == 1:
+                raise
+            continue
+        for part in (slice(0, SIZES_ROWS), slice(0, 1)):
+            named = signature.named(take_rows(resized, part))
+            try:
+                answer = student.run(named)
+            except (BundleError, ValueError) as error:
+                raise ExportError(
+                    f"The exported student does not run at the sizes "
+                    f"{signature.row_shapes(resized)}: {error}"
+                ) from error
+            gap = _gap(answer, expected, "probabilities", part)
+            distance = 0.5 * np.abs(
+                answer["probabilities"] - expected["probabilities"][part]
+            ).sum(axis=1)
+            _check_answers(quantization, gap, float(distance.mean()))
 
 
 def check_teacher(teacher, ask_teacher, x, signature):

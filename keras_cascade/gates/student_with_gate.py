@@ -55,6 +55,8 @@ class StudentWithGate(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        # Inputs go to the student as they are, whatever the global policy.
+        self.autocast = False
         self.student = student
         self.gate = gate
         self.classes = classes

@@ -319,8 +319,7 @@ def _prepare_one(values, spec, allow_single):
             "model was calibrated on. Received integers up to "
             f"{array.max()}. Divide pixel values by 255."
         )
-    if allow_single and array.ndim == len(spec["shape"]) - 1:
-        array = array[None]
+    array = _with_every_axis(array, spec["shape"][1:], allow_single)
     _check_shape(array, spec)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype, copy=False)
@@ -347,13 +346,39 @@ def _prepare_text(values, spec, allow_single):
     return texts
 
 
+def _with_every_axis(array, row, allow_single):
+    """Adds a batch axis to one example, and a last axis of one to a batch.
+
+    Keras adds or drops the last axis likewise, as of images in grayscale.
+
+    Args:
+        array: array.
+        row: sizes of one example; `None` for free ones.
+        allow_single: bool, whether one example is a batch.
+    """
+    one = row[-1:] == [1]
+    missing = len(row) + 1 - array.ndim
+    if missing == 1:
+        is_row = allow_single and _is_of(array.shape, row)
+        if not is_row and one and _is_of(array.shape[1:], row[:-1]):
+            return array[..., None]
+        return array[None] if allow_single else array
+    if missing == 2 and allow_single and one and _is_of(array.shape, row[:-1]):
+        return array[None, ..., None]
+    if missing == -1 and array.shape[-1] == 1:
+        return array[..., 0]
+    return array
+
+
+def _is_of(shape, row):
+    return len(shape) == len(row) and all(
+        own in (None, size) for size, own in zip(shape, row, strict=True)
+    )
+
+
 def _check_shape(array, spec):
     shape = spec["shape"]
-    fits = array.ndim == len(shape) and all(
-        expected is None or expected == size
-        for expected, size in zip(shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits:
+    if array.ndim != len(shape) or not _is_of(array.shape[1:], shape[1:]):
         expected = ["batch", *shape[1:]]
         raise ValueError(
             f"Expected input '{spec['name']}' of shape {expected}. Received: "
