@@ -42,7 +42,8 @@ def warn_of_teacher(cascade, data):
     labels = None if y is None else np.asarray(y).reshape(-1)
     # Labels of another form are an error soon.
     if labels is not None and (
-        labels.dtype.kind in "iuf" and len(labels) == rows_of(x) >= MIN_EXAMPLES
+        labels.dtype.kind in "biuf"
+        and len(labels) == rows_of(x) >= MIN_EXAMPLES
     ):
         remarks += _remarks_on(cascade, x, labels)
     for remark in remarks:
