@@ -281,7 +281,7 @@ def measure(count, folder):
     cascade_file = folder / "cascade.keras"
     files, damaged, plain = write_photos(photos, count)
     pixels = np.stack([read_pixels(file) for file in files])
-    some = np.random.default_rng(0).permutation(len(files))[:64]
+    some = np.random.default_rng(0).permutation(len(files))[:48]
     labels = np.array([CLASSES.index(file.parent.name) for file in files])
     write_models(folder, pixels[some].astype("float32"), labels[some])
 
