@@ -213,7 +213,8 @@ def write_models(folder, x, y):
             keras.Input((SIDE, SIDE, 3)),
             layers.Rescaling(1 / 127.5, offset=-1),
             body,
-            layers.Dense(len(CLASSES)),
+            # From zero: few steps on so many features would saturate it.
+            layers.Dense(len(CLASSES), kernel_initializer="zeros"),
         ]
     )
     student.save(folder / "student.keras")
