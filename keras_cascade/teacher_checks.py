@@ -1,4 +1,4 @@
-"""Check of a teacher before its student is trained."""
+"""Checks of a teacher: before its student is trained, and for reports."""
 
 import warnings
 
@@ -31,29 +31,47 @@ def warn_of_teacher(cascade, data):
         cascade: `Cascade`, prepared.
         data: `LabelledData` that the student is to be trained on.
     """
-    remarks = []
-    if _share_weights(cascade.teacher, cascade.student):
-        remarks.append(
-            "Teacher and student share their weights, so that the student has "
-            "nothing to learn and the teacher moves with it. Give the student "
-            "weights of its own, such as `keras.models.clone_model(teacher)`."
-        )
-    x, y = data.first_examples(EXAMPLES)
-    labels = None if y is None else np.asarray(y).reshape(-1)
-    # Labels of another form are an error soon.
-    if labels is not None and (
-        labels.dtype.kind in "iuf" and len(labels) == rows_of(x) >= MIN_EXAMPLES
-    ):
-        remarks += _remarks_on(cascade, x, labels)
+    sample = _labelled_sample(data)
+    remarks = _remarks_on_weights(cascade, sample)
+    if sample is not None:
+        remarks += teacher_remarks(_results(cascade, *sample))
     for remark in remarks:
         warnings.warn(TITLE + remark, stacklevel=3)
 
 
-def _remarks_on(cascade, x, y):
-    two_stages = cascade.two_stage_pass()
-    columns, in_training = ExampleResultsBuilder(), []
-    parts = LabelledData(x, y, batch_size=min(32, rows_within(x)))
-    for inputs, labels, _ in parts.batches():
+def remarks_on_models(cascade, data):
+    """Remarks that results alone do not tell.
+
+    Args:
+        cascade: `Cascade`, prepared.
+        data: `LabelledData` that can be read again; some of its examples are
+            looked at.
+
+    Returns:
+        List of sentences: that teacher and student share their weights, or
+        that the teacher's batch statistics lag behind its weights.
+    """
+    return _remarks_on_weights(cascade, _labelled_sample(data))
+
+
+def _labelled_sample(data):
+    """`(x, y)` of some examples; `None` where they are few or unlabelled."""
+    x, y = data.first_examples(EXAMPLES)
+    labels = None if y is None else np.asarray(y).reshape(-1)
+    # Labels of another form are an error soon.
+    if labels is None or labels.dtype.kind not in "biuf":
+        return None
+    return (x, labels) if len(labels) == rows_of(x) >= MIN_EXAMPLES else None
+
+
+def _parts(x, y):
+    size = min(32, rows_within(x))
+    return LabelledData(x, y, batch_size=size).batches()
+
+
+def _results(cascade, x, y):
+    two_stages, columns = cascade.two_stage_pass(), ExampleResultsBuilder()
+    for inputs, labels, _ in _parts(x, y):
         student = two_stages.run_student(inputs)
         columns.add(
             labels,
@@ -61,28 +79,40 @@ def _remarks_on(cascade, x, y):
             student["probabilities"],
             two_stages.ask_teacher(inputs),
         )
-        if _has_statistics(cascade.teacher):
-            predicted = _training_logits(cascade.teacher, inputs).argmax(-1)
-            in_training.append(predicted == labels)
-    results = columns.build(None)
-    remarks = teacher_remarks(results)
-    if in_training:
-        correct = np.concatenate(in_training)
-        teacher = np.asarray(results.teacher_correct)
-        gained = int((correct & ~teacher).sum())
-        lost = int((teacher & ~correct).sum())
-        lags = gained and stats.binomtest(
-            gained, gained + lost, alternative="greater"
+    return columns.build(None)
+
+
+def _remarks_on_weights(cascade, sample):
+    remarks = []
+    if _share_weights(cascade.teacher, cascade.student):
+        remarks.append(
+            "Teacher and student share their weights, so that the student has "
+            "nothing to learn and the teacher moves with it. Give the student "
+            "weights of its own, such as `keras.models.clone_model(teacher)`."
         )
-        if lags and lags.pvalue < ERROR and gained - lost > 0.1 * len(y):
-            remarks.append(
-                f"The teacher is right on {correct.mean():.1%} of {len(y)} "
-                "examples in training mode and on "
-                f"{teacher.mean():.1%} in inference, which is what the "
-                "student learns from: the moving statistics of its "
-                "BatchNormalization lag behind its weights. Train the teacher "
-                "longer, or with a smaller `momentum` of that layer."
-            )
+    if sample is None or not _has_statistics(cascade.teacher):
+        return remarks
+    ask_teacher = cascade.two_stage_pass().ask_teacher
+    columns = []
+    for inputs, labels, _ in _parts(*sample):
+        in_training = _training_logits(cascade.teacher, inputs).argmax(-1)
+        answers = ask_teacher(inputs).argmax(-1)
+        columns.append((in_training == labels, answers == labels))
+    correct, teacher = map(np.concatenate, zip(*columns, strict=True))
+    gained = int((correct & ~teacher).sum())
+    lost = int((teacher & ~correct).sum())
+    lags = gained and stats.binomtest(
+        gained, gained + lost, alternative="greater"
+    )
+    if lags and lags.pvalue < ERROR and gained - lost > 0.1 * len(teacher):
+        remarks.append(
+            f"The teacher is right on {correct.mean():.1%} of {len(teacher)} "
+            "examples in training mode and on "
+            f"{teacher.mean():.1%} in inference, which is what the "
+            "student learns from: the moving statistics of its "
+            "BatchNormalization lag behind its weights. Train the teacher "
+            "longer, or with a smaller `momentum` of that layer."
+        )
     return remarks
 
 

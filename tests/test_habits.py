@@ -276,3 +276,68 @@ def test_single_examples_are_told_to_be_batched(cascade, blobs):
     ):
         with pytest.raises(ValueError, match=r"dataset\.batch\(32\)"):
             use()
+
+
+class AskedInside(keras.callbacks.Callback):
+    """Evaluates and predicts at the end of every epoch."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+        self.asked = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.evaluate(*self.data, verbose=0)
+        self.model.predict(self.data[0], verbose=0)
+        self.asked += 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path, _: keras.callbacks.ModelCheckpoint(path / "a.keras"),
+        lambda path, _: keras.callbacks.ModelCheckpoint(
+            path / "a.weights.h5", save_weights_only=True
+        ),
+        lambda *_: keras.callbacks.EarlyStopping(
+            "val_loss", patience=3, restore_best_weights=True
+        ),
+        lambda path, _: keras.callbacks.TensorBoard(path, histogram_freq=1),
+        lambda _, data: AskedInside(data),
+    ],
+)
+def test_callbacks_of_keras_change_nothing(dense_model, blobs, tmp_path, make):
+    x, y = blobs(96)
+    held_out = blobs(96, seed=5)
+    plain, watched = compiled(dense_model), compiled(dense_model)
+    options = {"epochs": 2, "verbose": 0, "shuffle": False}
+    plain.fit(x, y, validation_data=held_out, **options)
+    watched = compiled(dense_model)
+    callback = make(tmp_path, held_out)
+    watched.fit(x, y, validation_data=held_out, callbacks=[callback], **options)
+    assert_same_weights(plain, watched)
+    assert getattr(callback, "asked", 2) == 2
+    if (tmp_path / "a.keras").exists():
+        loaded = keras.models.load_model(tmp_path / "a.keras")
+        np.testing.assert_allclose(
+            loaded.predict(x, verbose=0)["score"],
+            watched.predict(x, verbose=0)["score"],
+            atol=1e-6,
+        )
+
+
+def test_averaged_weights_are_evaluated(dense_model, blobs):
+    x, y = blobs(96)
+    keras.utils.set_random_seed(7)
+    cascade = kc.Cascade(dense_model(16), dense_model(3))
+    cascade.compile(keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.5))
+    cascade.fit(
+        x, y, epochs=2, verbose=0, validation_data=blobs(96, seed=5),
+        callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+    )  # fmt: skip
+    averages = cascade.optimizer._model_variables_moving_average
+    for own, average in zip(
+        cascade.student.trainable_variables, averages, strict=True
+    ):
+        assert own.shape == average.shape
+        assert np.isfinite(own.numpy()).all()

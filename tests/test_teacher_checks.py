@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
+from keras_cascade.cli.report import report_of_results, shown_inputs
+from keras_cascade.datasets.array_splits import splits_from_arrays
+from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.evaluation.report import write_report
 from keras_cascade.evaluation.teacher_remarks import teacher_remarks
+from keras_cascade.teacher_checks import remarks_on_models
 
 pytestmark = pytest.mark.filterwarnings("error:Teacher check:UserWarning")
 
@@ -157,3 +162,60 @@ def test_the_report_says_it(blobs, cascade, tmp_path):
         cascade.judge((x, y)), point, cascade.costs, "abcd", resamples=100
     )
     assert any("near chance" in remark for remark in numbers["remarks"])
+
+
+@pytest.fixture
+def lagging(cascade, dense_model, blobs):
+    """A calibrated cascade whose teacher is right in training mode alone."""
+    (norm,) = (
+        layer
+        for layer in cascade.teacher.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    norm.moving_mean.assign(norm.moving_mean + 20.0)
+    cascade.calibrate(
+        blobs(120, seed=8), kc.MaxDelegationRate(0.5, tolerance=1.0)
+    )
+    return cascade
+
+
+def test_models_are_looked_at_without_training(lagging, dense_model, blobs):
+    data = LabelledData(*blobs(200))
+    (remark,) = remarks_on_models(lagging, data)
+    assert "lag behind" in remark
+    same = compiled(lagging.teacher, lagging.teacher)
+    assert "share their weights" in remarks_on_models(same, data)[0]
+    few = LabelledData(*blobs(20))
+    assert "share their weights" in "".join(remarks_on_models(same, few))
+    assert not remarks_on_models(lagging, few)
+    assert not remarks_on_models(compiled(dense_model(3), dense_model(3)), data)
+
+
+def test_the_model_card_says_it(lagging, blobs, tmp_path):
+    bundle = lagging.export(
+        tmp_path / "bundle", calibration_data=blobs(120, seed=8)
+    )
+    card = (bundle.path / "README.md").read_text("utf-8")
+    assert "lag behind its weights" in card
+    assert "The teacher is near chance" in card
+    assert "The teacher is below" in card or "near chance" in card
+
+
+def test_the_page_says_it(lagging, blobs, tmp_path):
+    """The page of `keras-cascade report`, on a test split of its own."""
+    x, y = blobs(240, seed=9)
+    splits = splits_from_arrays("npz:a.npz", x, y, list("abcd"))
+    data = {
+        part: getattr(splits, part).batch(32)
+        for part in ("calibration", "test")
+    }
+    point = lagging.operating_point.to_dict()
+    results, contents = report_of_results(lagging, splits, data, point, 0)
+    assert "lag behind" in contents["remarks"][0]
+    assert any("near chance" in one for one in contents["remarks"])
+    contents["title"] = "lagging"
+    page = write_report(
+        tmp_path, contents, results, shown_inputs(data["test"], contents)
+    )
+    shown = page.read_text("utf-8")
+    assert "lag behind its weights" in shown and "near chance" in shown

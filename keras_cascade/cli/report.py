@@ -15,6 +15,7 @@ from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation.report import FILES, write_report
 from keras_cascade.evaluation.report.mistakes import picture_or_text
 from keras_cascade.evaluation.report.numbers import report_numbers
+from keras_cascade.teacher_checks import remarks_on_models
 from keras_cascade.teacher_logits.teacher_logits_cache import weights_sha256
 from keras_cascade.version import __version__
 
@@ -101,7 +102,8 @@ def report_of_results(cascade, splits, data, point, seed):
             "which the test examples do not have. Calibrate it with "
             "`TrafficMix(frequencies=...)`."
         )
-    results = cascade.judge(data["test"], traffic=mix)
+    test = LabelledData.from_argument(data["test"])
+    results = cascade.judge(test, traffic=mix)
     record.refuse(results.examples, "training", "gate", "calibration")
     held_out = cascade.judge(data["calibration"], traffic=mix)
     record.refuse(held_out.examples, "training", "gate")
@@ -124,6 +126,7 @@ def report_of_results(cascade, splits, data, point, seed):
         "dataset": splits.name,
         "splits": {**splits.sizes, "how": splits.how},
         **numbers,
+        "remarks": remarks_on_models(cascade, test) + numbers["remarks"],
         "guarantees": [
             guarantee_sentence(one, costs.unit) for one in guarantees
         ],

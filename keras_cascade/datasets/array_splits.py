@@ -230,7 +230,13 @@ def _check_counts(name, y, class_names):
         )
     scarce = [str(class_names[i]) for i in np.flatnonzero(counts < FEWEST)]
     if scarce:
-        raise ValueError(
+        message = (
             f"Data spec '{name}' needs at least {FEWEST} examples of every "
             f"class, to split them. Too few in: {scarce[:10]}."
         )
+        if len(scarce) > len(y) / 2:
+            message += (
+                " Nearly every example has a label of its own: numbers to "
+                "predict, as in a regression, and identifiers are no classes."
+            )
+        raise ValueError(message)

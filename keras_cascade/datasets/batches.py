@@ -10,6 +10,13 @@ import numpy as np
 DEFAULT_BATCH_SIZE = 32
 #: Own passes over arrays take fewer rows where 32 of them are larger.
 BATCH_BYTES = 2**26
+#: Keras computes each row at its own length; files for devices cannot, and
+#: zeros at the end change the answers of models without masks.
+RAGGED = (
+    "Expected rows of one length in each batch. Received a RaggedTensor. Pad "
+    "it, with `x.to_tensor()` or `dataset.padded_batch(32)`, and train models "
+    "that leave the zeros out, such as with `Embedding(mask_zero=True)`."
+)
 
 
 def is_tf_dataset(data):
@@ -73,7 +80,14 @@ def iterate_batches(x, y=None, sample_weight=None, batch_size=None, steps=None):
     else:
         batches = map(unpack, x)
     for batch in itertools.islice(batches, steps):
-        yield tuple(to_numpy(part) for part in batch)
+        parts = tuple(to_numpy(part) for part in batch)
+        if not all(np.ndim(leaf) for leaf in keras.tree.flatten(parts[0])):
+            raise ValueError(
+                "Expected batches of arrays with a batch axis. Received single "
+                "numbers or lists. Convert them with `numpy.asarray`, and "
+                "batch single examples."
+            )
+        yield parts
 
 
 def rows_of(x):
@@ -117,17 +131,30 @@ def concatenate_rows(parts):
     return keras.tree.map_structure(lambda *a: np.concatenate(a), *parts)
 
 
-def _array_batches(arrays, batch_size):
+def check_lengths(*parts):
+    """Raises a `ValueError` unless all arrays have the same length.
+
+    Args:
+        *parts: structures of arrays, or `None`.
+
+    Returns:
+        int, the length.
+    """
     lengths = {
-        rows_of(leaf) for leaf in keras.tree.flatten(arrays) if leaf is not None
+        rows_of(leaf) for leaf in keras.tree.flatten(parts) if leaf is not None
     }
     if len(lengths) > 1:
         raise ValueError(
             "Expected inputs, labels and weights of the same length. "
             f"Received lengths: {sorted(lengths)}."
         )
+    return lengths.pop()
+
+
+def _array_batches(arrays, batch_size):
+    length = check_lengths(*arrays)
     size = batch_size or min(DEFAULT_BATCH_SIZE, rows_within(arrays[0]))
-    for start in range(0, lengths.pop(), size):
+    for start in range(0, length, size):
         yield tuple(
             None
             if part is None
@@ -152,8 +179,8 @@ def _dense(leaf):
         return leaf.toarray()
     name = type(leaf).__name__
     if name == "RaggedTensor":
-        leaf = leaf.to_tensor()
-    elif "SparseTensor" in name:
+        raise ValueError(RAGGED)
+    if "SparseTensor" in name:
         import tensorflow as tf
 
         leaf = tf.sparse.to_dense(tf.sparse.reorder(leaf))

@@ -1,6 +1,26 @@
 """Class names in the order of their labels."""
 
+import unicodedata
+
 import numpy as np
+
+
+def class_name(value):
+    """A label of a file as a class name, without spaces around it.
+
+    Letters with accents have one form (NFC): file names of macOS come in
+    another one.
+
+    Args:
+        value: str, or what `str` makes one of.
+
+    Example:
+
+    >>> from keras_cascade.datasets.class_names import class_name
+    >>> class_name(" cafe\\u0301 ") == "caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", str(value).strip())
 
 
 def ordered_names(values):
@@ -51,6 +71,10 @@ def matching_labels(found, expected, name):
     Raises:
         ValueError: the data set has classes that the model does not have.
     """
+    found, expected = (
+        list(map(class_name, found)),
+        list(map(class_name, expected)),
+    )
     unknown = [one for one in found if one not in expected]
     if not unknown:
         return label_indices(found, expected)

@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
-from keras_cascade.datasets.class_names import label_indices, ordered_names
+from keras_cascade.datasets.class_names import (
+    class_name,
+    label_indices,
+    ordered_names,
+)
 from keras_cascade.datasets.reading_options import ReadingOptions
 from keras_cascade.utils.image_format import (
     IMAGE_ENDINGS,
+    UNREAD_ENDINGS,
     opened_image,
 )
 
@@ -26,6 +31,7 @@ BYTES_IN_MEMORY = 256 * 1024 * 1024
 #: Folders that systems and tools leave behind.
 _NOT_CLASSES = ("__MACOSX", "@eaDir")
 _GRAY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_PHOTOS = IMAGE_ENDINGS | UNREAD_ENDINGS
 #: Damaged files that a message names.
 _NAMED = 5
 
@@ -34,7 +40,8 @@ def image_folder(path, seed, options=None):
     """Loads images from one folder per class, or from `train/` and `test/`.
 
     Hidden files and folders, and files that are no images by their ending,
-    are left out. Images in folders below a class's folder are of the class.
+    are left out; photos in other formats, such as HEIC, count as damaged.
+    Images in folders below a class's folder are of the class.
 
     Args:
         path: folder.
@@ -218,7 +225,7 @@ def _parts(root, path):
     if train is None or not own:
         return {"train": _class_files(train or root, path)}
     names = [
-        ordered_names(one.name for one in _folders(folder))
+        ordered_names(class_name(one.name) for one in _folders(folder))
         for folder in (train, own[0])
     ]
     if names[0] != names[1]:
@@ -238,9 +245,9 @@ def _class_files(root, path):
     empty = []
     for folder in folders:
         files = _visible_files(folder)
-        images = [one for one in files if _ending(one) in IMAGE_ENDINGS]
+        images = [one for one in files if _ending(one) in _PHOTOS]
         others.update(_ending(one) for one in set(files) - set(images))
-        found += [(folder.name, file) for file in images]
+        found += [(class_name(folder.name), file) for file in images]
         if not images:
             empty.append(folder.name)
     if not found:

@@ -11,7 +11,7 @@ def check_examples(x, y, classes):
 
     Args:
         x: structure of arrays with a batch axis.
-        y: integer labels, `(batch,)` or `(batch, 1)`.
+        y: integer labels, or booleans, `(batch,)` or `(batch, 1)`.
         classes: int, number of classes.
     """
     check_inputs(x)
@@ -31,19 +31,35 @@ def check_examples(x, y, classes):
             )
         raise ValueError(
             "Expected integer class labels of shape (batch,). Received shape "
-            f"{y.shape}, which looks one-hot. Pass `y.argmax(axis=-1)`."
+            f"{y.shape}, which looks one-hot. Pass `y.argmax(axis=-1)`; in "
+            "batches, `dataset.map(lambda x, y: (x, tf.argmax(y, -1)))`, or "
+            "`label_mode='int'` of `image_dataset_from_directory`."
         )
     if y.ndim not in (1, 2):
         raise ValueError(
             "Expected integer class labels of shape (batch,). Received shape "
             f"{y.shape}." + (" Batch the examples." if y.ndim == 0 else "")
         )
-    if y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
+    expected = f"Expected integer class labels from 0 to {classes - 1}."
+    if y.dtype.kind in "OSUT":
         raise ValueError(
-            f"Expected integer class labels from 0 to {classes - 1}. "
-            f"Received: {y.dtype} values such as {y.ravel()[:3].tolist()}. "
-            "Numbers to predict, as in a regression, are not supported: a "
-            "gate needs classes."
+            f"{expected} Received: names such as {y.ravel()[:3].tolist()}. "
+            "Number them, such as with `names, y = numpy.unique(y, "
+            "return_inverse=True)`, and pass `class_names=` to `export`."
+        )
+    if y.dtype.kind == "f" and np.isnan(y).any():
+        raise ValueError(
+            f"{expected} Received NaN, in {int(np.isnan(y).sum())} of {y.size} "
+            "examples: they have no label. Leave them out."
+        )
+    if y.dtype.kind not in "biuf" or (y != np.floor(y)).any():
+        values = y.ravel()
+        if y.dtype.kind == "f":
+            values = values[values != np.floor(values)]
+        raise ValueError(
+            f"{expected} Received: {y.dtype} values such as "
+            f"{values[:3].tolist()}. Numbers to predict, as in a regression, "
+            "are not supported: a gate needs classes."
         )
     if y.size and not (y.min() >= 0 and y.max() < classes):
         raise ValueError(

@@ -10,8 +10,10 @@ import numpy as np
 from keras_cascade.datasets.array_forms import as_arrays, as_column
 from keras_cascade.datasets.batches import (
     DEFAULT_BATCH_SIZE,
+    RAGGED,
     IteratedPyDataset,
     MappedPyDataset,
+    check_lengths,
     concatenate_rows,
     is_array_like,
     is_tf_dataset,
@@ -78,6 +80,8 @@ class LabelledData:
                 f"{type(batch_size).__name__}. Labels go in with the inputs, "
                 "`(x, y)`, or by name, `y=y`."
             )
+        if self.is_arrays:
+            check_lengths(self.x, self.y, self.sample_weight)
         if self.number_of_batches() == 0:
             raise ValueError("Expected at least one example. Received none.")
         self._check_batched()
@@ -344,6 +348,9 @@ class LabelledData:
 
     def _check_batched(self):
         spec = self.x.element_spec if is_tf_dataset(self.x) else None
+        kinds = {type(leaf).__name__ for leaf in keras.tree.flatten(spec)}
+        if "RaggedTensorSpec" in kinds:
+            raise ValueError(RAGGED)
         pair = isinstance(spec, tuple) and len(spec) > 1
         shape = getattr(spec[1], "shape", None) if pair else None
         if shape is not None and shape.rank == 0:
@@ -413,7 +420,7 @@ def _observed_tf_dataset(dataset, observer):
     def step(*batch):
         batch = batch if len(batch) > 1 else batch[0]
 
-        # Sparse and ragged tensors consist of several.
+        # Sparse tensors consist of several.
         leaves = tf.nest.flatten(batch, expand_composites=True)
 
         def host(*leaves):

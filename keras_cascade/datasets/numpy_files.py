@@ -30,14 +30,22 @@ def read_numpy(file, archive):
     """
     kind = ".npz" if archive else ".npy"
     try:
-        data = np.load(file, allow_pickle=False)
-        if archive:
-            with data:
-                return {key: data[key] for key in data.files}
-        if isinstance(data, np.ndarray):
-            return data
+        with open(file, "rb") as opened:
+            data = np.load(opened, allow_pickle=False)
+            if archive:
+                with data:
+                    return {key: data[key] for key in data.files}
+            if isinstance(data, np.ndarray):
+                return data
     except (*_FAILURES, AttributeError, TypeError) as error:
         reason = f" ({type(error).__name__})"
+        if "Object arrays" in str(error):
+            raise ValueError(
+                f"Expected '{file}' to hold plain arrays. Received one of "
+                "Python objects, which could run any code when it is loaded. "
+                "Write texts and labels as `x.astype(str)`, numbers as "
+                "`x.astype('float32')`."
+            ) from None
     else:
         reason = ""
     raise ValueError(

@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
-from keras_cascade.datasets.class_names import label_indices, ordered_names
+from keras_cascade.datasets.class_names import (
+    class_name,
+    label_indices,
+    ordered_names,
+)
 from keras_cascade.datasets.image_folder import image_folder
 from keras_cascade.datasets.numpy_files import read_numpy
 from keras_cascade.datasets.reading_options import ReadingOptions
@@ -145,10 +149,12 @@ def npz(path, seed, options=None):
             "'y_train', 'x_test' and 'y_test'. Received: "
             f"{sorted(arrays)}."
         )
+    x = _checked_inputs(spec, "x", x)
     y = _checked_labels(spec, "y", x, y)
     test = None
     if {"x_train", "x_test", "y_test"} <= arrays.keys():
         x_test, y_test = arrays["x_test"], arrays["y_test"]
+        x_test = _checked_inputs(spec, "x_test", x_test)
         y_test = _checked_labels(spec, "y_test", x_test, y_test)
         if x_test.shape[1:] != x.shape[1:]:
             raise ValueError(
@@ -176,6 +182,16 @@ def npz(path, seed, options=None):
     )
 
 
+def _checked_inputs(spec, name, x):
+    """Inputs in the byte order of this machine, or an error."""
+    if x.dtype.kind not in "biufSU" or x.ndim == 0:
+        raise ValueError(
+            f"{spec}: expected '{name}' to hold numbers or texts, one row per "
+            f"example. Received: shape {x.shape}, {x.dtype}."
+        )
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
 def _checked_labels(spec, name, x, y):
     """Labels as integers or names, one per input, or an error."""
     y = np.asarray(y)
@@ -193,6 +209,11 @@ def _checked_labels(spec, name, x, y):
             f"{spec}: expected '{name}' to hold integer labels, one an "
             f"example. Received: shape {y.shape}, {kind}. {remedy}"
         )
+    if y.dtype.kind == "f" and np.isnan(y).any():
+        raise ValueError(
+            f"{spec}: expected '{name}' to hold a label per example. Received "
+            f"NaN in {int(np.isnan(y).sum())} of {len(y)}. Leave them out."
+        )
     if y.ndim == 1 and y.dtype.kind == "f" and (y == np.rint(y)).all():
         y = y.astype("int64")
     if y.ndim != 1 or y.dtype.kind not in "biuUS":
@@ -203,6 +224,8 @@ def _checked_labels(spec, name, x, y):
         )
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8")
+    if y.dtype.kind == "U":
+        y = np.array([class_name(one) for one in y.tolist()])
     if len(x) != len(y):
         raise ValueError(
             f"{spec}: expected as many inputs as labels. Received: "
@@ -216,11 +239,14 @@ def _checked_labels(spec, name, x, y):
 def _index_names(spec, y):
     """Class names of labels that are the numbers from 0."""
     classes = int(y.max()) + 1 if len(y) else 0
-    if classes > len(y) > 0:
+    counts = np.bincount(y) if classes <= len(y) else np.zeros(1, int)
+    if len(y) and not counts.all():
+        unused = np.flatnonzero(counts == 0)[:10].tolist()
+        unused = f"none of {unused}" if classes <= len(y) else "others unused"
         raise ValueError(
             f"{spec}: expected labels from 0 to the number of classes less "
             f"one. Received: labels up to {classes - 1} on {len(y)} "
-            "examples. Number the classes from 0, such as with "
+            f"examples, {unused}. Number the classes from 0, such as with "
             "`numpy.unique(y, return_inverse=True)`."
         )
     return [str(number) for number in range(classes)]

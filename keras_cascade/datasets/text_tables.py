@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import csv
 import io
+import re
 import threading
 import warnings
 from pathlib import Path
@@ -11,7 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.datasets.array_splits import splits_from_arrays
-from keras_cascade.datasets.class_names import label_indices, ordered_names
+from keras_cascade.datasets.class_names import (
+    class_name,
+    label_indices,
+    ordered_names,
+)
 from keras_cascade.datasets.reading_options import ReadingOptions
 from keras_cascade.runtime.inputs import MAX_CHARACTERS
 from keras_cascade.utils.image_format import opened_image
@@ -21,10 +26,20 @@ DELIMITERS = ",;\t|"
 #: What spreadsheets in Western Europe and America write, apart from Unicode.
 OLD_ENCODING = "cp1252"
 _NAMED = 5
+#: In this order: that of UTF-32 begins with that of UTF-16.
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+}
+#: First bytes of files that are no text: of workbooks, archives and Parquet.
+_BINARY = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a Parquet file, for which there is parquet:",
 }
 _limit = threading.Lock()
 
@@ -32,8 +47,8 @@ _limit = threading.Lock()
 def text_csv(path, seed, options=None):
     """Loads texts and labels from a CSV file.
 
-    Commas, semicolons, tabs or `|` may separate the columns; UTF-8, UTF-16
-    and Windows-1252 are read. Blank rows are left out, and spaces around
+    Commas, semicolons, tabs or `|` may separate the columns; UTF-8, UTF-16,
+    UTF-32 and Windows-1252 are read. Blank rows are left out, and spaces around
     labels.
 
     Args:
@@ -51,6 +66,10 @@ def text_csv(path, seed, options=None):
     options = options or ReadingOptions()
     name = f"csv:{path}"
     content = _decoded(_existing(path, "csv", "a CSV file").read_bytes(), name)
+    # A first line for Excel alone.
+    said = re.match(r"\s*\"?sep=(.)\"?[;,\t]*(\r\n|\r|\n)", content)
+    first = 0 if said is None else content[: said.end()].count("\n") or 1
+    content = content if said is None else content[said.end() :]
     delimiter, columns = _header(content, name, options)
     texts, labels = [], []
     problems = {}
@@ -59,7 +78,7 @@ def text_csv(path, seed, options=None):
             io.StringIO(content, newline=""), delimiter=delimiter, strict=True
         )
         header = next(reader)
-        line = reader.line_num + 1
+        line = first + reader.line_num + 1
         try:
             for row in reader:
                 if any(field.strip() for field in row):
@@ -69,7 +88,7 @@ def text_csv(path, seed, options=None):
                         labels.append(values[1])
                     else:
                         problems[line] = problem
-                line = reader.line_num + 1
+                line = first + reader.line_num + 1
         except csv.Error as error:
             raise ValueError(
                 f"{name}: the row that begins in line {line} cannot be read "
@@ -130,7 +149,7 @@ def parquet(path, seed, options=None):
     whole = [row for row in range(len(values)) if row not in problems]
     _report(problems, len(whole), name, options.skip_damaged, "row")
     values = [values[row] for row in whole]
-    labels = [str(labels[row]).strip() for row in whole]
+    labels = [class_name(labels[row]) for row in whole]
     if kind == "text":
         return _text_splits(name, list(map(str, values)), labels, seed)
     return _image_splits(name, values, labels, whole, seed, options)
@@ -188,7 +207,13 @@ def _existing(path, scheme, expected):
 
 
 def _decoded(raw, name):
-    """Text of a file in UTF-8, UTF-16 or, with a warning, Windows-1252."""
+    """Text of a file in Unicode or, with a warning, Windows-1252."""
+    for first, kind in _BINARY.items():
+        if raw.startswith(first):
+            raise ValueError(
+                f"{name}: expected a CSV file. It is {kind}, by its first "
+                "bytes. Save it as CSV in UTF-8."
+            )
     encoding = next(
         (
             encoding
@@ -266,7 +291,7 @@ def _values(row, header, columns):
         return None, "no label"
     if len(text) > MAX_CHARACTERS:
         return None, f"a text of {len(text)} characters"
-    return (text, label.strip()), None
+    return (text, class_name(label)), None
 
 
 def _report(problems, whole, name, skip, unit="line"):

@@ -90,7 +90,7 @@ class ExampleResultsBuilder:
         """Appends one batch.
 
         Args:
-            labels: int array `(batch,)` or `(batch, 1)`.
+            labels: int or bool array `(batch,)` or `(batch, 1)`.
             scores: float array `(batch,)`.
             student_probabilities: float array `(batch, classes)`.
             teacher_probabilities: float array `(batch, classes)`.
@@ -98,6 +98,8 @@ class ExampleResultsBuilder:
             **extra: further columns by name: arrays, or dicts of arrays.
         """
         labels = np.asarray(labels).reshape(-1)
+        if labels.dtype.kind == "b":
+            labels = labels.astype("int64")
         columns = {"scores": scores, "labels": labels, **extra}
         for name, probabilities in (
             ("student", student_probabilities),

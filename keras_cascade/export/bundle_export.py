@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
+from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.manifest_content import (
@@ -22,6 +23,7 @@ from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.teacher_probes import teacher_probes
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.teacher_checks import remarks_on_models
 from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
@@ -171,7 +173,11 @@ def export_bundle(
         if onnx_files:
             manifest["onnx"] = described_onnx(onnx_files)
         card = folder / CARD_FILE
-        card.write_text(model_card(manifest, why_no_probes), encoding="utf-8")
+        remarks = remarks_on_models(cascade, job.data)
+        remarks += teacher_remarks(comparison.results)
+        card.write_text(
+            model_card(manifest, why_no_probes, remarks), encoding="utf-8"
+        )
         manifest["card"] = {"file": CARD_FILE, "sha256": hash_file(card)}
         write_manifest(manifest, folder / MANIFEST)
         Bundle.load(folder)

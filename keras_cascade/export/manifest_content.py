@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import importlib.resources
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import jinja2
@@ -106,13 +107,16 @@ def _inputs(job):
     return entries
 
 
-def model_card(manifest, why_no_probes: str | None = None) -> str:
+def model_card(
+    manifest, why_no_probes: str | None = None, remarks: Sequence[str] = ()
+) -> str:
     """The bundle's README: purpose, numbers, inputs, and how to run it.
 
     Args:
         manifest: dict.
         why_no_probes: str, why the teacher has no probe rows. Defaults to
             `None`.
+        remarks: sentences on a teacher that is no use. Defaults to `()`.
     """
     template = importlib.resources.files(__package__).joinpath(
         "model_card.md.jinja"
@@ -125,6 +129,7 @@ def model_card(manifest, why_no_probes: str | None = None) -> str:
         **manifest,
         point=manifest["operating_points"][0],
         why_no_probes=why_no_probes,
+        remarks=remarks,
     )
 
 

@@ -28,6 +28,14 @@ IMAGE_ENDINGS = frozenset(
         ".tiff", ".webp",
     )
 )  # fmt: skip
+#: Endings of photos in formats that are not read: they are named, not left
+#: out without a word.
+UNREAD_ENDINGS = frozenset(
+    (
+        ".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".hif",
+        ".jp2", ".jxl", ".nef", ".orf", ".raf", ".rw2",
+    )
+)  # fmt: skip
 #: What is behind the transparent parts of an image.
 BACKGROUND = "white"
 _FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
@@ -246,6 +254,9 @@ class _OpenedImage:
                 io.BytesIO(self._file) if raw else self._file,
                 formats=_formats(),
             )
+            if self._image.format == "TIFF" and self._is_raw():
+                self._image.close()
+                raise ValueError("raw data of a camera")
         except Exception as error:
             raise self._error(error) from error
         return self._image
@@ -256,17 +267,25 @@ class _OpenedImage:
         if isinstance(error, Exception):
             raise self._error(error) from error
 
+    def _is_raw(self):
+        # Raw files are TIFF as well, with a small preview as their picture.
+        if isinstance(self._file, bytes):
+            return False
+        return Path(self._file).suffix.lower() in UNREAD_ENDINGS
+
     def _error(self, error):
         name = f"'{self._file}'"
         if isinstance(self._file, bytes):
             name = f"{len(self._file)} bytes"
         reason = " ".join(str(error).split())[:120]
         reason = f"{type(error).__name__}: {reason}"
+        advice = "Replace or remove it."
         if type(error).__name__ == "UnidentifiedImageError":  # names the file
             reason = "it is of none of these formats"
+            advice = "Convert it, such as to JPEG, or remove it."
         return ValueError(
             f"Expected {name} to be a whole BMP, GIF, JPEG, PNG, TIFF or WebP "
-            f"image. It cannot be read ({reason}). Replace or remove it."
+            f"image. It cannot be read ({reason}). {advice}"
         )
 
 

@@ -13,6 +13,7 @@ from keras_cascade.cli.cascade_data import splits_of
 from keras_cascade.cli.prediction import predict_input
 from keras_cascade.serving import ServerProcess
 from keras_cascade.utils.image_format import ImageFormat
+from tests.helpers.teacher_accuracies import check_equal, teacher_accuracies
 
 SIZE = (24, 24)
 MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1")
@@ -145,6 +146,13 @@ def test_every_command_reads_the_same_pixels(photos, models, run, tmp_path):
         assert verified["measured"][name] == pytest.approx(measured[other])
     (entry,) = json.loads((bundle / "manifest.json").read_text())["input"]
     assert entry["scale"] == scale
+
+    with pytest.warns(UserWarning, match="left out 3"):
+        accuracies = teacher_accuracies(
+            run, cascade_file, bundle, data, tmp_path, skip_damaged=True
+        )
+    accuracies["test"]["train"] = trained["teacher_accuracy"]
+    check_equal(accuracies)
 
     cascade = saved_cascade.load_cascade(cascade_file)
     images = ImageFormat(*SIZE, 3, scale)

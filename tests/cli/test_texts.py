@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from keras_cascade.cli import demo, reference_models, saved_cascade
 from keras_cascade.cli.main import app
+from tests.helpers.teacher_accuracies import check_equal, teacher_accuracies
 from tests.helpers.texts import make_texts
 
 NAMES = ("card", "exchange", "top up")
@@ -81,7 +82,7 @@ def test_invalid_inputs(shown, arguments, message):
     assert message in " ".join(str(run.exception or run.output).split())
 
 
-def test_train_calibrate_export_verify(questions, tmp_path):
+def test_train_calibrate_export_verify(questions, run, tmp_path):
     spec, file = f"csv:{questions}", tmp_path / "cascade.keras"
     saved_cascade.train(
         spec, file, None, None, "standard", 8, 0, Console(quiet=True)
@@ -94,10 +95,11 @@ def test_train_calibrate_export_verify(questions, tmp_path):
         file, spec, tmp_path / "b", False, "dynamic", [], False, 0
     )
     assert exported["student_bytes"] > 0
-    run = CliRunner().invoke(
-        app, ["verify", str(tmp_path / "b"), "--data", spec, "--json"]
+    check_equal(
+        teacher_accuracies(
+            run, file, tmp_path / "b", ["--data", spec], tmp_path
+        )
     )
-    assert run.exit_code == 0, run.output
 
 
 def test_texts_that_repeat_themselves(tmp_path):

@@ -85,6 +85,12 @@ def two_inputs(units, as_list):
     return keras.Model(names, logits)
 
 
+def columns(units):
+    named = {name: keras.Input((1,), name=name) for name in "ab"}
+    hidden = L.Dense(units, "tanh")(L.Concatenate()(list(named.values())))
+    return keras.Model(named, L.Dense(CLASSES)(hidden))
+
+
 def points():
     return rng().normal(size=(ROWS, 4)).astype("float32")
 
@@ -116,6 +122,10 @@ KINDS = {
     "list": (
         lambda units: two_inputs(units, as_list=True),
         lambda: [points(), words(3)],
+    ),
+    "columns": (
+        columns,
+        lambda: {"a": points()[:, :1], "b": points()[:, 1:2]},
     ),
 }
 
@@ -289,6 +299,47 @@ def text_tensor(x, y):
     return leafwise(lambda a: tf.constant(a[:, None]))(x, y)
 
 
+def of_two_classes(x, y):
+    """Labels that say yes or no."""
+    return Given(lambda: (x, y > 0), lambda: x)
+
+
+def bools_in_tf_data(x, y):
+    return as_tf_data(x, y > 0)
+
+
+def columns_of_a_frame(x, y):
+    """Each column of a frame as an input, as `dict(frame)` gives them."""
+    frame = pd.DataFrame({"a": x["a"][:, 0], "b": x["b"][:, 0]})
+    return Given(lambda: (dict(frame), pd.Series(y)), lambda: dict(frame))
+
+
+def weighted_batches(x, y):
+    """A dict of inputs, labels and weights in a `tf.data.Dataset`."""
+    weight = rng().uniform(0.5, 2.0, ROWS).astype("float32")
+
+    def batches(*parts):
+        return tf.data.Dataset.from_tensor_slices(parts).batch(BATCH)
+
+    return Given(lambda: (batches(x, y, weight),), lambda: batches(x))
+
+
+def weighted_sequence(x, y):
+    weight = rng().uniform(0.5, 2.0, ROWS)
+    return Given(
+        lambda: (Batches(x, y, weight, workers=2),), lambda: Batches(x)
+    )
+
+
+def weighted_generator(x, y):
+    data = Batches(x, y, rng().uniform(0.5, 2.0, ROWS))
+    inputs = Batches(x)
+    return Given(
+        lambda: ((data[number] for number in range(len(data))),),
+        lambda: (inputs[number] for number in range(len(inputs))),
+    )
+
+
 NUMBERS = ("dense", "images", "ids", "dict", "list")
 EVERY = (*NUMBERS, "strings")
 NUMERIC = ("dense", "normalization", "subclassed")
@@ -319,6 +370,12 @@ FORMS = {
     "batches of several lengths": (padded, ("ids",)),
     "ImageDataGenerator": (generated_images, ("images",)),
     "texts (N, 1)": (text_tensor, ("strings",)),
+    "bool labels": (of_two_classes, ("dense", "dict")),
+    "bool labels in tf.data": (bools_in_tf_data, ("dense",)),
+    "dict of a frame's columns": (columns_of_a_frame, ("columns",)),
+    "weights in tf.data": (weighted_batches, ("dense", "dict")),
+    "weights of a PyDataset in threads": (weighted_sequence, ("dense", "dict")),
+    "weights of a generator": (weighted_generator, ("dense", "dict")),
 }
 COMBINATIONS = [
     (kind, form) for form, (_, kinds) in FORMS.items() for kind in kinds

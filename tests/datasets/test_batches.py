@@ -1,6 +1,7 @@
 """Batches, labelled data and fingerprints."""
 
 import itertools
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets import batches, fingerprint
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
 from keras_cascade.datasets.labelled_data import (
@@ -165,3 +167,30 @@ def test_an_observed_pydataset_keeps_its_hooks_and_size():
 def test_an_endless_iterable_is_cut():
     endless = (Sequence()[0] for _ in itertools.count())
     assert len(list(batches.iterate_batches(endless, steps=5))) == 5
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "sizes"), [(20, [3, 3, 3, 1]), (80, [1] * 10), (1, [10])]
+)
+def test_own_passes_take_rows_by_their_bytes(mebibytes, sizes):
+    """64 MiB at a time, at least a row, at most 32 rows."""
+    row = np.zeros(1, "float32")
+    x = np.broadcast_to(row, (10, mebibytes * 2**20 // row.itemsize))
+    parts = batches.iterate_batches(x, np.arange(10))
+    assert [len(labels) for _, labels, _ in parts] == sizes
+
+
+@pytest.mark.parametrize(
+    ("side", "size"),
+    # 16 MiB of float32, at most 128 rows, at least 8.
+    [(224, 27), (32, 128), (512, 8)],
+)
+def test_commands_take_images_by_their_bytes(side, size):
+    one = tf.data.Dataset.from_tensors((tf.zeros((side, side, 3)), 0))
+    examples = one.repeat(150)
+    splits = SimpleNamespace(
+        train=examples, shuffled=examples, calibration=examples, test=examples
+    )
+    for part in batched(splits).values():
+        x, _ = next(iter(part))
+        assert len(x) == size

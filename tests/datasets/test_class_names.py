@@ -29,6 +29,7 @@ def test_order(values, expected):
         (["ant", "cow"], ["ant", "bee", "cow"], [0, 2]),
         (["cow", "ant"], ["ant", "bee", "cow"], [2, 0]),
         (["3", "7"], DIGITS, [3, 7]),
+        (["cafe\u0301", "tea"], ["tea", "caf\u00e9"], [1, 0]),
         # Indices, as of an npz: file, and a model that nobody named.
         (["0", "1"], ["ant", "bee", "cow"], [0, 1]),
         (["ant", "bee"], ["0", "1"], [0, 1]),

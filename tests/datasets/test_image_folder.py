@@ -167,3 +167,79 @@ def test_copies_of_an_image_stay_in_one_split(folder, monkeypatch, in_memory):
     for one in range(3):
         assert not parts[one] & parts[one - 1]
     assert sum(map(len, parts)) == 16
+
+
+@pytest.mark.parametrize("ending", ["HEIC", "avif", "dng", "jxl"])
+def test_photos_of_other_formats_are_named(folder, ending):
+    photo = folder / "ant" / f"IMG_1.{ending}"
+    photo.write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    with pytest.raises(ValueError, match=rf"1 of 17.*IMG_1\.{ending}.*Convert"):
+        load(folder)
+    with pytest.warns(UserWarning, match="left out 1 of 17"):
+        assert sum(load(folder, skip_damaged=True).sizes.values()) == 16
+
+
+def test_the_preview_of_a_raw_file_is_not_taken_for_the_photo(folder):
+    Image.new("RGB", (4, 4)).save(folder / "ant" / "x.nef", "TIFF")
+    with pytest.raises(ValueError, match=r"x\.nef.*raw data of a camera"):
+        load(folder)
+
+
+def test_a_jpeg_with_the_ending_of_heic_is_read(folder):
+    Image.new("RGB", (10, 12)).save(folder / "ant" / "x.heic", "JPEG")
+    assert sum(load(folder).sizes.values()) == 17
+
+
+@pytest.mark.parametrize("ending", ["PNG", "JPG", "jfif", "JPEG", "Gif"])
+def test_endings_in_any_case(folder, ending):
+    kind = {"PNG": "PNG", "Gif": "GIF"}.get(ending, "JPEG")
+    Image.new("RGB", (10, 12)).save(folder / "ant" / f"x.{ending}", kind)
+    assert sum(load(folder).sizes.values()) == 17
+
+
+def test_what_windows_leaves_behind(folder):
+    for file in (folder / "desktop.ini", folder / "ant" / "desktop.ini"):
+        file.write_text("[.ShellClassInfo]")
+    (folder / "ant" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    assert sum(load(folder).sizes.values()) == 16
+
+
+def test_links(folder, tmp_path):
+    """To a class elsewhere, to a file, and round in a circle."""
+    rng = np.random.default_rng(2)
+    for number in range(4):
+        write(tmp_path / "elsewhere" / f"{number}.png", rng)
+    (folder / "cat").symlink_to(tmp_path / "elsewhere")
+    (folder / "ant" / "round").symlink_to(folder)
+    splits = load(folder)
+    assert splits.class_names == ["ant", "bee", "cat"]
+    assert sum(splits.sizes.values()) == 20
+    (folder / "bee" / "gone.png").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"1 of 21.*bee/gone\.png"):
+        load(folder)
+
+
+def test_of_an_animation_the_first_frame_is_read(folder):
+    rng = np.random.default_rng(3)
+    first, second = (
+        Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype="uint8"))
+        for _ in range(2)
+    )
+    images = ImageFormat(10, 12, scale="none")
+    for ending in ("gif", "webp", "png", "tiff"):
+        file = folder / f"a.{ending}"
+        options = {"lossless": True} if ending == "webp" else {}
+        first.save(file, save_all=True, append_images=[second], **options)
+        with Image.open(file) as image:
+            expected = np.asarray(image.convert("RGB"))
+        np.testing.assert_array_equal(images.read(file), expected)
+
+
+def test_a_name_in_another_form_is_the_same_class(tmp_path):
+    """macOS writes an accent as a character of its own."""
+    rng = np.random.default_rng(4)
+    for part, name in (("train", "cafe\u0301"), ("test", "caf\u00e9")):
+        for other in (name, "tea"):
+            for number in range(8):
+                write(tmp_path / part / other / f"{number}.png", rng)
+    assert load(tmp_path).class_names == ["caf\u00e9", "tea"]

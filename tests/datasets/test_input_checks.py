@@ -57,9 +57,18 @@ def test_texts_of_tf_data():
     [
         (np.eye(4), r"looks one-hot. Pass `y.argmax"),
         (np.ones((4, 4), int), "several classes per example.*two logits"),
-        (np.array([0.5, 1, 2, 3]), "as in a regression, are not supported"),
+        (np.array([1, 0.5, 2, 3]), r"such as \[0.5\].*as in a regression"),
+        (np.array([1, np.nan, 2, np.nan]), "NaN, in 2 of 4 examples"),
+        (np.array(["a", "b", "a", "c"]), "return_inverse=True"),
+        (np.array([b"a", b"b", b"a", b"c"], object), "return_inverse=True"),
     ],
 )
 def test_labels_of_other_tasks(y, message):
     with pytest.raises(ValueError, match=message):
         check_examples(np.ones((4, 2)), y, 4)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint64", "float32", "bool"])
+def test_labels_of_every_kind(kind):
+    check_examples(np.ones((2, 2)), np.array([0, 1]).astype(kind), 2)
+    check_examples(np.ones((2, 2)), np.array([[0], [1]]).astype(kind), 2)

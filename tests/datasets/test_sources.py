@@ -63,6 +63,11 @@ def test_names_as_labels(npz):
         ({"y_train": np.eye(4, dtype=int)[Y]}, "one-hot.*argmax"),
         ({"y_train": np.ones((40, 4), int)}, "multi-hot.*several classes"),
         ({"y_train": Y + 0.5}, "regression, are not supported"),
+        ({"y_train": Y + 1.0}, r"none of \[0\].*return_inverse"),
+        ({"y_train": Y + 2 * (Y > 1)}, r"none of \[2, 3\].*return_inverse"),
+        ({"y_train": np.where(Y, Y, np.nan)}, "NaN in 10 of 40"),
+        ({"x_train": X.astype(complex)}, "numbers or texts.*complex128"),
+        ({"x_train": np.zeros(40, "f4,f4")}, "to hold numbers or texts"),
     ],
 )
 def test_other_labels_are_named(npz, arrays, message):
@@ -181,3 +186,25 @@ def test_a_test_split_without_labels_is_not_used(tfds):
     x, y = splits.arrays("test")
     assert all(text.endswith("validation") for text in x)
     assert set(y.tolist()) == {0, 1}
+
+
+def test_names_without_the_spaces_around_them(npz):
+    names = np.array(["a ", "b", " a", "b"])
+    assert kc.datasets.load(npz(x=X, y=names[Y])).class_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f8", ">f4"])
+def test_numbers_arrive_as_float32_of_this_machine(npz, dtype):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    splits = kc.datasets.load(npz(x=x.astype(dtype), y=Y))
+    rows = np.concatenate([splits.arrays(part)[0] for part in splits.sizes])
+    assert rows.dtype == np.dtype("float32") and rows.dtype.isnative
+    assert {row.tobytes() for row in rows} == {
+        row.tobytes() for row in x.astype("float32")
+    }
+
+
+def test_arrays_of_python_objects_are_refused(npz):
+    """To load them could run any code."""
+    with pytest.raises(ValueError, match=r"a\.npz.*Python objects.*astype"):
+        kc.datasets.load(npz(x=X, y=np.array(list("abcd"), object)[Y]))

@@ -1,5 +1,6 @@
 """`csv:` and `parquet:` specs, as spreadsheets and data sets write them."""
 
+import gzip
 import io
 
 import numpy as np
@@ -45,7 +46,9 @@ def test_separators(tmp_path, delimiter, end):
     assert texts_of(splits) == set(ROWS)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"]
+)
 def test_unicode(tmp_path, encoding):
     rows = [*ROWS, ("café ☕ olé", "cat")]
     assert texts_of(load(tmp_path, table(rows), encoding)) == set(rows)
@@ -163,3 +166,47 @@ def test_parquet_of_images(parquet):
     files[3]["bytes"] = b"no image"
     with pytest.raises(ValueError, match=r"a\.parquet, row 3: Expected 8 byt"):
         kc.datasets.load(parquet(image=files, label=labels))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"'])
+def test_a_first_line_that_names_the_separator(tmp_path, first, end):
+    content = first + end + table(delimiter=";", end=end)
+    assert texts_of(load(tmp_path, content)) == set(ROWS)
+    broken = content + f"no label;{end}"
+    with pytest.raises(ValueError, match=r"line 43 \(no label\)"):
+        load(tmp_path, broken)
+
+
+def test_one_name_in_two_forms_is_one_class(tmp_path):
+    """As files of macOS and of other systems write it."""
+    forms = ["caf\u00e9", "cafe\u0301", "tea"]
+    rows = [(f"text {n}", forms[n % 3]) for n in range(36)]
+    assert load(tmp_path, table(rows)).class_names == ["caf\u00e9", "tea"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PK\x03\x04 and so on", "an Excel workbook"),
+        (gzip.compress(b"text,label"), "a gzip archive"),
+        (b"PAR1", "for which there is parquet:"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path, content, kind):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected a CSV file.*{kind}"):
+        kc.datasets.load(f"csv:{tmp_path / 'a.csv'}")
+
+
+@pytest.mark.parametrize("label", ["{:.3f}", "id{}"])
+def test_numbers_and_identifiers_are_no_classes(tmp_path, label):
+    rows = [(f"text {n}", label.format(n / 7)) for n in range(40)]
+    with pytest.raises(ValueError, match="regression, and identifiers are no"):
+        load(tmp_path, table(rows))
+
+
+def test_line_ends_and_quotes_inside_of_texts(tmp_path):
+    rows = [(f'one ""{n}""\r\nand, two', "ab"[n % 2]) for n in range(16)]
+    expected = {(text.replace('""', '"'), label) for text, label in rows}
+    assert texts_of(load(tmp_path, table(rows))) == expected

@@ -1,5 +1,6 @@
 """Paths of outputs: found wrong before the work, alike for every format."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import keras_cascade as kc
 from keras_cascade.bundle import Bundle, new_folder
+from keras_cascade.runtime import EdgeCascade
 from keras_cascade.utils.output_path import output_path
 
 
@@ -54,7 +56,12 @@ def test_what_cannot_be_written_is_an_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [("bundle", "b"), ("litert", "s.tflite"), ("tf_saved_model", "m")],
+    [
+        ("bundle", "b"),
+        ("litert", "s.tflite"),
+        ("tf_saved_model", "m"),
+        ("onnx", "s.onnx"),
+    ],
 )
 def test_every_format_is_refused_before_the_work(
     cascade, tmp_path, monkeypatch, format, name
@@ -64,7 +71,9 @@ def test_every_format_is_refused_before_the_work(
     def work(*_, **__):
         raise AssertionError("the export began")
 
-    for module in ("bundle_export", "student_export", "fused_export"):
+    for module in (
+        "bundle_export", "student_export", "fused_export", "onnx_export",
+    ):  # fmt: skip
         monkeypatch.setattr(f"keras_cascade.export.{module}.ExportJob", work)
     with pytest.raises(OSError, match="cannot be written to"):
         cascade.export(tmp_path / "file" / name, format=format)
@@ -95,3 +104,35 @@ def test_a_new_folder_behind_a_link(tmp_path):
         (folder / "a").write_text("x")
     assert (tmp_path / "real" / "a").is_file()
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("bundle", "bündle 日本"),
+        ("litert", "schüler 日本.tflite"),
+        ("tf_saved_model", "modell ü"),
+        ("onnx", "schüler ü.onnx"),
+    ],
+)
+def test_other_letters_a_new_parent_and_a_link(cascade, tmp_path, format, name):
+    (tmp_path / "link").symlink_to(tmp_path / "größe 1")
+    target = tmp_path / "link" / "neu" / name
+    (tmp_path / "größe 1").mkdir()
+    cascade.export(target, format=format)
+    assert (tmp_path / "größe 1" / "neu" / name).exists()
+    assert (tmp_path / "link").is_symlink()
+    assert [one.name for one in target.parent.iterdir()] == [name]
+
+
+def test_a_bundle_that_travels_as_a_zip(cascade, tmp_path):
+    place = tmp_path / "my bündle 日本" / "v 1"
+    cascade.export(place)
+    shutil.make_archive(str(tmp_path / "z"), "zip", place)
+    shutil.unpack_archive(str(tmp_path / "z.zip"), tmp_path / "unzipped")
+    x = np.random.default_rng(1).random((8, 6), "float32")
+    answers = []
+    for path in (place, tmp_path / "unzipped"):
+        with EdgeCascade.load(path, on_failure="answer") as edge:
+            answers.append(edge.predict(x).probabilities)
+    np.testing.assert_array_equal(*answers)
