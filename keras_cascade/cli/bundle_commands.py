@@ -282,7 +282,7 @@ def serve(
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(
-            help="web pages of it may ask; may be given again; *: any",
+            help="web pages of it may ask; repeatable; *: any; none",
             metavar="ORIGIN",
             show_default=False,
         ),
@@ -331,5 +331,5 @@ def serve(
         ready_file=ready_file,
         public_key=public_key,
         allow_file_operations=allow_file_operations,
-        cors_origins=cors_origin or (),
+        cors_origins=() if cors_origin == ["none"] else cors_origin,
     )

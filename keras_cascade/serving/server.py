@@ -45,7 +45,7 @@ def serve(
     ready_file: str | os.PathLike | None = None,
     public_key: str | os.PathLike | None = None,
     allow_file_operations: bool = False,
-    cors_origins: Sequence[str] = (),
+    cors_origins: Sequence[str] | None = None,
 ) -> None:
     """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
@@ -105,8 +105,9 @@ def serve(
             `False`: such a graph is refused.
         cors_origins: list of str, origins of the web pages whose scripts may
             use the teacher over HTTP, such as `"https://shop.example"`, or
-            `"*"` for any page. Cookies are never used. Defaults to `()`:
-            browsers stop them.
+            `"*"` for any page. Cookies are never used. `()`: browsers stop
+            all. Defaults to `None`: any page where there is no `token_file`,
+            as then anyone may ask, none where there is one.
 
     Raises:
         BundleError: the bundle cannot be used or holds no teacher.
@@ -127,6 +128,8 @@ def serve(
             "every core: more would share the cores and split the batches. "
             "For more machines, start one server on each."
         )
+    if cors_origins is None:
+        cors_origins = () if token_file else (ANY,)
     origins = checked_origins(cors_origins)
     # Read once: the same key as long as the server runs.
     key = None if public_key is None else Path(public_key).read_bytes()
@@ -170,7 +173,7 @@ def serve(
                 "open_to_every_page",
                 warning="Any web page that is open in a browser which reaches "
                 "this server can use the teacher: there is no --token-file. "
-                "Pass one, or name the pages with --cors-origin.",
+                "Pass one, or name the pages with --cors-origin, or none.",
             )
         log("info", "loading", bundle=str(path))
         metrics = ServerMetrics()

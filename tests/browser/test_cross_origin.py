@@ -141,8 +141,11 @@ def test_a_page_reads_errors(ask, teacher):
         assert b'"error"' in bytes(answer["body"])
 
 
-def test_without_the_option_the_browser_stops_it(ask, bundle_path, tmp_path):
-    with ServerProcess(bundle_path, tmp_path / "log") as server:
+def test_the_browser_stops_other_pages(ask, bundle_path, tmp_path):
+    options = ["--cors-origin", "none"]
+    with ServerProcess(
+        bundle_path, tmp_path / "log", options=options
+    ) as server:
         answer = ask(
             f"{server.url}:predict",
             token=None,

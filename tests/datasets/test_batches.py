@@ -182,8 +182,8 @@ def test_own_passes_take_rows_by_their_bytes(mebibytes, sizes):
 
 @pytest.mark.parametrize(
     ("side", "size"),
-    # 16 MiB of float32, at most 128 rows, at least 8.
-    [(224, 27), (32, 128), (512, 8)],
+    # 6 MiB of float32, at most 128 rows, at least 8.
+    [(224, 10), (64, 128), (96, 56), (512, 8)],
 )
 def test_commands_take_images_by_their_bytes(side, size):
     one = tf.data.Dataset.from_tensors((tf.zeros((side, side, 3)), 0))

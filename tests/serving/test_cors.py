@@ -186,9 +186,12 @@ def test_a_wrong_origin_stops_the_server_before_it_loads(bundle_path):
         serve(bundle_path, cors_origins=["https://shop.example/"])
 
 
-def test_the_option_of_the_command_line(bundle_path, tmp_path):
-    """Several origins; a warning of `*` without tokens."""
-    options = ["--cors-origin", SHOP, "--cors-origin", "*"]
+@pytest.mark.parametrize(
+    "options", [f"--cors-origin {SHOP} --cors-origin *", ""]
+)
+def test_any_page_of_the_command_line(options, bundle_path, tmp_path):
+    """Several origins; a warning of `*` without tokens, the default then."""
+    options = options.split()
     with ServerProcess(bundle_path, tmp_path / "log", options=options) as one:
         asked = {
             "origin": OTHER,
@@ -205,3 +208,17 @@ def test_the_option_of_the_command_line(bundle_path, tmp_path):
         lines = (tmp_path / "log").read_text().splitlines()
         events = [json.loads(line)["event"] for line in lines if line[0] == "{"]
     assert events.count("open_to_every_page") == 1
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_no_page_of_the_command_line(tokens, bundle_path, tmp_path):
+    """With tokens that is the default."""
+    options = ["--cors-origin", "none"]
+    if tokens:
+        (tmp_path / "tokens").write_text(TOKEN)
+        options = ["--token-file", str(tmp_path / "tokens")]
+    with ServerProcess(bundle_path, tmp_path / "log", options=options) as one:
+        asked = {"origin": OTHER, "access-control-request-method": "POST"}
+        answer = httpx.options(f"{one.url}:predict", headers=asked)
+        assert readable(answer, OTHER) is None
+        assert "open_to_every_page" not in (tmp_path / "log").read_text()
