@@ -4,8 +4,8 @@
 
 A teacher's server that answers every request with brackets, strings, numbers
 or keys, of 256 KB, 1 MB, 4 MB and 31 MB (the limit is 32), over both forms of
-HTTP, with a length and in chunks. A process of its own asks for 1, 2,000 and
-38,000 rows.
+HTTP, with a length and in chunks. A process of its own asks for 1 and for 2,000
+rows, with the limit of an answer that follows from them and with the largest.
 
 `json_device_memory_ratio`: the largest growth of the device's resident memory
 during an answer of at least 1 MB, over the size of the answer.
@@ -16,6 +16,7 @@ such as an event loop's, waited for its turn meanwhile.
 
 import collections
 import http.server
+import itertools
 import json
 import subprocess
 import sys
@@ -28,10 +29,12 @@ import numpy as np
 from benchmarks.faults.json_bodies import MEBIBYTE, bodies
 from benchmarks.harness import options, show
 from keras_cascade.errors import TeacherError
+from keras_cascade.runtime.teachers.remote_teacher import MAX_BYTES
 
 SIZES = (2**18, MEBIBYTE, 4 * MEBIBYTE, 31 * MEBIBYTE)
 QUICK = SIZES[:2]
-ROWS = (1, 2000, 38_000)  # the last one allows the largest answer
+ROWS = (1, 2000)
+LIMITS = (None, MAX_BYTES)
 CLASSES = 10
 CHUNK = 2**16
 TICK_SECONDS = 0.005
@@ -56,11 +59,12 @@ def measure(quick):
                 for name, protocol, body in answers(size):
                     for chunked in (False, True):
                         server.answer, server.chunked = body, chunked
-                        for rows in ROWS:
-                            process.stdin.write(f"{protocol} {rows}\n")
+                        for rows, limit in itertools.product(ROWS, LIMITS):
+                            asked = f"{protocol} {rows} {limit or 0}"
+                            process.stdin.write(f"{asked}\n")
                             process.stdin.flush()
                             found = json.loads(process.stdout.readline())
-                            title = f"{protocol}, {name}, {size}, {rows} rows"
+                            title = f"{asked}, {name}, {size}"
                             results.append((title, len(body), *found))
         finally:
             process.stdin.close()
@@ -155,21 +159,24 @@ def device(port):
     from keras_cascade.runtime.teachers.v2_http_teacher import V2HttpTeacher
 
     base = f"http://127.0.0.1:{port}"
-    limits = {"timeout": 60, "max_rows": max(ROWS)}
-    teachers = {
-        "v1": RestTeacher(f"{base}/v1/models/teacher", CLASSES, **limits),
-        "v2": V2HttpTeacher(
-            f"{base}/v2/models/teacher", CLASSES, binary=False, **limits
-        ),
-    }
+    teachers = {}
+    for limit in LIMITS:
+        arguments = {"timeout": 60, "max_response_bytes": limit}
+        teachers["v1", limit or 0] = RestTeacher(
+            f"{base}/v1/models/teacher", CLASSES, **arguments
+        )
+        teachers["v2", limit or 0] = V2HttpTeacher(
+            f"{base}/v2/models/teacher", CLASSES, binary=False, **arguments
+        )
     for line in sys.stdin:
-        protocol, rows = line.split()
+        protocol, rows, limit = line.split()
+        teacher = teachers[protocol, int(limit)]
         x = {"input": np.zeros((int(rows), 4), "float32")}
         before = _memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         with OtherThread() as other:
             try:
-                teachers[protocol].logits(x)
+                teacher.logits(x)
                 outcome = "labels"
             except TeacherError as error:
                 outcome = type(error).__name__

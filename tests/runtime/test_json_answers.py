@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_cascade.runtime import RestTeacher, TeacherError, V2HttpTeacher
+from keras_cascade.runtime.teachers import json_answers
 from keras_cascade.runtime.teachers.json_answers import SMALL, read_json
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
 from tests.helpers.socket_servers import http_server
@@ -200,3 +203,22 @@ def test_overflow_is_infinity_and_refused():
     assert math.isinf(values[0, -1])
     with pytest.raises(TeacherError, match="NaN or infinity"):
         validate_logits(values, 1, SMALL + 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"1", b"a", b", [", b'"']),
+            st.sampled_from([1, 2, 30, 62, 63, 64, 65, 127, 128, 129, 300]),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([64, 65, 100, 1000]),
+)
+def test_pieces_find_the_texts_that_one_search_finds(parts, chunk):
+    """However the texts lie in the pieces."""
+    content = b"".join(part * count for part, count in parts)
+    expected = re.finditer(rb"[-+.eE0-9 \t\r\n,\[\]]{64,}", content)
+    with mock.patch.object(json_answers, "CHUNK", chunk):
+        found = list(json_answers._runs(content))
+    assert found == [one.span() for one in expected]

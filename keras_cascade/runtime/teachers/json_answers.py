@@ -24,7 +24,8 @@ SHORT = 256
 OTHER_ARRAYS = 64
 #: Text that can only be of arrays of numbers. A string's content can look
 #: like it too; cut out of its quotes it leaves text that is no JSON.
-_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]{64,}")
+_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]*")
+_MANY_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]{64}")
 _BRACKET = re.compile(rb"[\[\]]")
 _KEY = "keras_cascade.array"
 
@@ -66,13 +67,12 @@ def _without_arrays(content, rows, arrays):
         # As str, one character of four bytes makes all others as long.
         raise ValueError("a long answer with characters beyond ASCII")
     parts, copied = [], 0
-    for run in _NUMBERS.finditer(content):
-        position = run.start()
-        if content.count(b"[", position, run.end()) > rows + OTHER_ARRAYS:
+    for position, end_of_run in _runs(content):
+        if content.count(b"[", position, end_of_run) > rows + OTHER_ARRAYS:
             raise ValueError(f"more than {rows} rows")
         while True:
-            start = content.find(b"[", position, run.end())
-            end = _end_of_array(content, start, run.end())
+            start = content.find(b"[", position, end_of_run)
+            end = _end_of_array(content, start, end_of_run)
             if end is None:
                 break
             position = end
@@ -87,6 +87,27 @@ def _without_arrays(content, rows, arrays):
     rest = b"".join(parts)
     _check_rest(len(rest))
     return rest
+
+
+def _runs(content):
+    """Yields start and end of each text that can be of arrays of numbers.
+
+    A piece at a time: a search holds up all other threads.
+    """
+    position = 0
+    while position < len(content):
+        stop = min(position + CHUNK, len(content))
+        found = _MANY_NUMBERS.search(content, position, stop)
+        if found is None:  # the next 64 may begin in this piece
+            position = stop if stop == len(content) else stop - 63
+            continue
+        start, position = found.span()
+        while position < len(content):
+            stop = min(position + CHUNK, len(content))
+            position = _NUMBERS.match(content, position, stop).end()
+            if position < stop:
+                break
+        yield start, position
 
 
 def _check_rest(size):
