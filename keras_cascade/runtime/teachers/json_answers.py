@@ -26,7 +26,6 @@ OTHER_ARRAYS = 64
 #: like it too; cut out of its quotes it leaves text that is no JSON.
 _NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]*")
 _MANY_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]{64}")
-_BRACKET = re.compile(rb"[\[\]]")
 _KEY = "keras_cascade.array"
 
 
@@ -121,13 +120,19 @@ def _end_of_array(content, start, end):
     """Returns the index behind the bracket that closes an array."""
     if start < 0:
         return None
-    depth = 0
-    for bracket in _BRACKET.finditer(content, start, end):
-        depth += 1 if bracket[0] == b"[" else -1
-        if depth > 2:
-            raise ValueError("an array of more than two axes")
-        if not depth:
-            return bracket.end()
+    depth, opening = 0, start
+    closing = content.find(b"]", start, end)
+    while closing >= 0:
+        if 0 <= opening < closing:
+            depth += 1
+            if depth > 2:
+                raise ValueError("an array of more than two axes")
+            opening = content.find(b"[", opening + 1, end)
+        else:
+            depth -= 1
+            if not depth:
+                return closing + 1
+            closing = content.find(b"]", closing + 1, end)
     return None
 
 
