@@ -43,7 +43,7 @@ class Acceptor:
         self._make_protocol = make_protocol
         self._table = table
         self._loop = asyncio.get_running_loop()
-        self._held = None  # connection and client, accepted, without a place
+        self._held = None  # connection and client, accepted, without room
         self._arrivals = []  # `_Arrival`, the newest last
         self._begun = None  # handle of the next `_begin`
         self._resumed = None  # handle of the next `_resume`

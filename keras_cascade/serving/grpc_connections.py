@@ -23,7 +23,7 @@ SWEEP_SHARE = 0.3
 #: progress are closed after so much silence, down to a quarter; then, if
 #: there are too many younger ones, after less, down to half. Those of clients
 #: that the model has answered stay longer, and go only if nobody else is left.
-STRANGER_SECONDS, HURRIED_SECONDS, KNOWN_SECONDS = 0.1, 0.02, 5.0
+STRANGER_SECONDS, URGENT_SECONDS, KNOWN_SECONDS = 0.1, 0.02, 5.0
 
 
 class GrpcConnections:
@@ -128,7 +128,7 @@ class GrpcConnections:
         ordered = sorted(connections, key=order)
         for keep, stranger, known in (
             (self._limit // 4, STRANGER_SECONDS, math.inf),
-            (self._limit // 2, HURRIED_SECONDS, KNOWN_SECONDS),
+            (self._limit // 2, URGENT_SECONDS, KNOWN_SECONDS),
         ):
             surplus = len(connections) - len(victims) - keep
             for one in ordered:
