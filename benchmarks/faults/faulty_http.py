@@ -2,9 +2,10 @@
 
 import http.server
 import json
-import threading
 
 import numpy as np
+
+from benchmarks.faults.http_thread import HttpThread
 
 #: Answers that must fail a client's validation.
 FAULTS = (
@@ -13,7 +14,7 @@ FAULTS = (
 )  # fmt: skip
 
 
-class FaultyHttpServer:
+class FaultyHttpServer(HttpThread):
     """Server of both HTTP protocols; a context manager.
 
     Args:
@@ -61,24 +62,7 @@ class FaultyHttpServer:
             def log_message(self, *_):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # a client that hangs up
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
 
 def _answer(fault, v1, rows, classes):

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.faults.http_thread import HttpThread
 from benchmarks.faults.json_bodies import MEBIBYTE, bodies
 from benchmarks.harness import options, show
 from keras_cascade.errors import TeacherError
@@ -92,7 +93,7 @@ def answers(size):
             yield f"{name}, {kind}", protocol, body.replace(*STARTS[protocol])
 
 
-class HostileServer:
+class HostileServer(HttpThread):
     """Server that answers every POST with the same body; a context manager.
 
     Attributes:
@@ -133,24 +134,7 @@ class HostileServer:
             def log_message(self, *_):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # the device hangs up
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
 
 def device(port):

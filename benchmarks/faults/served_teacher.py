@@ -10,6 +10,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 
+from benchmarks.faults.http_thread import QuietServer
 from keras_cascade.runtime.teachers.grpc_messages import SERVICE, messages
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
@@ -273,13 +274,7 @@ class ServedTeacher:
             def log_message(self, *_):
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                pass  # a client that hangs up
-
-        return Server(("127.0.0.1", 0), Handler)
+        return QuietServer(("127.0.0.1", 0), Handler)
 
 
 def strangers(logits, classes):

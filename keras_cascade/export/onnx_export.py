@@ -28,8 +28,7 @@ from keras_cascade.export.signature import (
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.verification import (
     BATCH_SIZES,
-    SIZES,
-    SIZES_ROWS,
+    answers_at_sizes,
     check_same,
 )
 from keras_cascade.utils.output_path import output_path
@@ -223,19 +222,7 @@ def _compare(model, file, inputs, signature, threshold):
     """Opens the file in onnxruntime; tf2onnx can write one that is invalid."""
     session = open_session(file)
     names = [output.name for output in session.get_outputs()]
-    rows = np.arange(max(BATCH_SIZES)) % rows_of(inputs)
-    for size, factor in _tried(signature):
-        part = take_rows(inputs, rows[:size])
-        if factor != 1:
-            part = signature.resized(part, factor)
-        try:
-            expected = keras.tree.map_structure(
-                keras.ops.convert_to_numpy, model(part)
-            )
-        except Exception:
-            if factor == 1:
-                raise
-            continue  # a size that Keras refuses itself
+    for part, expected in _answers(model, inputs, signature):
         answers = session.run(names, signature.named(part))
         outputs = dict(zip(names, answers, strict=True))
         if set(outputs) != set(expected):
@@ -251,12 +238,18 @@ def _compare(model, file, inputs, signature, threshold):
             check_same("ONNX file", name, outputs[name], values)
 
 
-def _tried(signature):
-    """Pairs of a number of rows and a multiple of the free sizes."""
-    pairs = [(size, 1.0) for size in BATCH_SIZES]
+def _answers(model, inputs, signature):
+    """Yields inputs of every size of a batch, and of the inputs' free axes."""
+
+    def answer(part):
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, model(part))
+
+    rows = np.arange(max(BATCH_SIZES)) % rows_of(inputs)
+    for size in BATCH_SIZES:
+        part = take_rows(inputs, rows[:size])
+        yield part, answer(part)
     if signature.is_free:
-        pairs += [(SIZES_ROWS, factor) for factor in SIZES]
-    return pairs
+        yield from answers_at_sizes(inputs, signature, answer)
 
 
 def _register_erfc():

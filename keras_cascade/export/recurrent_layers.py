@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_cascade.errors import ExportError
+from keras_cascade.utils.attributes import attribute_set
 
 
 @contextlib.contextmanager
@@ -35,32 +36,20 @@ def as_loops(*models: Any) -> Iterator[None]:
                     _check_stateless(layer)
                     if not layer.unroll:
                         loop = functools.partial(_loop, layer)
-                        changes.enter_context(_set(layer, "inner_loop", loop))
+                        changes.enter_context(
+                            attribute_set(layer, "inner_loop", loop)
+                        )
                 # The fused kernels of a GPU are no built-in operations.
                 if hasattr(layer, "use_cudnn"):
-                    changes.enter_context(_set(layer, "use_cudnn", False))
+                    changes.enter_context(
+                        attribute_set(layer, "use_cudnn", False)
+                    )
                 # A cell draws its masks, from a variable, and then does not
                 # use them in inference.
                 for name in ("dropout", "recurrent_dropout"):
                     if hasattr(layer, "get_dropout_mask"):
-                        changes.enter_context(_set(layer, name, 0.0))
+                        changes.enter_context(attribute_set(layer, name, 0.0))
         yield
-
-
-@contextlib.contextmanager
-def _set(layer, name, value):
-    own = vars(layer).get(name, _MISSING)
-    setattr(layer, name, value)
-    try:
-        yield
-    finally:
-        if own is _MISSING:
-            delattr(layer, name)
-        else:
-            setattr(layer, name, own)
-
-
-_MISSING = object()
 
 
 def _check_stateless(layer):

@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_cascade.errors import ExportError
+from keras_cascade.utils.attributes import attribute_set
 
 LOOKUPS = (layers.IntegerLookup, layers.StringLookup)
 HASHES = (layers.Hashing, layers.HashedCrossing)
@@ -56,20 +57,11 @@ def with_built_in_operations(model):
         for layer in model._flatten_layers():
             call = _built_in_call(layer)
             if call is not None:
-                stack.enter_context(_with_attribute(layer, "call", call))
+                stack.enter_context(attribute_set(layer, "call", call))
             if isinstance(layer, layers.IntegerLookup):
                 # A table that is saved is converted, used or not.
                 stack.enter_context(_without_attribute(layer, "lookup_table"))
         yield
-
-
-@contextlib.contextmanager
-def _with_attribute(layer, name, value):
-    setattr(layer, name, value)
-    try:
-        yield
-    finally:
-        delattr(layer, name)  # that of the class again
 
 
 @contextlib.contextmanager

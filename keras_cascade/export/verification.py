@@ -15,6 +15,7 @@ from keras_cascade.evaluation.example_results import (
 )
 from keras_cascade.export.quantization import TRAINING
 from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.progress import tell
 
 #: A dynamic batch can collapse to one size: all of these are run.
 BATCH_SIZES = (1, 2, 7, 64)
@@ -257,15 +258,7 @@ def check_sizes(student, run_student, x, signature, quantization="float32"):
     Raises:
         ExportError: the file answers otherwise at some size.
     """
-    rows = np.arange(SIZES_ROWS) % rows_of(x)
-    for factor in SIZES:
-        resized = signature.resized(take_rows(x, rows), factor)
-        try:
-            expected = run_student(resized)
-        except Exception:
-            if factor == 1:
-                raise
-            continue
+    for resized, expected in answers_at_sizes(x, signature, run_student):
         for part in (slice(0, SIZES_ROWS), slice(0, 1)):
             named = signature.named(take_rows(resized, part))
             try:
@@ -280,6 +273,31 @@ def check_sizes(student, run_student, x, signature, quantization="float32"):
                 answer["probabilities"] - expected["probabilities"][part]
             ).sum(axis=1)
             _check_answers(quantization, gap, float(distance.mean()))
+
+
+def answers_at_sizes(x, signature, answer):
+    """Yields inputs of several sizes with Keras's answers to them.
+
+    Args:
+        x: inputs; along free axes they are repeated and cut.
+        signature: `Signature` with free sizes.
+        answer: function from inputs to the outputs in Keras. Sizes that it
+            refuses are left out, with a message, but for those of `x`.
+    """
+    rows = np.arange(SIZES_ROWS) % rows_of(x)
+    for factor in SIZES:
+        resized = signature.resized(take_rows(x, rows), factor)
+        try:
+            expected = answer(resized)
+        except Exception as error:
+            if factor == 1:
+                raise
+            tell(
+                f"Sizes {signature.row_shapes(resized)} are not compared, as "
+                f"Keras refuses them: {str(error)[:200]}"
+            )
+            continue
+        yield resized, expected
 
 
 def check_teacher(teacher, ask_teacher, x, signature):

@@ -107,14 +107,8 @@ def shut_down(connection):
         bool, `False` where it is gone already.
     """
     try:
-        duplicate = os.dup(connection.descriptor)
-    except OSError:
-        return False
-    try:
         # The descriptor may be another one's by now; its duplicate is not.
-        with socket.socket(
-            socket.AF_INET6, socket.SOCK_STREAM, 0, duplicate
-        ) as found:
+        with _duplicate(connection.descriptor) as found:
             address = found.getpeername()
             peer = client_of(address), address[1]
             if peer != (connection.client, connection.port):
@@ -125,19 +119,20 @@ def shut_down(connection):
     return True
 
 
+def _duplicate(descriptor):
+    """Returns a socket of its own for a descriptor's connection."""
+    # With a family it asks the kernel for none. Addresses name their own, and
+    # those of IPv6 have room for both.
+    return socket.socket(
+        socket.AF_INET6, socket.SOCK_STREAM, 0, os.dup(descriptor)
+    )
+
+
 def _look_up(descriptor, port):
     """Returns a descriptor's inode and `Connection`; `None` for other ones."""
     try:
-        duplicate = os.dup(descriptor)
-    except OSError:  # closed meanwhile
-        return None, None
-    try:
-        inode = os.fstat(duplicate).st_ino
-        # With a family it asks the kernel for none. Addresses name their own,
-        # and those of IPv6 have room for both.
-        with socket.socket(
-            socket.AF_INET6, socket.SOCK_STREAM, 0, duplicate
-        ) as connection:
+        with _duplicate(descriptor) as connection:
+            inode = os.fstat(connection.fileno()).st_ino
             local = connection.getsockname()
             if not isinstance(local, tuple) or local[1] != port:
                 return inode, None
@@ -145,7 +140,7 @@ def _look_up(descriptor, port):
             info = connection.getsockopt(
                 socket.IPPROTO_TCP, TCP_INFO, LAST_DATA_RECEIVED + 4
             )
-    except OSError:  # it listens, is closed, or is no socket
+    except OSError:  # it listens, is closed meanwhile, or is no socket
         return None, None
     (silent,) = struct.unpack_from("I", info, LAST_DATA_RECEIVED)
     client = client_of(address)

@@ -191,16 +191,21 @@ def feature_columns(seed=0):
     return x, y
 
 
-def test_a_feature_space_ships_whole(tmp_path):
-    """From raw values to answers, as its inference model takes them."""
-    space, _ = feature_space()
+def model_of(space):
+    """A function that makes a model over a `FeatureSpace`."""
 
     def make_model(units):
         encoded = space.get_encoded_features()
         x = layers.Dense(units, activation="relu")(encoded)
         return keras.Model(dict(space.get_inputs()), layers.Dense(3)(x))
 
-    made = trained(make_model, *feature_columns())
+    return make_model
+
+
+def test_a_feature_space_ships_whole(tmp_path):
+    """From raw values to answers, as its inference model takes them."""
+    space, _ = feature_space()
+    made = trained(model_of(space), *feature_columns())
     calibrated(made, *feature_columns(seed=1))
     made.export(tmp_path / "bundle", allow_training_data=True)
     edge = EdgeCascade.load(tmp_path / "bundle", teacher="local")
@@ -272,13 +277,7 @@ def test_crosses_are_refused_before_the_work(tmp_path, monkeypatch):
     """Of a `FeatureSpace`: nothing is converted, nothing written."""
     cross = keras.utils.FeatureSpace.cross(("colour", "code"), 16)
     space, _ = feature_space(crosses=[cross])
-
-    def make_model(units):
-        encoded = space.get_encoded_features()
-        x = layers.Dense(units, activation="relu")(encoded)
-        return keras.Model(dict(space.get_inputs()), layers.Dense(3)(x))
-
-    made = trained(make_model, *feature_columns())
+    made = trained(model_of(space), *feature_columns())
     calibrated(made, *feature_columns(seed=1))
     monkeypatch.setattr(
         "keras_cascade.export.signature.Signature.write_endpoints", None
