@@ -164,7 +164,10 @@ def _row(content, start, end):
         cut = end if cut < 0 else cut
         # An empty one, after a comma too many, is no number for `float`.
         numbers = content[start:cut].split(b",")
+        # Not `astype`, which lets the interpreter's lock go and takes it again
+        # at once: another thread that is woken each time and finds it taken
+        # never asks for it, and waits for the end of a long row.
         with np.errstate(over="ignore"):
-            parts.append(np.array([*map(float, numbers)]).astype("float32"))
+            parts.append(np.fromiter(map(float, numbers), "float32"))
         start = cut + 1
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
