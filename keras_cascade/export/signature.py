@@ -222,8 +222,15 @@ class Signature:
 
 
 def as_answer(outputs) -> dict:
-    """The exported outputs among those of a `StudentWithGate`."""
-    return {name: outputs[name] for name in OUTPUTS}
+    """The exported outputs among those of a `StudentWithGate`.
+
+    `delegate` is int32, 0 or 1: browsers refuse tensors of type BOOL.
+    """
+    answer = {name: outputs[name] for name in OUTPUTS}
+    return {
+        **answer,
+        "delegate": keras.ops.cast(answer["delegate"], "int32"),
+    }
 
 
 def as_logits(outputs) -> dict:

@@ -30,8 +30,8 @@ def link(first: bytes, second: bytes) -> bytes:
     Returns:
         TFLite bytes with the signature `serving_default`.
     """
-    model, added = _read(first), _read(second)
-    signature, joining = _signature(model), _signature(added)
+    model, added = read(first), read(second)
+    signature, joining = signature_of(model), signature_of(added)
     if len(added.subgraphs) != 1:
         raise ExportError(
             "The gate cannot be appended to the student's file. Expected: one "
@@ -61,7 +61,7 @@ def link(first: bytes, second: bytes) -> bytes:
     for output in joining.outputs:
         output.tensorIndex = index[output.tensorIndex]
     signature.outputs = joining.outputs
-    return _write(model)
+    return write(model)
 
 
 def with_sizes(content: bytes, rows: dict) -> bytes:
@@ -77,13 +77,13 @@ def with_sizes(content: bytes, rows: dict) -> bytes:
     Returns:
         TFLite bytes.
     """
-    model = _read(content)
-    signature = _signature(model)
+    model = read(content)
+    signature = signature_of(model)
     graph = model.subgraphs[signature.subgraphIndex]
     for one in signature.inputs:
         shape = rows[one.name.decode()]
         graph.tensors[one.tensorIndex].shape = [1, *map(int, shape)]
-    return _write(model)
+    return write(model)
 
 
 def operations(content: bytes) -> tuple[list[str], list[str]]:
@@ -109,17 +109,24 @@ def operations(content: bytes) -> tuple[list[str], list[str]]:
     return sorted(built_in), sorted(others)
 
 
-def _read(content):
+def read(content: bytes) -> schema.ModelT:
+    """Reads a file's flatbuffer as objects."""
     return schema.ModelT.InitFromPackedBuf(bytes(content), 0)
 
 
-def _write(model):
+def write(model: schema.ModelT) -> bytes:
+    """Writes a file, its weights where an interpreter may map them."""
     builder = _AlignedBuilder(len(model.buffers) * 1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
-def _signature(model):
+def signature_of(model: schema.ModelT) -> schema.SignatureDefT:
+    """The signature `serving_default` of a file.
+
+    Raises:
+        ExportError: it has none.
+    """
     for signature in model.signatureDefs:
         if signature.signatureKey == ENDPOINT.encode():
             return signature

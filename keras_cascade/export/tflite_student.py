@@ -13,6 +13,7 @@ from keras_cascade.export.quantization import (
     check_measurable,
     quantize,
 )
+from keras_cascade.export.portable_file import portable
 from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
@@ -80,7 +81,9 @@ class LinkedStudent(StudentArtifact):
             [model.gate],  # a student's lookup tables would come along
             lambda converter: quantize(converter, FLOAT32, (), None),
         )
-        return link(self._student_part, gate_part)
+        linked = link(self._student_part, gate_part)
+        content, self.resizable = portable(linked)
+        return content
 
     def open(self, path) -> StudentInterpreter:
         return open_tflite(path)

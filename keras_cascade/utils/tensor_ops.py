@@ -22,7 +22,11 @@ def as_float(tensor):
 
 
 def softmax_margin(logits):
-    """Top-1 minus top-2 softmax probability, in [0, 1].
+    """Top-1 minus top-2 softmax probability, in [0, 1]; 0 where they tie.
+
+    Without `top_k`, which TFLite has and microcontrollers and accelerators
+    have not. A row that is not a number stays one: no share equals its
+    maximum, and 0 is divided by 0.
 
     Args:
         logits: float tensor of shape `(batch, classes)`, `classes >= 2`.
@@ -30,8 +34,14 @@ def softmax_margin(logits):
     Returns:
         Float tensor of shape `(batch,)`.
     """
-    top_two, _ = ops.top_k(ops.softmax(logits, axis=-1), k=2)
-    return top_two[:, 0] - top_two[:, 1]
+    shares = ops.softmax(logits, axis=-1)
+    top = ops.max(shares, axis=-1, keepdims=True)
+    is_top = ops.equal(shares, top)
+    others = ops.where(is_top, 0.0, shares)
+    lead = top - ops.max(others, axis=-1, keepdims=True)
+    count = ops.sum(ops.cast(is_top, shares.dtype), axis=-1, keepdims=True)
+    margin = ops.where(ops.less(count, 1.5), lead / ops.minimum(count, 1), 0.0)
+    return margin[:, 0]
 
 
 def is_right(logits, labels):
