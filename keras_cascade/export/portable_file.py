@@ -21,6 +21,8 @@ _SHAPE, _RESHAPE = (
     schema.BuiltinOperator.RESHAPE,
 )
 
+_INTEGERS = (schema.TensorType.INT32, schema.TensorType.INT64)
+
 
 def portable(content: bytes, rows: dict | None = None) -> tuple[bytes, bool]:
     """Fixes every size of a file, for one row.
@@ -148,7 +150,11 @@ def _derived(model, graph):
             derived.intersection(operator.inputs)
             and (constants | derived).issuperset(operator.inputs)
         )
-        if from_sizes:
+        # What is filled with a size's worth of zeros is no size.
+        if from_sizes and all(
+            graph.tensors[number].type in _INTEGERS
+            for number in operator.outputs
+        ):
             derived.update(operator.outputs)
     return derived - set(graph.outputs)
 
