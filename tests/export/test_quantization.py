@@ -166,7 +166,7 @@ def test_int8_computes_in_int8_and_its_gate_in_float(tmp_path):
     inputs, found = types_in(TFLiteStudent(model, x, "int8", some).convert(0.1))
     assert inputs == ["FLOAT32"]
     assert found["CONV_2D"] == found["FULLY_CONNECTED"] == {"INT8"}
-    assert found["SOFTMAX"] == found["TOPK_V2"] == {"FLOAT32"}
+    assert found["SOFTMAX"] == found["REDUCE_MAX"] == {"FLOAT32"}
 
 
 def test_integer_inputs_stay_integers():
