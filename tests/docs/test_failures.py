@@ -172,7 +172,13 @@ def test_the_figures():
         f"{FIGURES['duplicated']} of {queued:,} queued rows answered twice; "
         f"{FIGURES['crashes']} crashes. The slowest recovery after a fault "
         f"took {FIGURES['recovery_over_interval']:.2f} of the time that the "
-        "circuit stays open."
+        "circuit stays open. Of "
+        f"{FIGURES['fork_rows_acknowledged']:,} acknowledged rows "
+        f"{FIGURES['fork_rows_lost']} were lost over forks, of "
+        f"{FIGURES['cloud_rows']:,} rows {FIGURES['stranger_rows']} were "
+        "another bundle's teacher's, and of "
+        f"{FIGURES['answers']:,} answers out of step "
+        f"{FIGURES['mislabelled_answers']} were taken for another row's."
     )
 
 
