@@ -76,14 +76,15 @@ def check_same_form(model, x, example):
         return
     inputs = getattr(model, "inputs", None) or []
     fixed = inputs[0].shape if len(inputs) == 1 else (None,) * example.ndim
+    sizes = tuple(
+        None if axis < len(fixed) and fixed[axis] is None else size
+        for axis, size in enumerate(example.shape)
+    )[1:]
     # Keras adds or drops a last axis of one.
-    expected, found = _without_one(example.shape), _without_one(x.shape)
-    same = len(expected) == len(found) and all(
-        size is None or one == other
-        for size, one, other in zip(
-            fixed[1:], expected[1:], found[1:], strict=False
-        )
-    )
+    forms = [sizes, (*sizes, 1)]
+    if example.shape[1:][-1:] == (1,):
+        forms.append(sizes[:-1])
+    same = x.ndim > 0 and any(_fits(x.shape[1:], form) for form in forms)
     if not same:
         shape = ("batch", *example.shape[1:])
         advice = ""
@@ -94,8 +95,12 @@ def check_same_form(model, x, example):
         )
 
 
-def _without_one(shape):
-    return shape[:-1] if shape[-1:] == (1,) and len(shape) > 1 else shape
+def _fits(shape, sizes):
+    """Whether a shape has given sizes, of which `None` is any."""
+    return len(shape) == len(sizes) and all(
+        size is None or one == size
+        for one, size in zip(shape, sizes, strict=True)
+    )
 
 
 def check_logits(role, logits):

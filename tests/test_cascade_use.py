@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_cascade as kc
+from keras_cascade.model_checks import check_same_form
 from keras_cascade.prediction import TwoStagePass, inference
 
 
@@ -298,3 +299,32 @@ def test_one_tensor_of_logits(dense_model):
     two = keras.Model(inputs, [keras.layers.Dense(4)(inputs)] * 2)
     with pytest.raises(ValueError, match="one tensor of logits"):
         kc.Cascade(two, dense_model(3))
+
+
+@pytest.mark.parametrize(
+    "declared, first, later, fits",
+    [
+        # A free length of one is a length, not an axis that Keras added.
+        ((None,), (20,), (1,), True),
+        ((None,), (1,), (20,), True),
+        ((None,), (20,), (), False),
+        ((None, 4), (20, 4), (1, 4), True),
+        ((None, 4), (20, 4), (20, 1), False),
+        ((None, None, 1), (8, 8, 1), (1, 1, 1), True),
+        ((8, 8, 1), (8, 8), (8, 8, 1), True),
+        ((8, 8, 1), (8, 8, 1), (8, 8), True),
+        ((8, 8, 1), (8, 8), (8, 1), False),
+        ((20,), (20,), (20, 1), True),
+        ((20,), (20,), (1,), False),
+        ((1,), (1,), (), True),
+    ],
+)
+def test_sizes_that_a_model_leaves_free(declared, first, later, fits):
+    inputs = keras.Input(declared)
+    model = keras.Model(inputs, inputs * 2.0)
+    example, x = (np.zeros((3, *shape), "float32") for shape in (first, later))
+    if fits:
+        check_same_form(model, x, example)
+    else:
+        with pytest.raises(ValueError, match="Expected inputs of shape"):
+            check_same_form(model, x, example)

@@ -73,6 +73,41 @@ def with_cors(app, origins):
     )
 
 
+def error_headers(
+    origins: tuple[str, ...], origin: str | None
+) -> list[tuple[bytes, bytes]]:
+    """CORS headers of an error that is written before the application runs.
+
+    Args:
+        origins: tuple of `checked_origins`.
+        origin: str, the request's header `origin`; `None` where it has none,
+            or where its head has not arrived.
+
+    Returns:
+        List of names and values, for the head of the response.
+    """
+    if not origins:
+        return []
+    headers = [] if ANY in origins else [(b"vary", b"Origin")]
+    if ANY in origins:
+        allowed = ANY
+    elif origin is None and len(origins) == 1:
+        # The browser compares it with the page's: another one reads nothing.
+        allowed = origins[0]
+    elif origin in origins:
+        allowed = origin
+    else:
+        return headers
+    from keras_cascade.serving.rest_v2 import JSON_LENGTH
+
+    exposed = ", ".join((*RESPONSE_HEADERS, JSON_LENGTH))
+    return [
+        *headers,
+        (b"access-control-allow-origin", allowed.encode()),
+        (b"access-control-expose-headers", exposed.encode()),
+    ]
+
+
 def _as_browsers_write(origin):
     """Scheme, host and unusual port of an address; `None` if it has none."""
     try:

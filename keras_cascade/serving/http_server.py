@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from keras_cascade.serving import connections as phases
 from keras_cascade.serving.acceptor import Acceptor
 from keras_cascade.serving.connections import ConnectionTable
+from keras_cascade.serving.cors import error_headers
 from keras_cascade.serving.server_log import log
 
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
@@ -40,13 +41,16 @@ class HttpServer(uvicorn.Server):
         tls: optional `ssl.SSLContext`.
         body_seconds: float, timeout for a whole body.
         closed_metric: Prometheus counter with the label `reason`.
+        origins: tuple of `checked_origins`.
 
     Attributes:
         listening: `asyncio.Event`.
         table: `ConnectionTable`.
     """
 
-    def __init__(self, config, table, tls, body_seconds, closed_metric):
+    def __init__(
+        self, config, table, tls, body_seconds, closed_metric, origins
+    ):
         super().__init__(config)
         self.listening = asyncio.Event()
         self.table = table
@@ -54,6 +58,7 @@ class HttpServer(uvicorn.Server):
         self._closed_metric = closed_metric
         self._reported = collections.Counter()
         self._tls = tls
+        self._origins = origins
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -112,6 +117,7 @@ class HttpServer(uvicorn.Server):
             self.lifespan.state,
             self.table,
             self._body_seconds,
+            self._origins,
         )
 
 
@@ -142,11 +148,15 @@ class GuardedProtocol(HttpToolsProtocol):
         app_state: dict.
         table: `ConnectionTable`.
         body_seconds: float, timeout for a whole body.
+        origins: tuple of `checked_origins`, whose pages may read errors.
     """
 
-    def __init__(self, config, server_state, app_state, table, body_seconds):
+    def __init__(
+        self, config, server_state, app_state, table, body_seconds, origins
+    ):
         super().__init__(config, server_state, app_state)
         self._body_seconds = body_seconds
+        self._origins = origins
         self.connecting = None  # a task, until there is a transport
         self._table = table
         self._phase = phases.HEAD
@@ -387,7 +397,10 @@ class GuardedProtocol(HttpToolsProtocol):
             STATUS_LINE[status],
             *(
                 b"%s: %s\r\n" % (name, value)
-                for name, value in self.server_state.default_headers
+                for name, value in (
+                    *self.server_state.default_headers,
+                    *error_headers(self._origins, self._origin()),
+                )
             ),
             b"content-type: application/json\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n" % len(body),
@@ -395,8 +408,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.write(b"".join([*head, body]))
         self.transport.close()
 
+    def _origin(self):
+        """The request's header `origin`, as far as its head has arrived."""
+        for name, value in self.headers or ():
+            if name == b"origin":
+                return value.decode("latin-1")
+        return None
 
-def http_server(app, service, budget, tls=None):
+
+def http_server(app, service, budget, tls=None, origins=()):
     """Creates the server; `serve(sockets)` runs it.
 
     Args:
@@ -404,6 +424,8 @@ def http_server(app, service, budget, tls=None):
         service: `TeacherService`.
         budget: `ConnectionBudget`.
         tls: optional `ssl.SSLContext`.
+        origins: tuple of `checked_origins`, those of `app`: what is written
+            before it runs has the same headers. Defaults to `()`.
 
     Returns:
         `HttpServer`.
@@ -444,4 +466,5 @@ def http_server(app, service, budget, tls=None):
         tls,
         limits.body_seconds,
         service.metrics.closed_connections,
+        origins,
     )

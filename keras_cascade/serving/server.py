@@ -239,6 +239,7 @@ class _Server:
             service,
             budget,
             self._credentials.http_context,
+            self._origins,
         )
         connections = GrpcConnections(budget.grpc, lambda: len(http.table))
         grpc, grpc_port = grpc_server(

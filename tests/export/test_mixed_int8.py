@@ -12,6 +12,7 @@ import keras_cascade as kc
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
 from keras_cascade.export.quantization import representative_inputs
+from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.gates import MarginGate, StudentWithGate
 from keras_cascade.runtime import StudentInterpreter
@@ -19,15 +20,19 @@ from keras_cascade.runtime import StudentInterpreter
 ROWS = 200
 
 
-def wide_student():
+def wide_student(sizes=()):
     """A student of which 8 bits cannot hold one layer's outputs.
 
     Beside four features of the inputs, layer 'wide' puts out a fifth that is
     thousands of times as large and that nothing reads: in 8 bits a step of its
     outputs is many times the size of the four.
+
+    Args:
+        sizes: tuple, `(None, None)` for images of any size. Defaults to `()`.
     """
-    inputs = keras.Input((4,))
-    x = layers.Dense(6, activation="relu", name="first")(inputs)
+    inputs = keras.Input((*sizes, 4))
+    x = layers.GlobalAveragePooling2D()(inputs) if sizes else inputs
+    x = layers.Dense(6, activation="relu", name="first")(x)
     x = layers.Dense(5, name="wide")(x)
     head = keras.Sequential(
         [
@@ -105,6 +110,34 @@ def test_the_advice_names_the_layers_and_works(case, tmp_path):
     assert mixed.describe()["left_in_float"] == [
         {"layer": name, "why": "asked for"} for name in eval(names)
     ]
+
+
+def test_the_advice_for_images_of_any_size(tmp_path):
+    """The layers are measured at the sizes that the data has."""
+    keras.utils.set_random_seed(4)
+    rng = np.random.default_rng(0)
+    cast = rng.normal(size=(ROWS, 1, 1, 4))
+    x = np.broadcast_to(cast, (ROWS, 5, 3, 4)).astype("float32")
+    model = StudentWithGate(wide_student((None, None)), MarginGate(), 3)
+    some = representative_inputs(LabelledData(x), count=100)
+    signature = Signature(x[:4], (model.student,))
+    assert signature.describe()[0]["shape"] == [None, None, None, 4]
+
+    def made(float_layers=()):
+        return TFLiteStudent(
+            model, x[:4], "int8", some, signature, float_layers
+        )  # fmt: skip
+
+    text = made().advice(0.2)
+    names = re.search(r"`float_layers=(\[.*?\])`", text)[1]
+    assert sorted(eval(names)) == ["reader", "wide"]
+    (tmp_path / "s.tflite").write_bytes(made(eval(names)).convert(0.5))
+    run = StudentInterpreter(tmp_path / "s.tflite").run
+    expected = model.predict(cast.astype("float32"), verbose=0)["probabilities"]
+    for sizes in ((5, 3), (1, 1), (9, 4)):
+        larger = np.broadcast_to(cast, (ROWS, *sizes, 4)).astype("float32")
+        found = run({"input": larger})["probabilities"]
+        assert np.abs(found - expected).sum(axis=1).mean() / 2 < 0.1
 
 
 def test_a_models_name_is_all_of_its_layers(case, tmp_path):

@@ -9,6 +9,7 @@ import keras_cascade as kc
 from keras_cascade.export import ExportError
 from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.tflite_file import operations
+from tests.helpers.answers_by_row import check_answers_by_row, softmax
 
 HALF = kc.MaxDelegationRate(0.5, tolerance=1.0)
 STEPS = 9
@@ -118,37 +119,73 @@ def test_a_free_length(name, tmp_path):
         check(model, bundle, sequences(10, steps, seed=steps)[0])
 
 
+def text_classifier(*between, mask_zero=True):
+    inputs = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(50, 8, mask_zero=mask_zero)(inputs)
+    for layer in (*between, layers.Dense(3), layers.Rescaling(10.0)):
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def token_ids(rows, steps):
+    """Texts of which some end early, in zeros."""
+    rng = np.random.default_rng(steps)
+    x = rng.integers(1, 50, (rows, steps))
+    x[np.arange(steps) >= rng.integers(1, steps + 1, (rows, 1))] = 0
+    return x
+
+
 def test_the_device_answers_as_keras_at_any_length(tmp_path):
     """A text classifier, as Keras's examples have it, end to end."""
 
-    def classifier(layer):
-        inputs = keras.Input((None,), dtype="int32")
-        x = layers.Embedding(50, 8, mask_zero=True)(inputs)
-        return keras.Model(inputs, layers.Dense(3)(layer(x)))
-
-    def ids(rows, steps):
-        rng = np.random.default_rng(steps)
-        x = rng.integers(1, 50, (rows, steps))
-        x[np.arange(steps) >= rng.integers(1, steps + 1, (rows, 1))] = 0
-        return x
-
     cascade = kc.Cascade(
-        classifier(layers.GlobalAveragePooling1D()),
-        classifier(layers.Bidirectional(layers.LSTM(6))),
+        text_classifier(layers.GlobalAveragePooling1D()),
+        text_classifier(layers.Bidirectional(layers.LSTM(6))),
     )
-    x = ids(90, 12)
+    x = token_ids(90, 12)
     cascade.calibrate((x, np.arange(90) % 3), HALF)
     bundle = cascade.export(tmp_path / "b", onnx=True)
     edge = kc.runtime.EdgeCascade.load(bundle.path, "local")
-    for steps in (12, 5, 40):
-        found = edge.predict(ids(20, steps))
-        expected = cascade.predict(ids(20, steps), verbose=0)
+    for steps in (12, 5, 1, 40):
+        found = edge.predict(token_ids(20, steps))
+        expected = cascade.predict(token_ids(20, steps), verbose=0)
         np.testing.assert_allclose(
             found.probabilities, expected["probabilities"], atol=1e-5
         )
         np.testing.assert_array_equal(
             found.source == "cloud", expected["delegated"]
         )
+
+
+@pytest.mark.parametrize(
+    "name, mask_zero, quantization",
+    [
+        ("GRU", True, "int8"),
+        ("LSTM", False, "dynamic"),
+    ],
+)
+def test_texts_of_any_length_in_8_bits(name, mask_zero, quantization, tmp_path):
+    """Keras's example of text classification, and two layers on each other."""
+    keras.utils.set_random_seed(3)
+    recurrent = getattr(layers, name)
+    below = layers.Bidirectional(recurrent(6, return_sequences=True))
+    student = text_classifier(
+        *([below] if name == "LSTM" else []),
+        layers.Bidirectional(recurrent(6)),
+        mask_zero=mask_zero,
+    )
+    teacher = text_classifier(layers.GlobalAveragePooling1D())
+    for model in (student, teacher):  # random embeddings hardly differ
+        kernel = model.layers[1].embeddings
+        kernel.assign(20.0 * kernel)
+    cascade = kc.Cascade(teacher, student)
+    cascade.calibrate((token_ids(90, 12), np.arange(90) % 3), HALF)
+    bundle = cascade.export(tmp_path / "b", quantization=quantization)
+    assert bundle.inputs[0]["shape"] == [None, None]
+    for steps in (12, 1, 25):
+        x = token_ids(40, steps)
+        assert np.ptp(softmax(student, x)[:, 0]) > 0.2
+        check_answers_by_row(cascade, bundle, x, 0.06)
 
 
 @pytest.mark.parametrize("steps", [STEPS, None])

@@ -18,6 +18,8 @@ class HttpServerThread:
         requests: int, requests at a time. Defaults to `50`.
         app: optional function that makes an ASGI application of a service.
             Defaults to `http_application`.
+        origins: tuple of origins that the server's own errors name. Defaults
+            to `()`.
 
     Attributes:
         port: int.
@@ -26,11 +28,17 @@ class HttpServerThread:
     """
 
     def __init__(
-        self, make_service, total=100, requests=50, app=http_application
+        self,
+        make_service,
+        total=100,
+        requests=50,
+        app=http_application,
+        origins=(),
     ):
         self._make_service = make_service
         self._budget = ConnectionBudget(total, total, requests)
         self._app = app
+        self._origins = origins
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
@@ -51,7 +59,10 @@ class HttpServerThread:
     async def _run(self):
         self.service = self._make_service()
         self._server = http_server(
-            self._app(self.service), self.service, self._budget
+            self._app(self.service),
+            self.service,
+            self._budget,
+            origins=self._origins,
         )
         self.table = self._server.table
         with socket.create_server(("127.0.0.1", 0)) as listening:

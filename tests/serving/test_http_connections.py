@@ -47,6 +47,7 @@ def serve(served_bundle):
         total=100,
         requests=50,
         app=http_application,
+        origins=(),
         **limits,
     ):
         def make_service():
@@ -54,7 +55,7 @@ def serve(served_bundle):
             teacher = LoadedTeacher(served_bundle, run, settings, metrics)
             return TeacherService(teacher, settings, tokens, metrics)
 
-        return HttpServerThread(make_service, total, requests, app)
+        return HttpServerThread(make_service, total, requests, app, origins)
 
     return make
 
@@ -209,6 +210,58 @@ def test_timeouts_of_head_body_and_idle(serve, beginning, answer, names):
         assert ended(connection)
         until(lambda: not len(server.table))
         until(lambda: not server._server.server_state.tasks)
+
+
+SHOP, OTHER = "https://shop.example", "https://other.example"
+FROM_SHOP = f"Origin: {SHOP}"
+
+
+@pytest.mark.parametrize(
+    "origins, request_, status, readable",
+    [
+        ((SHOP,), HALF_BODY, 408, SHOP),  # without an origin, of one page
+        ((SHOP, OTHER), predict(BODY, FROM_SHOP)[:-5], 408, SHOP),
+        ((SHOP,), predict(BODY, f"Origin: {OTHER}")[:-5], 408, None),
+        ((SHOP, OTHER), HALF_BODY, 408, None),  # which one is not known
+        (("*",), HALF_HEAD, 408, "*"),
+        (("*",), b"no HTTP\r\n\r\n", 400, "*"),
+        ((SHOP, OTHER), head("GET", "/", FROM_SHOP, "X: b", "Host: b"), 400,
+         SHOP),
+        ((), HALF_BODY, 408, None),
+    ],
+)  # fmt: skip
+def test_a_page_reads_the_servers_own_errors(
+    serve, origins, request_, status, readable
+):
+    """Those that are written before the application sees the request."""
+    limits = {"head_seconds": 0.2, "silent_seconds": 0.2}
+    with (
+        serve(origins=origins, **limits) as server,
+        server.connect() as connection,
+    ):
+        received, headers, body = ask(connection, request_)
+    assert received == status
+    assert "Expected a request of HTTP/1.1" in json.loads(body)["error"]
+    assert headers.get("access-control-allow-origin") == readable
+    exposed = headers.get("access-control-expose-headers", "")
+    assert ("x-request-id" in exposed) is (readable is not None)
+    explicit = bool(origins) and "*" not in origins
+    assert headers.get("vary") == ("origin" if explicit else None)
+
+
+def test_a_page_reads_that_its_head_is_too_long(serve):
+    with (
+        serve(origins=(SHOP, OTHER)) as server,
+        server.connect() as connection,
+    ):
+        assert ask(connection, HEALTH)[0] == 200
+        connection.sendall(head("GET", "/", FROM_SHOP, "X: a")[:-4])
+        with server.connect() as other:  # that much was read before this
+            assert ask(other, HEALTH)[0] == 200
+        # Not a byte more than the server reads: it closes with the last one.
+        status, headers, _ = ask(connection, b"a" * (64 * 1024 + 1))
+    assert status == 431
+    assert headers["access-control-allow-origin"] == SHOP
 
 
 def test_a_head_that_trickles_has_the_same_timeout(serve):
