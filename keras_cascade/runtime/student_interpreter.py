@@ -70,6 +70,14 @@ class StudentInterpreter:
         """Returns the names of the inputs, as the signature has them."""
         return sorted(self._runner().get_input_details())
 
+    def row_shapes(self) -> dict[str, list[int]]:
+        """Returns the sizes of one row per input; 1 for a free size."""
+        details = self._runner().get_input_details()
+        return {
+            name: detail["shape"][1:].tolist()
+            for name, detail in details.items()
+        }
+
     def check(self, specs: list[dict], classes: int) -> None:
         """Raises an error unless inputs and classes are those of a manifest.
 

@@ -1,0 +1,356 @@
+"""LiteRT's `CompiledModel` of the student and its gate, on CPU, GPU or NPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.runtime.student_interpreter import (
+    SIGNATURE,
+    StudentInterpreter,
+)
+from keras_cascade.runtime.student_probes import (
+    difference_from_probes,
+    student_probes,
+)
+from keras_cascade.utils.forks import never_free_in_forks
+from keras_cascade.utils.native_output import hidden_native_output
+
+ACCELERATORS = ("cpu", "gpu", "npu")
+#: What LiteRT logs of an accelerator that it does not use.
+REMARK = re.compile(r"^(?:ERROR|WARNING): \[[^\]]*\] (.+)$", re.MULTILINE)
+#: Types that LiteRT's buffers hold.
+DTYPES = ("float32", "float16", "int32", "int8", "uint8", "bool")
+
+
+class AcceleratorError(BundleError):
+    """An accelerator that is not there, or does not compute the student."""
+
+
+class CompiledStudent(StudentInterpreter):
+    """Runs the bundle's TFLite file in LiteRT's `CompiledModel`.
+
+    The file has one row, and is never resized: after a resize, LiteRT 2.3
+    writes beyond its buffers. The rows of a batch are run one by one. On the
+    CPU each thread has a model of its own; an accelerator has one, which one
+    thread uses at a time.
+
+    Args:
+        file: as in `StudentInterpreter`.
+        num_threads: int, threads inside one model. Defaults to `1`.
+        name: str, as in `StudentInterpreter`. Defaults to `None`.
+        accelerator: `"cpu"`, `"gpu"` or `"npu"`. On a GPU, operations that it
+            lacks run on the CPU. Defaults to `"cpu"`.
+
+    Attributes:
+        accelerator: str.
+
+    Raises:
+        BundleError: the file is not of one row, or LiteRT does not open it.
+        AcceleratorError: the accelerator is not there.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike | bytes,
+        num_threads: int = 1,
+        name: str | None = None,
+        accelerator: str = "cpu",
+    ):
+        self.accelerator = accelerator
+        self._reset_models()
+        super().__init__(file, num_threads, name)
+        runner = self._runner()
+        self._inputs = _layout(runner.get_input_details())
+        self._outputs = _layout(runner.get_output_details())
+        self._check_portable(runner)
+        super().close()
+        self._model()  # fail now rather than on the first request
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a batch, row by row.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+
+        Returns:
+            As `StudentInterpreter.run`.
+
+        Raises:
+            BundleError: rows of other sizes than the file's.
+        """
+        rows = 0
+        for name, (shape, _) in self._inputs.items():
+            rows, *sizes = inputs[name].shape
+            if tuple(sizes) != shape:
+                raise BundleError(
+                    f"'{self._file}' takes rows of {shape} as '{name}' in the "
+                    f"runtime 'compiled'. Received: {tuple(sizes)}. Load the "
+                    "bundle with runtime='interpreter' for other sizes."
+                )
+        with self._lock:
+            model = self._model()
+            try:
+                if rows == 1:
+                    return model.run(inputs)
+                outputs = {
+                    name: np.empty((rows, *shape), dtype)
+                    for name, (shape, dtype) in self._outputs.items()
+                }
+                for row in range(rows):
+                    answer = model.run(
+                        {k: v[row : row + 1] for k, v in inputs.items()}
+                    )
+                    for name, value in answer.items():
+                        outputs[name][row] = value[0]
+                return outputs
+            except RuntimeError as error:
+                raise self._unusable(error) from error
+
+    def check(self, specs: list[dict], classes: int) -> None:
+        super().check(specs, classes)
+        super().close()  # of the interpreter that knows the file's details
+
+    def row_shapes(self) -> dict[str, list[int]]:
+        return {name: list(shape) for name, (shape, _) in self._inputs.items()}
+
+    def close(self) -> None:
+        """Releases all models; the next run creates one."""
+        super().close()
+        self._reset_models()
+
+    def _reset_models(self):
+        if self.accelerator == "cpu":
+            self._models = threading.local()
+            self._lock = contextlib.nullcontext()
+        else:
+            self._models = types.SimpleNamespace()
+            self._lock = threading.Lock()
+
+    def _model(self):
+        models = self._models
+        if not hasattr(models, "model"):
+            models.model = self._opened()
+        return models.model
+
+    def _opened(self):
+        try:
+            with hidden_native_output():
+                model = _Model(
+                    self._content,
+                    self._num_threads,
+                    self.accelerator,
+                    self._inputs,
+                    self._outputs,
+                )
+        except (ImportError, RuntimeError, ValueError) as error:
+            if self.accelerator != "cpu":
+                raise AcceleratorError(_reason(error)) from error
+            raise self._unusable(error) from error
+        never_free_in_forks(model)
+        return model
+
+    def _check_portable(self, runner):
+        details = [
+            *runner.get_input_details().values(),
+            *runner.get_output_details().values(),
+        ]
+        shapes = [tuple(one["shape_signature"].tolist()) for one in details]
+        fixed = all(shape[:1] == (1,) and min(shape) > 0 for shape in shapes)
+        if not fixed or self._outputs["delegate"][1] == np.bool_:
+            raise BundleError(
+                f"'{self._file}' is not a portable file, of one row and fixed "
+                "sizes, which runtime='compiled' needs. Export the bundle "
+                "again with this version, or load it with "
+                "runtime='interpreter'."
+            )
+        for name, (_, dtype) in self._inputs.items():
+            if dtype.name not in DTYPES:
+                raise BundleError(
+                    f"'{self._file}' takes '{name}' as {_named(dtype)}, which "
+                    f"runtime='compiled' does not: it takes {list(DTYPES)}. "
+                    "Load the bundle with runtime='interpreter'."
+                )
+
+
+class _Model:
+    """One `CompiledModel` with its buffers.
+
+    Args:
+        content: bytes of a TFLite file.
+        num_threads: int, of the CPU.
+        accelerator: str.
+        inputs: dict of name to `(shape of a row, dtype)`.
+        outputs: the same, of the outputs.
+    """
+
+    def __init__(self, content, num_threads, accelerator, inputs, outputs):
+        from ai_edge_litert.compiled_model import (
+            CompiledModel,
+            CpuOptions,
+            Options,
+        )
+
+        self._content = content  # LiteRT does not copy it
+        self._compiled = CompiledModel.from_buffer(
+            content,
+            options=Options(
+                hardware_accelerators=_hardware(accelerator),
+                cpu_options=CpuOptions(num_threads=num_threads),
+            ),
+        )
+        self._inputs = {
+            name: self._compiled.create_input_buffer_by_name(SIGNATURE, name)
+            for name in inputs
+        }
+        names = self._compiled.get_signature_list()[SIGNATURE]["outputs"]
+        self._outputs = {
+            name: self._compiled.create_output_buffer_by_name(SIGNATURE, name)
+            for name in names
+        }
+        self._reads = [
+            (
+                name,
+                self._outputs[name].read,
+                int(np.prod(shape)),
+                dtype.type,
+                (1, *shape),
+            )
+            for name, (shape, dtype) in outputs.items()
+        ]
+        self.run(  # LiteRT logs at the first
+            {
+                name: np.zeros((1, *shape), dtype)
+                for name, (shape, dtype) in inputs.items()
+            }
+        )
+
+    def run(self, inputs):
+        """Runs one row."""
+        for name, buffer in self._inputs.items():
+            buffer.write(inputs[name])
+        self._compiled.run_by_name(SIGNATURE, self._inputs, self._outputs)
+        return {
+            name: read(count, dtype).reshape(shape)
+            for name, read, count, dtype, shape in self._reads
+        }
+
+
+def open_compiled(
+    bundle: Bundle,
+    num_threads: int = 1,
+    accelerator: str = "cpu",
+    fall_back: bool = True,
+) -> CompiledStudent:
+    """Opens a bundle's student, and compares its answers to probe rows.
+
+    Args:
+        bundle: `keras_cascade.bundle.Bundle`.
+        num_threads: int, threads inside one model. Defaults to `1`.
+        accelerator: as in `CompiledStudent`.
+        fall_back: bool. Where the accelerator is not there, or differs, runs
+            on the CPU, with a warning. Defaults to `True`.
+
+    Returns:
+        `CompiledStudent`, without the bundle's tokenizer. Its `accelerator`
+        is the one that runs it.
+
+    Raises:
+        AcceleratorError: the accelerator cannot be used, without `fall_back`.
+        BundleError: the file cannot be run on the CPU.
+    """
+    if accelerator != "cpu":
+        try:
+            return _checked(bundle, num_threads, accelerator)
+        except AcceleratorError as error:
+            if not fall_back:
+                raise AcceleratorError(
+                    f"accelerator='{accelerator}' cannot be used: {error}. "
+                    "Load the bundle with accelerator='cpu'."
+                ) from error
+            warnings.warn(
+                f"accelerator='{accelerator}' is not used, and the student "
+                f"runs on the CPU: {error}.",
+                stacklevel=5,
+            )
+    return _checked(bundle, num_threads, "cpu")
+
+
+def _checked(bundle, num_threads, accelerator):
+    """Student whose answers to probe rows are those that are stated."""
+    entry = bundle.manifest["student"]
+    content, name = bundle.read(entry["file"]), str(bundle.student_file)
+    student = CompiledStudent(content, num_threads, name, accelerator)
+    student.check(bundle.student_inputs, len(bundle.classes))
+    probes = entry.get("probes")
+    if probes is None:
+        probes = student_probes(
+            StudentInterpreter(content, num_threads, name),
+            bundle.student_inputs,
+            entry["sha256"][:16],
+        )
+    if probes is None:
+        if accelerator == "cpu":  # LiteRT's own kernels
+            return student
+        raise AcceleratorError(
+            "there is nothing to compare its answers with, as those to probe "
+            "rows are not finite"
+        )
+    try:
+        difference = difference_from_probes(student, bundle, probes)
+    except BundleError as error:
+        if accelerator == "cpu":
+            raise
+        raise AcceleratorError(_reason(error)) from error
+    if difference is None:
+        return student
+    if accelerator != "cpu":
+        raise AcceleratorError(difference)
+    raise BundleError(
+        f"runtime='compiled' does not compute '{name}' as it was exported: "
+        f"{difference}. Load the bundle with runtime='interpreter'."
+    )
+
+
+def _hardware(accelerator):
+    """Flags of LiteRT."""
+    from ai_edge_litert import compiled_model
+
+    hardware = compiled_model.HardwareAccelerator
+    if accelerator == "gpu":
+        folder = Path(compiled_model.__file__).parent
+        if not any(folder.glob("*LiteRt*GpuAccelerator*")):
+            raise RuntimeError("this build of LiteRT has none")
+        return hardware.GPU | hardware.CPU
+    # With the CPU as well, LiteRT would use it alone, without a word.
+    return hardware.NPU if accelerator == "npu" else hardware.CPU
+
+
+def _reason(error):
+    """What LiteRT says of an accelerator, in one line."""
+    remarks = REMARK.findall("\n".join(getattr(error, "__notes__", ())))
+    text = " ".join((remarks[-1] if remarks else str(error)).split())
+    return f"LiteRT cannot use it here ({text[:200].rstrip('.')})"
+
+
+def _layout(details):
+    """Dict of name to `(shape of a row, dtype)`."""
+    return {
+        name: (
+            tuple(detail["shape"][1:].tolist()),
+            np.dtype(detail["dtype"]),
+        )
+        for name, detail in details.items()
+    }
+
+
+def _named(dtype):
+    return "string" if dtype.kind in "SO" else dtype.name
