@@ -329,14 +329,7 @@ class EdgeCascade:
                 f"Received: {name!r}."
             )
         self._rule = self._rules[name]
-        measured = self.operating_point.get("runtime", self.runtime)
-        if measured != self.runtime:
-            warnings.warn(
-                f"The operating point '{name}' was fitted on the scores of "
-                f"the runtime '{measured}', and its guarantees are about "
-                f"those. This cascade runs '{self.runtime}'.",
-                stacklevel=2,
-            )
+        self._warn_of_another_runtime(name)
 
     def predict(self, x: Inputs) -> EdgePrediction:
         """Predicts one example or a batch.
@@ -555,6 +548,19 @@ class EdgeCascade:
         if self._row_counter is not None:
             self._row_counter.add(len(pending) - len(pending.rows))
         return pending
+
+    def _warn_of_another_runtime(self, name):
+        """Warns of an operating point that is about other scores."""
+        point = self.operating_point
+        own = (self.runtime, self.accelerator)
+        fitted = (point.get("runtime"), point.get("accelerator", "cpu"))
+        if fitted[0] is not None and fitted != own:
+            warnings.warn(
+                f"The operating point '{name}' was fitted on the scores of "
+                f"the runtime {fitted}, and its guarantees are about those. "
+                f"This cascade has {own}.",
+                stacklevel=3,
+            )
 
     def _fall_back(self, pending, error):
         """Applies `on_failure` to rows that the teacher did not answer."""
