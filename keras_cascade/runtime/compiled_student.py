@@ -72,7 +72,7 @@ class CompiledStudent(StudentInterpreter):
         self._inputs = _layout(runner.get_input_details())
         self._outputs = _layout(runner.get_output_details())
         self._check_portable(runner)
-        super().close()
+        super().forget()
         self._model()  # fail now rather than on the first request
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -117,14 +117,18 @@ class CompiledStudent(StudentInterpreter):
 
     def check(self, specs: list[dict], classes: int) -> None:
         super().check(specs, classes)
-        super().close()  # of the interpreter that knows the file's details
+        super().forget()  # the interpreter that knows the file's details
 
     def row_shapes(self) -> dict[str, list[int]]:
         return {name: list(shape) for name, (shape, _) in self._inputs.items()}
 
     def close(self) -> None:
         """Releases all models; the next run creates one."""
-        super().close()
+        with hidden_native_output():  # LiteRT logs the end of each
+            self.forget()
+
+    def forget(self) -> None:
+        super().forget()
         self._reset_models()
 
     def _reset_models(self):

@@ -107,6 +107,10 @@ class StudentInterpreter:
 
     def close(self) -> None:
         """Releases all per-thread interpreters; the next run creates one."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what a forked child inherited; takes no lock."""
         self._local = threading.local()
 
     def _runner(self):
@@ -143,7 +147,7 @@ class StudentInterpreter:
 
 def _forget_inherited_interpreters():
     for student in _students:
-        student.close()
+        student.forget()
 
 
 if hasattr(os, "register_at_fork"):
