@@ -54,6 +54,12 @@ class TFLiteMicroStudent:
         }
         self.arena_bytes = self._smallest_arena()
         self._interpreter = self._opened(self.arena_bytes)
+        for name, position in self._inputs.items():
+            dtype = self._interpreter.get_input_details(position)["dtype"]
+            self._interpreter.set_input(
+                np.zeros(self._shapes[name], dtype), position
+            )
+        self._invoke_hidden()  # fail now rather than on the first example
 
     def row_shapes(self) -> dict[str, list[int]]:
         """Returns the sizes of one row per input."""
@@ -87,11 +93,23 @@ class TFLiteMicroStudent:
                     f"TFLite Micro. Received: {inputs[name].shape}."
                 )
             self._interpreter.set_input(inputs[name], position)
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError:
+            self._invoke_hidden()  # raises with what is said
+            raise
         return {
             name: np.array(self._interpreter.get_output(self._outputs[name]))
             for name in OUTPUTS
         }
+
+    def _invoke_hidden(self):
+        """Invokes; an error has what TFLite Micro says."""
+        try:
+            with hidden_native_output():
+                self._interpreter.invoke()
+        except RuntimeError as error:
+            raise self._unusable(error) from error
 
     def _smallest_arena(self):
         """Finds the smallest arena by halving, from one that is enough."""
@@ -125,17 +143,19 @@ class TFLiteMicroStudent:
                     self._content, arena_size=size
                 )
         except RuntimeError as error:
-            said = " ".join(getattr(error, "__notes__", ()))
-            missing = sorted(set(MISSING.findall(said)))
-            why = (
-                f"it lacks the operation {missing[0]}"
-                if missing
-                else " ".join((said or str(error)).split())[-200:]
-            )
-            raise ExportError(
-                f"TFLite Micro cannot run '{self._name}': {why}. Choose "
-                "another gate or layer, or export the bundle again."
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error):
+        said = " ".join(getattr(error, "__notes__", ()))
+        said = " ".join(said.removeprefix("Native libraries wrote:").split())
+        missing = MISSING.search(said)
+        why = said[:200] or str(error)
+        if missing is not None:
+            why = f"it lacks the operation {missing[1]}"
+        return ExportError(
+            f"TFLite Micro cannot run '{self._name}': {why.rstrip('.')}. "
+            "Choose other layers or another gate."
+        )
 
 
 def _positions(named, tensors):

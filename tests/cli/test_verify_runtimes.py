@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated
 
 import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError, sign_bundle
@@ -14,6 +15,8 @@ from keras_cascade.bundle.manifest import MANIFEST, SIGNATURE, write_manifest
 from keras_cascade.cli.main import run as run_command
 from keras_cascade.errors import ExportError
 from keras_cascade.export import measured_runtimes, runtime_checks
+from keras_cascade.export.tflite_file import read, write
+from keras_cascade.export.tflite_micro_student import TFLiteMicroStudent
 from keras_cascade.runtime import EdgeCascade
 from tests.helpers.runtime_bundles import calibrated_cascade
 
@@ -279,6 +282,29 @@ def test_a_kill_leaves_the_former_manifest_or_the_new_one(copy, monkeypatch):
     sha256 = hashlib.sha256(before).hexdigest()
     assert Bundle.load(copy, sha256=sha256).manifest == bundle.manifest
     assert [one.name for one in copy.parent.iterdir()] == ["bundle"]
+
+
+def test_a_file_that_tflite_micro_lacks_an_operation_for(exported):
+    pytest.importorskip("tflite_micro")
+    model = read((exported[0] / "student.tflite").read_bytes())
+    operator = schema_py_generated.BuiltinOperator
+    for code in model.operatorCodes:
+        if code.builtinCode == operator.SOFTMAX:
+            code.builtinCode = code.deprecatedBuiltinCode = operator.UNIQUE
+    with pytest.raises(ExportError, match="lacks the operation UNIQUE") as no:
+        TFLiteMicroStudent(write(model), "student.tflite")
+    assert "\n" not in str(no.value)
+
+
+def test_the_smallest_arena_is_the_smallest(exported):
+    pytest.importorskip("tflite_micro")
+    content = (exported[0] / "student.tflite").read_bytes()
+    student = TFLiteMicroStudent(content, "student.tflite")
+    assert student.arena_bytes % 1024 == 0
+    assert student._fits(student.arena_bytes)
+    assert not student._fits(student.arena_bytes - 1024)
+    with pytest.raises(ExportError, match=r"takes \(1, 6\) as 'input'"):
+        student.run({"input": np.zeros((2, 5), "float32")})
 
 
 def test_runtimes_that_are_not_installed(exported, monkeypatch, tmp_path):
