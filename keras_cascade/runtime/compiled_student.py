@@ -221,19 +221,19 @@ class _Model:
                 cpu_options=CpuOptions(num_threads=num_threads),
             ),
         )
-        self._inputs = {
-            name: self._compiled.create_input_buffer_by_name(SIGNATURE, name)
-            for name in inputs
-        }
-        names = self._compiled.get_signature_list()[SIGNATURE]["outputs"]
-        self._outputs = {
-            name: self._compiled.create_output_buffer_by_name(SIGNATURE, name)
-            for name in names
-        }
+        self._signature = self._compiled.get_signature_index(SIGNATURE)
+        names = self._compiled.get_signature_list()[SIGNATURE]
+        self._inputs = self._compiled.create_input_buffers(self._signature)
+        self._outputs = self._compiled.create_output_buffers(self._signature)
+        self._writes = [
+            (name, buffer.write)
+            for name, buffer in zip(names["inputs"], self._inputs, strict=True)
+        ]
+        buffers = dict(zip(names["outputs"], self._outputs, strict=True))
         self._reads = [
             (
                 name,
-                self._outputs[name].read,
+                buffers[name].read,
                 int(np.prod(shape)),
                 dtype.type,
                 (1, *shape),
@@ -249,9 +249,11 @@ class _Model:
 
     def run(self, inputs):
         """Runs one row."""
-        for name, buffer in self._inputs.items():
-            buffer.write(inputs[name])
-        self._compiled.run_by_name(SIGNATURE, self._inputs, self._outputs)
+        for name, write in self._writes:
+            write(inputs[name])
+        self._compiled.run_by_index(
+            self._signature, self._inputs, self._outputs
+        )
         return {
             name: read(count, dtype).reshape(shape)
             for name, read, count, dtype, shape in self._reads

@@ -34,8 +34,9 @@ def student_probes(student, specs: list[dict], seed: str) -> dict | None:
         seed: str.
 
     Returns:
-        Dict with `rows`, `seed`, `shapes`, `score`, `probabilities` and
-        `tolerance`; `None` where an answer is not finite.
+        Dict with `rows`, `seed`, `shapes`, `score`, `score_tolerance`,
+        `probabilities` and `probabilities_tolerance`; `None` where an answer
+        is not finite.
     """
     shapes = student.row_shapes()
     inputs = probe_inputs(specs, seed, FEWEST_ROWS, shapes)
@@ -49,10 +50,11 @@ def student_probes(student, specs: list[dict], seed: str) -> dict | None:
         "seed": seed,
         "shapes": shapes,
         "score": [_short(one) for one in answers["score"]],
+        "score_tolerance": _tolerance("score", answers),
         "probabilities": [
             [_short(one) for one in row] for row in answers["probabilities"]
         ],
-        "tolerance": {name: _tolerance(name, answers[name]) for name in SHARES},
+        "probabilities_tolerance": _tolerance("probabilities", answers),
     }
 
 
@@ -74,7 +76,8 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
         {name: tuple(shape) for name, shape in probes["shapes"].items()},
     )
     answers = _answers(student, inputs)
-    for name, tolerance in probes["tolerance"].items():
+    for name in SHARES:
+        tolerance = probes[f"{name}_tolerance"]
         stated = np.asarray(probes[name], "float64")
         gap = np.abs(answers[name].astype("float64") - stated).max()
         if not gap <= tolerance:  # NaN as well
@@ -86,7 +89,7 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
     if DEFAULT in rules:
         threshold = bundle.operating_point()["threshold"]
         sure = np.abs(answers["score"] - threshold)
-        sure = sure > probes["tolerance"]["score"]
+        sure = sure > probes["score_tolerance"]
         decided = answers["delegate"].astype(bool)
         wrong = sure & (decided != (answers["score"] < threshold))
         if wrong.any():
@@ -110,7 +113,8 @@ def _answers(student, inputs):
     }
 
 
-def _tolerance(name, values):
+def _tolerance(name, answers):
+    values = answers[name]
     spread = float(np.ptp(values, axis=0).max())
     tolerance = max(SHARES[name] * spread, FLOOR * float(np.abs(values).max()))
     if name == "probabilities":

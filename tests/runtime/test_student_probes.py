@@ -72,7 +72,7 @@ def test_zeros_and_constants_are_further_off_than_the_tolerance():
                 LinearStudent(classes, scale), specs(classes), "seed"
             )
             stated = np.array(probes["probabilities"])
-            tolerance = probes["tolerance"]["probabilities"]
+            tolerance = probes["probabilities_tolerance"]
             assert 0 < tolerance < np.abs(stated).max()
             # Halfway between least and most is as close as a constant gets.
             spread = np.ptp(stated, axis=0).max()
