@@ -351,7 +351,7 @@ def _hardware(accelerator):
 
 
 def _reason(error):
-    """What LiteRT says of an accelerator, in one line."""
+    """LiteRT's words on an accelerator, in one line."""
     remarks = REMARK.findall("\n".join(getattr(error, "__notes__", ())))
     text = " ".join((remarks[-1] if remarks else str(error)).split())
     return f"LiteRT cannot use it here ({text[:200].rstrip('.')})"
