@@ -85,15 +85,16 @@ def open_measured_runtime(
                 f"'{bundle.path}' lacks. Export it again with onnx=True."
             )
         file = bundle.manifest["onnx"]["student"]["file"]
-        runner = OnnxStudentInterpreter(bundle.read(file), file)
+        onnx = OnnxStudentInterpreter(bundle.read(file), file)
         return MeasuredRuntime(
             name,
             accelerator,
             file,
-            student_with_tokenizer(runner, bundle),
+            student_with_tokenizer(onnx, bundle),
             importlib.metadata.version("onnxruntime"),
         )
     content = bundle.read(file)
+    runner: Any
     if name == "litertjs":
         shapes = StudentInterpreter(content, name=file).row_shapes()
         runner = LiteRtJsStudent(content, file, bundle.student_inputs, shapes)

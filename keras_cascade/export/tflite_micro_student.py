@@ -85,6 +85,10 @@ class TFLiteMicroStudent:
             for name in OUTPUTS
         }
 
+    def close(self) -> None:
+        """Releases the interpreter and its arena."""
+        self._interpreter = None
+
     def _row(self, inputs):
         for name, position in self._inputs.items():
             if inputs[name].shape != self._shapes[name]:

@@ -7,19 +7,14 @@ import os
 import re
 import threading
 import types
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.bundle import BundleError
 from keras_cascade.runtime.student_interpreter import (
     SIGNATURE,
     StudentInterpreter,
-)
-from keras_cascade.runtime.student_probes import (
-    difference_from_probes,
-    student_probes,
 )
 from keras_cascade.utils.forks import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
@@ -167,7 +162,7 @@ class CompiledStudent(StudentInterpreter):
                 )
         except (ImportError, RuntimeError, ValueError) as error:
             if self.accelerator != "cpu":
-                raise AcceleratorError(_reason(error)) from error
+                raise AcceleratorError(reason_of(error)) from error
             raise self._unusable(error) from error
         never_free_in_forks(model)
         return model
@@ -260,82 +255,6 @@ class _Model:
         }
 
 
-def open_compiled(
-    bundle: Bundle,
-    num_threads: int = 1,
-    accelerator: str = "cpu",
-    fall_back: bool = True,
-) -> CompiledStudent:
-    """Opens a bundle's student, and compares its answers to probe rows.
-
-    Args:
-        bundle: `keras_cascade.bundle.Bundle`.
-        num_threads: int, threads inside one model. Defaults to `1`.
-        accelerator: as in `CompiledStudent`.
-        fall_back: bool. Where the accelerator is not there, or differs, runs
-            on the CPU, with a warning. Defaults to `True`.
-
-    Returns:
-        `CompiledStudent`, without the bundle's tokenizer. Its `accelerator`
-        is the one that runs it.
-
-    Raises:
-        AcceleratorError: the accelerator cannot be used, without `fall_back`.
-        BundleError: the file cannot be run on the CPU.
-    """
-    if accelerator != "cpu":
-        try:
-            return _checked(bundle, num_threads, accelerator)
-        except AcceleratorError as error:
-            if not fall_back:
-                raise AcceleratorError(
-                    f"accelerator='{accelerator}' cannot be used: {error}. "
-                    "Load the bundle with accelerator='cpu'."
-                ) from error
-            warnings.warn(
-                f"accelerator='{accelerator}' is not used, and the student "
-                f"runs on the CPU: {error}.",
-                stacklevel=5,
-            )
-    return _checked(bundle, num_threads, "cpu")
-
-
-def _checked(bundle, num_threads, accelerator):
-    """Student whose answers to probe rows are those that are stated."""
-    entry = bundle.manifest["student"]
-    content, name = bundle.read(entry["file"]), str(bundle.student_file)
-    student = CompiledStudent(content, num_threads, name, accelerator)
-    student.check(bundle.student_inputs, len(bundle.classes))
-    probes = entry.get("probes")
-    if probes is None:
-        probes = student_probes(
-            StudentInterpreter(content, num_threads, name),
-            bundle.student_inputs,
-            entry["sha256"][:16],
-        )
-    if probes is None:
-        if accelerator == "cpu":  # LiteRT's own kernels
-            return student
-        raise AcceleratorError(
-            "there is nothing to compare its answers with, as those to probe "
-            "rows are not finite"
-        )
-    try:
-        difference = difference_from_probes(student, bundle, probes)
-    except BundleError as error:
-        if accelerator == "cpu":
-            raise
-        raise AcceleratorError(_reason(error)) from error
-    if difference is None:
-        return student
-    if accelerator != "cpu":
-        raise AcceleratorError(difference)
-    raise BundleError(
-        f"runtime='compiled' does not compute '{name}' as it was exported: "
-        f"{difference}. Load the bundle with runtime='interpreter'."
-    )
-
-
 def _hardware(accelerator):
     """Flags of LiteRT."""
     from ai_edge_litert import compiled_model
@@ -350,8 +269,8 @@ def _hardware(accelerator):
     return hardware.NPU if accelerator == "npu" else hardware.CPU
 
 
-def _reason(error):
-    """LiteRT's words on an accelerator, in one line."""
+def reason_of(error: Exception) -> str:
+    """Returns LiteRT's words on an accelerator, in one line."""
     remarks = REMARK.findall("\n".join(getattr(error, "__notes__", ())))
     text = " ".join((remarks[-1] if remarks else str(error)).split())
     return f"LiteRT cannot use it here ({text[:200].rstrip('.')})"
