@@ -32,7 +32,7 @@ class StudentCascade(model: ByteBuffer, private val classes: Int) : AutoCloseabl
     fun predict(input: Any, name: String = "input"): StudentAnswer {
         val probabilities = Array(1) { FloatArray(classes) }
         val score = FloatArray(1)
-        val delegate = BooleanArray(1)
+        val delegate = IntArray(1)
         interpreter.runSignature(
             mapOf(name to input),
             mapOf(
@@ -42,7 +42,7 @@ class StudentCascade(model: ByteBuffer, private val classes: Int) : AutoCloseabl
             ),
             "serving_default",
         )
-        return StudentAnswer(probabilities[0], score[0], delegate[0])
+        return StudentAnswer(probabilities[0], score[0], delegate[0] != 0)
     }
 
     override fun close() = interpreter.close()

@@ -189,8 +189,17 @@ class Bundle:
 
     @property
     def student_file(self) -> Path:
-        """Path of the TFLite file."""
+        """Path of the TFLite file, of one row where it is portable."""
         return self._inside(self.manifest["student"]["file"])
+
+    @property
+    def batch_student_file(self) -> Path:
+        """Path of the TFLite file for any number of rows.
+
+        `student_file` itself, unless it cannot be resized.
+        """
+        student = self.manifest["student"]
+        return self._inside(student.get("batch", student)["file"])
 
     @property
     def teacher_folder(self) -> Path | None:
@@ -264,6 +273,7 @@ class Bundle:
         """Returns a dict of every listed file's path to its hash."""
         files = {}
         entries = [self.manifest.get(part) for part in ("student", "card")]
+        entries.append(self.manifest["student"].get("batch"))
         for part in ("student", "teacher"):
             entries.append((self.manifest.get(part) or {}).get("text"))
         entries += self.manifest.get("onnx", {}).values()
@@ -292,7 +302,8 @@ class Bundle:
     def _check_all(self):
         """Checks names and hashes, and keeps what a device opens later."""
         self._check_names()
-        kept = {self.manifest["student"]["file"]}
+        student = self.manifest["student"]
+        kept = {student.get("batch", student)["file"]}
         for part in ("student", "teacher"):
             text = (self.manifest.get(part) or {}).get("text")
             if text is not None:

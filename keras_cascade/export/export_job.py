@@ -38,6 +38,7 @@ from keras_cascade.export.verification import (
     Comparison,
     MovedAnswersError,
     check_decisions,
+    check_rows_alone,
     check_sizes,
     compare,
 )
@@ -251,6 +252,7 @@ class ExportJob:
                 representative,
                 self.student.signature,
                 self._float_layers if quantization == "int8" else (),
+                self.student.row_shapes,
             )
         except ExportError as error:
             if not isinstance(self.cascade.student, PreprocessedModel):
@@ -265,8 +267,9 @@ class ExportJob:
         if self.signature.is_free:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder, "student.tflite")
-                file.write_bytes(artifact.convert(self.cascade.threshold))
-                self.check_sizes(artifact, file)
+                self.check_sizes(
+                    artifact, artifact.write(file, self.cascade.threshold)
+                )
         return artifact
 
     def _fix_sizes(self, error=None):
@@ -330,10 +333,10 @@ class ExportJob:
         cascade = self.cascade
         data = cast("LabelledData", self.data)
         two_stages = cascade.two_stage_pass()
-        path.write_bytes(artifact.convert(cascade.threshold))
+        whole = artifact.write(path, cascade.threshold)
         try:
             comparison = compare(
-                self.student.as_served(artifact.open(path)),
+                self.student.as_served(artifact.open(whole)),
                 two_stages.run_student,
                 two_stages.ask_teacher,
                 data.checked_batches(cascade.classes),
@@ -360,14 +363,22 @@ class ExportJob:
             f"{path.name} in {artifact.quantization}",
         )
         if point.threshold != cascade.threshold:
-            path.write_bytes(artifact.convert(point.threshold))
+            whole = artifact.write(path, point.threshold)
         check_decisions(
-            self.student.as_served(artifact.open(path)),
+            self.student.as_served(artifact.open(whole)),
             data.checked_batches(cascade.classes),
             self.signature,
             point.threshold,
             comparison,
         )
+        if whole != path:
+            comparison.alone_difference = check_rows_alone(
+                artifact.open(path),
+                artifact.open(whole),
+                self.student,
+                data.checked_batches(cascade.classes),
+                artifact.quantization,
+            )
         return point, comparison
 
     def named_points(self, results) -> list[OperatingPoint]:

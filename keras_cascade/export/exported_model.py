@@ -1,5 +1,6 @@
 """A student or teacher as it is exported, with its tokenizer."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,9 +96,37 @@ class ExportedModel:
         )
         self.reader = TextReader(tokenizer, fields, feeds)
 
+    @property
+    def row_shapes(self) -> dict[str, tuple]:
+        """Shape of one example of each input; of texts with the most tokens."""
+        shapes = {name: array.shape[1:] for name, array in self.example.items()}
+        if self.reader is None:
+            return shapes
+        return dict.fromkeys(shapes, (self.reader.tokenizer.lengths[-1],))
+
     def inputs(self, x):
         """Inputs of the converted model, from the cascade's inputs."""
         return x if self.reader is None else self._whole.model_inputs(x)
+
+    def rows_alone(self, x) -> Iterator[dict]:
+        """Yields each row of a batch as the portable file takes it.
+
+        Texts are padded to the most tokens. Rows of other sizes than the
+        file's are left out.
+
+        Args:
+            x: a batch of the cascade's inputs.
+        """
+        named, sizes = self.signature.named(self.inputs(x)), self.row_shapes
+        if self.reader is not None:
+            named = {
+                name: self._padded(name, ids, *sizes[name])
+                for name, ids in named.items()
+            }
+        if {name: array.shape[1:] for name, array in named.items()} != sizes:
+            return
+        for row in range(rows_of(x)):
+            yield {name: array[row : row + 1] for name, array in named.items()}
 
     @property
     def with_gate(self) -> StudentWithGate:

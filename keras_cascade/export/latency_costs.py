@@ -95,10 +95,11 @@ def costs_from_latency(
         job.in_float32(),
         tempfile.TemporaryDirectory() as folder,
     ):
-        student_file = Path(folder, "student.tflite")
         teacher_folder = Path(folder, "1")
         threshold = cascade_or_bundle.threshold
-        student_file.write_bytes(job.student_artifact().convert(threshold))
+        student_file = job.student_artifact().write(
+            Path(folder, "student.tflite"), threshold
+        )
         job.teacher.write_saved_model(teacher_folder)
         return _timed(
             job.student.as_served(

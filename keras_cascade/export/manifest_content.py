@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, cast
 import jinja2
 
 from keras_cascade.bundle.bundle import hash_file
-from keras_cascade.bundle.manifest import FORMAT, VERSION
+from keras_cascade.bundle.manifest import FORMAT, MINOR_VERSION, VERSION
 from keras_cascade.calibration.guarantees import guarantee_sentence
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT
+from keras_cascade.export.tflite_student import batch_file
 from keras_cascade.version import __version__
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def manifest_of(
     return {
         "format": FORMAT,
         "version": VERSION,
+        "minor_version": MINOR_VERSION,
         "name": name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(
             timespec="seconds"
         ),
         "classes": class_names,
         "input": _inputs(job),
-        "student": described(folder / STUDENT_FILE),
+        "student": _student(job, folder / STUDENT_FILE, comparison),
         "teacher": {
             "path": TEACHER_FOLDER,
             "files": {
@@ -96,6 +98,23 @@ def manifest_of(
             },
         },
     }
+
+
+def _student(job, path, comparison):
+    """Manifest entry of the student's one or two files."""
+    entry = described(path)
+    if job.student.signature.is_free:
+        entry["sizes"] = {
+            name: list(map(int, shape))
+            for name, shape in job.student.row_shapes.items()
+        }
+    batch = batch_file(path)
+    if batch.exists():
+        entry["batch"] = {
+            **described(batch),
+            "max_score_difference": comparison.alone_difference,
+        }
+    return entry
 
 
 def _inputs(job):

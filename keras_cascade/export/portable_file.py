@@ -21,6 +21,8 @@ _SHAPE, _RESHAPE = (
     schema.BuiltinOperator.RESHAPE,
 )
 
+_INTEGERS = (schema.TensorType.INT32, schema.TensorType.INT64)
+
 
 def portable(content: bytes, rows: dict | None = None) -> tuple[bytes, bool]:
     """Fixes every size of a file, for one row.
@@ -37,7 +39,7 @@ def portable(content: bytes, rows: dict | None = None) -> tuple[bytes, bool]:
         whether an interpreter can resize it to more rows.
 
     Raises:
-        ExportError: a size depends on the values of an input.
+        ExportError: LiteRT does not run the file at these sizes.
     """
     model = read(content)
     signature = signature_of(model)
@@ -95,30 +97,38 @@ class _Measured:
 
 
 def _measured(content, count, rows):
+    """Runs a file on so many rows, of zeros."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    with hidden_native_output():
-        interpreter = Interpreter(
-            model_content=content,
-            experimental_op_resolver_type=(
-                OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
-            experimental_preserve_all_tensors=True,
-        )
-        details = interpreter.get_input_details()
-        names = _input_names(content)
-        for detail in details:
-            shape = list(detail["shape"])
-            shape[0] = count
-            if rows is not None:
-                shape[1:] = rows[names[detail["index"]]]
-            interpreter.resize_tensor_input(detail["index"], shape)
-        interpreter.allocate_tensors()
-        for detail in interpreter.get_input_details():
-            interpreter.set_tensor(
-                detail["index"], np.zeros(detail["shape"], detail["dtype"])
+    names = _input_names(content)
+    try:
+        with hidden_native_output():
+            interpreter = Interpreter(
+                model_content=content,
+                experimental_op_resolver_type=(
+                    OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
+                experimental_preserve_all_tensors=True,
             )
-        interpreter.invoke()
+            for detail in interpreter.get_input_details():
+                row = detail["shape"][1:]
+                if rows is not None:
+                    row = rows[names[detail["index"]]]
+                interpreter.resize_tensor_input(
+                    detail["index"], [count, *map(int, row)]
+                )
+            interpreter.allocate_tensors()
+            for detail in interpreter.get_input_details():
+                interpreter.set_tensor(
+                    detail["index"], np.zeros(detail["shape"], detail["dtype"])
+                )
+            interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"LiteRT does not run the exported student on {count} rows of "
+            f"{rows}: {text}"
+        ) from error
     return _Measured(interpreter)
 
 
@@ -140,7 +150,11 @@ def _derived(model, graph):
             derived.intersection(operator.inputs)
             and (constants | derived).issuperset(operator.inputs)
         )
-        if from_sizes:
+        # What is filled with a size's worth of zeros is no size.
+        if from_sizes and all(
+            graph.tensors[number].type in _INTEGERS
+            for number in operator.outputs
+        ):
             derived.update(operator.outputs)
     return derived - set(graph.outputs)
 
@@ -246,10 +260,10 @@ def _drop_unused_buffers(model):
 
 
 def _name_apart(model):
-    """Gives every tensor a name of its own, of no characters but ASCII's."""
+    """Gives every tensor a name of its own."""
     taken = set()
     for subgraph in model.subgraphs:
-        for number, tensor in enumerate(subgraph.tensors):
+        for tensor in subgraph.tensors:
             name = tensor.name or b"tensor"
             candidate, attempt = name, 0
             while candidate in taken:

@@ -1,5 +1,7 @@
 """Base class of the files that a student and its gate are exported to."""
 
+from pathlib import Path
+
 import numpy as np
 from keras import ops
 
@@ -46,6 +48,23 @@ class StudentArtifact:
                 format lacks.
         """
         raise NotImplementedError(f"{type(self).__name__}.convert")
+
+    def write(self, path: Path, threshold: float) -> Path:
+        """Writes the file, and a second one where many rows need it.
+
+        Args:
+            path: `Path` to write.
+            threshold: float, as in `convert`.
+
+        Returns:
+            `Path` of the file that takes any number of rows and every size of
+            the signature: `path`, or that of the second file.
+
+        Raises:
+            ExportError: as in `convert`.
+        """
+        path.write_bytes(self.convert(threshold))
+        return path
 
     def open(self, path):
         """Object with `run(inputs)` that executes a written file.

@@ -10,6 +10,7 @@ from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.quantization import FLOAT32, checked_quantization
 from keras_cascade.export.signature import Signature
+from keras_cascade.export.tflite_student import batch_file
 from keras_cascade.utils.output_path import output_path
 from keras_cascade.utils.progress import progress_shown
 
@@ -37,9 +38,13 @@ def export_student(
     written beside it: `NAME.tokenizer.json` beside `NAME.tflite`.
 
     The file has the signature `serving_default` with the outputs
-    `probabilities`, `score` and `delegate`, and takes any batch size. With
-    calibration data it is run before this returns, compared with Keras, and
-    its threshold fitted on its own scores.
+    `probabilities`, `score` and `delegate` (int32, 0 or 1). Its sizes are
+    fixed, for one row, so that browsers, GPU delegates and microcontrollers
+    take it; LiteRT's interpreter resizes it to any number of rows. Where it
+    cannot, as some students compute with the number of rows, or where sizes
+    are free, a file for that is written beside it: `NAME_batch.tflite`. With
+    calibration data the files are run before this returns, compared with
+    Keras, and the threshold fitted on their own scores.
 
     Args:
         cascade: `Cascade` with a built student.
@@ -112,13 +117,17 @@ def export_student(
         reader = job.student.reader
         part = Path(folder, target.name)
         if job.data is None:
-            part.write_bytes(artifact.convert(cascade.threshold))
+            artifact.write(part, cascade.threshold)
         else:
             job.write_student(artifact, part)
         if reader is not None:
             tokenizer = Path(folder, "tokenizer.json")
             tokenizer.write_text(reader.tokenizer.content, encoding="utf-8")
             os.replace(tokenizer, target.with_suffix(".tokenizer.json"))
+        if batch_file(part).exists():
+            os.replace(batch_file(part), batch_file(target))
+        else:  # of an earlier export
+            batch_file(target).unlink(missing_ok=True)
         os.replace(part, target)
     return job.student.signature
 

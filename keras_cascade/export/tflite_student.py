@@ -2,18 +2,19 @@
 
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.errors import ExportError
 from keras_cascade.export.mixed_int8 import MixedInt8, calibrated
+from keras_cascade.export.portable_file import portable
 from keras_cascade.export.quantization import (
     FLOAT32,
     check_measurable,
     quantize,
 )
-from keras_cascade.export.portable_file import portable
 from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import (
@@ -31,6 +32,10 @@ from keras_cascade.utils.progress import tell
 class LinkedStudent(StudentArtifact):
     """TFLite file that is linked from a student's part and a gate's part.
 
+    The file is of one row and fixed sizes, as `portable` makes it, and an
+    interpreter resizes it. Where it cannot, or sizes are free, `write` adds a
+    file for any number of rows.
+
     The student is converted once, the gate per threshold. So the gate
     computes in float on dequantized logits, whatever the student computes in:
     a softmax of 8 bits has 256 values and its margins tie. And a new
@@ -43,7 +48,7 @@ class LinkedStudent(StudentArtifact):
     tool = "tf.lite.TFLiteConverter"
 
     def convert_student(
-        self, student, signature, tracked, settings, gate_examples, rows=None
+        self, student, signature, tracked, settings, gate_examples, rows
     ):
         """Converts the student's part of every file.
 
@@ -55,8 +60,8 @@ class LinkedStudent(StudentArtifact):
                 `Signature.write_endpoints`.
             settings: function that configures the `tf.lite.TFLiteConverter`.
             gate_examples: dict of arrays, batch first, as `student` returns.
-            rows: dict of input name to the shape of one example. Defaults to
-                `None`: no size is free.
+            rows: dict of input name to the shape of one example, the sizes of
+                the portable file.
 
         Raises:
             ExportError: the student needs operations that TFLite lacks.
@@ -65,10 +70,26 @@ class LinkedStudent(StudentArtifact):
         self._student_part = self._converted(
             signature, student, tracked, settings
         )
-        if rows is not None:
+        self._rows, self._is_free = rows, signature.is_free
+        if self._is_free:
             self._student_part = with_sizes(self._student_part, rows)
 
     def convert(self, threshold: float) -> bytes:
+        return portable(self._linked(threshold), self._rows)[0]
+
+    def write(self, path: Path, threshold: float) -> Path:
+        linked = self._linked(threshold)
+        content, resizable = portable(linked, self._rows)
+        path.write_bytes(content)
+        batch = batch_file(path)
+        batch.unlink(missing_ok=True)
+        if resizable and not self._is_free:
+            return path
+        batch.write_bytes(linked)
+        return batch
+
+    def _linked(self, threshold):
+        """File of any number of rows, as bytes."""
         model = self.with_threshold(threshold)
         self.gate_answer(model, self._gate_examples)  # builds the copy
 
@@ -81,9 +102,7 @@ class LinkedStudent(StudentArtifact):
             [model.gate],  # a student's lookup tables would come along
             lambda converter: quantize(converter, FLOAT32, (), None),
         )
-        linked = link(self._student_part, gate_part)
-        content, self.resizable = portable(linked)
-        return content
+        return link(self._student_part, gate_part)
 
     def open(self, path) -> StudentInterpreter:
         return open_tflite(path)
@@ -114,6 +133,8 @@ class TFLiteStudent(LinkedStudent):
             `example_inputs`.
         float_layers: names of layers that stay in float, of `"int8"`.
             Defaults to `()`.
+        row_shapes: dict of input name to the shape of one example, of the
+            portable file. Defaults to `None`: those of `example_inputs`.
 
     Raises:
         ExportError: the student needs operations that TFLite lacks; `"int8"`
@@ -128,6 +149,7 @@ class TFLiteStudent(LinkedStudent):
         representative=(),
         signature: Signature | None = None,
         float_layers: Sequence[str] = (),
+        row_shapes: dict | None = None,
     ):
         super().__init__(student_with_gate, quantization)
         self._float_layers = list(float_layers)
@@ -175,7 +197,7 @@ class TFLiteStudent(LinkedStudent):
             keras.tree.map_structure(
                 keras.ops.convert_to_numpy, student(example_inputs, False)
             ),
-            signature.row_shapes(example_inputs) if signature.is_free else None,
+            row_shapes or signature.row_shapes(example_inputs),
         )
 
     def describe(self) -> dict:
@@ -197,6 +219,15 @@ class TFLiteStudent(LinkedStudent):
             return ""
         tell("int8 moves the answers: measuring which layers do.")
         return self._mixed_int8().advice(self._representative, limit)
+
+
+def batch_file(path: Path) -> Path:
+    """Path of the file for many rows that belongs to a portable one.
+
+    Args:
+        path: `Path` of the portable file.
+    """
+    return path.with_stem(f"{path.stem}_batch")
 
 
 def open_tflite(path) -> StudentInterpreter:

@@ -1,6 +1,7 @@
 """Comparison of exported files with Keras, on the same examples."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -22,6 +23,8 @@ BATCH_SIZES = (1, 2, 7, 64)
 #: Free sizes are tried at so many times the data's, from large to small and
 #: back, on so many rows.
 SIZES, SIZES_ROWS = (1.0, 2.0, 0.5, 1.0), 3
+#: Rows that a portable file is run on, one by one.
+ROWS_ALONE = 128
 #: Float32 arithmetic in another order moves a probability by about 1e-6.
 TOLERANCE = 1e-4
 #: The same file gives an example the same score but for its place in a batch.
@@ -69,6 +72,8 @@ class Comparison:
         max_probability_difference: float.
         max_score_difference: float.
         batch_sizes: list of int that were run.
+        alone_difference: float, largest difference of a score in the portable
+            file, of one row; `None` where that is the same file.
     """
 
     results: ExampleResults
@@ -80,6 +85,7 @@ class Comparison:
     max_probability_difference: float
     max_score_difference: float
     batch_sizes: list
+    alone_difference: float | None = None
 
     def describe(self, threshold: float) -> dict:
         """The manifest's `verification` entry.
@@ -167,7 +173,7 @@ def compare(
         )
         parts["scores"].append(exported["score"])
         parts["hashes"].append(example_hashes(x))
-        parts["delegated"].append(exported["delegate"])
+        parts["delegated"].append(exported["delegate"].astype(bool))
         parts["keras_delegated"].append(keras_outputs["delegate"])
         parts["keras_labels"].append(
             keras_outputs["probabilities"].argmax(axis=-1)
@@ -241,6 +247,45 @@ def check_decisions(student, batches, signature, threshold, comparison):
                 f"{wrong} of {len(expected)} decisions are not those of "
                 f"score < {threshold}. The file was not kept."
             )
+
+
+def check_rows_alone(alone, whole, model, batches, quantization="float32"):
+    """Compares a portable file with the one for many rows, row by row.
+
+    Args:
+        alone: object with `run(inputs)` that executes the portable file.
+        whole: the same, of the file for any number of rows.
+        model: `ExportedModel` of the student.
+        batches: iterable of `(x, y, sample_weight)`.
+        quantization: str, of the files. Defaults to `"float32"`.
+
+    Returns:
+        Float, the largest difference of a score; `None` where no example has
+        the portable file's sizes.
+
+    Raises:
+        ExportError: the two answer differently.
+    """
+    rows = (row for x, _, _ in batches for row in model.rows_alone(x))
+    found: list[tuple] = [
+        (alone.run(row), whole.run(row))
+        for row in itertools.islice(rows, ROWS_ALONE)
+    ]
+    if not found:
+        return None
+    answer, expected = (
+        {
+            name: np.concatenate([one[name] for one in side])
+            for name in ("probabilities", "score")
+        }
+        for side in zip(*found, strict=True)
+    )
+    gap = _gap(answer, expected, "probabilities")
+    distance = 0.5 * np.abs(
+        answer["probabilities"] - expected["probabilities"]
+    ).sum(axis=1)
+    _check_answers(quantization, gap, float(distance.mean()))
+    return _gap(answer, expected, "score")
 
 
 def check_sizes(student, run_student, x, signature, quantization="float32"):

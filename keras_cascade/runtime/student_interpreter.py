@@ -58,7 +58,7 @@ class StudentInterpreter:
 
         Returns:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
-            `delegate` `(rows,)`.
+            `delegate` `(rows,)`, int32 (bool in files of 0.1.0).
         """
         try:
             outputs = self._runner()(**inputs)
@@ -167,10 +167,11 @@ def open_student(bundle: Bundle, num_threads: int = 1):
     Raises:
         BundleError: the file or the tokenizer does not fit the manifest.
     """
+    entry = bundle.manifest["student"]
     student = StudentInterpreter(
-        bundle.read(bundle.manifest["student"]["file"]),
+        bundle.read(entry.get("batch", entry)["file"]),
         num_threads,
-        str(bundle.student_file),
+        str(bundle.batch_student_file),
     )
     student.check(bundle.student_inputs, len(bundle.classes))
     return student_with_tokenizer(student, bundle)

@@ -70,7 +70,7 @@ def test_images_of_any_size(quantization, tmp_path):
     )
     assert shape(bundle) == [None, None, None, 3]
     edge = kc.runtime.EdgeCascade.load(bundle.path, "local")
-    shipped = kc.runtime.StudentInterpreter(bundle.student_file)
+    shipped = kc.runtime.StudentInterpreter(bundle.batch_student_file)
     for size in ((20, 24), (33, 9), (48, 48), (20, 24)):
         x = images(10, *size)
         expected = ops.convert_to_numpy(ops.softmax(student(x)))

@@ -93,7 +93,7 @@ def shipped(name, steps, path, **options):
 def check(model, bundle, x, atol=1e-5):
     expected = ops.convert_to_numpy(ops.softmax(model(x, training=False)))
     assert np.ptp(expected[:, 0]) > 0.05
-    run = kc.runtime.StudentInterpreter(bundle.student_file).run
+    run = kc.runtime.StudentInterpreter(bundle.batch_student_file).run
     for rows in (1, 3, len(x)):
         found = run({"input": x[:rows]})["probabilities"]
         np.testing.assert_allclose(found, expected[:rows], atol=atol)
@@ -158,7 +158,7 @@ def test_int8(steps, tmp_path):
     )
     x, _ = sequences(60, STEPS, seed=6)
     expected = ops.convert_to_numpy(ops.softmax(model(x)))
-    run = kc.runtime.StudentInterpreter(bundle.student_file).run
+    run = kc.runtime.StudentInterpreter(bundle.batch_student_file).run
     found = run({"input": x})["probabilities"]
     assert np.abs(found - expected).sum(axis=1).mean() / 2 < 0.1
 

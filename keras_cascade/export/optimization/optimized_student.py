@@ -54,6 +54,10 @@ class OptimizedStudent(LinkedStudent):
                     [graph.output, graph.features],
                 )
             ),
+            {
+                spec["name"]: tuple(spec["shape"][1:])
+                for spec in signature.describe()
+            },
         )
 
     def content(self) -> bytes:
