@@ -74,6 +74,8 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "tensorboard>=2.20",
+    # Every version is a pre-release, and every wheel is for Linux.
+    "tflite-micro; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "tritonclient[grpc,http]>=2.50",
     "trustme>=1.2",
     "twine>=6.1",

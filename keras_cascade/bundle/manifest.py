@@ -119,12 +119,23 @@ def check_manifest(manifest: dict, where: str | os.PathLike = MANIFEST) -> None:
 
 def write_manifest(manifest: dict, file: str | os.PathLike) -> None:
     """Validates a manifest and writes it as JSON, with its own hash."""
+    Path(file).write_text(manifest_text(manifest), encoding="utf-8")
+
+
+def manifest_text(manifest: dict) -> str:
+    """Validates a manifest and returns it as JSON, with its own hash.
+
+    Args:
+        manifest: dict; a hash that it has already is replaced.
+
+    Raises:
+        BundleError: it does not fit the schema.
+    """
     check_manifest(manifest)
     # Hashed as it will be read: JSON has no keys but strings.
     manifest = json.loads(json.dumps(manifest, allow_nan=False))
     manifest[SEAL] = seal(manifest)
-    text = json.dumps(manifest, indent=2)
-    Path(file).write_text(text + "\n", encoding="utf-8")
+    return json.dumps(manifest, indent=2) + "\n"
 
 
 def seal(manifest: dict) -> str:

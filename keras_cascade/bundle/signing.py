@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from keras_cascade.bundle.bundle import Bundle
 from keras_cascade.bundle.manifest import MANIFEST, SIGNATURE, manifest_content
 from keras_cascade.bundle.signature import PrivateKey
+from keras_cascade.bundle.writing import replace_file
 from keras_cascade.errors import BundleError
 
 __all__ = ["new_signing_key", "sign_bundle"]
@@ -71,32 +70,12 @@ def sign_bundle(
         raise BundleError(
             f"'{path}' was replaced while it was signed. Sign it again."
         )
-    _replace(bundle.path / SIGNATURE, private_key.sign(manifest))
+    replace_file(bundle.path / SIGNATURE, private_key.sign(manifest))
     return Bundle.load(
         path,
         sha256=bundle.manifest_sha256,
         public_key=private_key.public_key.pem(),
     )
-
-
-def _replace(file, content):
-    """Writes a bundle's file whole or not at all.
-
-    Written beside the bundle and renamed into it: a reader never finds half of
-    it, nor a file that is not of a bundle.
-    """
-    descriptor, part = tempfile.mkstemp(dir=file.parent.parent)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-        raise
 
 
 def _write_new(file, content, mode):

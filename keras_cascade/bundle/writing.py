@@ -112,6 +112,30 @@ def private_folder(prefix: str) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def replace_file(file: Path, content: bytes) -> None:
+    """Writes a bundle's file whole or not at all.
+
+    Written beside the bundle and renamed into it: a reader never finds half of
+    it, nor a file that is not of a bundle.
+
+    Args:
+        file: `Path` in the bundle's folder.
+        content: bytes.
+    """
+    descriptor, part = tempfile.mkstemp(dir=file.parent.parent)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, file)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+
+
 def exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """Swaps two existing paths on one file system, in one step.
 

@@ -36,12 +36,35 @@ def verify(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="test or calibration", metavar="NAME")
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="test or calibration",
+            metavar="NAME",
+            show_default="test; calibration with --refit",
+        ),
+    ] = None,
     seed: Seed = 0,
     public_key: PublicKey = None,
     sha256: Annotated[
         str | None, typer.Option(help="of manifest.json", metavar="HEX")
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="count flips in it: interpreter, compiled, litertjs, "
+            "onnxruntime or tflite-micro",
+            metavar="NAME",
+        ),
+    ] = None,
+    accelerator: Annotated[
+        str, typer.Option(help="of compiled: cpu, gpu or npu", metavar="NAME")
+    ] = "cpu",
+    refit: Annotated[
+        str | None,
+        typer.Option(
+            help="write an operating point fitted on --runtime",
+            metavar="NAME",
+        ),
     ] = None,
     as_json: Json = False,
     *,
@@ -56,6 +79,11 @@ def verify(
     from keras_cascade.cli.bundle_signing import check_files
     from keras_cascade.cli.console import show_checks, spinner
 
+    if (runtime is None or data is None) and refit is not None:
+        raise ValueError("Expected --data and --runtime with --refit.")
+    if runtime is not None and data is None:
+        raise ValueError("Expected --data with --runtime. Received none.")
+    split = split or ("test" if refit is None else "calibration")
     opened, result = check_files(bundle, sha256, public_key)
     title = str(bundle)
     if data is not None:
@@ -63,7 +91,14 @@ def verify(
             from keras_cascade.cli import saved_bundle
         with spinner(f"Running the bundle on the {split} split"):
             measured = saved_bundle.verify(
-                opened, data, split, seed, data_options
+                opened,
+                data,
+                split,
+                seed,
+                data_options,
+                runtime,
+                accelerator,
+                refit,
             )
         # Its first check is that of the files, which is done.
         checks = result["checks"] + measured["checks"][1:]

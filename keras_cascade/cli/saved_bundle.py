@@ -1,5 +1,6 @@
 """Commands on a saved bundle: verify and bench."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,10 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.bundle.manifest import SIGNATURE
 from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets.labelled_data import LabelledData
-from keras_cascade.export.bundle_checks import check_bundle
+from keras_cascade.export.bundle_checks import Check, check_bundle
+from keras_cascade.export.measured_runtimes import open_measured_runtime
+from keras_cascade.export.runtime_checks import (
+    check_refit,
+    compare_runtime,
+    refit,
+)
 from keras_cascade.serving import ServerProcess
 
 ROWS = 512
@@ -27,7 +35,16 @@ bench.main(time.perf_counter() - start)
 """
 
 
-def verify(bundle, spec, split, seed, data_options=None):
+def verify(
+    bundle,
+    spec,
+    split,
+    seed,
+    data_options=None,
+    runtime=None,
+    accelerator="cpu",
+    refit_as=None,
+):
     """Checks a bundle, from its files alone, on one split of a data set.
 
     Args:
@@ -36,26 +53,75 @@ def verify(bundle, spec, split, seed, data_options=None):
         split: `"test"` or `"calibration"`.
         seed: int, of the splits.
         data_options: `DataOptions`. Defaults to `None`: as the manifest says.
+        runtime: str, such as `"tflite-micro"`, whose decisions are compared
+            with the interpreter's. Defaults to `None`.
+        accelerator: str, of `"compiled"`. Defaults to `"cpu"`.
+        refit_as: str, name of an operating point to fit on the runtime's
+            scores and write into the bundle. Defaults to `None`.
 
     Returns:
-        Dict of `passed`, `checks` and `measured`.
+        Dict of `passed`, `checks` and `measured`; with `runtime` also of
+        `runtime`, and with `refit_as` of `operating_point` and
+        `manifest_sha256`, which has changed.
     """
-    if split not in ("test", "calibration"):
-        raise ValueError(
-            f"Expected --split test or calibration. Received: '{split}'."
-        )
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
-    options = data_options or DataOptions()
-    data = batched(options.load_for_bundle(spec, seed, bundle))[split]
-    examples = LabelledData.from_argument(data)
-    checks, measured = check_bundle(
-        bundle, examples.checked_batches(len(bundle.classes))
-    )
+    with contextlib.ExitStack() as opened:
+        if runtime is not None:  # first: it may not be installed
+            runtime = opened.enter_context(
+                contextlib.closing(
+                    open_measured_runtime(bundle, runtime, accelerator)
+                )
+            )
+        if refit_as is not None:
+            check_refit(bundle, runtime, refit_as)
+        examples = _examples(bundle, spec, split, seed, data_options)
+
+        def batches():
+            return examples.checked_batches(len(bundle.classes))
+
+        checks, measured = check_bundle(bundle, batches())
+        found = {"measured": measured}
+        if runtime is not None:
+            compared, found["runtime"], results = compare_runtime(
+                bundle, runtime, batches(), refit_as is not None
+            )
+            if refit_as is not None:
+                # Its own point decides then; flips of the default are why.
+                compared[0] = dataclasses.replace(compared[0], passed=True)
+            checks += compared
+        if refit_as is not None:
+            check, more = _refit(
+                bundle, runtime, results, refit_as, seed, checks
+            )
+            checks.append(check)
+            found |= more
     return {
         "passed": all(check.passed for check in checks),
         "checks": [dataclasses.asdict(check) for check in checks],
-        "measured": measured,
+        **found,
+    }
+
+
+def _refit(bundle, runtime, results, name, seed, checks):
+    """`(Check, dict)` of an operating point that is written, or is not."""
+    if not all(check.passed for check in checks):
+        return Check(
+            f"refit {name}", False, "not written, as other checks failed"
+        ), {}
+    signed = (bundle.path / SIGNATURE).exists()
+    written = refit(bundle, runtime, results, name, seed)
+    point = written.operating_point(name)
+    return Check(
+        f"refit {name}",
+        True,
+        f"score < {point['threshold']:.6g} in {runtime.title} delegates "
+        f"{point['delegation_rate']:.2%}, accuracy {point['accuracy']:.4f}; "
+        "the manifest is another now"
+        + ("; its signature was removed: sign it again" if signed else ""),
+    ), {
+        "operating_point": point,
+        "manifest_sha256": written.manifest_sha256,
     }
 
 
@@ -102,6 +168,18 @@ def bench(bundle_path, spec, batches, threads, runs, seed, data_options=None):
             "python": platform.python_version(),
         },
     }
+
+
+def _examples(bundle, spec, split, seed, data_options):
+    """`LabelledData` of one split of a data set."""
+    if split not in ("test", "calibration"):
+        raise ValueError(
+            f"Expected --split test or calibration. Received: '{split}'."
+        )
+    options = data_options or DataOptions()
+    return LabelledData.from_argument(
+        batched(options.load_for_bundle(spec, seed, bundle))[split]
+    )
 
 
 def _inputs(spec, seed, bundle, data_options):

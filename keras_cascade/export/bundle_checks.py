@@ -143,8 +143,10 @@ def check_bundle(
     for point in bundle.manifest["operating_points"]:
         if point["name"] == bundle.operating_point()["name"]:
             continue
-        of_point = _check_point(
-            bundle, point, results, _measured(bundle, results, point)
+        if "runtime" in point:  # of other scores: `verify --runtime`
+            continue
+        of_point = check_point(
+            bundle, point, results, measured_at(bundle, results, point)
         )
         checks += [
             dataclasses.replace(check, name=f"{point['name']}: {check.name}")
@@ -155,7 +157,7 @@ def check_bundle(
 
 def _check_file(bundle, run, results):
     """`(checks, measured)` of one file."""
-    point, measured = run.point, _measured(bundle, results, run.point)
+    point, measured = run.point, measured_at(bundle, results, run.point)
     checks = [
         Check(
             "batch sizes",
@@ -170,12 +172,19 @@ def _check_file(bundle, run, results):
             f"score < {point['threshold']}",
         ),
     ]
-    checks += _check_point(bundle, point, results, measured)
+    checks += check_point(bundle, point, results, measured)
     return checks, measured
 
 
-def _check_point(bundle, point, results, measured):
-    """Checks of one operating point's numbers and guarantees."""
+def check_point(bundle, point, results, measured) -> list[Check]:
+    """Checks of one operating point's numbers and guarantees.
+
+    Args:
+        bundle: `Bundle`.
+        point: dict, as in the manifest.
+        results: `ExampleResults`, of what the point was measured on.
+        measured: dict, of `measured_at`.
+    """
     checks = []
     same = bundle.manifest["calibration"]["sha256"] == (
         results.examples.hexdigest()
@@ -226,7 +235,14 @@ def _run(bundle, runs, batches):
     return examples, gap
 
 
-def _measured(bundle, results, point):
+def measured_at(bundle, results, point) -> dict:
+    """Numbers of an operating point's threshold on these examples.
+
+    Args:
+        bundle: `Bundle`.
+        results: `ExampleResults`.
+        point: dict, as in the manifest.
+    """
     return measure_threshold(
         results.scores,
         results.student_correct,

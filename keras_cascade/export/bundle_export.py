@@ -22,6 +22,7 @@ from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
 from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.teacher_probes import teacher_probes
 from keras_cascade.export.verification import check_teacher
+from keras_cascade.runtime.student_probes import student_probes
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.teacher_checks import remarks_on_models
 from keras_cascade.utils.output_path import output_path
@@ -164,6 +165,7 @@ def export_bundle(
             manifest[model.role] |= model.write_tokenizer(
                 folder, job.data.batches()
             )
+        _add_student_probes(manifest, artifact.open(folder / STUDENT_FILE))
         why_no_probes = _add_probes(manifest, teacher, job.teacher.example)
         if job.quantization != FLOAT32:
             whole = job.student_artifact(FLOAT32).convert(point.threshold)
@@ -199,6 +201,20 @@ def _write_teacher(job, folder):
         job.signature,
     )
     return teacher
+
+
+def _add_student_probes(manifest, student):
+    """Adds the probe rows to the student's entry in the manifest.
+
+    Args:
+        manifest: dict.
+        student: `StudentInterpreter` of the exported file.
+    """
+    entry = manifest["student"]
+    specs = entry.get("input", manifest["input"])
+    probes = student_probes(student, specs, entry["sha256"][:16])
+    if probes is not None:
+        entry["probes"] = probes
 
 
 def _add_probes(manifest, teacher, example):

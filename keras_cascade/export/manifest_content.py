@@ -77,7 +77,7 @@ def manifest_of(
                 if key not in ("name", "trainable", "dtype")
             },
         },
-        "operating_points": [_described(point) for point in points],
+        "operating_points": [described_point(point) for point in points],
         "calibration": {
             "examples": comparison.results.examples.examples,
             "sha256": comparison.results.examples.hexdigest(),
@@ -173,14 +173,18 @@ def described_onnx(files) -> dict:
         entries[part] = described(path)
         if point is not None:
             entries[part] |= {
-                "operating_point": _described(point),
+                "operating_point": described_point(point),
                 "verification": comparison.describe(point.threshold),
             }
     return entries
 
 
-def _described(point):
-    """Manifest entry of an operating point, long lists as their length."""
+def described_point(point) -> dict:
+    """Manifest entry of an operating point, long lists as their length.
+
+    Args:
+        point: `OperatingPoint`.
+    """
 
     def shortened(value):
         if isinstance(value, dict):

@@ -70,3 +70,7 @@ class OnnxStudentInterpreter:
         """
         answers = self._session.run(list(OUTPUTS), dict(inputs))
         return dict(zip(OUTPUTS, answers, strict=True))
+
+    def close(self) -> None:
+        """Releases the session."""
+        self._session = None

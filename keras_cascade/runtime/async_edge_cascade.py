@@ -96,6 +96,8 @@ class AsyncEdgeCascade:
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         teacher_identity: str = "probe",
+        runtime: str = "interpreter",
+        accelerator: str = "cpu",
     ) -> AsyncEdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
@@ -132,6 +134,8 @@ class AsyncEdgeCascade:
             client_cert=client_cert,
             client_key=client_key,
             teacher_identity=teacher_identity,
+            runtime=runtime,
+            accelerator=accelerator,
         )
         return cls(edge, in_flight)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from keras_cascade.runtime.pending_prediction import (
     PendingPrediction,
     late_prediction,
 )
-from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.student_runtimes import open_runtime
 from keras_cascade.runtime.teachers.teacher_at import open_teacher
 from keras_cascade.runtime.tokenized import without_tokenizer
 
@@ -72,6 +73,17 @@ class EdgeCascade:
         hedge_after: float or `None`, seconds after which a second, identical
             request is sent. The first answer wins. Defaults to `None`:
             never.
+        runtime: str, what runs the student: `"interpreter"` (LiteRT's
+            `Interpreter`) or `"compiled"` (its `CompiledModel`, row by row,
+            for files of one row). Defaults to `"interpreter"`.
+        accelerator: str, with `runtime="compiled"`: `"cpu"`, `"gpu"` or
+            `"npu"`. Where LiteRT has none here, or its answers to probe rows
+            are not those that the manifest states, a warning says so and the
+            student runs on the CPU. Defaults to `"cpu"`.
+
+    Attributes:
+        runtime: str.
+        accelerator: str, that which runs the student.
 
     Example:
 
@@ -100,6 +112,8 @@ class EdgeCascade:
         failures_to_open: int = 5,
         seconds_open: float = 10.0,
         hedge_after: float | None = None,
+        runtime: str = "interpreter",
+        accelerator: str = "cpu",
     ):
         if on_failure not in SOURCES:
             raise ValueError(
@@ -123,7 +137,10 @@ class EdgeCascade:
         self._is_closed = False
         self._classes = bundle.classes
         self._validate: Callable = InputValidator(bundle.inputs)
-        self._student = open_student(bundle, num_threads)
+        self.runtime = runtime
+        self._student, self.accelerator = open_runtime(
+            bundle, num_threads, runtime, accelerator
+        )
         self._rules = delegation_rules(bundle)
         self.use(operating_point or default_name(self._rules))
         # Imported where they are used: a student alone needs neither HTTP,
@@ -192,6 +209,8 @@ class EdgeCascade:
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         teacher_identity: str = "probe",
+        runtime: str = "interpreter",
+        accelerator: str = "cpu",
     ) -> EdgeCascade:
         """Opens a bundle, after checking every file against its manifest.
 
@@ -240,14 +259,16 @@ class EdgeCascade:
                 be, on each new connection. `"off"`: any teacher is asked.
                 The answers of another one are no answers: `on_failure`
                 applies. Defaults to `"probe"`.
+            runtime: as in `EdgeCascade`.
+            accelerator: as in `EdgeCascade`.
 
         Returns:
             `EdgeCascade`.
 
         Raises:
             BundleError: a file is missing or altered, it is not the bundle
-                that was pinned or signed, or there is no such operating
-                point.
+                that was pinned or signed, there is no such operating point,
+                or the runtime cannot run the student.
             TeacherError: a local teacher cannot be loaded, or the queue's
                 file cannot be used.
         """
@@ -279,6 +300,8 @@ class EdgeCascade:
             failures_to_open=failures_to_open,
             seconds_open=seconds_open,
             hedge_after=hedge_after,
+            runtime=runtime,
+            accelerator=accelerator,
         )
 
     @property
@@ -306,6 +329,7 @@ class EdgeCascade:
                 f"Received: {name!r}."
             )
         self._rule = self._rules[name]
+        self._warn_of_another_runtime(name)
 
     def predict(self, x: Inputs) -> EdgePrediction:
         """Predicts one example or a batch.
@@ -524,6 +548,19 @@ class EdgeCascade:
         if self._row_counter is not None:
             self._row_counter.add(len(pending) - len(pending.rows))
         return pending
+
+    def _warn_of_another_runtime(self, name):
+        """Warns of an operating point that is about other scores."""
+        point = self.operating_point
+        own = (self.runtime, self.accelerator)
+        fitted = (point.get("runtime"), point.get("accelerator", "cpu"))
+        if fitted[0] is not None and fitted != own:
+            warnings.warn(
+                f"The operating point '{name}' was fitted on the scores of "
+                f"the runtime {fitted}, and its guarantees are about those. "
+                f"This cascade has {own}.",
+                stacklevel=3,
+            )
 
     def _fall_back(self, pending, error):
         """Applies `on_failure` to rows that the teacher did not answer."""

@@ -70,6 +70,14 @@ class StudentInterpreter:
         """Returns the names of the inputs, as the signature has them."""
         return sorted(self._runner().get_input_details())
 
+    def row_shapes(self) -> dict[str, list[int]]:
+        """Returns the sizes of one row per input; 1 for a free size."""
+        details = self._runner().get_input_details()
+        return {
+            name: detail["shape"][1:].tolist()
+            for name, detail in details.items()
+        }
+
     def check(self, specs: list[dict], classes: int) -> None:
         """Raises an error unless inputs and classes are those of a manifest.
 
@@ -99,6 +107,10 @@ class StudentInterpreter:
 
     def close(self) -> None:
         """Releases all per-thread interpreters; the next run creates one."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what a forked child inherited; takes no lock."""
         self._local = threading.local()
 
     def _runner(self):
@@ -135,7 +147,7 @@ class StudentInterpreter:
 
 def _forget_inherited_interpreters():
     for student in _students:
-        student.close()
+        student.forget()
 
 
 if hasattr(os, "register_at_fork"):

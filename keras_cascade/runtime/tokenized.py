@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_cascade.errors import BundleError
+
 if TYPE_CHECKING:
     from keras_cascade.bundle import Bundle
     from keras_cascade.text.text_reader import TextReader
@@ -81,19 +83,35 @@ class TokenizedTeacher:
         self.teacher.close()
 
 
-def student_with_tokenizer(student, bundle: Bundle):
+def student_with_tokenizer(student, bundle: Bundle, fixed: bool = False):
     """Puts a student behind its tokenizer, where the bundle has one for it.
 
     Args:
-        student: object with `run(inputs)`, as the bundle's student is.
+        student: object with `run(inputs)`, as the bundle's student is; with
+            `row_shapes()` too where it is `fixed`.
         bundle: `keras_cascade.bundle.Bundle`.
+        fixed: bool. Every text is padded to the one length that the student
+            takes. Defaults to `False`.
 
     Returns:
         `TokenizedStudent`, or `student` as it is.
+
+    Raises:
+        BundleError: a `fixed` student is shorter than the longest texts.
     """
     if "text" not in bundle.manifest["student"]:
         return student
-    return TokenizedStudent(student, _reader(bundle, "student"))
+    reader = _reader(bundle, "student")
+    if fixed:
+        (length,) = {shape[0] for shape in student.row_shapes().values()}
+        if length != reader.tokenizer.lengths[-1]:
+            raise BundleError(
+                f"The student of '{bundle.path}' takes {length} tokens in "
+                f"this runtime, and its texts have up to "
+                f"{reader.tokenizer.lengths[-1]}. Export the bundle again."
+            )
+        reader.tokenizer = reader.tokenizer.with_lengths(length)
+    return TokenizedStudent(student, reader)
 
 
 def teacher_with_tokenizer(teacher, bundle: Bundle):

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "docs/bundle.md": "tests/docs/test_bundle.py",
     "docs/failures.md": "tests/docs/test_failures.py",
     "docs/queue.md": "tests/docs/test_queue.py",
+    "docs/runtimes.md": "tests/docs/test_runtimes.py",
     "docs/signing.md": "tests/docs/test_signing.py",
     "docs/text.md": "tests/text/test_docs.py",
     "docs/wire.md": "tests/docs/test_wire.py",

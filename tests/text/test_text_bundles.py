@@ -65,6 +65,23 @@ def test_the_device_answers_as_keras(strings, new_texts):
     )
 
 
+def test_the_compiled_runtime_takes_texts(strings, new_texts):
+    x, _ = new_texts
+    with (
+        EdgeCascade.load(strings[1].path) as interpreter,
+        EdgeCascade.load(strings[1].path, runtime="compiled") as compiled,
+    ):
+        for texts in (list(x), x[0]):
+            expected, found = (
+                interpreter.predict(texts),
+                compiled.predict(texts),
+            )
+            assert np.array_equal(found.source, expected.source)
+            assert np.allclose(
+                found.probabilities, expected.probabilities, atol=1e-6
+            )
+
+
 @pytest.mark.parametrize("path", ["/v1/models/teacher", "/v2/models/teacher"])
 def test_served_with_raw_strings(strings, new_texts, path, tmp_path):
     cascade, bundle = strings

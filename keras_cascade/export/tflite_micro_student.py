@@ -1,0 +1,168 @@
+"""Executes TFLite files in TFLite Micro, the runtime of microcontrollers."""
+
+import re
+
+import numpy as np
+
+from keras_cascade.errors import ExportError
+from keras_cascade.export.tflite_file import read, signature_of
+from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.utils.native_output import hidden_native_output
+
+#: Bytes of an arena at most, and the step in which it is measured.
+MOST_BYTES, STEP = 256 * 2**20, 1024
+MISSING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+
+
+class TFLiteMicroStudent:
+    """Runs a bundle's TFLite file row by row, in TFLite Micro.
+
+    Args:
+        content: bytes of a TFLite file of one row, with the outputs
+            `probabilities`, `score` and `delegate`.
+        name: str, the file's name, for errors.
+
+    Attributes:
+        arena_bytes: int, the smallest arena (a multiple of 1,024) that it runs
+            in on this machine. Pointers of 32 bits need less.
+
+    Raises:
+        ExportError: `tflite-micro` is not installed, or cannot run the file.
+    """
+
+    def __init__(self, content: bytes, name: str):
+        try:
+            from tflite_micro.python.tflite_micro import runtime
+        except ImportError as error:
+            raise ExportError(
+                "The runtime 'tflite-micro' is not installed. Install it with "
+                "`pip install tflite-micro`."
+            ) from error
+        self._runtime = runtime
+        self._content = content
+        self._name = name
+        model = read(content)
+        signature = signature_of(model)
+        graph = model.subgraphs[signature.subgraphIndex]
+        self._inputs = _positions(signature.inputs, graph.inputs)
+        self._outputs = _positions(signature.outputs, graph.outputs)
+        self._shapes = {
+            one.name.decode(): tuple(
+                map(int, graph.tensors[one.tensorIndex].shape)
+            )
+            for one in signature.inputs
+        }
+        self.arena_bytes = self._smallest_arena()
+        self._interpreter = self._opened(self.arena_bytes)
+        for name, position in self._inputs.items():
+            dtype = self._interpreter.get_input_details(position)["dtype"]
+            self._interpreter.set_input(
+                np.zeros(self._shapes[name], dtype), position
+            )
+        self._invoke_hidden()  # fail now rather than on the first example
+
+    def row_shapes(self) -> dict[str, list[int]]:
+        """Returns the sizes of one row per input."""
+        return {name: list(shape[1:]) for name, shape in self._shapes.items()}
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a batch, row by row.
+
+        Args:
+            inputs: dict of input name to array, batch first.
+
+        Returns:
+            Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
+            `delegate` `(rows,)`.
+        """
+        rows = len(next(iter(inputs.values())))
+        answers = [
+            self._row({name: v[row : row + 1] for name, v in inputs.items()})
+            for row in range(rows)
+        ]
+        return {
+            name: np.concatenate([answer[name] for answer in answers])
+            for name in OUTPUTS
+        }
+
+    def close(self) -> None:
+        """Releases the interpreter and its arena."""
+        self._interpreter = None
+
+    def _row(self, inputs):
+        for name, position in self._inputs.items():
+            if inputs[name].shape != self._shapes[name]:
+                raise ExportError(
+                    f"'{self._name}' takes {self._shapes[name]} as '{name}' in "
+                    f"TFLite Micro. Received: {inputs[name].shape}."
+                )
+            self._interpreter.set_input(inputs[name], position)
+        try:
+            self._interpreter.invoke()
+        except RuntimeError:
+            self._invoke_hidden()  # raises with what is said
+            raise
+        return {
+            name: np.array(self._interpreter.get_output(self._outputs[name]))
+            for name in OUTPUTS
+        }
+
+    def _invoke_hidden(self):
+        """Invokes; an error has what TFLite Micro says."""
+        try:
+            with hidden_native_output():
+                self._interpreter.invoke()
+        except RuntimeError as error:
+            raise self._unusable(error) from error
+
+    def _smallest_arena(self):
+        """Finds the smallest arena by halving, from one that is enough."""
+        enough = 64 * STEP
+        while not self._fits(enough):
+            enough *= 2
+            if enough > MOST_BYTES:
+                self._opened(MOST_BYTES)  # raises
+        too_small = 0
+        while enough - too_small > STEP:
+            middle = (enough + too_small) // 2 // STEP * STEP
+            if self._fits(middle):
+                enough = middle
+            else:
+                too_small = middle
+        return enough
+
+    def _fits(self, size):
+        try:
+            self._opened(size)
+        except ExportError as error:
+            if "lacks the operation" in str(error):
+                raise
+            return False
+        return True
+
+    def _opened(self, size):
+        try:
+            with hidden_native_output():
+                return self._runtime.Interpreter.from_bytes(
+                    self._content, arena_size=size
+                )
+        except RuntimeError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error):
+        said = " ".join(getattr(error, "__notes__", ()))
+        said = " ".join(said.removeprefix("Native libraries wrote:").split())
+        missing = MISSING.search(said)
+        why = said[:200] or str(error)
+        if missing is not None:
+            why = f"it lacks the operation {missing[1]}"
+        return ExportError(
+            f"TFLite Micro cannot run '{self._name}': {why.rstrip('.')}. "
+            "Choose other layers or another gate."
+        )
+
+
+def _positions(named, tensors):
+    """Dict of a signature's names to positions in the subgraph's tensors."""
+    order = [int(number) for number in tensors]
+    return {one.name.decode(): order.index(one.tensorIndex) for one in named}

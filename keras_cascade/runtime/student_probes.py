@@ -1,0 +1,127 @@
+"""Probe rows of a student: stated answers that a runtime must reproduce.
+
+Accelerators are known to return zeros, or numbers of another model, without an
+error. The rows follow from a seed, as a teacher's do, so the manifest holds no
+one's data. Each is run alone, as every runtime can.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_cascade.runtime.operating_points import DEFAULT, delegation_rules
+from keras_cascade.runtime.teachers.probe_rows import probe_inputs
+
+#: Rows, fewer where there are many classes, and numbers in a manifest at most.
+ROWS, FEWEST_ROWS, MOST_NUMBERS = 8, 2, 4_096
+#: Float16 moved a probability by up to 0.004, a step of 8 bits by up to 0.02.
+MOST_DIFFERENCE = 0.05
+#: Of the spread between rows. Constant answers, and those of other rows, are
+#: further off.
+SHARES = {"probabilities": 1 / 4, "score": 1 / 8}
+#: Of the largest value, where rows hardly differ: zeros are further off.
+FLOOR = 1e-3
+#: Digits of a number in a manifest; float32 has about 7.
+DIGITS = 6
+
+
+def student_probes(student, specs: list[dict], seed: str) -> dict | None:
+    """Manifest entry of the probe rows and a student's answers to them.
+
+    Args:
+        student: `StudentInterpreter`.
+        specs: list of its inputs, as in the manifest.
+        seed: str.
+
+    Returns:
+        Dict with `rows`, `seed`, `shapes`, `score`, `score_tolerance`,
+        `probabilities` and `probabilities_tolerance`; `None` where an answer
+        is not finite.
+    """
+    shapes = student.row_shapes()
+    inputs = probe_inputs(specs, seed, FEWEST_ROWS, shapes)
+    classes = _answers(student, inputs)["probabilities"].shape[1]
+    rows = max(FEWEST_ROWS, min(ROWS, MOST_NUMBERS // classes))
+    answers = _answers(student, probe_inputs(specs, seed, rows, shapes))
+    if not all(np.isfinite(answers[name]).all() for name in SHARES):
+        return None
+    return {
+        "rows": rows,
+        "seed": seed,
+        "shapes": shapes,
+        "score": [_short(one) for one in answers["score"]],
+        "score_tolerance": _tolerance("score", answers),
+        "probabilities": [
+            [_short(one) for one in row] for row in answers["probabilities"]
+        ],
+        "probabilities_tolerance": _tolerance("probabilities", answers),
+    }
+
+
+def difference_from_probes(student, bundle, probes: dict) -> str | None:
+    """Describes how a runtime's answers differ from those that are stated.
+
+    Args:
+        student: object with `run(inputs)`, before its tokenizer.
+        bundle: `keras_cascade.bundle.Bundle`.
+        probes: dict, as `student_probes` returns it.
+
+    Returns:
+        Str, the end of a sentence; `None` where they do not differ.
+    """
+    inputs = probe_inputs(
+        bundle.student_inputs,
+        probes["seed"],
+        probes["rows"],
+        {name: tuple(shape) for name, shape in probes["shapes"].items()},
+    )
+    answers = _answers(student, inputs)
+    for name in SHARES:
+        tolerance = probes[f"{name}_tolerance"]
+        stated = np.asarray(probes[name], "float64")
+        gap = np.abs(answers[name].astype("float64") - stated).max()
+        if not gap <= tolerance:  # NaN as well
+            return (
+                f"its `{name}` of {probes['rows']} probe rows is off by up to "
+                f"{gap:.3g}, where {tolerance:.2g} is accepted"
+            )
+    rules = delegation_rules(bundle)
+    if DEFAULT in rules:
+        threshold = bundle.operating_point()["threshold"]
+        sure = np.abs(answers["score"] - threshold)
+        sure = sure > probes["score_tolerance"]
+        decided = answers["delegate"].astype(bool)
+        wrong = sure & (decided != (answers["score"] < threshold))
+        if wrong.any():
+            return (
+                f"{wrong.sum()} of its {probes['rows']} decisions on probe "
+                "rows are not those of its own scores"
+            )
+    return None
+
+
+def _answers(student, inputs):
+    """Outputs for rows that are run one by one."""
+    rows = len(next(iter(inputs.values())))
+    answers = [
+        student.run({name: v[row : row + 1] for name, v in inputs.items()})
+        for row in range(rows)
+    ]
+    return {
+        name: np.concatenate([answer[name] for answer in answers])
+        for name in ("probabilities", "score", "delegate")
+    }
+
+
+def _tolerance(name, answers):
+    values = answers[name]
+    spread = float(np.ptp(values, axis=0).max())
+    tolerance = max(SHARES[name] * spread, FLOOR * float(np.abs(values).max()))
+    if name == "probabilities":
+        tolerance = min(tolerance, MOST_DIFFERENCE)
+    # Scores that are all 0 leave room for nothing but rounding.
+    return _short(max(tolerance, 1e-6))
+
+
+def _short(value):
+    return float(f"{float(value):.{DIGITS}g}")
