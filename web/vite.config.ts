@@ -12,7 +12,6 @@ export default defineConfig({
     outDir: "dist",
     rolldownOptions: {
       external: [
-        "@huggingface/tokenizers",
         "@litertjs/core",
         "onnxruntime-web/wasm",
       ],

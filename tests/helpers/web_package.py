@@ -14,8 +14,6 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>test</title>
 <script type="importmap">{"imports": {
   "@litertjs/core": "/node_modules/@litertjs/core/dist/index.js",
   "@litertjs/wasm-utils": "/node_modules/@litertjs/wasm-utils/dist/index.js",
-  "@huggingface/tokenizers":
-    "/node_modules/@huggingface/tokenizers/dist/tokenizers.mjs",
   "onnxruntime-web/wasm":
     "/node_modules/onnxruntime-web/dist/ort.wasm.min.mjs"
 }}</script>

@@ -1,8 +1,7 @@
-import type { Tokenizer } from "@huggingface/tokenizers";
-
 import { BundleError, reason } from "./errors";
 import type { TextSpec } from "./manifest";
 import type { Inputs } from "./tensors";
+import { Tokenizer } from "./tokenizer";
 
 interface Encoding {
   ids: number[];
@@ -26,22 +25,18 @@ export class TextReader {
    * @param where URL of the file, for errors.
    * @throws BundleError it makes other tokens than the manifest states.
    */
-  static async load(
-    content: Uint8Array,
-    spec: TextSpec,
-    where: string,
-  ): Promise<TextReader> {
+  static load(content: Uint8Array, spec: TextSpec, where: string): TextReader {
     let reader: TextReader;
     try {
-      const { Tokenizer } = await import("@huggingface/tokenizers");
-      const json = JSON.parse(new TextDecoder().decode(content));
-      const tokenizer = new Tokenizer(json, {});
-      const padId = tokenizer.token_to_id(spec.pad);
+      const text = new TextDecoder().decode(content);
+      const tokenizer = new Tokenizer(JSON.parse(text));
+      const padId = tokenizer.tokenId(spec.pad);
       if (padId === undefined) throw new Error(`no token '${spec.pad}'`);
       reader = new TextReader(spec, tokenizer, padId);
     } catch (error) {
       throw new BundleError(
-        `${where} cannot be used as a tokenizer (${reason(error)}).`,
+        `${where} cannot be used as a tokenizer (${reason(error)}). Export the ` +
+          "bundle with a `kc.text.Tokenizer` of words or WordPiece.",
         { cause: error },
       );
     }
@@ -67,7 +62,7 @@ export class TextReader {
     if (fixed !== undefined && fixed < encoding!.ids.length) {
       throw new BundleError(
         `The student reads ${fixed} tokens; its manifest says ` +
-          `${this.lengths.at(-1)}. Export the bundle again.`,
+          `${this.spec.lengths.at(-1)}. Export the bundle again.`,
       );
     }
     return {
@@ -92,7 +87,7 @@ export class TextReader {
 
   private padded(rows: Encoding[], fixed?: number): Inputs {
     const longest = Math.max(...rows.map(({ ids }) => ids.length));
-    const width = fixed ?? this.lengths.find((length) => length >= longest)!;
+    const width = fixed ?? this.spec.lengths.find((length) => length >= longest)!;
     const column = (values: (row: Encoding) => number[], fill: number) => {
       const data = new Int32Array(rows.length * width).fill(fill);
       rows.forEach((row, i) => data.set(values(row), i * width));
@@ -111,59 +106,21 @@ export class TextReader {
     return fed;
   }
 
-  private get lengths(): number[] {
-    return this.spec.lengths;
-  }
-
   private encode(texts: string[]): Encoding {
-    const longest = this.lengths.at(-1)!;
-    const [first, second] = texts.map((text) => this.plain(text));
-    const whole = this.tokenizer.encode(texts[0]!, {
-      text_pair: texts[1] ?? null,
-      return_token_type_ids: true,
-    });
-    const own = first!.length + (second?.length ?? 0);
-    const special = whole.ids.length - own;
-    const room = longest - special;
-    const truncated = own > room;
-    let ids = whole.ids;
-    let types = whole.token_type_ids ?? ids.map(() => 0);
+    const [first, second] = texts.map((text) => this.tokenizer.encode(text));
+    const room =
+      this.spec.lengths.at(-1)! - this.tokenizer.specialCount(texts.length);
+    const truncated = first!.length + (second?.length ?? 0) > room;
+    let [a, b] = [first!, second];
     if (truncated) {
-      let a = room;
-      let b = 0;
-      if (second !== undefined) {
-        // In turns: the first has the odd token.
-        a = Math.min(first!.length, Math.max(room - second.length, room - (room >> 1)));
-        b = room - a;
-      }
-      const kept = this.cut(ids, first!, second, a, b);
-      ids = kept.map((i) => whole.ids[i]!);
-      types = kept.map((i) => types[i]!);
+      // In turns: the first has the odd token.
+      const half = b === undefined ? room : room - (room >> 1);
+      a = a.slice(0, Math.max(room - (b?.length ?? 0), half));
+      b = b?.slice(0, room - a.length);
     }
-    if (second === undefined) types = ids.map(() => 0);
-    return { ids, types, truncated };
-  }
-
-  /** Indices that are left of a sequence when its texts are cut. */
-  private cut(
-    ids: number[],
-    first: number[],
-    second: number[] | undefined,
-    a: number,
-    b: number,
-  ): number[] {
-    const start = find(ids, first, 0);
-    const drop = new Set<number>();
-    for (let i = start + a; i < start + first.length; i++) drop.add(i);
-    if (second !== undefined) {
-      const after = find(ids, second, start + first.length);
-      for (let i = after + b; i < after + second.length; i++) drop.add(i);
-    }
-    return ids.map((_, i) => i).filter((i) => !drop.has(i));
-  }
-
-  private plain(text: string): number[] {
-    return this.tokenizer.encode(text, { add_special_tokens: false }).ids;
+    const { ids, types } = this.tokenizer.assemble(a, b);
+    // Of single texts Python states none.
+    return { ids, types: b === undefined ? ids.map(() => 0) : types, truncated };
   }
 
   private check(where: string): void {
@@ -190,15 +147,4 @@ export class TextReader {
 
 function equal(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((one, i) => one === b[i]);
-}
-
-/** Position of a run of ids in a sequence. */
-function find(ids: number[], part: number[], from: number): number {
-  for (let start = from; start + part.length <= ids.length; start++) {
-    if (part.every((one, i) => ids[start + i] === one)) return start;
-  }
-  throw new BundleError(
-    "The tokenizer's special tokens change the tokens beside them: its texts " +
-      "cannot be cut in a browser.",
-  );
 }
