@@ -34,6 +34,14 @@ export default defineConfig({
           `${TARGET}/wasm/${NAME}.wasm.gz`,
           gzipSync(raw, { level: 9 }),
         );
+        const { version } = JSON.parse(
+          readFileSync("node_modules/@litertjs/core/package.json", "utf8"),
+        );
+        writeFileSync(
+          `${TARGET}/wasm/README.txt`,
+          `LiteRT.js ${version}, the npm package @litertjs/core, unmodified. ` +
+            "Copyright Google LLC, Apache License 2.0.\n",
+        );
       },
     },
   ],

@@ -287,6 +287,10 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="a page at /web/ that runs the bundle"),
+    ] = False,
     exit_with_stdin: Annotated[
         bool,
         # For programs that start a server, as `ServerProcess` does.
@@ -332,4 +336,5 @@ def serve(
         public_key=public_key,
         allow_file_operations=allow_file_operations,
         cors_origins=() if cors_origin == ["none"] else cors_origin,
+        web=web,
     )

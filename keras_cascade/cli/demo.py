@@ -126,6 +126,25 @@ def run_demo(
     return report
 
 
+def serve_page(bundle, console):
+    """Serves a bundle with the web page until Ctrl-C, at any free port.
+
+    The server is a process of its own: this one has loaded the teacher's
+    model, its optimizer and the data.
+
+    Args:
+        bundle: path of the bundle.
+        console: `rich.console.Console` for the page's URL.
+    """
+    log_file = Path(bundle).parent / "server.log"
+    # The page is of the same origin: no other needs to ask.
+    options = ["--web", "--cors-origin", "none"]
+    with ServerProcess(bundle, log_file, options=options) as server:
+        url = server.url.partition("/v1/")[0]
+        console.print(f"Page: {url}/web/ (Ctrl-C ends it)", soft_wrap=True)
+        server.wait()
+
+
 def _run_bundle(bundle, url, test):
     """Runs the exported cascade on the test split, its teacher over HTTP."""
     data = LabelledData.from_argument(test.unbatch().batch(EDGE_BATCH))

@@ -75,7 +75,7 @@ def web_bundles(tmp_path_factory, images, texts):
     texts = np.array(texts, object)
     kinds = np.array([len(text) % 3 for text in texts], "int32")
     tokenizer = kc.text.train_tokenizer(texts, vocabulary_size=120, lengths=16)
-    own = kc.text.train_tokenizer(texts, 90, lowercase=False, lengths=[8, 24])
+    own = kc.text.train_tokenizer(texts, 90, lowercase=False, lengths=[24, 64])
     cascade = _cascade(
         *(
             kc.text.TextModel(kc.models.text_bag(one.vocabulary_size, 3), one)

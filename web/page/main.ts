@@ -77,13 +77,16 @@ class Page {
       this.edge.use(points.value);
       if (this.totals.count) void this.answer();
     });
-    const reopen = () =>
+    const policies = byId<HTMLSelectElement>("policy");
+    policies.addEventListener("change", () =>
       this.inTurn(async () => {
-        await this.open();
+        this.edge.onFailure = policies.value as OnFailure;
         await this.showQueue();
-      });
-    byId("policy").addEventListener("change", reopen);
-    byId("token").addEventListener("change", reopen);
+      }),
+    );
+    byId("token").addEventListener("change", () =>
+      this.inTurn(() => this.open()),
+    );
     byId("send").addEventListener("click", () => this.inTurn(() => this.send()));
   }
 

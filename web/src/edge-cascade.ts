@@ -96,6 +96,7 @@ export class EdgeCascade {
   private point!: OperatingPoint;
   private caller: TeacherCaller | null = null;
   private closed = false;
+  private policy: OnFailure;
 
   private constructor(
     readonly bundle: Bundle,
@@ -105,7 +106,9 @@ export class EdgeCascade {
     private readonly studentReader: TextReader | null,
     private readonly teacherReader: TextReader | null,
     private readonly queue: TeacherQueue | null,
-  ) {}
+  ) {
+    this.policy = options.onFailure ?? "answer";
+  }
 
   /**
    * Opens a bundle, after checking the manifest and every file that is used.
@@ -176,9 +179,14 @@ export class EdgeCascade {
     return this.point;
   }
 
-  /** Policy for delegated examples that the teacher does not answer. */
+  /** Policy for delegated examples, from the next call on. */
   get onFailure(): OnFailure {
-    return this.options.onFailure ?? "answer";
+    return this.policy;
+  }
+
+  set onFailure(policy: OnFailure) {
+    checkPolicy(policy, this.queue !== null);
+    this.policy = policy;
   }
 
   /**
@@ -515,10 +523,19 @@ function checkOptions(options: LoadOptions): void {
       );
     }
   };
-  oneOf("onFailure", Object.keys(SOURCES));
+  checkPolicy(options.onFailure ?? "answer", options.queue !== undefined);
   oneOf("runtime", ["litert", "onnx"]);
   oneOf("teacherIdentity", ["required", "off"]);
-  if (options.onFailure === "queue" && options.queue === undefined) {
+}
+
+function checkPolicy(policy: OnFailure, hasQueue: boolean): void {
+  if (!Object.hasOwn(SOURCES, policy)) {
+    throw new TypeError(
+      `Expected \`onFailure\` out of ${Object.keys(SOURCES).join(", ")}. ` +
+        `Received: ${policy}.`,
+    );
+  }
+  if (policy === "queue" && !hasQueue) {
     throw new TypeError(
       "Expected `queue`, a name to keep rows under, with " +
         '`onFailure: "queue"`. Received: none.',
