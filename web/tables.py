@@ -1,4 +1,4 @@
-"""Writes `src/character-classes.ts`: what `tokenizers` takes each character for.
+"""Writes `src/character-classes.ts`, the classes of the library `tokenizers`.
 
 Run with `python web/tables.py`, with Node on PATH. Its output belongs to the
 version of `tokenizers` that the file names.
@@ -77,7 +77,9 @@ def main():
         "SPACES": [code for code in CODES if pieces[code] == 2],
         "CHINESE": [code for code in CODES if chinese(chr(code)) != chr(code)],
         "MARKS": marks,
-        "REGEX_MARKS": [code for code in CODES if not property_marks(chr(code))],
+        "REGEX_MARKS": [
+            code for code in CODES if not property_marks(chr(code))
+        ],
         "PUNCTUATION": [code for code in CODES if pieces[code] == 3],
         "NEWER": json.loads(newer.stdout),
     }

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.browser
 OPTIONS = ["--web", "--cors-origin", "none"]
 CONTROLS = "button, input, select, textarea, canvas"
 #: Number of controls on the page that a screen reader has no name for.
-UNNAMED = """(controls) => [...document.querySelectorAll(controls)].filter((e) =>
-  !(e.textContent.trim() || e.getAttribute("aria-label")
+UNNAMED = """(controls) => [...document.querySelectorAll(controls)].filter(
+  (e) => !(e.textContent.trim() || e.getAttribute("aria-label")
     || e.labels?.[0]?.textContent.trim())).length"""
 
 
