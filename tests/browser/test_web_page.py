@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.evaluation import Costs
 from keras_cascade.runtime import EdgeCascade
 from keras_cascade.serving import ServerProcess
 from tests.helpers.contrast import CONTRAST
@@ -81,6 +82,15 @@ def draw(page, steps=((0.3, 0.3), (0.7, 0.3), (0.5, 0.8))):
     )
 
 
+def wait_for_text(page, name, pattern):
+    """Waits until an element's text matches a regular expression."""
+    page.wait_for_function(
+        "([name, pattern]) =>"
+        " RegExp(pattern).test(document.getElementById(name).textContent)",
+        arg=[name, pattern],
+    )
+
+
 def source(page):
     return page.locator("#who").get_attribute("data-source")
 
@@ -111,7 +121,7 @@ def test_kept_and_delegated_drawings(open_page, images_server):
     assert "or above the threshold" in page.locator("#compared").inner_text()
     count = int(page.locator("#count").inner_text())
     share = float(page.locator("#share").inner_text().removesuffix(" %")) / 100
-    costs = Bundle.load(images_server.bundle).costs
+    costs = Costs(**Bundle.load(images_server.bundle).manifest["costs"])
     assert 0 < share < 1
     assert float(page.locator("#cost").inner_text()) == pytest.approx(
         costs.amortized(round(share * count) / count), rel=0.01
@@ -132,13 +142,13 @@ def test_an_uploaded_picture_is_read_as_in_python(
     page.locator("#file").set_input_files(
         {**picture, "buffer": file.getvalue()}
     )
-    page.wait_for_function("document.getElementById('count').textContent > 0")
+    wait_for_text(page, "count", "[1-9]")
     with EdgeCascade.load(images_server.bundle) as edge:
         expected = edge.predict_alone(pixels[None, ..., None] / np.float32(255))
     shown = page.locator("#student").inner_text()
     assert shown.startswith(f"{expected.names[0]}, ")
     page.locator("#file").set_input_files({**picture, "buffer": b"no picture"})
-    page.wait_for_function("document.getElementById('error').textContent")
+    wait_for_text(page, "error", ".")
     assert "Expected a picture" in page.locator("#error").inner_text()
 
 
@@ -146,7 +156,7 @@ def test_the_camera(open_page, images_server):
     page = open_page(images_server, permissions=["camera"])
     page.get_by_role("button", name="Use the camera").click()
     page.get_by_role("button", name="Take the picture").click()
-    page.wait_for_function("document.getElementById('count').textContent > 0")
+    wait_for_text(page, "count", "[1-9]")
     assert page.locator("#video").is_hidden()
 
 
@@ -156,7 +166,7 @@ def test_keys_alone(open_page, images_server):
         page.keyboard.press("Tab")
     for key in ("ArrowUp", "Shift+ArrowDown", "Shift+ArrowDown", "Enter"):
         page.keyboard.press(key)
-    page.wait_for_function("document.getElementById('count').textContent > 0")
+    wait_for_text(page, "count", "[1-9]")
     seen = []
     for _ in range(12):
         page.keyboard.press("Tab")
@@ -228,9 +238,7 @@ def test_texts(open_page, web_bundles, folder):
         page = open_page(server)
         page.get_by_role("textbox", name="Text").fill("Where is my card?")
         page.keyboard.press("Control+Enter")
-        page.wait_for_function(
-            "document.getElementById('count').textContent > 0"
-        )
+        wait_for_text(page, "count", "[1-9]")
         with EdgeCascade.load(bundle, server.url) as edge:
             expected = edge.predict("Where is my card?")
         # A class name that is markup is text.
@@ -238,9 +246,9 @@ def test_texts(open_page, web_bundles, folder):
         assert source(page) == expected.source[0]
         page.get_by_role("textbox", name="Text").fill(" ")
         page.get_by_role("button", name="Ask").click()
-        page.wait_for_function("document.getElementById('error').textContent")
+        wait_for_text(page, "error", ".")
         error = page.locator("#error").inner_text()
-    assert error == "Expected text in input 'text'. Received white space alone."
+    assert error == "Expected text in input 'input'. Received white space alone."
 
 
 def test_the_teacher_asks_for_a_token_and_the_page_does_not(
