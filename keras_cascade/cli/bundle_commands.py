@@ -252,11 +252,8 @@ def serve(
     ] = 5.0,
     max_request_mb: Annotated[
         float,
-        typer.Option(
-            min=0.001,
-            help="of the largest request",
-            metavar="MIB",
-        ),
+        # Hidden, as the help must fit a screen: docs/serving.md describes it.
+        typer.Option(min=0.001, hidden=True, metavar="MIB"),
     ] = 64.0,
     token_file: Annotated[
         Path | None,

@@ -18,6 +18,7 @@ export function bytes(count: number): string {
   return `${(count / 1e6).toFixed(1)} MB`;
 }
 
-export function milliseconds(seconds: number): string {
-  return `${(1000 * seconds).toFixed(1)} ms`;
+/** Milliseconds of each part, such as `1.1 + 20.9 ms`. */
+export function milliseconds(...seconds: number[]): string {
+  return `${seconds.map((one) => (1000 * one).toFixed(1)).join(" + ")} ms`;
 }

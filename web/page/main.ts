@@ -189,9 +189,9 @@ class Page {
       `${prediction.student.name}, ` +
       percent(Math.max(...prediction.student.probabilities));
     byId("sent").textContent = bytes(bytesSent);
-    byId("latency").textContent = source === "edge"
-      ? milliseconds(latency.student)
-      : `${milliseconds(latency.student)} + ${milliseconds(latency.teacher)}`; // prettier-ignore
+    byId("latency").textContent = milliseconds(
+      latency.student, ...(isSure ? [] : [latency.teacher]),
+    ); // prettier-ignore
     this.showClasses(prediction.probabilities);
     const error = prediction.teacherError;
     if (error !== null) who.textContent += ` ${error}`;
