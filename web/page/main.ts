@@ -110,7 +110,7 @@ class Page {
           ? specs.length > 1 ? `Text: ${spec.name}` : "Text"
           : `Numbers of ${spec.name}, ${JSON.stringify(spec.shape.slice(1))}`,
         area,
-      ); // prettier-ignore
+      );
       form.append(label);
       return { spec, area, isText };
     });
@@ -191,7 +191,7 @@ class Page {
     byId("sent").textContent = bytes(bytesSent);
     byId("latency").textContent = milliseconds(
       latency.student, ...(isSure ? [] : [latency.teacher]),
-    ); // prettier-ignore
+    );
     this.showClasses(prediction.probabilities);
     const error = prediction.teacherError;
     if (error !== null) who.textContent += ` ${error}`;
@@ -259,7 +259,7 @@ class Page {
           const item = document.createElement("li");
           item.textContent = one.name === null
             ? `rejected: ${one.teacherError}`
-            : `${one.name}, answered by the teacher`; // prettier-ignore
+            : `${one.name}, answered by the teacher`;
           byId("late").append(item);
         }
       });

@@ -37,7 +37,7 @@ export class Bundle {
     const manifest = await parseManifest(raw, where);
     return new Bundle(
       folder.href, manifest, hash, await teacherIdentity(manifest),
-    ); // prettier-ignore
+    );
   }
 
   /**

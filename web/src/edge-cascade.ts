@@ -142,7 +142,7 @@ export class EdgeCascade {
       const student = await openStudent(bundle, options, isOnnx);
       const edge = new EdgeCascade(
         bundle, options, student, points, studentReader, teacherReader, queue,
-      ); // prettier-ignore
+      );
       edge.use(
         options.operatingPoint ??
           (points.some(({ name }) => name === DEFAULT)
@@ -152,7 +152,7 @@ export class EdgeCascade {
       if (options.teacher) {
         edge.caller = new TeacherCaller(
           edge.openTeacher(options.teacher), manifest.classes.length, options,
-        ); // prettier-ignore
+        );
       }
       return edge;
     } catch (error) {
@@ -292,14 +292,14 @@ export class EdgeCascade {
         return {
           ...shared, label: -1, name: null, probabilities: row.probabilities,
           source: "refused", teacherError: row.error,
-        }; // prettier-ignore
+        };
       }
       const probabilities = softmax(row.logits);
       const label = argmax(probabilities);
       return {
         ...shared, label, name: this.classes[label]!, probabilities,
         source: "cloud", teacherError: null,
-      }; // prettier-ignore
+      };
     });
     const result = await use(answers);
     await queue.forget(rows.map((row) => row.id));
@@ -322,7 +322,7 @@ export class EdgeCascade {
     }
     return prepareExample(
       example, this.manifest.input, this.options.checkRange ?? true,
-    ); // prettier-ignore
+    );
   }
 
   private async runStudent(inputs: Inputs): Promise<Pending> {
@@ -332,7 +332,7 @@ export class EdgeCascade {
     if (this.studentReader !== null) {
       ({ inputs: fed, truncated } = this.studentReader.read(
         inputs, this.student.shapes,
-      )); // prettier-ignore
+      ));
     }
     const output = await this.student.run(fed);
     const seconds = (performance.now() - started) / 1000;
@@ -354,7 +354,7 @@ export class EdgeCascade {
       bytesSent: 0,
       id: null,
       truncated: row.truncated,
-    }; // prettier-ignore
+    };
   }
 
   /** Fills in predictions of delegated rows: the teacher's, or the policy's. */
@@ -578,5 +578,5 @@ async function openStudent(
   return LiteRtStudent.load(
     content, specs, manifest.classes.length, wasm, where,
     manifest.versions?.["keras-cascade"] ?? "of an unknown version",
-  ); // prettier-ignore
+  );
 }

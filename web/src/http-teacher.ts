@@ -227,7 +227,7 @@ export class HttpTeacher implements Teacher {
         await fetch(new URL("/", url), {
           mode: "no-cors", signal: deadline, cache: "no-store",
           credentials: "omit",
-        }); // prettier-ignore
+        });
         return new TeacherError(
           `The server at ${new URL(url).origin} answers, but the browser lets ` +
             `no page of ${own} read it (CORS). Start it with ` +

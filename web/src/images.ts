@@ -5,7 +5,7 @@ import type { InputSpec } from "./manifest";
 /** What a browser can draw: an image, a canvas, a frame of a video. */
 export type ImageSource =
   | HTMLImageElement | HTMLCanvasElement | HTMLVideoElement
-  | ImageBitmap | OffscreenCanvas; // prettier-ignore
+  | ImageBitmap | OffscreenCanvas;
 
 /**
  * Converts a picture to an example of an input of images.

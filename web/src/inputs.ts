@@ -11,10 +11,9 @@ export type Example = Numbers | string | Record<string, Numbers | string>;
 const MAX_CHARACTERS = 1_000_000;
 const SCALES = {
   "0-1": [0, 1], "0-255": [0, 255], "-1-1": [-1, 1], none: [0, 255],
-} as const; // prettier-ignore
+} as const;
 /** Python's white space. */
 const BLANK =
-  // eslint-disable-next-line no-control-regex
   /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/;
 const LONE_SURROGATE =
   /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;

@@ -163,7 +163,7 @@ function detailsOf(
       return (
         own?.length === shape.length && own[0] === 1 &&
         shape.every((size, axis) => !axis || size === null || size === own[axis])
-      ); // prettier-ignore
+      );
     }) &&
     outputs.get("probabilities")!.at(-1) === classes;
   if (!fits) {

@@ -188,7 +188,7 @@ function checkForm(manifest: JsonObject, where: string): void {
   check(
     isArrayOf(classes, isString) && classes.length >= 2,
     "classes", "at least two names",
-  ); // prettier-ignore
+  );
   checkInputs(manifest.input, "input", check);
   checkFile(manifest.student, "student", check);
   const student = manifest.student as JsonObject;
@@ -202,7 +202,7 @@ function checkForm(manifest: JsonObject, where: string): void {
       isObject(teacher) && isObject(teacher.files) &&
         Object.values(teacher.files).every(isHash) && isString(teacher.output),
       "teacher", "'files' with hashes, and 'output'",
-    ); // prettier-ignore
+    );
     const one = teacher as JsonObject;
     if (one.input !== undefined) checkInputs(one.input, "teacher.input", check);
     checkText(one.text, "teacher.text", check);
@@ -212,19 +212,19 @@ function checkForm(manifest: JsonObject, where: string): void {
     checkFile(onnx.student, "onnx.student", check);
     const one = onnx.student as JsonObject;
     check(isPoint(one.operating_point), "onnx.student.operating_point",
-      "'name' and 'threshold'"); // prettier-ignore
+      "'name' and 'threshold'");
   }
   const points = manifest.operating_points;
   check(
     isArrayOf(points, isPoint) && points.length > 0,
     "operating_points", "a list with 'name' and 'threshold' each",
-  ); // prettier-ignore
+  );
   const costs = manifest.costs;
   check(
     isObject(costs) && typeof costs.student === "number" &&
       typeof costs.teacher === "number",
     "costs", "'student' and 'teacher'",
-  ); // prettier-ignore
+  );
 }
 
 type Check = (fits: boolean, path: string, expected: string) => void;
@@ -235,18 +235,18 @@ function checkInputs(inputs: Json | undefined, path: string, check: Check) {
     isArrayOf(one.shape, isSize) && one.shape.length > 0 &&
     DTYPES.includes(one.dtype as string) &&
     (one.range === null ||
-      (isArrayOf(one.range, isNumber) && one.range.length === 2)); // prettier-ignore
+      (isArrayOf(one.range, isNumber) && one.range.length === 2));
   check(
     isArrayOf(inputs, fits) && inputs.length > 0,
     path, "a list with 'name', 'shape', 'dtype' and 'range' each",
-  ); // prettier-ignore
+  );
 }
 
 function checkFile(file: Json | undefined, path: string, check: Check) {
   check(
     isObject(file) && isPath(file.file) && isHash(file.sha256),
     path, "'file', a path inside the bundle, and its 'sha256'",
-  ); // prettier-ignore
+  );
 }
 
 function checkText(text: Json | undefined, path: string, check: Check) {
@@ -261,7 +261,7 @@ function checkText(text: Json | undefined, path: string, check: Check) {
       isArrayOf(one.lengths, isNumber) && one.lengths.length > 0 &&
       isString(one.pad) && isArrayOf(one.vectors, isObject),
     path, "'fields', 'feeds', 'lengths', 'pad' and 'vectors'",
-  ); // prettier-ignore
+  );
 }
 
 /** True of a path that stays inside the bundle. */
@@ -269,7 +269,7 @@ function isPath(value: Json | undefined): boolean {
   return (
     isString(value) && value !== "" && !/^\/|\\|:|[?#%]/.test(value) &&
     !value.split("/").some((part) => ["", ".", ".."].includes(part))
-  ); // prettier-ignore
+  );
 }
 
 function isString(value: Json | undefined): value is string {

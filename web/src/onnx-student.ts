@@ -85,7 +85,7 @@ export class OnnxStudent implements Student {
       for (const [name, { dtype, data, shape }] of Object.entries(inputs)) {
         feeds[name] = new this.ort.Tensor(
           dtype as "float32", data as Float32Array, shape,
-        ); // prettier-ignore
+        );
       }
       const outputs = await this.session.run(feeds, OUTPUTS);
       return {

@@ -78,7 +78,7 @@ export class TeacherCaller {
       } catch (error) {
         const again =
           error instanceof TeacherError && error.retryable &&
-          error.retryAfter <= LONGEST_WAIT && attempt < this.retries; // prettier-ignore
+          error.retryAfter <= LONGEST_WAIT && attempt < this.retries;
         if (!again || this.budget < 1 - 1e-9) throw error;
         this.budget -= 1;
         const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);

@@ -49,7 +49,7 @@ export function validateLogits(
   if (
     !isList(logits) || logits.length !== rows ||
     !Array.from(logits).every((row) => isList(row) && row.length === classes)
-  ) { // prettier-ignore
+  ) {
     const first = isList(logits) ? logits[0] : undefined;
     const received = isList(logits)
       ? `${logits.length} rows, the first of ${isList(first) ? first.length : typeof first}`

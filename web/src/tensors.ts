@@ -2,7 +2,7 @@
 export type NumberArray =
   | Float32Array | Float64Array
   | Int8Array | Int16Array | Int32Array | BigInt64Array
-  | Uint8Array | Uint16Array | Uint32Array | BigUint64Array; // prettier-ignore
+  | Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
 
 /** A tensor, row-major, the batch first; texts are a list of strings. */
 export interface Tensor {
@@ -20,7 +20,7 @@ export const ARRAYS = {
   int8: Int8Array, int16: Int16Array, int32: Int32Array, int64: BigInt64Array,
   uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array,
   uint64: BigUint64Array,
-} as const; // prettier-ignore
+} as const;
 
 /** Puts rows together, each with a batch of one. */
 export function stack(rows: Inputs[]): Inputs {

@@ -11,7 +11,6 @@ import {
 type Text = (text: string) => string;
 type Split = (text: string) => string[];
 type Words = (word: string) => number[];
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 type Config = any;
 
 /** Token ids with the number of the text that each is of. */

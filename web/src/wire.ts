@@ -22,7 +22,7 @@ const V2_TYPES: Record<string, string> = {
   bool: "BOOL", float32: "FP32", float64: "FP64", int8: "INT8", int16: "INT16",
   int32: "INT32", int64: "INT64", uint8: "UINT8", uint16: "UINT16",
   uint32: "UINT32", uint64: "UINT64", string: "BYTES",
-}; // prettier-ignore
+};
 
 /** Request of TensorFlow Serving's REST protocol. */
 export function encodeV1(inputs: Inputs): WireRequest {
@@ -204,7 +204,6 @@ function encoded(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 function decoded(content: Uint8Array): any {
   try {
     const value = JSON.parse(new TextDecoder().decode(content));

@@ -60,7 +60,7 @@ test("JSON that Python refuses is refused", () => {
     '{"a": 1, "a": 2}', '{"a": 1e999}', '{"a": 9007199254740994}',
     '{"a": NaN}', '{"a": 01}', '{"a": 1,}', '{"a": "\n"}', "[]", '{"a": 1} 2',
     "{'a': 1}", '{"a": .5}', '{"a": tru}', `{"a": ${"[".repeat(300)}`,
-  ]) { // prettier-ignore
+  ]) {
     assert.throws(() => new StrictJson(text), SyntaxError, text);
   }
 });
@@ -69,7 +69,7 @@ test("a call is tried again with full jitter, and not beyond its retries", async
   const time = clock(0.5);
   const teacher = scripted(
     { retryable: true }, { retryable: true, retryAfter: 2 }, { retryable: true },
-  ); // prettier-ignore
+  );
   const caller = new TeacherCaller(teacher, 2, { retries: 2, clock: time });
   await assert.rejects(caller.logits(INPUTS, CONTEXT), TeacherError);
   assert.equal(teacher.asked, 3);
@@ -93,7 +93,7 @@ test("the circuit opens, and closes after one attempt", async () => {
   const teacher = scripted({}, {}, {});
   const caller = new TeacherCaller(teacher, 2, {
     failuresToOpen: 2, secondsOpen: 10, clock: time,
-  }); // prettier-ignore
+  });
   const failed = () => assert.rejects(caller.logits(INPUTS, CONTEXT));
   await failed();
   await failed();
@@ -124,12 +124,12 @@ test("requests as docs/wire.md has them", () => {
   const length = Number(binary.headers["inference-header-content-length"]);
   assert.deepEqual(
     [...new Float32Array(binary.body.slice(length).buffer)], [1, 2],
-  ); // prettier-ignore
+  );
   const head = JSON.parse(text(binary.body.subarray(0, length)));
   assert.deepEqual(head.inputs, [
     { name: "input", shape: [1, 2], datatype: "FP32",
       parameters: { binary_data_size: 8 } },
-  ]); // prettier-ignore
+  ]);
   const texts = { t: { dtype: "string", shape: [1], data: ["é"] } };
   const { body, headers } = encodeV2(texts, "logits", "7", true);
   const start = Number(headers["inference-header-content-length"]);
@@ -140,7 +140,7 @@ test("a truncated answer is refused", () => {
   const head = new TextEncoder().encode(JSON.stringify({
     outputs: [{ name: "logits", datatype: "FP32", shape: [1, 2],
       parameters: { binary_data_size: 8 } }],
-  })); // prettier-ignore
+  }));
   const whole = new Uint8Array(head.length + 8);
   whole.set(head);
   const headers = new Headers({
@@ -158,7 +158,7 @@ test("an example may leave out the axes that Python lets it leave out", () => {
   for (const example of [
     [0, 1, 0, 1], [[0, 1], [0, 1]], [[[0], [1]], [[0], [1]]],
     [[[[0], [1]], [[0], [1]]]], new Float32Array([0, 1, 0, 1]),
-  ]) { // prettier-ignore
+  ]) {
     const { x } = prepareExample(example, [spec]);
     assert.deepEqual(x.shape, [1, 2, 2, 1]);
     assert.deepEqual([...x.data], [0, 1, 0, 1]);
