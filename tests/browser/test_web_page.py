@@ -248,7 +248,8 @@ def test_texts(open_page, web_bundles, folder):
         page.get_by_role("button", name="Ask").click()
         wait_for_text(page, "error", ".")
         error = page.locator("#error").inner_text()
-    assert error == "Expected text in input 'input'. Received white space alone."
+    message = "Expected text in input 'input'. Received white space alone."
+    assert error == message
 
 
 def test_the_teacher_asks_for_a_token_and_the_page_does_not(

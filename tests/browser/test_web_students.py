@@ -3,13 +3,20 @@
 Deselected by default; run with `pytest -m browser tests/browser`.
 """
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from keras_cascade.runtime import EdgeCascade
+from tests.helpers.documents import ROOT
+from tests.helpers.web_package import Site
 
 pytestmark = pytest.mark.browser
 
+#: Installed by `.ci/run`, as of Debian's package dataset-fashion-mnist.
+FASHION = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 WASM = {
     "litert": "/node_modules/@litertjs/core/wasm/",
     "onnx": "/node_modules/onnxruntime-web/dist/",
@@ -57,6 +64,21 @@ def test_images_in_litert(page, web_bundles, images, name, point):
     )
     with EdgeCascade.load(web_bundles[name], operating_point=point) as edge:
         compare(rows, edge.predict(images), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_float32"])
+def test_reference_bundles(browser, name):
+    pixels = np.frombuffer(gzip.decompress(FASHION.read_bytes())[16:], "uint8")
+    x = pixels.reshape(-1, 28, 28, 1)[:1000] / np.float32(255)
+    bundle = ROOT / "saved_models" / name
+    with Site(bundle=bundle) as site:
+        page = browser.new_page()
+        page.goto(site.url)
+        page.wait_for_function("window.cascade")
+        rows = run(page, "bundle", x.reshape(1000, -1).tolist())
+        page.close()
+    with EdgeCascade.load(bundle) as edge:
+        compare(rows, edge.predict(x), 1e-5)
 
 
 def test_images_in_onnxruntime(page, web_bundles, images):
