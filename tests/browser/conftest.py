@@ -58,7 +58,7 @@ def texts():
 
 @pytest.fixture(scope="package")
 def web_bundles(tmp_path_factory, images, texts):
-    """Dict of name to bundle: `float32` with ONNX, `int8`, `text`."""
+    """Dict of name to bundle: `float32`, `int8`, `text`; two with ONNX."""
     folder = tmp_path_factory.mktemp("web_bundles")
     keras.utils.set_random_seed(1)
     labels = load_digits().target[:1000].astype("int32")
@@ -68,7 +68,7 @@ def web_bundles(tmp_path_factory, images, texts):
         labels,
     )
     points = {"frugal": kc.MaxDelegationRate(0.1)}
-    cascade.export(folder / "float32", onnx=True, operating_points=points)
+    cascade.export(folder / "float32", onnx="student", operating_points=points)
     cascade.export(
         folder / "int8", quantization="int8", operating_points=points
     )
@@ -84,7 +84,8 @@ def web_bundles(tmp_path_factory, images, texts):
         texts,
         kinds,
     )
-    cascade.export(folder / "text", class_names=["none", "<b>one</b>", "two"])
+    names = ["none", "<b>one</b>", "two"]
+    cascade.export(folder / "text", onnx="student", class_names=names)
     return {file.name: file for file in folder.iterdir()}
 
 

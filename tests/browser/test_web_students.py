@@ -87,8 +87,9 @@ def test_images_in_onnxruntime(page, web_bundles, images):
         compare(rows, edge.predict(images), 1e-5)
 
 
-def test_texts_in_litert(page, web_bundles, texts):
-    rows = run(page, "text", texts)
+@pytest.mark.parametrize("runtime", ["litert", "onnx"])
+def test_texts(page, web_bundles, texts, runtime):
+    rows = run(page, "text", texts, runtime)
     with EdgeCascade.load(web_bundles["text"]) as edge:
         expected = edge.predict(texts)
     compare(rows, expected, 1e-5)
