@@ -1,5 +1,6 @@
 """Demo on real data: train, calibrate, export, serve and predict."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -142,7 +143,8 @@ def serve_page(bundle, console):
     with ServerProcess(bundle, log_file, options=options) as server:
         url = server.url.partition("/v1/")[0]
         console.print(f"Page: {url}/web/ (Ctrl-C ends it)", soft_wrap=True)
-        server.wait()
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the end
+            server.wait()
 
 
 def _run_bundle(bundle, url, test):

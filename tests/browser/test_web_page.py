@@ -5,6 +5,9 @@ Deselected by default; run with `pytest -m browser tests/browser`.
 
 import contextlib
 import io
+import signal
+import subprocess
+import sys
 
 import httpx
 import numpy as np
@@ -272,3 +275,27 @@ def test_the_teacher_asks_for_a_token_and_the_page_does_not(
         for name in ("teacher/1/saved_model.pb", "../../secret"):
             answer = httpx.get(f"{origin}/web/bundle/{name}")
             assert answer.status_code in (401, 404)
+
+
+SERVE_PAGE = """import sys
+from rich.console import Console
+from keras_cascade.cli.demo import serve_page
+serve_page(sys.argv[1], Console())
+"""
+
+
+def test_the_page_after_the_demo(web_bundles):
+    """Until Ctrl-C; the server ends with it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE_PAGE, web_bundles["int8"]],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        shown = next(one for one in process.stdout if one.startswith("Page: "))
+        url = shown.split()[1]
+        assert httpx.get(url).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
