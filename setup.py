@@ -111,6 +111,8 @@ setup(
         "keras_cascade.bundle": ["*.json"],
         "keras_cascade.export": ["*.jinja"],
         "keras_cascade.evaluation.report": ["*.css", "*.jinja", "*.js"],
+        # Built by `npm run build` in web/: no part of a checkout.
+        "keras_cascade.serving": ["page/*", "page/assets/*", "page/wasm/*"],
     },
     install_requires=BASE,
     extras_require={

@@ -287,11 +287,8 @@ def serve(
     ] = 5.0,
     max_request_mb: Annotated[
         float,
-        typer.Option(
-            min=0.001,
-            help="of the largest request",
-            metavar="MIB",
-        ),
+        # Hidden, as the help must fit a screen: docs/serving.md describes it.
+        typer.Option(min=0.001, hidden=True, metavar="MIB"),
     ] = 64.0,
     token_file: Annotated[
         Path | None,
@@ -322,6 +319,10 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="a page at /web/ that runs the bundle"),
+    ] = False,
     exit_with_stdin: Annotated[
         bool,
         # For programs that start a server, as `ServerProcess` does.
@@ -367,4 +368,5 @@ def serve(
         public_key=public_key,
         allow_file_operations=allow_file_operations,
         cors_origins=() if cors_origin == ["none"] else cors_origin,
+        web=web,
     )

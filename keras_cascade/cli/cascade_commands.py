@@ -38,6 +38,10 @@ def demo(
         ),
     ] = None,
     seed: Seed = 0,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="then serve it with a page at /web/"),
+    ] = False,
     as_json: Json = False,
     *,
     data_options: DataOptions,
@@ -51,8 +55,12 @@ def demo(
     from keras_cascade.cli.console import show_demo, spinner, stderr_console
 
     with spinner(STARTING):
-        from keras_cascade.cli.demo import run_demo
+        from keras_cascade.cli.demo import run_demo, serve_page
 
+        if web:
+            from keras_cascade.serving.web_page import check_page
+
+            check_page()  # before minutes of training
     report = run_demo(
         dataset,
         output,
@@ -64,6 +72,8 @@ def demo(
         data_options=data_options,
     )
     show_demo(report, output, as_json)
+    if web:
+        serve_page(output / "bundle", stderr_console())
 
 
 @with_data_options

@@ -1,5 +1,6 @@
 """Demo on real data: train, calibrate, export, serve and predict."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -124,6 +125,26 @@ def run_demo(
     report["facts"] = {**shared["facts"], **_facts(report, bundle)}
     write_report(output, report, results, shown_inputs(data["test"], report))
     return report
+
+
+def serve_page(bundle, console):
+    """Serves a bundle with the web page until Ctrl-C, at any free port.
+
+    The server is a process of its own: this one has loaded the teacher's
+    model, its optimizer and the data.
+
+    Args:
+        bundle: path of the bundle.
+        console: `rich.console.Console` for the page's URL.
+    """
+    log_file = Path(bundle).parent / "server.log"
+    # The page is of the same origin: no other needs to ask.
+    options = ["--web", "--cors-origin", "none"]
+    with ServerProcess(bundle, log_file, options=options) as server:
+        url = server.url.partition("/v1/")[0]
+        console.print(f"Page: {url}/web/ (Ctrl-C ends it)", soft_wrap=True)
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the end
+            server.wait()
 
 
 def _run_bundle(bundle, url, test):

@@ -25,13 +25,14 @@ from keras_cascade.serving.request_error import RequestError
 from keras_cascade.version import __version__
 
 
-def http_application(service, cors_origins=()):
+def http_application(service, cors_origins=(), page=None):
     """Creates the ASGI application; `GET /openapi.json` describes it.
 
     Args:
         service: `TeacherService`.
         cors_origins: tuple of `checked_origins`. Defaults to `()`: browsers
             let no page of another origin read an answer.
+        page: `WebPage` to serve too, or `None`. Defaults to `None`.
 
     Returns:
         ASGI application.
@@ -50,7 +51,10 @@ def http_application(service, cors_origins=()):
     app.add_exception_handler(RequestError, _handle_request_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, _handle_failure)
-    return with_cors(RequestMiddleware(app, service), cors_origins)
+    served = RequestMiddleware(app, service)
+    if page is not None:
+        served = page.wrap(served)
+    return with_cors(served, cors_origins)
 
 
 def _add_predict_routes(app, service):

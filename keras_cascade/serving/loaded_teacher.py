@@ -37,6 +37,8 @@ class LoadedTeacher:
         max_request_bytes: int, of one request, as JSON or in binary.
         version: str, such as `"1"`: the last part of the SavedModel's path.
         manifest_sha256: str, of the manifest that lists its files.
+        device_files: dict of path to bytes of the bundle's files for devices,
+            where the web page is served.
     """
 
     def __init__(self, bundle, run, limits, metrics):
@@ -46,6 +48,7 @@ class LoadedTeacher:
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
         self.manifest_sha256 = bundle.manifest_sha256
+        self.device_files = {}
         self.max_rows = limits.max_batch
         self.max_request_bytes = _max_bytes(self.inputs, limits)
         text = bundle.manifest["teacher"].get("text", {})

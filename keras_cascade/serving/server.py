@@ -46,6 +46,7 @@ def serve(
     public_key: str | os.PathLike | None = None,
     allow_file_operations: bool = False,
     cors_origins: Sequence[str] | None = None,
+    web: bool = False,
 ) -> None:
     """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
@@ -108,9 +109,13 @@ def serve(
             `"*"` for any page. Cookies are never used. `()`: browsers stop
             all. Defaults to `None`: any page where there is no `token_file`,
             as then anyone may ask, none where there is one.
+        web: bool. Serves a web page at `/web/` that runs the bundle in a
+            browser and asks this server, and with it, to whoever reaches the
+            server, the bundle's files for devices. Defaults to `False`.
 
     Raises:
         BundleError: the bundle cannot be used or holds no teacher.
+        FileNotFoundError: the page, which is built by Node, is not installed.
         ImportError: the extra `serve` is not installed.
         OSError: the address cannot be listened on.
         ValueError: an invalid option.
@@ -145,7 +150,14 @@ def serve(
     from keras_cascade.serving.reloader import Reloader
     from keras_cascade.serving.server_metrics import ServerMetrics
     from keras_cascade.serving.teacher_service import TeacherService
+    from keras_cascade.serving.web_page import (
+        WebPage,
+        check_page,
+        device_files,
+    )
 
+    if web:
+        check_page()
     tls = TlsFiles.from_options(tls_cert, tls_key, tls_client_ca)
     address = Address(host, port, grpc_port, tls)
     limits = Limits(
@@ -179,9 +191,12 @@ def serve(
         metrics = ServerMetrics()
 
         def load(bundle):
-            return LoadedTeacher.load(
+            teacher = LoadedTeacher.load(
                 bundle, limits, metrics, allow_file_operations
             )
+            if web:
+                teacher.device_files = device_files(bundle)
+            return teacher
 
         service = TeacherService(
             load(bundle), limits, credentials.tokens, metrics
@@ -192,7 +207,7 @@ def serve(
         reloader = Reloader(path, lambda: load(open_bundle()), service)
         server = _Server(
             service, reloader, credentials, http_socket, address, ready_file,
-            origins,
+            origins, WebPage(service) if web else None,
         )  # fmt: skip
         asyncio.run(server.run())
 
@@ -208,11 +223,12 @@ class _Server:
         address: `Address`.
         ready_file: optional path for the teacher's URLs.
         origins: tuple of `checked_origins`.
+        page: `WebPage` or `None`.
     """
 
     def __init__(
         self, service, reloader, credentials, http_socket, address, ready_file,
-        origins,
+        origins, page,
     ):  # fmt: skip
         self._service = service
         self._reloader = reloader
@@ -221,6 +237,7 @@ class _Server:
         self._address = address
         self._ready_file = ready_file
         self._origins = origins
+        self._page = page
         self._stop_task = None
 
     async def run(self):
@@ -235,7 +252,7 @@ class _Server:
             service.limits, raise_descriptor_limit(), descriptors_in_use()
         )
         http = http_server(
-            http_application(service, self._origins),
+            http_application(service, self._origins, self._page),
             service,
             budget,
             self._credentials.http_context,
@@ -314,7 +331,11 @@ class _Server:
             "http": f"http{secure}://{host}:{port}/v1/models/{name}",
             "grpc": f"grpc{secure}://{host}:{grpc_port}/{name}",
         }
-        log("info", "serving", **urls, version=self._service.teacher.version)
+        page = {}
+        if self._page is not None:
+            page["web"] = f"http{secure}://{host}:{port}{self._page.path}"
+        version = self._service.teacher.version
+        log("info", "serving", **urls, **page, version=version)
         if self._ready_file is not None:
             # Renamed, so that whoever waits for the file never reads half.
             part = Path(f"{self._ready_file}.part")

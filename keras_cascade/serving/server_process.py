@@ -87,6 +87,19 @@ class ServerProcess:
             process.kill()
             process.wait()
 
+    def wait(self) -> None:
+        """Waits until the server ends by itself.
+
+        Raises:
+            RuntimeError: it ended with an error.
+        """
+        process = cast("subprocess.Popen[bytes]", self._process)
+        if process.wait():
+            raise RuntimeError(
+                "The teacher server stopped with status "
+                f"{process.returncode}. Its last words: {self._last_lines()}"
+            )
+
     def _command(self, ready_file):
         return [
             sys.executable, "-m", "keras_cascade.cli", "serve", self.bundle,

@@ -96,3 +96,14 @@ def test_ctrl_c_leaves_no_server_behind(tmp_path, bundle_path):
     parent.communicate(timeout=30)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_without_the_page_the_demo_ends_before_it_trains(tmp_path, monkeypatch):
+    """The page is built by Node, and a checkout may have none."""
+    from keras_cascade.cli.main import run
+    from keras_cascade.serving import web_page
+
+    monkeypatch.setattr(web_page, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="npm run build"):
+        run(["demo", "--web", "--output", str(tmp_path / "demo")])
+    assert not (tmp_path / "demo").exists()

@@ -16,6 +16,7 @@ ALONE = (
 #: Which test runs the rest.
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
+    "docs/browser.md": "tests/browser/test_web_docs.py",
     "docs/bundle.md": "tests/docs/test_bundle.py",
     "docs/failures.md": "tests/docs/test_failures.py",
     "docs/queue.md": "tests/docs/test_queue.py",

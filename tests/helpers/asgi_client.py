@@ -35,14 +35,17 @@ class AsgiClient:
     Args:
         make_service: function that returns a `TeacherService`.
         cors_origins: tuple of `checked_origins`. Defaults to `()`.
+        page: function that returns a `WebPage` of a service. Defaults to
+            `None`.
 
     Attributes:
         service: the last `TeacherService`.
     """
 
-    def __init__(self, make_service, cors_origins=()):
+    def __init__(self, make_service, cors_origins=(), page=None):
         self.make_service = make_service
         self.cors_origins = cors_origins
+        self.page = page
         self.service = None
 
     def __call__(self, *args, **kwargs):
@@ -54,7 +57,8 @@ class AsgiClient:
 
         async def run():
             self.service = self.make_service()
-            app = http_application(self.service, self.cors_origins)
+            page = self.page and self.page(self.service)
+            app = http_application(self.service, self.cors_origins, page)
             responses = await asyncio.gather(
                 *(self.one(app, *args, **kwargs) for args, kwargs in requests)
             )

@@ -1,0 +1,7 @@
+export { TeacherError } from "../src/errors";
+export { prepareExample } from "../src/inputs";
+export { parseManifest } from "../src/manifest";
+export { StrictJson } from "../src/strict-json";
+export { TeacherCaller } from "../src/teacher-caller";
+export { Tokenizer } from "../src/tokenizer";
+export { decodeV2, encodeV1, encodeV2 } from "../src/wire";

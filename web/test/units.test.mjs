@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import {
+  decodeV2,
+  encodeV1,
+  encodeV2,
+  prepareExample,
+  StrictJson,
+  TeacherCaller,
+  TeacherError,
+} from "../dist-test/internals.js";
+
+const INPUTS = {
+  input: { dtype: "float32", shape: [1, 2], data: new Float32Array([1, 2]) },
+};
+const CONTEXT = { rows: 0, sent() {} };
+
+/** A clock whose sleeps take no time, and whose chance is given. */
+function clock(chance) {
+  const made = { time: 0, slept: [] };
+  made.now = () => made.time;
+  made.random = () => chance;
+  made.sleep = async (seconds) => {
+    made.slept.push(seconds);
+    made.time += seconds;
+  };
+  return made;
+}
+
+/** A teacher that fails as said, and answers after that. */
+function scripted(...failures) {
+  const made = { asked: 0 };
+  made.logits = async () => {
+    const failure = failures[made.asked++];
+    if (failure) throw new TeacherError("no", failure);
+    return { logits: [[1, 2]] };
+  };
+  return made;
+}
+
+test("the canonical text keeps the spelling of numbers", () => {
+  const json = new StrictJson(
+    '{"b": 1.0, "a": [1, -0.5e-3, "\\u00e9\\"\\/"], "\\ud83d\\ude00": null, "\\uffff": {}}',
+  );
+  // By Python: json.dumps(value, sort_keys=True, separators=(",", ":")) but
+  // for -0.5e-3, which Python would spell -0.0005.
+  assert.equal(
+    json.canonicalWithout("none"),
+    '{"a":[1,-0.5e-3,"\\u00e9\\"/"],"b":1.0,"\\uffff":{},"\\ud83d\\ude00":null}',
+  );
+  assert.equal(
+    new StrictJson('{"sha256": "x", "a": 1}').canonicalWithout("sha256"),
+    '{"a":1}',
+  );
+});
+
+test("JSON that Python refuses is refused", () => {
+  for (const text of [
+    '{"a": 1, "a": 2}', '{"a": 1e999}', '{"a": 9007199254740994}',
+    '{"a": NaN}', '{"a": 01}', '{"a": 1,}', '{"a": "\n"}', "[]", '{"a": 1} 2',
+    "{'a': 1}", '{"a": .5}', '{"a": tru}', `{"a": ${"[".repeat(300)}`,
+  ]) {
+    assert.throws(() => new StrictJson(text), SyntaxError, text);
+  }
+});
+
+test("a call is tried again with full jitter, and not beyond its retries", async () => {
+  const time = clock(0.5);
+  const teacher = scripted(
+    { retryable: true }, { retryable: true, retryAfter: 2 }, { retryable: true },
+  );
+  const caller = new TeacherCaller(teacher, 2, { retries: 2, clock: time });
+  await assert.rejects(caller.logits(INPUTS, CONTEXT), TeacherError);
+  assert.equal(teacher.asked, 3);
+  assert.deepEqual(time.slept, [0.05, 2]); // half of 0.1; what it asks for
+  assert.deepEqual(await caller.logits(INPUTS, CONTEXT), [
+    new Float32Array([1, 2]),
+  ]);
+});
+
+test("a refused call, and one that would wait long, is not tried again", async () => {
+  for (const failure of [{ refused: true }, { retryable: true, retryAfter: 9 }]) {
+    const teacher = scripted(failure);
+    const caller = new TeacherCaller(teacher, 2, { clock: clock(0) });
+    await assert.rejects(caller.logits(INPUTS, CONTEXT), TeacherError);
+    assert.equal(teacher.asked, 1);
+  }
+});
+
+test("the circuit opens, and closes after one attempt", async () => {
+  const time = clock(0);
+  const teacher = scripted({}, {}, {});
+  const caller = new TeacherCaller(teacher, 2, {
+    failuresToOpen: 2, secondsOpen: 10, clock: time,
+  });
+  const failed = () => assert.rejects(caller.logits(INPUTS, CONTEXT));
+  await failed();
+  await failed();
+  await failed(); // open
+  assert.equal(teacher.asked, 2);
+  time.time = 10;
+  await failed(); // the attempt
+  time.time = 19;
+  await failed();
+  assert.equal(teacher.asked, 3);
+  time.time = 20;
+  await caller.logits(INPUTS, CONTEXT);
+  await caller.logits(INPUTS, CONTEXT);
+  assert.equal(teacher.asked, 5);
+});
+
+test("answers that are no logits of the rows are refused", async () => {
+  for (const logits of [[[1]], [[1, NaN]], [[1, "2"]], [], [[1, 2], [1, 2]], null]) {
+    const caller = new TeacherCaller({ logits: async () => ({ logits }) }, 2);
+    await assert.rejects(caller.logits(INPUTS, CONTEXT), { invalidAnswer: true });
+  }
+});
+
+test("requests as docs/wire.md has them", () => {
+  const text = (body) => new TextDecoder().decode(body);
+  assert.equal(text(encodeV1(INPUTS).body), '{"instances":[[1,2]]}');
+  const binary = encodeV2(INPUTS, "logits", "7", true);
+  const length = Number(binary.headers["inference-header-content-length"]);
+  assert.deepEqual(
+    [...new Float32Array(binary.body.slice(length).buffer)], [1, 2],
+  );
+  const head = JSON.parse(text(binary.body.subarray(0, length)));
+  assert.deepEqual(head.inputs, [
+    { name: "input", shape: [1, 2], datatype: "FP32",
+      parameters: { binary_data_size: 8 } },
+  ]);
+  const texts = { t: { dtype: "string", shape: [1], data: ["é"] } };
+  const { body, headers } = encodeV2(texts, "logits", "7", true);
+  const start = Number(headers["inference-header-content-length"]);
+  assert.deepEqual([...body.subarray(start)], [2, 0, 0, 0, 0xc3, 0xa9]);
+});
+
+test("a truncated answer is refused", () => {
+  const head = new TextEncoder().encode(JSON.stringify({
+    outputs: [{ name: "logits", datatype: "FP32", shape: [1, 2],
+      parameters: { binary_data_size: 8 } }],
+  }));
+  const whole = new Uint8Array(head.length + 8);
+  whole.set(head);
+  const headers = new Headers({
+    "inference-header-content-length": String(head.length),
+  });
+  assert.deepEqual(decodeV2(whole, headers, "logits").logits.map((r) => [...r]), [[0, 0]]);
+  for (const cut of [1, 8]) {
+    const part = whole.subarray(0, whole.length - cut);
+    assert.throws(() => decodeV2(part, headers, "logits"), TeacherError);
+  }
+});
+
+test("an example may leave out the axes that Python lets it leave out", () => {
+  const spec = { name: "x", shape: [null, 2, 2, 1], dtype: "float32", range: [0, 1] };
+  for (const example of [
+    [0, 1, 0, 1], [[0, 1], [0, 1]], [[[0], [1]], [[0], [1]]],
+    [[[[0], [1]], [[0], [1]]]], new Float32Array([0, 1, 0, 1]),
+  ]) {
+    const { x } = prepareExample(example, [spec]);
+    assert.deepEqual(x.shape, [1, 2, 2, 1]);
+    assert.deepEqual([...x.data], [0, 1, 0, 1]);
+  }
+});
