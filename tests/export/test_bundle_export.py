@@ -169,18 +169,18 @@ def test_decisions_that_flip_are_fitted_again(
     data = blobs(200)
     cascade.calibrate(data, kc.MaxDelegationRate(0.3))
     before = cascade.threshold
-    run, convert, written = StudentInterpreter.run, TFLiteStudent.convert, []
+    run, write, written = StudentInterpreter.run, TFLiteStudent.write, []
 
-    def converted(self, threshold):
+    def recorded(self, path, threshold):
         written.append(np.float32(threshold))
-        return convert(self, threshold)
+        return write(self, path, threshold)
 
     def shifted(self, inputs):
         outputs = run(self, inputs)
         score = outputs["score"] / 2
         return {**outputs, "score": score, "delegate": ~(score >= written[-1])}
 
-    monkeypatch.setattr(TFLiteStudent, "convert", converted)
+    monkeypatch.setattr(TFLiteStudent, "write", recorded)
     monkeypatch.setattr(StudentInterpreter, "run", shifted)
     bundle = cascade.export(tmp_path / "bundle")
     point = bundle.operating_point()
