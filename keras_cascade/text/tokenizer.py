@@ -14,9 +14,9 @@ FEEDS = ("token_ids", "segment_ids", "padding_mask")
 class Tokenizer:
     """Maps texts to token ids, by a standard `tokenizer.json`.
 
-    Hugging Face's `tokenizers` library reads it: here, on a device and, as
-    JavaScript, in a browser. A text is cut to the longest of `lengths` and
-    padded to the shortest of them that holds the batch.
+    Hugging Face's `tokenizers` library reads it here and on a device, and the
+    npm package of `web/` in a browser. A text is cut to the longest of
+    `lengths` and padded to the shortest of them that holds the batch.
 
     Args:
         content: str, a `tokenizer.json`. Its own truncation and padding are
