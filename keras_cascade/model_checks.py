@@ -96,7 +96,7 @@ def check_same_form(model, x, example):
 
 
 def _fits(shape, sizes):
-    """Whether a shape has given sizes, of which `None` is any."""
+    """Returns whether a shape has given sizes, of which `None` is any."""
     return len(shape) == len(sizes) and all(
         size is None or one == size
         for one, size in zip(shape, sizes, strict=True)

@@ -70,6 +70,8 @@ class Candidate:
             .predict(self._test, verbose=0)
             .items()
         }
+        # Files have no output of type bool.
+        self._keras["delegate"] = self._keras["delegate"].astype("int32")
         self.parameters = model.count_params()
         others = np.roll(self._keras["probabilities"], 1, axis=0)
         self.spread = _distance(self._keras["probabilities"], others)
