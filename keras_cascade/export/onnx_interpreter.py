@@ -66,10 +66,11 @@ class OnnxStudentInterpreter:
 
         Returns:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
-            `delegate` `(rows,)`.
+            `delegate` `(rows,)`, bool.
         """
         answers = self._session.run(list(OUTPUTS), dict(inputs))
-        return dict(zip(OUTPUTS, answers, strict=True))
+        answer = dict(zip(OUTPUTS, answers, strict=True))
+        return {**answer, "delegate": answer["delegate"].astype(bool)}
 
     def close(self) -> None:
         """Releases the session."""

@@ -44,13 +44,15 @@ def portable(content: bytes, rows: dict | None = None) -> tuple[bytes, bool]:
     model = read(content)
     signature = signature_of(model)
     graph = model.subgraphs[signature.subgraphIndex]
-    measured = [_measured(content, count, rows) for count in ROWS]
     tensors = len(graph.tensors)
     derived = _derived(model, graph)
+    shown = _with_outputs(content, derived)
+    measured = [_measured(shown, count, rows) for count in ROWS]
     resizable = True
     kept = []
     for operator in graph.operators:
-        if derived.issuperset(operator.outputs):
+        # What has no output, such as CALL_ONCE, fills a table.
+        if len(operator.outputs) and derived.issuperset(operator.outputs):
             continue
         kept.append(operator)
         code = _code(model, operator)
@@ -96,6 +98,17 @@ class _Measured:
         return np.asarray(self._interpreter.get_tensor(int(number)))
 
 
+def _with_outputs(content, numbers):
+    """The same file with more outputs, whose values can be read.
+
+    An interpreter that preserves all tensors misreads some shapes.
+    """
+    model = read(content)
+    graph = model.subgraphs[signature_of(model).subgraphIndex]
+    graph.outputs = [*graph.outputs, *sorted(numbers)]
+    return write(model)
+
+
 def _measured(content, count, rows):
     """Runs a file on so many rows, of zeros."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -108,7 +121,6 @@ def _measured(content, count, rows):
                 experimental_op_resolver_type=(
                     OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
                 ),
-                experimental_preserve_all_tensors=True,
             )
             for detail in interpreter.get_input_details():
                 row = detail["shape"][1:]

@@ -6,6 +6,7 @@ the same results. It hashes nothing.
 """
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -133,6 +134,10 @@ def _built_in_call(layer):
         return lambda inputs: _encoded(
             _indices(inputs, unknown, entries), layer.output_mode, depth
         )
+    if isinstance(layer, layers.StringLookup):
+        # As above.
+        depth = len(layer.get_vocabulary())
+        return functools.partial(_looked_up, layer, layer.call, depth)
     if (
         isinstance(layer, layers.CategoryEncoding)
         and layer.output_mode in _COUNTED
@@ -142,6 +147,26 @@ def _built_in_call(layer):
             inputs, layer.output_mode, layer.num_tokens
         )
     return None
+
+
+def _looked_up(layer, lookup, depth, inputs):
+    """What a `StringLookup` computes, with sizes that the file knows.
+
+    A lookup leaves TFLite without any size, and where it then computes one,
+    LiteRT may read it before that.
+
+    Args:
+        layer: `StringLookup`.
+        lookup: its own `call`.
+        depth: int, number of indices.
+        inputs: tensor of str.
+    """
+    with attribute_set(layer, "output_mode", "int"):
+        indices = lookup(inputs)
+    sizes = inputs.shape[1:]
+    if None not in sizes:
+        indices = ops.reshape(indices, (-1, *sizes))
+    return _encoded(indices, layer.output_mode, depth)
 
 
 def _entries(layer):

@@ -1,6 +1,7 @@
 """TFLite files of a student and its gate."""
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,11 +76,11 @@ class LinkedStudent(StudentArtifact):
             self._student_part = with_sizes(self._student_part, rows)
 
     def convert(self, threshold: float) -> bytes:
-        return portable(self._linked(threshold), self._rows)[0]
+        return self._portable(self._linked(threshold))[0]
 
     def write(self, path: Path, threshold: float) -> Path:
         linked = self._linked(threshold)
-        content, resizable = portable(linked, self._rows)
+        content, resizable = self._portable(linked)
         path.write_bytes(content)
         batch = batch_file(path)
         batch.unlink(missing_ok=True)
@@ -87,6 +88,20 @@ class LinkedStudent(StudentArtifact):
             return path
         batch.write_bytes(linked)
         return batch
+
+    def _portable(self, linked):
+        """`(content, resizable)`, of a file for any number of rows."""
+        try:
+            return portable(linked, self._rows)
+        except ExportError as error:
+            if self._is_free:
+                raise
+            warnings.warn(
+                "The student's file keeps a free number of rows, so that only "
+                f"LiteRT's interpreter runs it. {error}",
+                stacklevel=6,
+            )
+            return linked, True
 
     def _linked(self, threshold):
         """File of any number of rows, as bytes."""

@@ -173,7 +173,7 @@ def compare(
         )
         parts["scores"].append(exported["score"])
         parts["hashes"].append(example_hashes(x))
-        parts["delegated"].append(exported["delegate"].astype(bool))
+        parts["delegated"].append(exported["delegate"])
         parts["keras_delegated"].append(keras_outputs["delegate"])
         parts["keras_labels"].append(
             keras_outputs["probabilities"].argmax(axis=-1)

@@ -95,7 +95,7 @@ class CompiledStudent(StudentInterpreter):
             model = self._model()
             try:
                 if rows == 1:
-                    return model.run(inputs)
+                    return _decided(model.run(inputs))
                 outputs = {
                     name: np.empty((rows, *shape), dtype)
                     for name, (shape, dtype) in self._outputs.items()
@@ -106,7 +106,7 @@ class CompiledStudent(StudentInterpreter):
                     )
                     for name, value in answer.items():
                         outputs[name][row] = value[0]
-                return outputs
+                return _decided(outputs)
             except RuntimeError as error:
                 raise self._unusable(error) from error
 
@@ -188,6 +188,11 @@ class CompiledStudent(StudentInterpreter):
                     f"runtime='compiled' does not: it takes {list(DTYPES)}. "
                     "Load the bundle with runtime='interpreter'."
                 )
+
+
+def _decided(outputs):
+    outputs["delegate"] = outputs["delegate"].astype(bool)
+    return outputs
 
 
 class _Model:

@@ -30,7 +30,7 @@ class DelegationRule(NamedTuple):
             outputs: dict with `score` and `delegate`, arrays `(rows,)`.
 
         Returns:
-            Array `(rows,)`, bool, or 0 and 1 as the TFLite file has it.
+            Bool array `(rows,)`.
         """
         if self.threshold is None:
             return outputs["delegate"]

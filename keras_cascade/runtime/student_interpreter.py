@@ -58,13 +58,15 @@ class StudentInterpreter:
 
         Returns:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
-            `delegate` `(rows,)`, int32 (bool in files of 0.1.0).
+            `delegate` `(rows,)`, bool.
         """
         try:
             outputs = self._runner()(**inputs)
         except RuntimeError as error:
             raise self._unusable(error) from error
-        return {name: outputs[name] for name in OUTPUTS}
+        answer = {name: outputs[name] for name in OUTPUTS}
+        answer["delegate"] = answer["delegate"].astype(bool)
+        return answer
 
     def input_names(self) -> list[str]:
         """Returns the names of the inputs, as the signature has them."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import ai_edge_litert.compiled_model
 import keras
@@ -285,8 +286,10 @@ def test_arguments(path, options, message):
         EdgeCascade.load(path, **options)
 
 
-def test_a_file_of_0_1_0():
-    path = ROOT / "saved_models" / "fashion_mnist"
+def test_a_file_of_0_1_0(tmp_path):
+    with zipfile.ZipFile(ROOT / "tests/files_of_0_1_0/files.zip") as files:
+        files.extractall(tmp_path)
+    path = tmp_path / "bundle_numbers"
     with pytest.raises(BundleError, match=r"not a portable file.*Export"):
         EdgeCascade.load(path, runtime="compiled")
 
