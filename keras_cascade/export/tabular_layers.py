@@ -150,7 +150,7 @@ def _built_in_call(layer):
 
 
 def _looked_up(layer, lookup, depth, inputs):
-    """What a `StringLookup` computes, with sizes that the file knows.
+    """Computes what a `StringLookup` does, with sizes that the file knows.
 
     A lookup leaves TFLite without any size, and where it then computes one,
     LiteRT may read it before that.

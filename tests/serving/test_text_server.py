@@ -16,7 +16,7 @@ from keras_cascade.runtime import (
     EdgeCascade,
     SavedModelTeacher,
     TeacherError,
-    edge_cascade,
+    student_runtimes,
     teacher_at,
 )
 from keras_cascade.runtime.inputs import prepare_inputs
@@ -212,7 +212,7 @@ class Student:
 @pytest.fixture
 def edge(server, monkeypatch, tmp_path):
     """A function that loads a cascade whose student is the one above."""
-    monkeypatch.setattr(edge_cascade, "open_student", lambda *_: Student())
+    monkeypatch.setattr(student_runtimes, "open_student", lambda *_: Student())
     opened = []
 
     def load(teacher, **options):
