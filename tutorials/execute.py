@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from concurrent import futures
 from pathlib import Path
 
 import jupytext
@@ -93,21 +94,31 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("beginnings", nargs="*", metavar="NAME")
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="tutorials at a time (default: 1)"
+    )
     arguments = parser.parse_args()
     beginnings = tuple(arguments.beginnings) or ("",)
     chosen = [name for name in names() if name.startswith(beginnings)]
     if not chosen:
         parser.error(f"expected beginnings of {names()}, got {beginnings}")
-    seconds = {}
-    for name in chosen:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        start = time.perf_counter()
-        notebook = execute(name)
-        seconds[name] = round(time.perf_counter() - start, 1)
-        if not arguments.check:
-            nbformat.write(notebook, FOLDER / f"{name}.ipynb")
-    total = round(sum(seconds.values()), 1)
+    seconds, start = {}, time.perf_counter()
+    with futures.ProcessPoolExecutor(arguments.jobs) as pool:
+        for name, (notebook, took) in zip(
+            chosen, pool.map(_timed, chosen), strict=True
+        ):
+            seconds[name] = took
+            if not arguments.check:
+                nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+    total = round(time.perf_counter() - start, 1)
     print(json.dumps({"seconds": seconds, "total": total}))
+
+
+def _timed(name):
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    notebook = execute(name)
+    return notebook, round(time.perf_counter() - start, 1)
 
 
 if __name__ == "__main__":
