@@ -29,7 +29,11 @@ from keras_cascade.export.export_job import OPERATING_POINT_NAME
 from keras_cascade.export.manifest_content import described_point
 from keras_cascade.export.measured_runtimes import MeasuredRuntime
 from keras_cascade.runtime.inputs import prepare_inputs
-from keras_cascade.runtime.operating_points import DEFAULT
+from keras_cascade.runtime.operating_points import (
+    DEFAULT,
+    default_name,
+    delegation_rules,
+)
 from keras_cascade.runtime.student_interpreter import open_student
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
@@ -148,7 +152,7 @@ def refit(
             f"({results.examples.examples} examples). Give the data and the "
             "seed of the calibration."
         )
-    default = bundle.operating_point(_default(bundle))
+    default = bundle.operating_point(default_name(delegation_rules(bundle)))
     traffic = default.get("traffic")
     mix = None if traffic is None else TrafficMix(**traffic)
     if mix is not None:
@@ -196,7 +200,7 @@ def check_refit(bundle: Bundle, runtime: MeasuredRuntime, name: str) -> None:
                 f"The bundle has an operating point '{name}' already, which "
                 f"is not of {runtime.title}. Choose another name."
             )
-    default = bundle.operating_point(_default(bundle))
+    default = bundle.operating_point(default_name(delegation_rules(bundle)))
     if default["objective"] is None:
         raise ValueError(
             f"The bundle's operating point '{default['name']}' was set by "
@@ -225,11 +229,6 @@ def _replaced(bundle, manifest):
     (bundle.path / SIGNATURE).unlink(missing_ok=True)
     replace_file(file, content)
     return Bundle.load(bundle.path, sha256=hashlib.sha256(content).hexdigest())
-
-
-def _default(bundle):
-    names = [point["name"] for point in bundle.manifest["operating_points"]]
-    return DEFAULT if DEFAULT in names else names[0]
 
 
 def _is_of(point, runtime):
