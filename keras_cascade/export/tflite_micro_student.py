@@ -6,7 +6,10 @@ import numpy as np
 
 from keras_cascade.errors import ExportError
 from keras_cascade.export.tflite_file import read, signature_of
-from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.runtime.student_interpreter import (
+    OUTPUTS,
+    run_row_by_row,
+)
 from keras_cascade.utils.native_output import hidden_native_output
 
 #: Bytes of an arena at most, and the step in which it is measured.
@@ -75,15 +78,7 @@ class TFLiteMicroStudent:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
             `delegate` `(rows,)`.
         """
-        rows = len(next(iter(inputs.values())))
-        answers = [
-            self._row({name: v[row : row + 1] for name, v in inputs.items()})
-            for row in range(rows)
-        ]
-        return {
-            name: np.concatenate([answer[name] for answer in answers])
-            for name in OUTPUTS
-        }
+        return run_row_by_row(self._row, inputs)
 
     def close(self) -> None:
         """Releases the interpreter and its arena."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -177,6 +178,24 @@ def open_student(bundle: Bundle, num_threads: int = 1):
     )
     student.check(bundle.student_inputs, len(bundle.classes))
     return student_with_tokenizer(student, bundle)
+
+
+def run_row_by_row(run: Callable, inputs: dict[str, np.ndarray]) -> dict:
+    """Outputs for rows that are run one by one.
+
+    Args:
+        run: function as `StudentInterpreter.run`, of one row.
+        inputs: dict of input name to array, batch first.
+    """
+    rows = len(next(iter(inputs.values())))
+    answers = [
+        run({name: v[row : row + 1] for name, v in inputs.items()})
+        for row in range(rows)
+    ]
+    return {
+        name: np.concatenate([answer[name] for answer in answers])
+        for name in OUTPUTS
+    }
 
 
 def _read(file):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_cascade.runtime.operating_points import DEFAULT, delegation_rules
+from keras_cascade.runtime.student_interpreter import run_row_by_row
 from keras_cascade.runtime.teachers.probe_rows import probe_inputs
 
 #: Rows, fewer where there are many classes, and numbers in a manifest at most.
@@ -40,9 +41,11 @@ def student_probes(student, specs: list[dict], seed: str) -> dict | None:
     """
     shapes = student.row_shapes()
     inputs = probe_inputs(specs, seed, FEWEST_ROWS, shapes)
-    classes = _answers(student, inputs)["probabilities"].shape[1]
+    classes = run_row_by_row(student.run, inputs)["probabilities"].shape[1]
     rows = max(FEWEST_ROWS, min(ROWS, MOST_NUMBERS // classes))
-    answers = _answers(student, probe_inputs(specs, seed, rows, shapes))
+    answers = run_row_by_row(
+        student.run, probe_inputs(specs, seed, rows, shapes)
+    )
     if not all(np.isfinite(answers[name]).all() for name in SHARES):
         return None
     return {
@@ -75,7 +78,7 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
         probes["rows"],
         {name: tuple(shape) for name, shape in probes["shapes"].items()},
     )
-    answers = _answers(student, inputs)
+    answers = run_row_by_row(student.run, inputs)
     for name in SHARES:
         tolerance = probes[f"{name}_tolerance"]
         stated = np.asarray(probes[name], "float64")
@@ -98,19 +101,6 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
                 "rows are not those of its own scores"
             )
     return None
-
-
-def _answers(student, inputs):
-    """Outputs for rows that are run one by one."""
-    rows = len(next(iter(inputs.values())))
-    answers = [
-        student.run({name: v[row : row + 1] for name, v in inputs.items()})
-        for row in range(rows)
-    ]
-    return {
-        name: np.concatenate([answer[name] for answer in answers])
-        for name in ("probabilities", "score", "delegate")
-    }
 
 
 def _tolerance(name, answers):
