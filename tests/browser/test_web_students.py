@@ -4,11 +4,14 @@ Deselected by default; run with `pytest -m browser tests/browser`.
 """
 
 import gzip
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_cascade.bundle import Bundle
+from keras_cascade.export.onnx_interpreter import OnnxStudentInterpreter
 from keras_cascade.runtime import EdgeCascade
 from tests.helpers.documents import ROOT
 from tests.helpers.web_package import Site
@@ -55,6 +58,19 @@ def compare(rows, expected, tolerance):
     assert [row["name"] for row in rows] == expected.names
 
 
+def in_onnxruntime(bundle, x):
+    """What `student.onnx` decides in Python, by its own threshold."""
+    student = OnnxStudentInterpreter(bundle.onnx_files["student"])
+    answer = student.run({bundle.student_inputs[0]["name"]: x})
+    labels = answer["probabilities"].argmax(-1)
+    return types.SimpleNamespace(
+        source=np.where(answer["delegate"], "edge_fallback", "edge"),
+        probabilities=answer["probabilities"],
+        score=answer["score"],
+        names=[bundle.classes[label] for label in labels],
+    )
+
+
 @pytest.mark.parametrize("point", ["default", "frugal"])
 @pytest.mark.parametrize("name", ["float32", "int8"])
 def test_images_in_litert(page, web_bundles, images, name, point):
@@ -66,19 +82,24 @@ def test_images_in_litert(page, web_bundles, images, name, point):
         compare(rows, edge.predict(images), 1e-5)
 
 
+@pytest.mark.parametrize("runtime", ["litert", "onnx"])
 @pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_float32"])
-def test_reference_bundles(browser, name):
+def test_reference_bundles(browser, name, runtime):
     pixels = np.frombuffer(gzip.decompress(FASHION.read_bytes())[16:], "uint8")
     x = pixels.reshape(-1, 28, 28, 1)[:1000] / np.float32(255)
-    bundle = ROOT / "saved_models" / name
-    with Site(bundle=bundle) as site:
+    path = ROOT / "saved_models" / name
+    with Site(bundle=path) as site:
         page = browser.new_page()
         page.goto(site.url)
         page.wait_for_function("window.cascade")
-        rows = run(page, "bundle", x.reshape(1000, -1).tolist())
+        rows = run(page, "bundle", x.reshape(1000, -1).tolist(), runtime)
         page.close()
-    with EdgeCascade.load(bundle) as edge:
-        compare(rows, edge.predict(x), 1e-5)
+    if runtime == "litert":
+        with EdgeCascade.load(path) as edge:
+            expected = edge.predict(x)
+    else:
+        expected = in_onnxruntime(Bundle.load(path), x)
+    compare(rows, expected, 1e-5)
 
 
 def test_images_in_onnxruntime(page, web_bundles, images):

@@ -2,6 +2,11 @@ import { Bundle } from "./bundle";
 import { BundleError, CascadeError, TeacherError } from "./errors";
 import { HttpTeacher } from "./http-teacher";
 import { type Example, prepareExample } from "./inputs";
+import {
+  dequantized,
+  hasIntegerInputs,
+  IntegerInputStudent,
+} from "./integer-inputs";
 import { LiteRtStudent } from "./litert-student";
 import type { Manifest, OperatingPoint, TextSpec } from "./manifest";
 import { OnnxStudent } from "./onnx-student";
@@ -321,7 +326,9 @@ export class EdgeCascade {
       );
     }
     return prepareExample(
-      example, this.manifest.input, this.options.checkRange ?? true,
+      dequantized(example, this.manifest.student.input ?? []),
+      this.manifest.input,
+      this.options.checkRange ?? true,
     );
   }
 
@@ -345,7 +352,7 @@ export class EdgeCascade {
     const name = this.classes[label]!;
     return {
       label, name, probabilities, score,
-      threshold: thresholdOf(point),
+      threshold: thresholdOf(point, label),
       source: "edge",
       student: { label, name, probabilities },
       teacherError: null,
@@ -504,13 +511,14 @@ class TokenizedTeacher implements Teacher {
 /** Not `score < threshold`: a NaN score has to be delegated. */
 function isDelegated(output: StudentOutput, point: OperatingPoint): boolean {
   if (point.name === DEFAULT) return output.delegate;
-  return !(output.score >= thresholdOf(point));
+  return !(output.score >= thresholdOf(point, argmax(output.probabilities)));
 }
 
-/** The threshold in the scores' own float32, as Python rounds it. */
-function thresholdOf(point: OperatingPoint): number {
+/** The predicted class's threshold in float32, as Python rounds it. */
+function thresholdOf(point: OperatingPoint, label: number): number {
+  const threshold = point.class_thresholds?.[label] ?? point.threshold;
   return Math.fround(
-    Math.min(MAX_FLOAT32, Math.max(-MAX_FLOAT32, point.threshold)),
+    Math.min(MAX_FLOAT32, Math.max(-MAX_FLOAT32, threshold)),
   );
 }
 
@@ -571,12 +579,16 @@ async function openStudent(
   const { manifest } = bundle;
   const entry = isOnnx ? onnxEntry(bundle) : manifest.student;
   const content = await bundle.read(entry.file, entry.sha256);
-  const specs = manifest.student.input ?? manifest.input;
+  const own = manifest.student.input ?? manifest.input;
+  const integers = hasIntegerInputs(own);
+  // Those are of the TFLite file alone.
+  const specs = isOnnx && integers ? manifest.input : own;
   const wasm = options.wasm ?? "wasm/";
   const where = new URL(entry.file, bundle.url).href;
   if (isOnnx) return OnnxStudent.load(content, specs, wasm, where);
-  return LiteRtStudent.load(
+  const student = await LiteRtStudent.load(
     content, specs, manifest.classes.length, wasm, where,
     manifest.versions?.["keras-cascade"] ?? "of an unknown version",
   );
+  return integers ? new IntegerInputStudent(student, specs) : student;
 }

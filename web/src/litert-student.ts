@@ -47,7 +47,8 @@ export class LiteRtStudent implements Student {
       throw new BundleError(
         `LiteRT.js takes inputs of the types ${DTYPES.join(", ")}. Received: ` +
           `input '${foreign.name}' of ${foreign.dtype}, in ${where}. Export ` +
-          "the bundle with `onnx=True` and load it with `runtime: \"onnx\"`.",
+          "the bundle without `io_type`, or with `onnx=True` and load it with " +
+          "`runtime: \"onnx\"`.",
       );
     }
     const core = await import("@litertjs/core");

@@ -8,6 +8,8 @@ export interface InputSpec {
   dtype: string;
   range: [number, number] | null;
   scale?: "0-1" | "0-255" | "-1-1" | "none";
+  /** The integer q stands for (q - zero_point) * scale. */
+  quantization?: { scale: number; zero_point: number };
 }
 
 /** How a model's token ids are made of texts. */
@@ -29,7 +31,10 @@ export interface TextSpec {
 /** One operating point; further keys are what was measured and guaranteed. */
 export interface OperatingPoint {
   name: string;
+  /** With `class_thresholds` the highest of them. */
   threshold: number;
+  /** One threshold for each class that the student predicts. */
+  class_thresholds?: number[] | null;
   delegation_rate: number;
   accuracy: number;
   [key: string]: unknown;
@@ -235,7 +240,12 @@ function checkInputs(inputs: Json | undefined, path: string, check: Check) {
     isArrayOf(one.shape, isSize) && one.shape.length > 0 &&
     DTYPES.includes(one.dtype as string) &&
     (one.range === null ||
-      (isArrayOf(one.range, isNumber) && one.range.length === 2));
+      (isArrayOf(one.range, isNumber) && one.range.length === 2)) &&
+    (one.quantization === undefined ||
+      (isObject(one.quantization) &&
+        ["int8", "uint8"].includes(one.dtype as string) &&
+        isNumber(one.quantization.scale) && one.quantization.scale > 0 &&
+        isNumber(one.quantization.zero_point)));
   check(
     isArrayOf(inputs, fits) && inputs.length > 0,
     path, "a list with 'name', 'shape', 'dtype' and 'range' each",
@@ -289,7 +299,12 @@ function isHash(value: Json | undefined): boolean {
 }
 
 function isPoint(value: Json | undefined): boolean {
-  return isObject(value) && isString(value.name) && isNumber(value.threshold);
+  if (!isObject(value)) return false;
+  const perClass = value.class_thresholds ?? null;
+  return (
+    isString(value.name) && isNumber(value.threshold) &&
+    (perClass === null || isArrayOf(perClass, isNumber))
+  );
 }
 
 function isObject(value: Json | undefined): value is JsonObject {

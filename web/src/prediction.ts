@@ -26,7 +26,7 @@ export interface Prediction {
   probabilities: Float32Array;
   /** The gate's score; higher = the student is surer. */
   score: number;
-  /** Scores below it are delegated. */
+  /** Scores below it are delegated; of the class that the student predicts. */
   threshold: number;
   source: Source;
   /** The student's own label and name, whoever answered. */

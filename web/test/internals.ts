@@ -1,5 +1,6 @@
 export { TeacherError } from "../src/errors";
 export { prepareExample } from "../src/inputs";
+export { dequantized, quantized } from "../src/integer-inputs";
 export { parseManifest } from "../src/manifest";
 export { StrictJson } from "../src/strict-json";
 export { TeacherCaller } from "../src/teacher-caller";

@@ -3,9 +3,11 @@ import test from "node:test";
 
 import {
   decodeV2,
+  dequantized,
   encodeV1,
   encodeV2,
   prepareExample,
+  quantized,
   StrictJson,
   TeacherCaller,
   TeacherError,
@@ -163,4 +165,31 @@ test("an example may leave out the axes that Python lets it leave out", () => {
     assert.deepEqual(x.shape, [1, 2, 2, 1]);
     assert.deepEqual([...x.data], [0, 1, 0, 1]);
   }
+});
+
+test("inputs are quantized as NumPy does", () => {
+  const specs = [{
+    name: "input", shape: [null, 2], dtype: "uint8", range: [0, 255],
+    quantization: { scale: 2, zero_point: 127.5 },
+  }];
+  const run = (values) => quantized(
+    { input: { dtype: "float32", shape: [1, values.length],
+      data: new Float32Array(values) } },
+    specs,
+  ).input;
+  // numpy.rint(x / 2 + 127.5), halves to even, clipped to 0 .. 255.
+  const found = run([0, 2, 1, -1, -1000, 1000, 255, -255]);
+  assert.equal(found.dtype, "uint8");
+  assert.deepEqual([...found.data], [128, 128, 128, 127, 0, 255, 255, 0]);
+  const every = Uint8Array.from({ length: 256 }, (_, index) => index);
+  const floats = dequantized(every, specs);
+  assert.equal(floats[255], 255);
+  assert.deepEqual([...run(floats).data], [...every]);
+  assert.deepEqual(
+    dequantized(new Uint8ClampedArray([1]), specs), Float32Array.of(-253),
+  );
+  for (const other of [Float32Array.of(1), [1, 2], Int8Array.of(1)]) {
+    assert.equal(dequantized(other, specs), other);
+  }
+  assert.equal(dequantized({ input: every }, specs).input[0], -255);
 });
