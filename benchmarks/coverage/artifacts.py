@@ -12,6 +12,7 @@ from keras_cascade.export import export_onnx, export_student
 from keras_cascade.export.exported_model import ExportedModel
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_file import operations
+from keras_cascade.export.tflite_student import batch_file
 from keras_cascade.export.verification import (
     FLOAT16_TOLERANCE,
     MEAN_DISTANCE,
@@ -121,8 +122,12 @@ class Candidate:
                 f"{[*others, *filter(VARIABLES.search, built_in)]}."
             )
         threshold = np.float32(self._cascade.threshold)
+        # Of a student that cannot be resized there is a file for many rows.
+        whole = batch_file(file)
         comparison = self._compared(
-            StudentInterpreter(file).run, quantization, threshold
+            StudentInterpreter(whole if whole.exists() else file).run,
+            quantization,
+            threshold,
         )
         return {**comparison, "bytes": file.stat().st_size}
 

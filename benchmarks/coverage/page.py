@@ -37,7 +37,9 @@ the principal directions of what reaches it, with a standard deviation of 3 for
 every logit over 512 inputs (`benchmarks/coverage/inputs.py`). How far 8 bits
 move the answers of a *trained* model has to be measured on it: `export` does so
 and records it in the manifest. QAT is two steps of fine-tuning here: what is
-asked is whether it exports. Layers that it leaves in float are listed in the
+asked is whether it exports: by TensorFlow Model Optimization, or where that
+refuses a model, such as one of attention, by Keras 3
+([which](quantization.md)). Layers that it leaves in float are listed in the
 manifest.
 
 | model | spread | {columns} |
@@ -89,6 +91,14 @@ def page(result):
         text += "\n" + "".join(
             f"[^{number}]: {why}\n" for why, number in notes.items()
         )
+    later = [
+        f"{column} of {name} on {cell['date']}"
+        for name, model in models.items()
+        for column, cell in model["columns"].items()
+        if "date" in cell
+    ]
+    if later:
+        text += f"\nMeasured again: {'; '.join(later)}.\n"
     limits = "; ".join(f"{k} {v}" for k, v in result["limits"].items())
     text += _AGREEMENT.format(limits=limits, **heads)
     for name, model in models.items():

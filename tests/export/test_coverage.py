@@ -15,6 +15,7 @@ from benchmarks.coverage.inputs import give_varied_answers, images, tokens
 from benchmarks.coverage.page import page
 from benchmarks.coverage.zoo import ZOO, Entry
 from keras_cascade.export import ExportError
+from keras_cascade.export.converter_settings import ConverterSettings
 from keras_cascade.export.onnx_export import convert_to_onnx
 from keras_cascade.export.saved_model_functions import REPLACEMENTS
 from keras_cascade.export.signature import Signature
@@ -160,12 +161,7 @@ def tflite(function, folder):
     x = np.linspace(-6, 6, 64 * 16).reshape(64, 16).astype("float32")
     Signature(x).write_saved_model(folder, model, lambda y: {"y": y}, [model])
 
-    def built_in_only(converter):
-        import tensorflow as tf
-
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-
-    content = convert_to_tflite(folder, built_in_only, model)
+    content = convert_to_tflite(folder, ConverterSettings(), model)
     runner = Interpreter(model_content=content).get_signature_runner(
         "serving_default"
     )
@@ -274,6 +270,7 @@ def test_the_page_tells_why_not():
     columns["TFLite float32"]["bytes"] = 2_000_000
     refused = {"refused": "ExportError", "why": "Layer 'a' ..."}
     columns["TFLite QAT"] = refused
+    columns["SavedModel"]["date"] = "2026-01-02"
     text = page(
         {
             "models": {
@@ -291,6 +288,7 @@ def test_the_page_tells_why_not():
     ) in lines
     assert "| two |  | " + " | ".join(["no [^1]"] * 8) + " |" in lines
     assert lines.count("[^1]: Layer 'a' ...") == 1
+    assert "Measured again: SavedModel of one on 2026-01-02." in lines
     assert (
         "| one | 0.70 | 2e-06 | 2e-06 | 0.010, 50 % | 0.010, 50 % |  | 2e-06 "
         "| 2e-06 | 2e-06 |"

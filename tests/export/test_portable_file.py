@@ -159,7 +159,7 @@ def test_a_bundle_has_a_second_file_where_the_first_is_for_one_row(
     cascade.calibrate((x, y), kc.MaxDelegationRate(0.5))
     bundle = cascade.export(tmp_path / "b")
     entry = bundle.manifest["student"]
-    assert bundle.manifest["minor_version"] == 1
+    assert bundle.manifest["minor_version"] == 2
     assert entry["batch"]["file"] == "student_batch.tflite"
     assert entry["batch"]["max_score_difference"] < 1e-5
     assert entry.get("sizes") == ({"input": [12, 12, 1]} if free else None)

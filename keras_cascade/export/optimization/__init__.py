@@ -1,9 +1,13 @@
-"""Compression of students while fine-tuning, in a child process.
+"""Compression of students while fine-tuning.
 
 TensorFlow Model Optimization needs Keras 2 and switches a whole process to
-it. Only the code in `keras_cascade.export.optimization.child` imports it.
+it. Only the code in `keras_cascade.export.optimization.child`, of a child
+process, imports it. Keras 3 trains what it refuses, in this process.
 """
 
+from keras_cascade.export.optimization.keras_quantized_student import (
+    KerasQuantizedStudent,
+)
 from keras_cascade.export.optimization.optimize_student import (
     MODES,
     optimize_student,
@@ -12,7 +16,12 @@ from keras_cascade.export.optimization.optimized_student import (
     OptimizedStudent,
 )
 
-__all__ = ["MODES", "OptimizedStudent", "optimize_student"]
+__all__ = [
+    "MODES",
+    "KerasQuantizedStudent",
+    "OptimizedStudent",
+    "optimize_student",
+]
 
 
 def __dir__():

@@ -9,9 +9,14 @@ from keras_cascade.errors import ExportError
 
 #: End of each error of a student that cannot be rebuilt.
 NEXT_STEP = (
-    "Export it with quantization='dynamic', 'int8' or 'float16', which take "
-    "the student as it is, or replace the layer."
+    "Export it with quantization='qat', for which Keras trains it on, or "
+    "with 'dynamic', 'int8' or 'float16', which take the student as it is, or "
+    "replace the layer."
 )
+
+
+class StudentRefusedError(ExportError):
+    """A student that TensorFlow Model Optimization cannot train."""
 
 
 def has_graph(model):
@@ -154,8 +159,8 @@ def is_fixed(layer, kwargs):
 
 
 def unsupported(layer, why):
-    """`ExportError` that names a layer that cannot be rebuilt."""
-    return ExportError(
+    """Error that names a layer that cannot be rebuilt."""
+    return StudentRefusedError(
         f"The student cannot be rebuilt for optimization: layer "
         f"'{layer.name}' ({type(layer).__name__}) {why}. {NEXT_STEP}"
     )

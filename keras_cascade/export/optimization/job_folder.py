@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 
+from keras_cascade.utils.numpy_top_k import TopKRows
+
 JOB_FILE = "job.json"
 WEIGHTS_FILE = "weights.npz"
 REFERENCE_FILE = "reference.npz"
@@ -13,6 +15,8 @@ STUDENT_FOLDER = "student"
 #: Text of an `ExportError` that the child raised, and its exit status then.
 ERROR_FILE = "error.txt"
 ERROR_STATUS = 3
+#: The same of a `StudentRefusedError`.
+REFUSED_STATUS = 4
 
 
 def write_json(path, value):
@@ -64,7 +68,7 @@ def write_examples(
         graph: `StudentGraph`.
         inputs: array or dict of arrays.
         labels: array `(examples,)`.
-        teacher_logits: array `(examples, classes)`.
+        teacher_logits: array `(examples, classes)`, or `TopKRows` of it.
         sample_weight: array `(examples,)`, or `None`.
     """
     named = graph.arrays(inputs)
@@ -72,7 +76,15 @@ def write_examples(
         f"input/{number}": named[name]
         for number, name in enumerate(graph.inputs)
     }
-    arrays |= {"labels": labels, "teacher_logits": teacher_logits}
+    arrays["labels"] = labels
+    if isinstance(teacher_logits, TopKRows):
+        arrays |= {
+            f"teacher/{name}": array
+            for name, array in teacher_logits.arrays.items()
+        }
+        arrays["teacher/size"] = np.array(teacher_logits.shape[1])
+    else:
+        arrays["teacher_logits"] = teacher_logits
     if sample_weight is not None:
         arrays["sample_weight"] = sample_weight
     np.savez(folder / EXAMPLES_FILE, **arrays)
@@ -106,6 +118,17 @@ def read_examples(folder, inputs):
         return {
             "inputs": [arrays[f"input/{number}"] for number in range(inputs)],
             "labels": arrays["labels"],
-            "teacher_logits": arrays["teacher_logits"],
+            "teacher_logits": _teacher_logits(arrays),
             "sample_weight": arrays.get("sample_weight"),
         }
+
+
+def _teacher_logits(arrays):
+    """Array `(examples, classes)`, or `TopKRows` of it."""
+    if "teacher_logits" in arrays:
+        return arrays["teacher_logits"]
+    names = ("logits", "classes", "rest")
+    return TopKRows(
+        {name: arrays[f"teacher/{name}"] for name in names},
+        int(arrays["teacher/size"]),
+    )

@@ -8,8 +8,11 @@ import inspect
 import keras
 import numpy as np
 
-from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.functional_config import NEXT_STEP
+from keras_cascade.export.optimization.functional_config import (
+    NEXT_STEP,
+    StudentRefusedError,
+)
+from keras_cascade.models.binary_logits import BinaryLogits
 
 #: Class of an operation to name of an activation.
 ACTIVATIONS = {
@@ -59,7 +62,8 @@ def substitute(layer, inputs):
     pixels, whose kernel TFLite would keep in float, is a
     convolution of one pixel. ConvNeXt's `LayerScale`, one factor per channel,
     is a depthwise convolution of one pixel; its `StochasticDepth` drops a
-    whole example at a time.
+    whole example at a time. The zero before the logit of a binary student is
+    a `Dense` with the kernel `[[0, 1]]`.
 
     Args:
         layer: `keras.layers.Layer`.
@@ -70,6 +74,9 @@ def substitute(layer, inputs):
     """
     module, kind = type(layer).__module__, type(layer).__name__
     rank = len(inputs[0].shape)
+    if isinstance(layer, BinaryLogits):
+        config = {"units": 2, "use_bias": False, "activation": "linear"}
+        return "Dense", config, [np.array([[0.0, 1.0]], "float32")]
     if kind == "Dense" and module.startswith("keras.src.layers") and rank == 4:
         return _pointwise(layer)
     if kind == "Normalization" and module.startswith("keras.src.layers"):
@@ -128,7 +135,7 @@ def layer_of_operation(operation, args):
         return kind, {}, tensors
     scaled = len(tensors) == 1 and len(args) == 2 and _rescaling(kind, args)
     if not scaled:
-        raise ExportError(
+        raise StudentRefusedError(
             "The student cannot be rebuilt for optimization: operation "
             f"'{operation.name}' ({kind}) has no layer to stand in for it. "
             f"{NEXT_STEP}"

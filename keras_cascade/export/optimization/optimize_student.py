@@ -3,8 +3,6 @@
 import importlib.util
 import inspect
 import numbers
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,14 +15,22 @@ import numpy.typing as npt
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.optimization.functional_config import (
+    StudentRefusedError,
+)
 from keras_cascade.export.optimization.job_folder import (
     ERROR_FILE,
     ERROR_STATUS,
+    REFUSED_STATUS,
     RESULTS_FILE,
     STUDENT_FOLDER,
     read_json,
     write_examples,
     write_job,
+)
+from keras_cascade.export.optimization.keras_quantized_student import (
+    KerasQuantizedStudent,
+    copied_student,
 )
 from keras_cascade.export.optimization.layer_substitutions import (
     fold_batch_norms,
@@ -35,11 +41,19 @@ from keras_cascade.export.optimization.optimized_student import (
 from keras_cascade.export.optimization.student_graph import StudentGraph
 from keras_cascade.export.signature import Signature
 from keras_cascade.gates import StudentWithGate
+from keras_cascade.utils.child_process import (
+    end_child,
+    how_it_ended,
+    last_lines,
+    start_child,
+)
+from keras_cascade.utils.numpy_top_k import TopKRows
 from keras_cascade.utils.progress import progress_shown, tell
 
 if TYPE_CHECKING:
     from keras_cascade.cascade import Cascade
 
+CHILD = Path(__file__).with_name("child") / "__main__.py"
 MODES = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Options that are numbers.
 NUMERIC = (
@@ -50,8 +64,6 @@ NUMERIC = (
     "clusters",
     "seed",
 )
-#: Number of last lines of the child's log that an error shows.
-LAST_LINES = 15
 #: Rows on which the rebuilt student is compared, layer by layer.
 COMPARED = 8
 #: Rounding adds up: 28 layers of a MobileNet were 1.1e-5 apart.
@@ -65,7 +77,7 @@ def optimize_student(
     mode: str,
     inputs: Any,
     labels: npt.ArrayLike,
-    teacher_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike | TopKRows,
     signature: Signature,
     epochs: int = 5,
     batch_size: int = 32,
@@ -75,8 +87,8 @@ def optimize_student(
     seed: int = 0,
     sample_weight: npt.ArrayLike | None = None,
     verbose: bool | None = None,
-) -> OptimizedStudent:
-    """Fine-tunes a student with TensorFlow Model Optimization.
+) -> OptimizedStudent | KerasQuantizedStudent:
+    """Fine-tunes a student with TensorFlow Model Optimization, or Keras 3.
 
     The student is rebuilt in Keras 2, in a child process, compared layer by
     layer, and trained on by the cascade's own distillation policy, loss and
@@ -87,8 +99,14 @@ def optimize_student(
     own that do nothing in inference) do not: it sees the examples as they
     are. What is shipped is what the student computes in inference.
 
+    A student with a layer that cannot be rebuilt, such as an attention, is
+    trained on by `"qat"` in Keras 3 itself, in this process: see
+    `KerasQuantizedStudent` for what is simulated, and which ranges the file
+    has. The other modes refuse it.
+
     Args:
-        cascade: `Cascade` with a built student: Sequential or Functional.
+        cascade: `Cascade` with a built student: Sequential or Functional, or
+            with `"qat"` any that Keras can make again from its config.
         mode: `"qat"` (quantization-aware training, int8), `"prune"`,
             `"cluster"` (float32 weights that compress well), `"prune+qat"`
             or `"cluster+qat"`. Each stage of two trains for `epochs`.
@@ -96,7 +114,8 @@ def optimize_student(
             student takes them.
         labels: integer array `(examples,)`.
         teacher_logits: float array `(examples, classes)`, as
-            `TeacherLogitsCache.logits(inputs)` returns it.
+            `TeacherLogitsCache.logits(inputs)` returns it; or
+            `keras_cascade.utils.numpy_top_k.TopKRows`, for many classes.
         signature: `keras_cascade.export.signature.Signature` of the file.
         epochs: int >= 1. Defaults to `5`.
         batch_size: int >= 1. Defaults to `32`.
@@ -113,7 +132,7 @@ def optimize_student(
             progress at a terminal or in a notebook.
 
     Returns:
-        `OptimizedStudent`.
+        `OptimizedStudent`, or `KerasQuantizedStudent`.
 
     Raises:
         ExportError: a layer that cannot be rebuilt or a student that TFMOT
@@ -133,12 +152,36 @@ def optimize_student(
     labels, teacher_logits, weight = _checked_examples(
         inputs, labels, teacher_logits, sample_weight
     )
-    _check_installed()
-    graph = StudentGraph(
-        cascade.student,
-        take_rows(inputs, slice(0, COMPARED)),
-        cascade.gate.student_layers,
-    )
+    with progress_shown(verbose):
+        try:
+            return _by_tfmot(
+                cascade, mode, inputs, labels, teacher_logits, signature,
+                numeric, weight,
+            )  # fmt: skip
+        except StudentRefusedError as error:
+            if mode != "qat":
+                raise
+            tell(f"{mode}: training a copy of the student in Keras. {error}")
+        options = ("epochs", "batch_size", "learning_rate", "seed")
+        return KerasQuantizedStudent(
+            StudentWithGate(
+                cascade.student, cascade.gate, teacher_logits.shape[1]
+            ),
+            cascade.distillation,
+            inputs,
+            labels,
+            teacher_logits,
+            weight,
+            signature,
+            {name: numeric[name] for name in options},
+        )
+
+
+def _by_tfmot(
+    cascade, mode, inputs, labels, teacher_logits, signature, numeric, weight
+):
+    """`OptimizedStudent`, as the child process trained it."""
+    graph = _graph(cascade, inputs)
     if mode.startswith("cluster"):
         fold_batch_norms(graph)
     job = {
@@ -149,13 +192,13 @@ def optimize_student(
         # Import path of a policy of the user's own.
         "path": [path for path in sys.path if path],
     }
-    with progress_shown(verbose), tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_job(folder, job, graph)
         write_examples(folder, graph, inputs, labels, teacher_logits, weight)
         tell(
-            f"{mode}: training the student on, {epochs} epochs a stage on "
-            f"{len(labels):,} examples, in a process of its own."
+            f"{mode}: training the student on, {numeric['epochs']} epochs a "
+            f"stage on {len(labels):,} examples, in a process of its own."
         )
         run_child(folder)
         return OptimizedStudent(
@@ -200,19 +243,32 @@ def check_optimizable(
         {name: options.get(name, defaults[name].default) for name in NUMERIC},
     )
     _check_policy(cascade.distillation)
-    _check_installed()
-    StudentGraph(
+    try:
+        _graph(cascade, inputs)
+    except StudentRefusedError:
+        if mode != "qat":
+            raise
+        copied_student(cascade.student, take_rows(inputs, slice(0, COMPARED)))
+
+
+def _graph(cascade, inputs):
+    """`StudentGraph` of the student.
+
+    Raises:
+        ExportError: a layer that cannot be rebuilt, by name; or packages are
+            not installed.
+    """
+    graph = StudentGraph(
         cascade.student,
         take_rows(inputs, slice(0, COMPARED)),
         cascade.gate.student_layers,
     )
+    _check_installed()
+    return graph
 
 
 def run_child(folder):
     """Runs the job in a folder in a child process, and waits for it.
-
-    The child watches its standard input: when this process ends, however it
-    does, the pipe closes and the child stops.
 
     Args:
         folder: path that holds the job, and will hold the results.
@@ -220,32 +276,25 @@ def run_child(folder):
     Raises:
         ExportError: that of the child, or the last lines of its log.
     """
-    command = [sys.executable, "-m", f"{__package__}.child", str(folder)]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    errors = folder / "errors.txt"
-    with errors.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
+    with (folder / "errors.txt").open("w+b") as log:
+        process = start_child(
+            CHILD,
+            [str(folder)],
             stdout=log,
             stderr=log,
-            env=environment,
         )
         try:
             status = process.wait()
-        finally:
-            process.stdin.close()
-            if process.poll() is None:  # interrupted
-                process.kill()
-                process.wait()
-    if status == ERROR_STATUS:
-        raise ExportError((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        finally:  # interrupted, or ended
+            end_child(process)
+        last = last_lines(log)
+    if status in (ERROR_STATUS, REFUSED_STATUS):
+        kind = StudentRefusedError if status == REFUSED_STATUS else ExportError
+        raise kind((folder / ERROR_FILE).read_text(encoding="utf-8"))
     if status != 0:
-        lines = errors.read_text(encoding="utf-8", errors="replace")
-        last = "\n".join(lines.strip().splitlines()[-LAST_LINES:])
         raise ExportError(
-            "Optimizing the student in a process of its own failed with exit "
-            f"status {status}. Its last words:\n{last}"
+            "Optimizing the student failed: its process "
+            f"{how_it_ended(status)}. Its last words:\n{last}"
         )
 
 
@@ -298,11 +347,12 @@ def _check_policy(policy):
 def _checked_examples(
     inputs: Any,
     labels: npt.ArrayLike,
-    teacher_logits: npt.ArrayLike,
+    teacher_logits: npt.ArrayLike | TopKRows,
     sample_weight: npt.ArrayLike | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | TopKRows, np.ndarray | None]:
     labels = np.asarray(labels).reshape(-1).astype("int32")
-    teacher_logits = np.asarray(teacher_logits, dtype="float32")
+    if not isinstance(teacher_logits, TopKRows):
+        teacher_logits = np.asarray(teacher_logits, dtype="float32")
     weight = sample_weight
     if weight is not None:
         weight = np.asarray(weight, dtype="float32").reshape(-1)

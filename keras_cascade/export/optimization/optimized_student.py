@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_cascade.export.converter_settings import ConverterSettings
+from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.tflite_student import LinkedStudent
 from keras_cascade.utils.tensor_ops import as_float
 
@@ -47,7 +49,9 @@ class OptimizedStudent(LinkedStudent):
             self._student,
             signature,
             [loaded],
-            self._settings,
+            # "dynamic": the ranges are in the graph; what has none stays in
+            # float.
+            ConverterSettings("dynamic" if mode.endswith("qat") else FLOAT32),
             self.gate_inputs(
                 *keras.tree.map_structure(
                     lambda name: graph.values[name].astype("float32"),
@@ -59,19 +63,6 @@ class OptimizedStudent(LinkedStudent):
                 for spec in signature.describe()
             },
         )
-
-    def content(self) -> bytes:
-        """The TFLite file with the threshold that the gate has now."""
-        return self.convert(self.student_with_gate.gate.threshold)
-
-    def describe(self) -> dict:
-        return {
-            **super().describe(),
-            "left_in_float": [
-                {"layer": layer, "why": reason}
-                for layer, reason in self.left_in_float
-            ],
-        }
 
     def _student(self, inputs, training):
         """The student, on inputs as its own input layers would take them."""
@@ -90,11 +81,3 @@ class OptimizedStudent(LinkedStudent):
                 for layer, name in graph.features.items()
             },
         )
-
-    def _settings(self, converter):
-        import tensorflow as tf
-
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if self.quantization.endswith("qat"):
-            # The ranges are in the graph; what has none stays in float.
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]

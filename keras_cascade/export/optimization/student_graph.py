@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.functional_config import (
+    StudentRefusedError,
     check_kwargs,
     functional_config,
     has_graph,
@@ -30,6 +31,11 @@ from keras_cascade.export.optimization.layer_substitutions import (
 
 #: Activations that stay inside the layer that has them.
 FUSED = ("linear", "relu")
+#: Layers that Keras 2 calls otherwise.
+ATTENTIONS = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
 
 
 @dataclasses.dataclass
@@ -82,7 +88,7 @@ class StudentGraph:
 
     def __init__(self, student, examples, features=()):
         if not has_graph(student):
-            raise ExportError(
+            raise StudentRefusedError(
                 "Optimization rebuilds a student layer by layer. Expected: a "
                 "Sequential or Functional `keras.Model`. Received: "
                 f"{type(student).__name__}, whose layers cannot be seen."
@@ -215,6 +221,9 @@ class StudentGraph:
             raise unsupported(layer, "is called more than once")
         self._called.add(id(layer))
         inputs = keras.tree.flatten(args)
+        if isinstance(layer, ATTENTIONS):
+            # Each input of theirs has a name, and a mask may come along.
+            raise unsupported(layer, "is an attention")
         if is_augmentation(layer):
             return self._add_augmentation(layer, inputs)
         replacement = substitute(layer, [self.values[name] for name in inputs])
@@ -274,8 +283,8 @@ class StudentGraph:
             )
         try:
             return self._walk(model, inputs, fixed=fixed)
-        except ExportError as error:
-            raise ExportError(
+        except StudentRefusedError as error:
+            raise StudentRefusedError(
                 f"Of layer '{layer.name}' ({type(layer).__name__}): {error}"
             ) from error
 
@@ -318,7 +327,7 @@ def _activation_name(layer, activation):
     if activation is None:
         return "linear"
     if not isinstance(activation, str):
-        raise ExportError(
+        raise StudentRefusedError(
             "The student cannot be rebuilt for optimization: layer "
             f"'{layer.name}' ({type(layer).__name__}) has an activation of "
             "its own. Expected: one of Keras's, by name."

@@ -13,7 +13,7 @@ import numpy as np
 import keras
 import tf_keras
 from keras_cascade import distillation
-from keras_cascade.export.optimization.child.fine_tuner import (
+from keras_cascade.export.optimization.fine_tuner import (
     Examples, FineTuner)
 
 x = np.ones((4, 1), "float32")

@@ -287,6 +287,13 @@ def test_what_is_wrong_is_said_before_the_teacher_runs(blobs):
         def call(self, inputs):
             return keras.ops.sort(inputs)
 
+    class Kept(layers.Layer):
+        def __init__(self, something):
+            super().__init__()
+
+        def call(self, inputs):
+            return keras.ops.sort(inputs)
+
     def cascade_of(*first):
         student = keras.Sequential([keras.Input((6,)), *first, layers.Dense(4)])
         cascade = kc.Cascade(CountedTeacher(), student)
@@ -294,16 +301,21 @@ def test_what_is_wrong_is_said_before_the_teacher_runs(blobs):
         CountedTeacher.rows = 0
         return cascade
 
-    for layer, options, error, message in (
-        (Own(name="mine"), {}, ExportError, "'mine'.*is no layer of Keras"),
-        (Sorted(name="mine"), {}, ExportError, r"'mine' \(Sorted\).*'dynamic'"),
-        (layers.ReLU(), {"epochs": 0}, ValueError, "Expected `epochs`"),
-        (layers.ReLU(), {"epoch": 1}, ValueError, r"out of .*'epochs'.*epoch"),
-    ):
+    for mode, layer, options, error, message in (
+        ("prune", Own(name="mine"), {}, ExportError,
+         "'mine'.*is no layer of Keras"),
+        ("prune", Sorted(name="mine"), {}, ExportError,
+         r"'mine' \(Sorted\).*'dynamic'"),
+        ("qat", Kept([]), {}, ExportError,
+         r"layer 'kept\w*' \(Kept\).*get_config"),
+        ("qat", layers.ReLU(), {"epochs": 0}, ValueError, "Expected `epochs`"),
+        ("qat", layers.ReLU(), {"epoch": 1}, ValueError,
+         r"out of .*'epochs'.*epoch"),
+    ):  # fmt: skip
         cascade = cascade_of(layer)
         with pytest.raises(error, match=message):
             ExportJob(
-                cascade, (x, y), quantization="qat",
+                cascade, (x, y), quantization=mode,
                 training_data=(x, y), optimization=options,
             ).student_artifact()  # fmt: skip
         assert CountedTeacher.rows == 0

@@ -7,19 +7,23 @@ that does so, and all that it starts, to Keras 2.
 import importlib.metadata
 import os
 import sys
-import threading
 from pathlib import Path
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.optimization.functional_config import (
+    StudentRefusedError,
+)
 from keras_cascade.export.optimization.job_folder import (
     ERROR_FILE,
     ERROR_STATUS,
     JOB_FILE,
+    REFUSED_STATUS,
     RESULTS_FILE,
     STUDENT_FOLDER,
     read_json,
     write_json,
 )
+from keras_cascade.utils.child_process import requests_of_parent
 
 VERSIONED = (
     "keras",
@@ -31,20 +35,15 @@ VERSIONED = (
 
 def main():
     """Runs the job in the folder `sys.argv[1]`; returns the exit status."""
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    requests_of_parent()
     folder = Path(sys.argv[1])
     try:
         _run(folder)
     except ExportError as error:
         (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
-        return ERROR_STATUS
+        refused = isinstance(error, StudentRefusedError)
+        return REFUSED_STATUS if refused else ERROR_STATUS
     return 0
-
-
-def _stop_with_parent():
-    """Ends the process when the parent's end of the pipe closes."""
-    os.read(sys.stdin.fileno(), 1)  # a buffered read would hold a lock
-    os._exit(1)
 
 
 def _run(folder):

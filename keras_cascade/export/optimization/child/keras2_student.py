@@ -4,8 +4,10 @@ import inspect
 
 import numpy as np
 
-from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.functional_config import NEXT_STEP
+from keras_cascade.export.optimization.functional_config import (
+    NEXT_STEP,
+    StudentRefusedError,
+)
 
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 #: Arguments that Keras 2 does not take, or that the weights replace.
@@ -113,8 +115,8 @@ def hard_silu(x):
 
 
 def unsupported(step, why):
-    """`ExportError` that names a layer that cannot be rebuilt."""
-    return ExportError(
+    """Error that names a layer that cannot be rebuilt."""
+    return StudentRefusedError(
         "The student cannot be rebuilt for optimization: layer "
         f"'{step['source']}' ({step['class_name']}). {why} {NEXT_STEP}"
     )

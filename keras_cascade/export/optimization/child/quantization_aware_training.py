@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from keras_cascade.errors import ExportError
 from keras_cascade.export.optimization.child.keras2_student import (
     model_of,
     rebuild,
@@ -10,6 +9,9 @@ from keras_cascade.export.optimization.child.keras2_student import (
 from keras_cascade.export.optimization.child.split_graph import (
     split_graph,
     split_separable_convs,
+)
+from keras_cascade.export.optimization.functional_config import (
+    StudentRefusedError,
 )
 
 #: TFMOT's moving average keeps so much of the old range at every step, and
@@ -45,7 +47,7 @@ def train_quantized(job, weights, tuner, preserve=None):
     names = [job["output"], *job["features"].values()]
     parts = split_graph(steps, tensors, names)
     if not any(weights[name] for name in parts.quantized):
-        raise ExportError(
+        raise StudentRefusedError(
             "TensorFlow Model Optimization can quantize no layer of the "
             "student that has weights: "
             + "; ".join(f"'{name}' {why}" for name, why in parts.in_float)

@@ -4,10 +4,6 @@ import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
-from keras_cascade.export.optimization.child.fine_tuner import (
-    Examples,
-    FineTuner,
-)
 from keras_cascade.export.optimization.child.keras2_student import (
     check,
     model_of,
@@ -21,6 +17,10 @@ from keras_cascade.export.optimization.child.weight_compression import (
     train_clustered,
     train_pruned,
     weights_by_layer,
+)
+from keras_cascade.export.optimization.fine_tuner import (
+    Examples,
+    FineTuner,
 )
 from keras_cascade.export.optimization.job_folder import (
     read_examples,

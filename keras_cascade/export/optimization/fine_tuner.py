@@ -1,9 +1,10 @@
-"""Fine-tuning of a rebuilt student by its distillation policy."""
+"""Fine-tuning of a student by its distillation policy."""
 
 import dataclasses
 
 import numpy as np
 
+from keras_cascade.utils.numpy_top_k import TopKRows
 from keras_cascade.utils.tensor_ops import mean_weighted_loss
 
 
@@ -14,13 +15,14 @@ class Examples:
     Attributes:
         inputs: list of arrays, one per input of the student.
         labels: int32 array `(examples,)`.
-        teacher_logits: float32 array `(examples, classes)`.
+        teacher_logits: float32 array `(examples, classes)`, or `TopKRows` of
+            it; batches of either are dense.
         sample_weight: float32 array `(examples,)`, or `None`.
     """
 
     inputs: list
     labels: np.ndarray
-    teacher_logits: np.ndarray
+    teacher_logits: np.ndarray | TopKRows
     sample_weight: np.ndarray | None
 
     def __len__(self):
@@ -41,6 +43,8 @@ class Examples:
 
 class FineTuner:
     """Fine-tunes models by one policy on the same examples.
+
+    `train` is for Keras 2; what takes Keras 3 has a `train` of its own.
 
     Args:
         policy: `DistillationPolicy`.
@@ -131,16 +135,29 @@ class FineTuner:
             optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return loss, rows
 
+        if callback is not None:
+            model.optimizer = optimizer
+            callback.set_model(model)
+            callback.on_train_begin()
+        return self.run(step, callback)
+
+    def run(self, step, callback=None):
+        """Runs a training step over all examples, `epochs` times.
+
+        Args:
+            step: function from a batch to `(loss, examples)`.
+            callback: as in `train`. Defaults to `None`.
+
+        Returns:
+            List of mean losses, one per epoch.
+        """
+
         def batches(rows):
             for batch in self._batches(rows):
                 if callback is not None:
                     callback.on_train_batch_begin(-1)
                 yield batch
 
-        if callback is not None:
-            model.optimizer = optimizer
-            callback.set_model(model)
-            callback.on_train_begin()
         order = np.random.default_rng(self.seed)
         losses = []
         for _ in range(self.epochs):
