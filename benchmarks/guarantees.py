@@ -11,7 +11,9 @@ delegating everything (for budgets: nothing). `unavoidable`: the same for a
 normal test with known variances, on as many examples. `misuse`: populations
 in which a guarantee is asked for in ways that could spend its confidence
 (absent groups, the figures of a refusal, several points, fished seeds, a
-temperature fitted with outliers).
+temperature fitted with outliers). Scenarios of `classes` are of objectives on
+one class and on costs, and of thresholds per predicted class: their guarantee
+is broken where it is in any class.
 """
 
 import json
@@ -23,6 +25,7 @@ import keras
 import numpy as np
 
 import keras_cascade as kc
+from benchmarks.class_objectives import on_answer_resplits, on_population
 from benchmarks.harness import options, show
 from benchmarks.misuse import holds, misuse
 from benchmarks.objectives_under_test import (
@@ -289,9 +292,16 @@ def main():
         scenarios[f"{spec}, 20/80 traffic"] = on_resplits(
             results, size, splits, mix
         )
+        scenarios[f"classes, {spec}"] = on_answer_resplits(
+            results, size, splits
+        )
+    scenarios["classes, synthetic"] = on_population(sets // 2, SIZE)
+    scenarios["classes, synthetic, 20/80 traffic"] = on_population(
+        sets // 4, SIZE, mix
+    )
     few = misuse(sets // 2, SIZE // 2)
     searched = search()
-    main_scenario = scenarios["synthetic"]
+    main_scenario = scenarios["synthetic"] | scenarios["classes, synthetic"]
     show(
         {
             "broken_share": {

@@ -5,8 +5,12 @@ from keras_cascade.calibration.calibration_sample import CalibrationSample
 from keras_cascade.calibration.max_accuracy_drop import MaxAccuracyDrop
 from keras_cascade.calibration.max_cost import MaxCost
 from keras_cascade.calibration.max_delegation_rate import MaxDelegationRate
+from keras_cascade.calibration.max_expected_cost import MaxExpectedCost
+from keras_cascade.calibration.max_false_alarm_rate import MaxFalseAlarmRate
 from keras_cascade.calibration.min_accuracy import MinAccuracy
 from keras_cascade.calibration.min_group_accuracy import MinGroupAccuracy
+from keras_cascade.calibration.min_precision import MinPrecision
+from keras_cascade.calibration.min_recall import MinRecall
 from keras_cascade.calibration.objective import Objective
 from keras_cascade.calibration.operating_point import OperatingPoint
 from keras_cascade.calibration.serialization import (
@@ -28,8 +32,12 @@ __all__ = [
     "MaxAccuracyDrop",
     "MaxCost",
     "MaxDelegationRate",
+    "MaxExpectedCost",
+    "MaxFalseAlarmRate",
     "MinAccuracy",
     "MinGroupAccuracy",
+    "MinPrecision",
+    "MinRecall",
     "Objective",
     "OperatingPoint",
     "SimultaneousBounds",

@@ -46,6 +46,16 @@ class AllOf(Objective):
         if errors and sum(errors) < 1:
             self.confidence = round(1 - sum(errors), 12)
         self.spends_budget = all(o.spends_budget for o in self.objectives)
+        self.splits_over_classes = all(
+            o.splits_over_classes for o in self.objectives
+        )
+        decisions = {o.certain for o in self.objectives}
+        if len(decisions) == 1:
+            self.certain = decisions.pop()
+
+    def check_sample(self, sample: "CalibrationSample") -> None:
+        for one in self.objectives:
+            one.check_sample(sample)
 
     def meets(self, sample: "CalibrationSample") -> np.ndarray:
         return np.all([o.meets(sample) for o in self.objectives], axis=0)

@@ -30,6 +30,8 @@ class Budget(Objective):
     """
 
     spends_budget = True
+    splits_over_classes = True
+    certain = "keep"
 
     def __init__(
         self, tolerance: float = 0.01, confidence: float | None = None

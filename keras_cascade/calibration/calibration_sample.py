@@ -12,6 +12,8 @@ from keras_cascade.evaluation.sorted_examples import SortedExamples
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keras_cascade.evaluation.costs import Costs
 
 
@@ -37,6 +39,13 @@ class CalibrationSample:
             Defaults to `None`: the largest of `sample_weight`.
         classes: int, number of classes, where it is known. Defaults to
             `None`.
+        student_labels: optional int array `(examples,)`, the student's
+            classes. Defaults to `None`.
+        teacher_labels: optional int array `(examples,)`, the teacher's
+            classes. Defaults to `None`.
+        class_names: optional list of str in label order. Defaults to `None`.
+        any_scores: bool. Accepts the same score for all examples. Defaults
+            to `False`.
 
     Attributes:
         examples: `SortedExamples`.
@@ -58,12 +67,16 @@ class CalibrationSample:
         seed: int = 0,
         max_weight: float | None = None,
         classes: int | None = None,
+        student_labels: npt.ArrayLike | None = None,
+        teacher_labels: npt.ArrayLike | None = None,
+        class_names: "Sequence[str] | None" = None,
+        any_scores: bool = False,
     ):
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
         )
         distinct = self.examples.distinct
-        if len(distinct) == 1:
+        if len(distinct) == 1 and not any_scores:
             raise ValueError(
                 "Expected scores that tell examples apart. Received: the "
                 f"same score, {distinct[0]}, for all {len(self.examples)} "
@@ -74,6 +87,11 @@ class CalibrationSample:
         self.costs = costs
         self.labels = labels
         self.classes = classes
+        self.class_names = class_names
+        self._predictions = {
+            "student_labels": student_labels,
+            "teacher_labels": teacher_labels,
+        }
         weight = self.examples.weight
         self.effective_examples = float(len(self.examples))
         self._draw = None
@@ -112,6 +130,99 @@ class CalibrationSample:
             largest = self._max_weight
         return rows & (self._draw < weight / largest)
 
+    def scaled_weight(self) -> np.ndarray | None:
+        """Sorted weights divided by the largest that deployment can have.
+
+        float array `(examples,)` in [0, 1], `None` without weights.
+        """
+        weight = self.examples.weight
+        if weight is None:
+            return None
+        return weight / (self._max_weight or weight.max())
+
+    def class_index(self, class_: int | str) -> int:
+        """Index of a class that an objective names.
+
+        Args:
+            class_: int or str.
+
+        Raises:
+            ValueError: there is no such class, or names are not known.
+        """
+        names = None if self.class_names is None else list(self.class_names)
+        if isinstance(class_, str):
+            if names is not None and class_ in names:
+                return names.index(class_)
+            raise ValueError(
+                f"Expected the name of a class, or its index. Received: "
+                f"{class_!r}, and "
+                + (
+                    "the names of the classes are not known here: give the "
+                    "index."
+                    if names is None
+                    else f"the classes are {_shortened(names)}."
+                )
+            )
+        classes = self.classes or (len(names) if names else None)
+        if class_ < 0 or (classes is not None and class_ >= classes):
+            raise ValueError(
+                "Expected the index of a class, from 0 to "
+                f"{'the last' if classes is None else classes - 1}. Received: "
+                f"{class_}."
+            )
+        return class_
+
+    def labels_sorted(self, objective: object) -> np.ndarray:
+        """Right labels of the sorted examples, int array `(examples,)`.
+
+        Args:
+            objective: named in the error where there are none.
+        """
+        return self._sorted("labels", self.labels, objective)
+
+    def predictions_sorted(
+        self, objective: object
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classes that student and teacher predict, of sorted examples.
+
+        Args:
+            objective: named in the error where they are not known.
+        """
+        student, teacher = (
+            self._sorted(name, values, objective)
+            for name, values in self._predictions.items()
+        )
+        return student, teacher
+
+    def answers_of(
+        self, objective: object, class_: int | str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Masks of the sorted examples that student and teacher give a class.
+
+        Args:
+            objective: named in the error where this is not known.
+            class_: int or str.
+        """
+        student, teacher = self.predictions_sorted(objective)
+        index = self.class_index(class_)
+        return student == index, teacher == index
+
+    def _sorted(self, name, values, objective):
+        if values is None:
+            raise ValueError(
+                f"{objective} needs `labels`, `student_labels` and "
+                f"`teacher_labels`, the classes of each calibration example. "
+                f"Received none for `{name}`."
+            )
+        column = np.asarray(values).reshape(-1)
+        if len(column) != len(self.examples) or column.dtype.kind not in "iu":
+            raise ValueError(
+                f"Expected `{name}` as {len(self.examples)} integers, one for "
+                f"each example. Received: {len(column)} of type "
+                f"{column.dtype}."
+            )
+        return column[self.examples.order]
+
     @functools.cached_property
     def delegated(self) -> np.ndarray:
         """int array `(candidates,)`: counted examples that are delegated."""
@@ -144,3 +255,9 @@ class CalibrationSample:
         """Number of sorted `rows` answered right at each candidate."""
         e = self.examples
         return e.kept(rows & e.student) + e.delegated(rows & e.teacher)
+
+
+def _shortened(names, most=10):
+    """A list of names in words, with its first ones only."""
+    listed = ", ".join(repr(str(name)) for name in names[:most])
+    return listed + (f" and {len(names) - most} more" if names[most:] else "")

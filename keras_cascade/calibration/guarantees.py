@@ -2,6 +2,13 @@
 
 import itertools
 
+#: How the share of a class's objective continues, with the class in braces.
+_CLASS_SENTENCES = {
+    "precision": "of the answers {!r} right",
+    "recall": "of class {!r} answered right",
+    "false_alarm_rate": "of the other classes answered {!r}",
+}
+
 
 def guarantee_sentence(guarantee, unit="cost units"):
     """Describes one guarantee about new examples in a sentence.
@@ -31,8 +38,20 @@ def guarantee_sentence(guarantee, unit="cost units"):
         what = f"at most {guarantee['at_most']:.4g} {unit} per example"
     elif quantity == "accuracy":
         what = f"at least {100 * guarantee['at_least']:.2f} % accurate"
+    elif quantity in _CLASS_SENTENCES:
+        side = "at_most" if "at_most" in guarantee else "at_least"
+        what = (
+            f"{side.replace('_', ' ')} {100 * guarantee[side]:.2f} % "
+            + _CLASS_SENTENCES[quantity].format(guarantee["class"])
+        )
+    elif quantity == "expected_cost":
+        what = (
+            f"answers that cost at most {guarantee['at_most']:.4g} per example"
+        )
     else:
         what = _group_sentence(guarantee["at_least"])
+    if guarantee.get("in_each_predicted_class"):
+        what += ", also among the examples of each predicted class"
     return f"{what} {confidence}"
 
 

@@ -43,6 +43,7 @@ class MaxAccuracyDrop(Objective):
     quantity = "accuracy_drop"
     side = "at_most"
     limit = "max_drop"
+    splits_over_classes = True
 
     def __init__(self, max_drop: float, *, confidence: float | None = None):
         super().__init__(confidence)
@@ -53,6 +54,11 @@ class MaxAccuracyDrop(Objective):
                 "examples shows that nothing is lost. Received: "
                 f"{max_drop!r}."
             )
+
+    @property
+    def certain(self) -> str | None:  # type: ignore[override]
+        """`"delegate"`, where a drop of 0 is within the limit."""
+        return "delegate" if self.max_drop >= 0 else None
 
     def meets(self, sample: "CalibrationSample") -> np.ndarray:
         if self.confidence is None:

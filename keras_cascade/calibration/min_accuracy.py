@@ -46,6 +46,7 @@ class MinAccuracy(Objective):
     quantity = "accuracy"
     side = "at_least"
     limit = "min_accuracy"
+    splits_over_classes = True
 
     def __init__(self, min_accuracy: float, *, confidence: float | None = None):
         super().__init__(confidence)

@@ -62,6 +62,14 @@ class Objective:
     #: True if the objective delegates as much as it allows, not as little.
     spends_budget = False
 
+    #: True if it limits a mean over all examples: where the examples of each
+    #: predicted class meet it, all together do.
+    splits_over_classes = False
+
+    #: `"delegate"` or `"keep"` where doing so with every example meets the
+    #: objective whatever the models are; otherwise `None`.
+    certain: str | None = None
+
     def __init__(self, confidence: float | None = None):
         if confidence is not None:
             confidence = check_number("confidence", confidence, 0.0, 1.0)
@@ -77,6 +85,13 @@ class Objective:
     def error(self) -> float:
         """Error probability of the guarantee, `1 - confidence`."""
         return round(1.0 - cast("float", self.confidence), 12)
+
+    def check_sample(self, sample: "CalibrationSample") -> None:
+        """Raises a `ValueError` where the examples lack what it is about.
+
+        Args:
+            sample: `CalibrationSample` of all calibration examples.
+        """
 
     def meets(self, sample: "CalibrationSample") -> np.ndarray:
         """Evaluates every candidate threshold.

@@ -31,13 +31,26 @@ class OperatingPoint:
         name: str. Defaults to `"default"`.
         guarantees: list of dicts, the guarantees about new examples:
             `quantity` (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
-            `"delegation_rate"` or `"amortized_cost"`), `at_most` or
-            `at_least`, and `confidence`. Empty where nothing is.
+            `"delegation_rate"`, `"amortized_cost"`, `"precision"`,
+            `"recall"`, `"false_alarm_rate"` or `"expected_cost"`), `at_most`
+            or `at_least`, `confidence`, where it is about one class `class`,
+            and `in_each_predicted_class` where it holds there. Empty where
+            nothing is.
         effective_examples: float or `None`. Number of unweighted examples that
             the numbers are worth: with guarantees, those drawn for their
             tests; without, Kish's `(Σw)² / Σw²`.
         traffic: dict, the traffic mix that the numbers are for; `None` where
             it is the calibration examples' own.
+
+        class_thresholds: list of float, one for each class that the student
+            predicts: delegate when `score < class_thresholds[predicted]`.
+            `threshold` is then the highest of them, which delegates at least
+            as much. `None` where one threshold is for all classes.
+        pooled_classes: list of int, the classes that share a threshold as
+            each is too rare for its own; `None` without `class_thresholds`.
+        min_class_examples: int, how many calibration examples a class with
+            a threshold of its own is predicted for; `None` without
+            `class_thresholds`.
 
     Example:
 
@@ -70,6 +83,16 @@ class OperatingPoint:
     guarantees: list = dataclasses.field(default_factory=list)
     effective_examples: float | None = None
     traffic: dict | None = None
+    class_thresholds: list | None = None
+    pooled_classes: list | None = None
+    min_class_examples: int | None = None
+
+    @property
+    def decision_threshold(self) -> float | tuple[float, ...]:
+        """The threshold, or a tuple of one for each predicted class."""
+        if self.class_thresholds is None:
+            return self.threshold
+        return tuple(self.class_thresholds)
 
     def __str__(self):
         guaranteed = (
@@ -79,6 +102,12 @@ class OperatingPoint:
             f"{100 * self.delegation_rate:.2f} %, where the score is below "
             f"{self.threshold:.4g}"
         )
+        if self.class_thresholds is not None:
+            delegated = (
+                f"{100 * self.delegation_rate:.2f} %, where the score is below "
+                "the threshold of the predicted class, "
+                f"{min(self.class_thresholds):.4g} to {self.threshold:.4g}"
+            )
         if self.delegation_rate in (0, 1):
             delegated = "everything" if self.delegation_rate else "nothing"
         return (

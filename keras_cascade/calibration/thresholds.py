@@ -8,6 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_cascade.calibration.calibration_sample import CalibrationSample
+from keras_cascade.calibration.class_thresholds import (
+    MIN_CLASS_EXAMPLES,
+    fit_class_thresholds,
+)
 from keras_cascade.calibration.objective import NONE_COUNTED
 from keras_cascade.calibration.operating_point import OperatingPoint
 from keras_cascade.calibration.serialization import get
@@ -27,6 +31,10 @@ def calibrate(
     costs: "Costs | None" = None,
     traffic: "TrafficMix | None" = None,
     seed: int = 0,
+    *,
+    class_names: Sequence[str] | None = None,
+    per_class: bool = False,
+    min_class_examples: int = MIN_CLASS_EXAMPLES,
 ) -> OperatingPoint:
     """Finds the threshold that meets an objective on scored examples.
 
@@ -38,6 +46,9 @@ def calibrate(
         traffic: the `TrafficMix` of the weights, for the record. Defaults to
             `None`.
         seed: int, of the rejection. Defaults to `0`.
+        class_names: as `fit_threshold`.
+        per_class: as `fit_threshold`.
+        min_class_examples: as `fit_threshold`.
 
     Returns:
         `OperatingPoint`.
@@ -64,6 +75,11 @@ def calibrate(
         labels=results.labels,
         seed=seed,
         classes=results.classes,
+        student_labels=results.student_labels,
+        teacher_labels=results.teacher_labels,
+        class_names=class_names,
+        per_class=per_class,
+        min_class_examples=min_class_examples,
     )
     return dataclasses.replace(
         point, traffic=None if traffic is None else traffic.get_config()
@@ -81,6 +97,12 @@ def fit_threshold(
     seed: int = 0,
     max_weight: float | None = None,
     classes: int | None = None,
+    *,
+    student_labels: npt.ArrayLike | None = None,
+    teacher_labels: npt.ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    per_class: bool = False,
+    min_class_examples: int = MIN_CLASS_EXAMPLES,
 ) -> OperatingPoint:
     """Finds the threshold that meets an objective on calibration examples.
 
@@ -110,6 +132,23 @@ def fit_threshold(
         classes: int, number of classes. `MinGroupAccuracy("class", ...)` with
             a confidence then refuses examples without one of them. Defaults
             to `None`: its guarantee names the classes that it is about.
+        student_labels: optional int array `(examples,)`, the student's
+            classes, for `per_class` and for objectives about a class or
+            costs. Defaults to `None`.
+        teacher_labels: optional int array `(examples,)`, the teacher's
+            classes. Defaults to `None`.
+        class_names: optional list of str in label order, for objectives that
+            name a class. Defaults to `None`.
+        per_class: bool. Fits a threshold for each class that the student
+            predicts. Of the objective's limit every class has the part that
+            its share of the examples is, of its error an equal part: the
+            objective then holds among the examples of each predicted class,
+            and so of all, with its own confidence
+            (`keras_cascade.calibration.class_thresholds`). Defaults to
+            `False`.
+        min_class_examples: int, with `per_class`: classes predicted for fewer
+            examples are pooled and share one threshold; while the pool has
+            fewer itself, the rarest other class joins it. Defaults to `100`.
 
     Returns:
         `OperatingPoint`. Its threshold is exact in the scores' precision:
@@ -132,27 +171,66 @@ def fit_threshold(
     (0.3, 0.333)
     """
     objective = get(objective)
-    sample = CalibrationSample(
-        scores, student_correct, teacher_correct, sample_weight, costs,
-        labels, seed, max_weight, classes,
-    )  # fmt: skip
+    columns: dict[str, Any] = {
+        "scores": scores,
+        "student_correct": student_correct,
+        "teacher_correct": teacher_correct,
+        "sample_weight": sample_weight,
+        "labels": labels,
+        "student_labels": student_labels,
+        "teacher_labels": teacher_labels,
+    }
+    shared: dict[str, Any] = {
+        "costs": costs,
+        "seed": seed,
+        "max_weight": max_weight,
+        "class_names": class_names,
+    }
+    sample = CalibrationSample(**columns, **shared, classes=classes)
+    objective.check_sample(sample)
     if objective.guarantees() and not sample.trials:
         raise ValueError(f"{objective} cannot be guaranteed: {NONE_COUNTED}")
-    index = objective.choose(sample)
+    threshold: Any
+    per_class_values: dict[str, Any] = {}
+    trials = sample.trials
+    if per_class:
+        predicted, teacher_classes = sample.predictions_sorted(objective)
+        highest = int(max(predicted.max(), teacher_classes.max()))
+        threshold, groups, trials = fit_class_thresholds(
+            objective,
+            columns,
+            classes or highest + 1,
+            _checked_count(min_class_examples),
+            shared,
+        )
+        per_class_values = {
+            "pooled_classes": groups[-1] if len(groups[-1]) > 1 else [],
+            "min_class_examples": min_class_examples,
+        }
+    else:
+        index = objective.choose(sample)
+        threshold = float(sample.curve.thresholds[index])
     point = measure_threshold(
         scores,
         student_correct,
         teacher_correct,
-        float(sample.curve.thresholds[index]),
+        threshold,
         sample_weight,
         costs,
         objective.describe(),
+        student_labels=student_labels,
     )
+    point = dataclasses.replace(point, **per_class_values)
     guarantees = objective.guarantees(sample)
     if not guarantees:
         return dataclasses.replace(
             point, effective_examples=sample.effective_examples
         )
+    if per_class:
+        guarantees = [
+            {**guarantee, "in_each_predicted_class": True}
+            for guarantee in guarantees
+        ]
     drops = [
         guarantee["at_most"]
         for guarantee in guarantees
@@ -163,8 +241,17 @@ def fit_threshold(
         accuracy_drop_bound=min(drops) if drops else None,
         confidence=objective.confidence,
         guarantees=guarantees,
-        effective_examples=float(sample.trials),
+        effective_examples=float(trials),
     )
+
+
+def _checked_count(min_class_examples):
+    if not (isinstance(min_class_examples, int) and min_class_examples >= 1):
+        raise ValueError(
+            "Expected `min_class_examples` as a whole number of at least 1. "
+            f"Received: {min_class_examples!r}."
+        )
+    return min_class_examples
 
 
 def fit_thresholds(
@@ -180,6 +267,11 @@ def fit_thresholds(
     seed: int = 0,
     max_weight: float | None = None,
     classes: int | None = None,
+    student_labels: npt.ArrayLike | None = None,
+    teacher_labels: npt.ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    per_class: bool = False,
+    min_class_examples: int = MIN_CLASS_EXAMPLES,
 ) -> dict[str, OperatingPoint]:
     """Finds one threshold per operating point, each with its own objective.
 
@@ -202,6 +294,11 @@ def fit_thresholds(
         seed: as `fit_threshold`.
         max_weight: as `fit_threshold`.
         classes: as `fit_threshold`.
+        student_labels: as `fit_threshold`.
+        teacher_labels: as `fit_threshold`.
+        class_names: as `fit_threshold`.
+        per_class: as `fit_threshold`.
+        min_class_examples: as `fit_threshold`.
 
     Returns:
         Dict of name to `OperatingPoint`.
@@ -231,6 +328,9 @@ def fit_thresholds(
             fit_threshold(
                 scores, student_correct, teacher_correct, objective,
                 sample_weight, costs, labels, seed, max_weight, classes,
+                student_labels=student_labels, teacher_labels=teacher_labels,
+                class_names=class_names, per_class=per_class,
+                min_class_examples=min_class_examples,
             ),
             name=name,
         )
@@ -259,10 +359,12 @@ def measure_threshold(
     scores: npt.ArrayLike,
     student_correct: npt.ArrayLike,
     teacher_correct: npt.ArrayLike,
-    threshold: float,
+    threshold: float | Sequence[float],
     sample_weight: npt.ArrayLike | None = None,
     costs: "Costs | None" = None,
     objective: dict[str, Any] | None = None,
+    *,
+    student_labels: npt.ArrayLike | None = None,
 ) -> OperatingPoint:
     """Measures accuracy, delegation rate and cost at one threshold.
 
@@ -270,12 +372,15 @@ def measure_threshold(
         scores: float array `(examples,)`, higher = the student is surer.
         student_correct: bool array `(examples,)`.
         teacher_correct: bool array `(examples,)`.
-        threshold: float. Delegate when `score < threshold`.
+        threshold: float. Delegate when `score < threshold`. Or one float
+            for each class that the student predicts.
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
         objective: optional dict, the serialized objective that chose the
             threshold. Defaults to `None`.
+        student_labels: int array `(examples,)`, the student's classes, with
+            one threshold for each. Defaults to `None`.
 
     Returns:
         `OperatingPoint`.
@@ -295,7 +400,7 @@ def measure_threshold(
     scores, student, teacher, sample_weight = checked_columns(
         scores, student_correct, teacher_correct, sample_weight
     )
-    delegated = delegated_at(scores, threshold)
+    delegated = delegated_at(scores, threshold, student_labels)
 
     def share(values):
         return float(np.average(values, weights=sample_weight))
@@ -303,8 +408,9 @@ def measure_threshold(
     rate = share(delegated)
     accuracy = share(np.where(delegated, teacher, student))
     teacher_accuracy = share(teacher)
+    per_class = np.ndim(threshold) > 0
     return OperatingPoint(
-        threshold=float(threshold),
+        threshold=float(np.max(threshold)),
         delegation_rate=rate,
         accuracy=accuracy,
         student_accuracy=share(student),
@@ -315,4 +421,9 @@ def measure_threshold(
         confidence=None,
         examples=len(scores),
         amortized_cost=None if costs is None else costs.amortized(rate),
+        class_thresholds=(
+            np.asarray(threshold, dtype="float64").tolist()
+            if per_class
+            else None
+        ),
     )

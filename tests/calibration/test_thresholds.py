@@ -192,7 +192,11 @@ def test_operating_point_and_objectives_survive_a_dict():
         MaxAccuracyDrop(0.1, confidence=0.9),
         MaxCost(0.2, tolerance=0.5),
         MaxDelegationRate(0.3),
+        kc.MaxExpectedCost([[0, 1], [2, 0]], 0.3, confidence=0.95),
+        kc.MaxFalseAlarmRate("a", 0.2),
         MinAccuracy(0.4),
+        kc.MinPrecision(1, 0.6, confidence=0.9),
+        kc.MinRecall("b", 0.7),
         MinGroupAccuracy(["a", "b"], {"a": 0.5}, confidence=0.95),
     ]
     assert {type(one) for one in made} == set(NAMES.values()) - {AllOf}

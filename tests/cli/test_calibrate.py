@@ -5,6 +5,8 @@ import json
 import keras
 import pytest
 
+from keras_cascade.cli.saved_cascade import parse_objective
+from keras_cascade.errors import ExportError
 from tests.helpers.command_line import save_model
 
 
@@ -71,9 +73,47 @@ def test_a_quantized_export(run, points, saved, tmp_path):
     run("calibrate", saved, "--data", points, "--objective", "min_accuracy=0")
     output = tmp_path / "bundle"
     arguments = ("export", saved, "--data", points, "--output", output)
-    with pytest.raises(ValueError, match="int4"):
+    with pytest.raises(ValueError, match="int2"):
+        run(*arguments, "--quantization", "int2")
+    with pytest.raises(ExportError, match="No layer of the student"):
         run(*arguments, "--quantization", "int4")
     assert not output.exists()
     run(*arguments, "--quantization", "dynamic")
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["student"]["quantization"] == "dynamic"
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("min_recall=spam:0.9", "MinRecall('spam', 0.9, confidence=0.95)"),
+        ("min_precision=3:0.9", "MinPrecision(3, 0.9, confidence=0.95)"),
+        (
+            "max_false_alarm_rate=a:b:0.01",
+            "MaxFalseAlarmRate('a:b', 0.01, confidence=0.95)",
+        ),
+    ],
+)
+def test_objectives_on_a_class(text, expected):
+    assert repr(parse_objective(text, 0.95)) == expected
+
+
+def test_a_cost_matrix_is_read_from_a_file(tmp_path):
+    file = tmp_path / "costs.csv"
+    file.write_text("0, 1\n5, 0\n")
+    objective = parse_objective(f"max_expected_cost={file}:0.25")
+    assert objective.matrix == [[0, 1], [5, 0]]
+    assert objective.max_cost == 0.25
+
+
+@pytest.mark.parametrize(
+    "text, form",
+    [
+        ("min_recall=0.9", "min_recall=CLASS:NUMBER"),
+        ("min_precision=a:", "min_precision=CLASS:NUMBER"),
+        ("max_expected_cost=none.csv:1", "max_expected_cost=FILE.csv:NUMBER"),
+    ],
+)
+def test_objectives_without_their_subject_are_refused(text, form):
+    with pytest.raises(ValueError, match=f"Expected --objective {form}"):
+        parse_objective(text)
