@@ -26,9 +26,9 @@ x_train.shape, x_train.dtype, x_train.min(), x_train.max()
 # %% [markdown]
 # ## Two models
 #
-# Teacher and student are two Keras models that take the same input and output
-# **logits**, without a softmax, over the same classes. These two are small
-# convolutional networks that come with the package; use your own here.
+# Teacher and student are two Keras classifiers that take the same input and
+# have the same classes. They may end in logits or in a softmax. These two are
+# small convolutional networks that come with the package; use your own here.
 
 # %%
 import keras

@@ -32,7 +32,7 @@ x_transfer, y_transfer = x[20_000:], y[20_000:]
 # %% [markdown]
 # ## A teacher
 #
-# Any Keras model that outputs logits can be the teacher. This one is trained
+# Any Keras classifier can be the teacher. This one is trained
 # until it is right on nearly all of its training images.
 
 # %%

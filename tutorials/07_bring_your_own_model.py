@@ -18,9 +18,9 @@ print(data.sizes)
 # %% [markdown]
 # ## An existing script
 #
-# Plain Keras: a model, `compile`, `fit`, `evaluate`. One requirement: the last
-# layer outputs **logits**, with `from_logits=True` in the loss. A model that
-# ends in a softmax raises an error with advice.
+# Plain Keras: a model, `compile`, `fit`, `evaluate`. This one ends in logits,
+# with `from_logits=True` in the loss. A model that ends in a softmax or a
+# sigmoid is taken as it is: its logits are read before that.
 
 # %%
 import keras

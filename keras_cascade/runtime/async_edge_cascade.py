@@ -96,6 +96,7 @@ class AsyncEdgeCascade:
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         teacher_identity: str = "probe",
+        teacher_top_k: int | None = None,
         runtime: str = "interpreter",
         accelerator: str = "cpu",
     ) -> AsyncEdgeCascade:
@@ -134,6 +135,7 @@ class AsyncEdgeCascade:
             client_cert=client_cert,
             client_key=client_key,
             teacher_identity=teacher_identity,
+            teacher_top_k=teacher_top_k,
             runtime=runtime,
             accelerator=accelerator,
         )

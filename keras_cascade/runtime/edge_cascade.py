@@ -15,6 +15,7 @@ from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_prediction import EdgePrediction
 from keras_cascade.runtime.inputs import InputValidator
+from keras_cascade.runtime.integer_inputs import IntegerInputs
 from keras_cascade.runtime.operating_points import (
     default_name,
     delegation_rules,
@@ -136,7 +137,9 @@ class EdgeCascade:
         self.queue = self.log = None
         self._is_closed = False
         self._classes = bundle.classes
-        self._validate: Callable = InputValidator(bundle.inputs)
+        self._validate: Callable = InputValidator(
+            bundle.inputs, IntegerInputs.of(bundle.student_inputs)
+        )
         self.runtime = runtime
         self._student, self.accelerator = open_runtime(
             bundle, num_threads, runtime, accelerator
@@ -209,6 +212,7 @@ class EdgeCascade:
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         teacher_identity: str = "probe",
+        teacher_top_k: int | None = None,
         runtime: str = "interpreter",
         accelerator: str = "cpu",
     ) -> EdgeCascade:
@@ -259,6 +263,12 @@ class EdgeCascade:
                 be, on each new connection. `"off"`: any teacher is asked.
                 The answers of another one are no answers: `on_failure`
                 applies. Defaults to `"probe"`.
+            teacher_top_k: int, asks the server for the k largest logits of a
+                row alone: with thousands of classes a hundredth of the bytes.
+                The label, and the probabilities of these k classes, are then
+                the teacher's; the other classes share the remaining
+                probability evenly. `keras-cascade serve` knows how; other
+                servers answer with all logits.
             runtime: as in `EdgeCascade`.
             accelerator: as in `EdgeCascade`.
 
@@ -287,6 +297,7 @@ class EdgeCascade:
             client_cert=client_cert,
             client_key=client_key,
             teacher_identity=teacher_identity,
+            top_k=teacher_top_k,
         )
         return cls(
             bundle,
@@ -337,7 +348,9 @@ class EdgeCascade:
         Args:
             x: array, or dict of input name to array, with the shapes of the
                 manifest; the batch axis may be left out for one example. For
-                texts a string, or a list of strings.
+                texts a string, or a list of strings. Where the student's file
+                takes integers by a stated scale, arrays of its own type are
+                taken as such.
 
         Returns:
             `EdgePrediction`.

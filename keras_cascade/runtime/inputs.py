@@ -13,6 +13,8 @@ from keras_cascade.utils.image_format import SCALES, scale_of_range
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from keras_cascade.runtime.integer_inputs import IntegerInputs
+
     #: One example or a batch: an array, texts, or a dict of these by input.
     Inputs = npt.ArrayLike | dict[str, Any]
 
@@ -42,10 +44,15 @@ class InputValidator:
     Args:
         specs: list of `{"name", "shape", "dtype", "range"}` with the batch
             first, as in the manifest.
+        integers: `IntegerInputs` of the student's file. Arrays of its own
+            integers are taken for what they stand for. Defaults to `None`.
     """
 
-    def __init__(self, specs: list[dict]):
+    def __init__(
+        self, specs: list[dict], integers: IntegerInputs | None = None
+    ):
         self._specs = specs
+        self._integers = integers
         self._row = None
         self._calls = 0
         self._ranges = RangeCheck(specs)
@@ -90,6 +97,8 @@ class InputValidator:
                     ):
                         self._check_ranges(inputs)
                 return inputs
+        if self._integers is not None:
+            x = self._integers.dequantized(x)
         inputs = prepare_inputs(x, self._specs)
         self._check_ranges(inputs)
         return inputs

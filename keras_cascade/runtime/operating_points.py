@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_cascade.bundle import Bundle
+from keras_cascade.errors import BundleError
 
 #: The operating point whose threshold is part of the TFLite file.
 DEFAULT = "default"
@@ -17,25 +18,30 @@ class DelegationRule(NamedTuple):
 
     Attributes:
         name: str, the operating point's name.
-        threshold: float32, or `None` where the TFLite file decides.
+        threshold: float32, or float32 array of one for each class that the
+            student predicts, or `None` where the TFLite file decides.
     """
 
     name: str
-    threshold: np.float32 | None
+    threshold: np.float32 | np.ndarray | None
 
     def delegated(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
         """Returns which rows go to the teacher.
 
         Args:
-            outputs: dict with `score` and `delegate`, arrays `(rows,)`.
+            outputs: dict with `score` and `delegate`, arrays `(rows,)`, and
+                `probabilities` `(rows, classes)`.
 
         Returns:
             Bool array `(rows,)`.
         """
         if self.threshold is None:
             return outputs["delegate"]
+        threshold = self.threshold
+        if isinstance(threshold, np.ndarray):
+            threshold = threshold[outputs["probabilities"].argmax(axis=-1)]
         # Not `score < threshold`: a NaN score has to be delegated.
-        return ~(outputs["score"] >= self.threshold)
+        return ~(outputs["score"] >= threshold)
 
 
 def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
@@ -50,17 +56,36 @@ def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
     Returns:
         Dict of name to `DelegationRule`, in the manifest's order.
     """
-    limits = np.finfo("float32")
     rules = {}
     for point in bundle.manifest["operating_points"]:
-        threshold = np.float32(
-            np.clip(float(point["threshold"]), limits.min, limits.max)
-        )
+        threshold = _rounded(threshold_of(point))
+        if threshold.ndim and len(threshold) != len(bundle.classes):
+            raise BundleError(
+                f"'{bundle.path}' is damaged: its operating point "
+                f"'{point['name']}' has {len(threshold)} class thresholds for "
+                f"{len(bundle.classes)} classes. Expected: one for each. "
+                "Export it again."
+            )
         name = point["name"]
         rules[name] = DelegationRule(
             name, None if name == DEFAULT else threshold
         )
     return rules
+
+
+def threshold_of(point: dict) -> float | list[float]:
+    """Threshold of an operating point, or one for each predicted class.
+
+    Args:
+        point: dict, as in the manifest.
+    """
+    return point.get("class_thresholds") or point["threshold"]
+
+
+def _rounded(threshold):
+    limits = np.finfo("float32")
+    clipped = np.clip(np.asarray(threshold, "float64"), limits.min, limits.max)
+    return clipped.astype("float32")[()]
 
 
 def default_name(rules: dict[str, DelegationRule]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from keras_cascade.runtime.queueing.queued_row import QueuedRow
 
 SOURCE = "<U13"  # the longest is "edge_fallback"
+#: Repeated, it is a column of kept rows in half of the time of `np.full`.
+_KEPT = np.array(["edge"], SOURCE)
 
 
 class PendingPrediction:
@@ -57,7 +59,7 @@ class PendingPrediction:
         self._labels = self._probabilities.argmax(axis=-1)
         self._score = outputs["score"]
         self._truncated = outputs.get("truncated")
-        self._source = np.full(len(self._labels), "edge", dtype=SOURCE)
+        self._source = _KEPT.repeat(len(self._labels))
         self.rows = rule.delegated(outputs).nonzero()[0]
         self._operating_point = rule.name
         self._classes = classes

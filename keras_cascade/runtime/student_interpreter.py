@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.runtime.integer_inputs import with_integer_inputs
 from keras_cascade.runtime.tokenized import student_with_tokenizer
 from keras_cascade.utils.forks import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
@@ -65,9 +66,8 @@ class StudentInterpreter:
             outputs = self._runner()(**inputs)
         except RuntimeError as error:
             raise self._unusable(error) from error
-        answer = {name: outputs[name] for name in OUTPUTS}
-        answer["delegate"] = answer["delegate"].astype(bool)
-        return answer
+        outputs["delegate"] = outputs["delegate"].astype(bool)
+        return outputs
 
     def input_names(self) -> list[str]:
         """Returns the names of the inputs, as the signature has them."""
@@ -85,13 +85,15 @@ class StudentInterpreter:
         """Raises an error unless inputs and classes are those of a manifest.
 
         Args:
-            specs: list of `{"name", "shape", "dtype"}`, the batch first.
+            specs: list of `{"name", "shape", "dtype"}`, the batch first, and
+                `"quantization"` where it is stated.
             classes: int.
 
         Raises:
             BundleError: the file has others.
         """
         details = self._runner().get_input_details()
+        self._check_scales(specs, details)
         inputs = {
             name: (_dtype(detail), _row(detail))
             for name, detail in details.items()
@@ -108,6 +110,27 @@ class StudentInterpreter:
                 f"and {width} classes. Export the bundle again."
             )
 
+    def _check_scales(self, specs, details):
+        """Compares the scales of inputs that are integers."""
+        for spec in specs:
+            stated, detail = spec.get("quantization"), details.get(spec["name"])
+            # Pixels of -1 to 1 have a zero point that no file can hold.
+            if stated is None or detail is None or stated["zero_point"] % 1:
+                continue
+            scale, zero_point = detail["quantization"]
+            own = (float(np.float32(scale)), int(zero_point))
+            expected = (
+                float(np.float32(stated["scale"])),
+                stated["zero_point"],
+            )
+            if own != expected:
+                raise BundleError(
+                    f"'{self._file}' does not fit its manifest. Expected: "
+                    f"'{spec['name']}' with the scale {stated['scale']} and "
+                    f"zero point {stated['zero_point']}. Received: {own[0]} "
+                    f"and {own[1]}. Export the bundle again."
+                )
+
     def close(self) -> None:
         """Releases all per-thread interpreters; the next run creates one."""
         self.forget()
@@ -119,14 +142,9 @@ class StudentInterpreter:
     def _runner(self):
         local = self._local
         if not hasattr(local, "runner"):
-            from ai_edge_litert.interpreter import Interpreter
-
             try:
                 with hidden_native_output():
-                    interpreter = Interpreter(
-                        model_content=self._content,
-                        num_threads=self._num_threads,
-                    )
+                    interpreter = self._interpreter()
                     interpreter.allocate_tensors()  # LiteRT logs here
                 runner = interpreter.get_signature_runner(SIGNATURE)
             except (RuntimeError, ValueError) as error:
@@ -140,6 +158,25 @@ class StudentInterpreter:
             never_free_in_forks(runner)
             local.runner = runner
         return local.runner
+
+    def _interpreter(self):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        interpreter = Interpreter(
+            model_content=self._content, num_threads=self._num_threads
+        )
+        # XNNPACK, LiteRT's default, rounds otherwise than microcontrollers.
+        # A file of int8 inputs is for those, and LiteRT's own kernels are as
+        # fast.
+        if any(map(_is_quantized_int8, interpreter.get_input_details())):
+            interpreter = Interpreter(
+                model_content=self._content,
+                num_threads=self._num_threads,
+                experimental_op_resolver_type=(
+                    OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
+            )
+        return interpreter
 
     def _unusable(self, error):
         return BundleError(
@@ -177,7 +214,7 @@ def open_student(bundle: Bundle, num_threads: int = 1):
         str(bundle.batch_student_file),
     )
     student.check(bundle.student_inputs, len(bundle.classes))
-    return student_with_tokenizer(student, bundle)
+    return student_with_tokenizer(with_integer_inputs(student, bundle), bundle)
 
 
 def run_row_by_row(run: Callable, inputs: dict[str, np.ndarray]) -> dict:
@@ -213,6 +250,11 @@ def _dtype(detail):
     """Returns the type of an input, as the manifest names it."""
     dtype = np.dtype(detail["dtype"])
     return "string" if dtype.kind == "S" else dtype.name
+
+
+def _is_quantized_int8(detail):
+    """Returns `True` of int8 that stands for floats by a scale."""
+    return detail["dtype"] == np.int8 and detail["quantization"][0] > 0
 
 
 def _row(detail):

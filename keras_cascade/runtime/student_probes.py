@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_cascade.runtime.operating_points import DEFAULT, delegation_rules
+from keras_cascade.runtime.operating_points import (
+    DEFAULT,
+    delegation_rules,
+    threshold_of,
+)
 from keras_cascade.runtime.student_interpreter import run_row_by_row
 from keras_cascade.runtime.teachers.probe_rows import probe_inputs
 
@@ -90,7 +94,9 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
             )
     rules = delegation_rules(bundle)
     if DEFAULT in rules:
-        threshold = bundle.operating_point()["threshold"]
+        threshold = np.asarray(threshold_of(bundle.operating_point()))
+        if threshold.ndim:
+            threshold = threshold[answers["probabilities"].argmax(axis=-1)]
         sure = np.abs(answers["score"] - threshold)
         sure = sure > probes["score_tolerance"]
         decided = answers["delegate"].astype(bool)

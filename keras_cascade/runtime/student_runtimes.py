@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from keras_cascade.bundle import Bundle, BundleError
+from keras_cascade.runtime.integer_inputs import with_integer_inputs
 from keras_cascade.runtime.student_interpreter import (
     StudentInterpreter,
     open_student,
@@ -63,7 +64,9 @@ def open_runtime(
             f"{accelerator!r}."
         )
     student = _open_compiled(bundle, num_threads, accelerator, fall_back)
-    tokenized = student_with_tokenizer(student, bundle, fixed=True)
+    tokenized = student_with_tokenizer(
+        with_integer_inputs(student, bundle), bundle, fixed=True
+    )
     return tokenized, student.accelerator
 
 

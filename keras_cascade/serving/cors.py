@@ -6,6 +6,7 @@ from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     ROWS_HEADER,
     TIMEOUT_HEADER,
+    TOP_K_HEADER,
 )
 
 ANY = "*"
@@ -19,6 +20,7 @@ REQUEST_HEADERS = (
     ROWS_HEADER,
     "x-request-id",
     TIMEOUT_HEADER,
+    TOP_K_HEADER,
 )
 #: Headers of a response that a page's script may read.
 RESPONSE_HEADERS = ("retry-after", IDENTITY_HEADER, "x-request-id")

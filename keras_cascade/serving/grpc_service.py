@@ -20,11 +20,17 @@ from keras_cascade.runtime.teachers.grpc_messages import (
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     IDENTITY_PARAMETER,
+    TOP_K_HEADER,
 )
-from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
+from keras_cascade.runtime.teachers.v2_tensors import (
+    V2_TYPES,
+    datatype_of,
+    to_bytes,
+)
 from keras_cascade.serving.grpc_reader import MessageReader
 from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
+from keras_cascade.serving.teacher_service import named_outputs
 from keras_cascade.serving.tensors import TensorReader
 from keras_cascade.version import __version__
 
@@ -102,6 +108,7 @@ class GrpcService(grpc.GenericRpcHandler):
                 if name.startswith("Model"):
                     record.teacher = self._service.teacher.identity
                 record.read_edge_rows(_text(metadata.get(EDGE_ROWS)))
+                record.read_top_k(_text(metadata.get(TOP_K_HEADER)))
             if name == "ModelInfer":
                 remaining = context.time_remaining()
                 if remaining is not None:
@@ -189,15 +196,16 @@ class GrpcService(grpc.GenericRpcHandler):
         )
         identity = response.parameters[IDENTITY_PARAMETER]
         identity.string_param = teacher.identity
-        output = response.outputs.add(
-            name=teacher.output, datatype="FP32", shape=logits.shape
-        )
-        if request.raw_input_contents:
-            response.raw_output_contents.append(
-                logits.astype("<f4", copy=False).tobytes()
+        for name, array in named_outputs(logits, teacher.output).items():
+            datatype = datatype_of(array)
+            output = response.outputs.add(
+                name=name, datatype=datatype, shape=array.shape
             )
-        else:
-            output.contents.fp32_contents.extend(logits.ravel().tolist())
+            if request.raw_input_contents:
+                response.raw_output_contents.append(to_bytes(array))
+            else:
+                field = getattr(output.contents, CONTENTS[datatype])
+                field.extend(array.ravel().tolist())
         return response
 
 

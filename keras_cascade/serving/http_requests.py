@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     TIMEOUT_HEADER,
+    TOP_K_HEADER,
 )
 from keras_cascade.serving.request_error import CLIENT_GONE, RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS, RequestRecord
@@ -107,6 +108,7 @@ class RequestMiddleware:
                 f"{coding[:30]!r}.",
             )
         record.read_edge_rows(headers.get(EDGE_ROWS))
+        record.read_top_k(headers.get(TOP_K_HEADER))
         record.read_timeout(headers.get(TIMEOUT_HEADER))
 
 

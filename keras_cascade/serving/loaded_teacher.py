@@ -5,8 +5,12 @@ import math
 import numpy as np
 
 from keras_cascade.bundle import BundleError
+from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.inputs import TEXT, RangeCheck, prepare_inputs
-from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
+from keras_cascade.runtime.teachers.local_teacher import (
+    is_onnx,
+    local_teacher,
+)
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
@@ -72,9 +76,7 @@ class LoadedTeacher:
             TeacherError: its SavedModel cannot be loaded.
         """
         if bundle.teacher_folder is None:
-            raise BundleError(
-                f"The bundle '{bundle.path}' holds no teacher to serve."
-            )
+            raise BundleError(bundle.lacks_teacher())
         for spec in bundle.teacher_inputs:
             if spec["dtype"] not in V2_TYPES:
                 raise BundleError(
@@ -82,11 +84,12 @@ class LoadedTeacher:
                     f"Received: '{spec['name']}' of {spec['dtype']} in the "
                     f"bundle '{bundle.path}', which cannot be served."
                 )
-        teacher = SavedModelTeacher.of(bundle, allow_file_operations)
+        teacher = local_teacher(bundle, allow_file_operations)
         # Traces and warms the graph, and shows that it takes any batch size.
         for rows in (1, 2):
             _check_logits(bundle, teacher, rows)
-        return cls(bundle, _blaming_inputs(teacher), limits, metrics)
+        run = _blaming_inputs(teacher, is_onnx(bundle))
+        return cls(bundle, run, limits, metrics)
 
     def same_task(self, other):
         """Returns `True` if classes, inputs and tokenizer are the same.
@@ -176,22 +179,26 @@ class LoadedTeacher:
         await self._batcher.close()
 
 
-def _blaming_inputs(teacher):
+def _blaming_inputs(teacher, onnx):
     """Returns `teacher.logits`; inputs that are invalid are the client's error.
 
     The graph has run on examples, so inputs that it calls invalid are the
     client's: a token id outside of the vocabulary, most of all. The manifest
-    has the range of the calibration data, within the vocabulary's own.
+    has the range of the calibration data, within the vocabulary's own. An
+    ONNX file says so by a `TeacherError`, without TensorFlow.
     """
-    import tensorflow as tf
+    invalid: tuple = (TeacherError,)
+    if not onnx:
+        import tensorflow as tf
 
-    invalid = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError
+        invalid = tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError
 
     def logits(inputs):
         try:
             return teacher.logits(inputs)
         except invalid as error:
-            reason = " ".join(str(error.message).split())[:200]
+            message = getattr(error, "message", error)
+            reason = " ".join(str(message).split())[:200]
             raise RequestError(
                 400,
                 f"Expected values of {list(inputs)} that the teacher can "

@@ -73,7 +73,8 @@ def write_response(logits, as_instances):
     """Returns the response's body.
 
     Args:
-        logits: float32 array `(rows, classes)`.
+        logits: float32 array `(rows, classes)`; of the k largest a dict of
+            arrays, which is written in columns in either form.
         as_instances: bool, as `read_request` returned it.
     """
     return write_json({"predictions" if as_instances else "outputs": logits})

@@ -8,6 +8,7 @@ input's `binary_data_size` how many of those that follow are its own.
 import dataclasses
 
 from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
+from keras_cascade.runtime.teachers.v2_tensors import datatype_of, to_bytes
 from keras_cascade.serving.http_requests import read_json, write_json
 from keras_cascade.serving.json_tensors import (
     OTHERS,
@@ -19,6 +20,7 @@ from keras_cascade.serving.json_tensors import (
     plain,
 )
 from keras_cascade.serving.request_error import RequestError
+from keras_cascade.serving.teacher_service import named_outputs
 from keras_cascade.serving.tensors import TensorReader
 
 JSON_LENGTH = "inference-header-content-length"
@@ -86,7 +88,8 @@ def write_response(logits, request, model, teacher):
     """Returns the response's body.
 
     Args:
-        logits: float32 array `(rows, classes)`.
+        logits: float32 array `(rows, classes)`; of the k largest a dict of
+            arrays.
         request: `InferRequest`.
         model: str, its name.
         teacher: `LoadedTeacher` that answered.
@@ -95,19 +98,27 @@ def write_response(logits, request, model, teacher):
         Tuple of bytes and the length of the JSON at their start; `None` if
         all of it is JSON.
     """
-    tensor = {"name": teacher.output, "datatype": "FP32", "shape": logits.shape}
+    arrays = named_outputs(logits, teacher.output)
+    tensors = [
+        {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        for name, array in arrays.items()
+    ]
     response = {"model_name": model, "model_version": teacher.version}
     if request.id is not None:
         response["id"] = request.id
     response["parameters"] = {IDENTITY_PARAMETER: teacher.identity}
-    response["outputs"] = [tensor]
-    if not request.binary:
-        tensor["data"] = logits.ravel()
-        return write_json(response), None
-    raw = logits.astype("<f4", copy=False).tobytes()
-    tensor["parameters"] = {"binary_data_size": len(raw)}
+    response["outputs"] = tensors
+    raw = []
+    for tensor, array in zip(tensors, arrays.values(), strict=True):
+        if request.binary:
+            raw.append(to_bytes(array))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            tensor["data"] = array.ravel()
     head = write_json(response)
-    return head + raw, len(head)
+    if not request.binary:
+        return head, None
+    return b"".join([head, *raw]), len(head)
 
 
 def _sliced(payload, counts):

@@ -144,7 +144,7 @@ def serve(
 
     bundle = open_bundle()
     if bundle.teacher_folder is None:
-        raise BundleError(f"The bundle '{path}' holds no teacher to serve.")
+        raise BundleError(f"{bundle.lacks_teacher()} There is none to serve.")
     _check_installed()
     from keras_cascade.serving.loaded_teacher import LoadedTeacher
     from keras_cascade.serving.reloader import Reloader

@@ -11,7 +11,10 @@ import time
 import traceback
 import uuid
 
-from keras_cascade.runtime.teachers.remote_teacher import TIMEOUT_HEADER
+from keras_cascade.runtime.teachers.remote_teacher import (
+    TIMEOUT_HEADER,
+    TOP_K_HEADER,
+)
 from keras_cascade.serving.log_writer import LogWriter, non_blocking
 from keras_cascade.serving.request_error import RequestError
 
@@ -48,6 +51,7 @@ class RequestRecord:
         deadline: float, of `time.monotonic()`, or `None`, until when the
             client waits.
         client: str or `None`, the client's address without its port.
+        top_k: int or `None`, how many logits of a row the client asks for.
     """
 
     def __init__(self, protocol, client_id=None):
@@ -60,6 +64,7 @@ class RequestRecord:
         self.teacher = None
         self.deadline = None
         self.client = None
+        self.top_k = None
         self._start = time.perf_counter()
 
     def read_edge_rows(self, header):
@@ -71,15 +76,22 @@ class RequestRecord:
         Raises:
             RequestError: not a number of rows.
         """
-        if header is None:
-            return
-        if not (header.isascii() and header.isdigit() and len(header) < 10):
+        self.edge_rows = _whole_number(EDGE_ROWS, header)
+
+    def read_top_k(self, header):
+        """Reads the header `x-cascade-top-k`.
+
+        Args:
+            header: str or `None`.
+
+        Raises:
+            RequestError: not a number of logits.
+        """
+        self.top_k = _whole_number(TOP_K_HEADER, header)
+        if self.top_k == 0:
             raise RequestError(
-                400,
-                f"Expected '{EDGE_ROWS}' to be a whole number below 10^9. "
-                f"Received: {header[:30]!r}.",
+                400, f"Expected '{TOP_K_HEADER}' to be above 0. Received: 0."
             )
-        self.edge_rows = int(header)
 
     def read_timeout(self, header):
         """Reads the header `x-request-timeout` into `deadline`.
@@ -127,6 +139,19 @@ class RequestRecord:
             rows=self.rows,
             seconds=round(seconds, 6),
         )
+
+
+def _whole_number(name, header):
+    """Returns a header's number, `None` where there is no header."""
+    if header is None:
+        return None
+    if not (header.isascii() and header.isdigit() and len(header) < 10):
+        raise RequestError(
+            400,
+            f"Expected '{name}' to be a whole number below 10^9. "
+            f"Received: {header[:30]!r}.",
+        )
+    return int(header)
 
 
 class JsonFormatter(logging.Formatter):

@@ -10,6 +10,7 @@ from keras_cascade.serving.request_error import RequestError
 from keras_cascade.serving.server_log import EDGE_ROWS
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.settings import Limits, Tokens
+from keras_cascade.utils.numpy_top_k import top_k_arrays
 
 #: Bytes from which on a request is parsed in the thread for the largest.
 LARGE = 2**20
@@ -171,7 +172,10 @@ class TeacherService:
                 Defaults to `None`.
 
         Returns:
-            float32 array `(rows, classes)`.
+            float32 array `(rows, classes)`; or, where the request asks for
+            fewer, dict of `logits`, float32 `(rows, k)`, `classes`, int32
+            `(rows, k)`, and `rest`, float32 `(rows,)`: the k largest, from
+            the largest down, and the logsumexp of the others.
 
         Raises:
             RequestError: a full queue, or a wrong number of edge rows.
@@ -188,7 +192,11 @@ class TeacherService:
             inputs, record.deadline, gone, record.client
         )
         record.rows = rows
-        return logits
+        if record.top_k is None or record.top_k >= logits.shape[1]:
+            return logits
+        if logits.size <= SMALL:
+            return top_k_arrays(logits, record.top_k)
+        return await asyncio.to_thread(top_k_arrays, logits, record.top_k)
 
     def metadata(self, teacher):
         """Returns the model's metadata, as dict of Open Inference v2.
@@ -217,3 +225,13 @@ class TeacherService:
             ],
             "properties": {IDENTITY_PARAMETER: teacher.identity},
         }
+
+
+def named_outputs(logits, output):
+    """Outputs of an answer by name, in their order.
+
+    Args:
+        logits: as `TeacherService.answer` returns them.
+        output: str, the name of the model's one output.
+    """
+    return logits if isinstance(logits, dict) else {output: logits}

@@ -1,8 +1,12 @@
 """Another teacher than the bundle's: found by its identity, or by probes."""
 
+import contextlib
+import http.server
+import json
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -220,6 +224,72 @@ def test_a_silent_server_without_ids_or_a_status(serve, open_at, own, x):
         np.testing.assert_allclose(teacher.logits(x), own(x), atol=1e-5)
     assert server.requests == [3, 8, 3, 8, 3, 8, 3]
     assert server.connections == 4
+
+
+class PostsOnly(http.server.BaseHTTPRequestHandler):
+    """v1 of a hand-written server: any GET is an error that disconnects."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        rows = np.array(json.loads(body)["instances"], "float32")
+        logits = self.server.logits({"input": rows}).tolist()
+        body = json.dumps({"predictions": logits}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class DisconnectingPosts(PostsOnly):
+    """One connection for each request."""
+
+    protocol_version = "HTTP/1.0"
+
+
+@pytest.fixture
+def serve_by(own):
+    """A function that starts a server with a handler; returns its URL."""
+    with contextlib.ExitStack() as stack:
+
+        def start(handler):
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            server.logits, server.daemon_threads = own, True
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            for close in (thread.join, server.server_close, server.shutdown):
+                stack.callback(close)
+            port = server.server_address[1]
+            return server, f"http://127.0.0.1:{port}/v1/models/teacher"
+
+        yield start
+
+
+def test_a_server_whose_errors_end_the_connection(serve_by, bundle, own, x):
+    server, url = serve_by(PostsOnly)
+    with contextlib.closing(open_teacher(url, bundle, 30.0)) as teacher:
+        for _ in range(3):
+            np.testing.assert_allclose(teacher.logits(x), own(x), atol=1e-5)
+        server.logits = strangers(own, 4)["permuted_classes"]
+        with pytest.raises(TeacherError, match="probe rows differ") as caught:
+            teacher.logits(x)
+        assert caught.value.stranger
+
+
+def test_a_server_that_ends_every_connection(serve_by, bundle, own, x):
+    """Probe rows prove nothing about an answer on another connection."""
+    _, url = serve_by(DisconnectingPosts)
+    with contextlib.closing(open_teacher(url, bundle, 30.0)) as teacher:
+        with pytest.raises(TeacherError, match="keep-alive") as caught:
+            teacher.logits(x)
+        assert not caught.value.retryable
+    trusting = open_teacher(url, bundle, 30.0, teacher_identity="off")
+    with contextlib.closing(trusting) as teacher:
+        np.testing.assert_allclose(teacher.logits(x), own(x), atol=1e-5)
 
 
 @every_protocol

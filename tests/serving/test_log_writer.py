@@ -77,7 +77,9 @@ def test_a_reader_that_stalls_does_not_stall_the_server(pipe):
     reader.join(30)
     (said,) = [one for one in lines if one["event"] == "log_lines_dropped"]
     written = [one["number"] for one in lines if one["event"] == "request"]
-    assert written == list(range(len(written)))  # the first ones, in order
+    # The first ones, and any that found room once the pipe took some of them.
+    assert written[:100] == list(range(100))
+    assert written == sorted(set(written))
     assert len(written) + said["lines"] == 500
     assert said["lines"] > 300
 

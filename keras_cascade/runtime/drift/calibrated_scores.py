@@ -24,6 +24,8 @@ class CalibratedScores:
         delegation_rate: float in [0, 1], as the operating point states it.
         guaranteed_rate: float or `None`, the guaranteed cap on the rate.
         fingerprint: str, of the student's file and all of the above.
+        groups: int, how many groups of predicted classes have a threshold of
+            their own; 0 with one threshold for all.
     """
 
     edges: list[float]
@@ -34,6 +36,7 @@ class CalibratedScores:
     delegation_rate: float
     guaranteed_rate: float | None
     fingerprint: str
+    groups: int = 0
 
     @classmethod
     def of(cls, bundle: Bundle) -> CalibratedScores:
@@ -70,16 +73,22 @@ class CalibratedScores:
             "delegation_rate": point["delegation_rate"],
             "guaranteed_rate": min(caps, default=None),
         }
+        per_class = point.get("class_thresholds") or []
+        pooled = point.get("pooled_classes") or []
+        groups = len(per_class) - len(pooled) + bool(pooled)
         content = json.dumps([bundle.manifest["student"]["sha256"], values])
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        return cls(**values, fingerprint=fingerprint)
+        return cls(**values, fingerprint=fingerprint, groups=groups)
 
     def rate_interval(self, error_rate: float) -> tuple[float, float]:
         """Computes an interval for the delegation rate of the traffic.
 
         From the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's
         constant, which holds at all thresholds at once, and so also at one
-        that was chosen from the same examples.
+        that was chosen from the same examples. With G groups of thresholds
+        the largest deviation has, by Cauchy and Schwarz, an expectation of at
+        most `(√(π/2) + 1)·√(G / n)`, and by McDiarmid's inequality exceeds it
+        by more than that margin seldom enough.
 
         Args:
             error_rate: float in (0, 1), the chance that the interval misses
@@ -90,6 +99,10 @@ class CalibratedScores:
         """
         rate = self.delegated / self.examples
         margin = math.sqrt(math.log(2 / error_rate) / (2 * self.examples))
+        if self.groups:
+            margin += (math.sqrt(math.pi / 2) + 1) * math.sqrt(
+                self.groups / self.examples
+            )
         return max(0.0, rate - margin), min(1.0, rate + margin)
 
 

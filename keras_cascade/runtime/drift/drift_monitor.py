@@ -17,6 +17,7 @@ from keras_cascade.runtime.drift.drift_tests import (
     DriftTests,
 )
 from keras_cascade.runtime.edge_prediction import EdgePrediction
+from keras_cascade.runtime.operating_points import DEFAULT
 
 STATE_VERSION = 1
 #: The number of latest examples whose rate a reason states.
@@ -133,8 +134,11 @@ class DriftMonitor:
             ValueError: not scores, or NaN among them; none was used.
         """
         scores = _checked(live)
-        with self._lock:
+        if self._calibrated.groups:
+            delegated = _delegated_per_class(live)
+        else:
             delegated = scores < self._calibrated.threshold
+        with self._lock:
             alarm = self._tests.update(scores, delegated)
             if alarm is not None and self._reason is None:
                 self._reason = self._explain(alarm, delegated[: alarm.row + 1])
@@ -293,6 +297,23 @@ def _checked(live):
             "inputs or in the student's weights."
         )
     return scores.astype("float64")
+
+
+def _delegated_per_class(live):
+    """Delegated rows where each predicted class has its own threshold."""
+    if not isinstance(live, EdgePrediction) or live.operating_point != DEFAULT:
+        raise ValueError(
+            "This bundle has a threshold for each class that the student "
+            "predicts, so that scores do not say what is delegated. Expected: "
+            f"an `EdgePrediction` at the operating point '{DEFAULT}'. "
+            "Received: "
+            + (
+                f"one at '{live.operating_point}'."
+                if isinstance(live, EdgePrediction)
+                else f"a {type(live).__name__}."
+            )
+        )
+    return np.asarray(live.source) != "edge"
 
 
 def _percent(share):

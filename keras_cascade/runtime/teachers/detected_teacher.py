@@ -98,6 +98,7 @@ class DetectedTeacher(HttpTeacher):
                     client_cert=self._client_cert,
                     client_key=self._client_key,
                     identity=self._identity,
+                    top_k=self._top_k,
                 )
         raise TeacherError(
             f"The server at {self.url} speaks neither Open Inference Protocol "

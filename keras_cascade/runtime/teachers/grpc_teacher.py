@@ -20,6 +20,8 @@ from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     IDENTITY_PARAMETER,
     MAX_BYTES,
+    ROWS_HEADER,
+    TOP_K_OUTPUTS,
     RemoteTeacher,
     is_this_machine,
 )
@@ -158,7 +160,7 @@ class GrpcTeacher(RemoteTeacher):
                     if self._accepted(connection, stated, version, end):
                         return self._output_of(answer)
                     self._channel.replace(connection)
-                    report = {}  # it was answered, and so counted
+                    report.pop(ROWS_HEADER, None)  # answered, so counted
         raise self._lost_error()
 
     def _accepted(self, connection, stated, version, end):
@@ -224,17 +226,16 @@ class GrpcTeacher(RemoteTeacher):
             ) from error
 
     def _tensor(self, answer):
-        for number, tensor in enumerate(answer.outputs):
-            if tensor.name != self._output:
-                continue
-            shape = list(tensor.shape)
-            if answer.raw_output_contents:
-                raw = answer.raw_output_contents[number]
-                return from_bytes(raw, tensor.datatype, shape)
-            values = getattr(tensor.contents, CONTENTS[tensor.datatype])
-            dtype = NUMPY_TYPES[tensor.datatype]
-            return np.array(values, dtype).reshape(shape)
-        raise KeyError(self._output)
+        """Returns the output's array; of the k largest logits a dict."""
+        names = [tensor.name for tensor in answer.outputs]
+        if self._top_k is not None and names == list(TOP_K_OUTPUTS):
+            return {
+                name: _array(answer, number)
+                for number, name in enumerate(names)
+            }
+        if self._output not in names:
+            raise KeyError(self._output)
+        return _array(answer, names.index(self._output))
 
     def _method(self, name):
         """Returns the arguments of `grpc.Channel.unary_unary`."""
@@ -314,6 +315,18 @@ class GrpcTeacher(RemoteTeacher):
                     raise
                 return False  # the refused rows wait: `identified` is False
         return connection.steady
+
+
+def _array(answer, number):
+    """Reads one output of an answer."""
+    tensor = answer.outputs[number]
+    shape = list(tensor.shape)
+    if answer.raw_output_contents:
+        raw = answer.raw_output_contents[number]
+        return from_bytes(raw, tensor.datatype, shape)
+    values = getattr(tensor.contents, CONTENTS[tensor.datatype])
+    dtype = NUMPY_TYPES[tensor.datatype]
+    return np.array(values, dtype).reshape(shape)
 
 
 def _stated(call):

@@ -36,7 +36,8 @@ class HttpConnection:
     """One connection: `exchange` sends a request and reads its whole answer.
 
     Args:
-        raw: `httpcore.ConnectionInterface` of HTTP/1.1.
+        connect: function that returns a new `httpcore.ConnectionInterface` of
+            HTTP/1.1, not connected yet.
 
     Attributes:
         exchanges: int, answers that were read.
@@ -45,10 +46,15 @@ class HttpConnection:
         keep: bool. `False` closes the connection after its current use.
     """
 
-    __slots__ = ("_raw", "exchanges", "keep", "proof")
+    __slots__ = ("_connect", "_raw", "exchanges", "keep", "proof")
 
-    def __init__(self, raw: httpcore.ConnectionInterface):
-        self._raw = raw
+    def __init__(self, connect: Callable[[], httpcore.ConnectionInterface]):
+        self._connect = connect
+        self.renew()
+
+    def renew(self) -> None:
+        """Starts anew, without a proof, where the server ended it."""
+        self._raw = self._connect()
         self.exchanges = 0
         self.keep = True
         self.proof: Any = None
@@ -101,6 +107,11 @@ class HttpConnection:
         Such bytes would be read as the answer of the next request.
         """
         return self.keep and self._raw.is_idle() and not self._surplus()
+
+    @property
+    def closed(self) -> bool:
+        """`True` where the last answer was the last one of it."""
+        return self.exchanges > 0 and not self._raw.is_available()
 
     @property
     def expired(self) -> bool:
@@ -165,7 +176,7 @@ class HttpConnections:
         try:
             connection = None if new else pool.idle_connection()
             if connection is None:
-                connection = HttpConnection(self._connect())
+                connection = HttpConnection(self._connect)
             pool.leased.add(connection)
             yield connection
         finally:

@@ -27,6 +27,7 @@ from keras_cascade.runtime.teachers.json_answers import read_json
 from keras_cascade.runtime.teachers.remote_teacher import (
     IDENTITY_HEADER,
     MAX_BYTES,
+    ROWS_HEADER,
     TIMEOUT_HEADER,
     RemoteTeacher,
     is_this_machine,
@@ -131,6 +132,7 @@ class HttpTeacher(RemoteTeacher):
     def _prepare(self):
         #: Whether new connections answer the probe rows before any others.
         self._prove_first = False
+        self._has_status = True
         self.url = _checked_url(self.url)
         parsed = urllib.parse.urlsplit(self.url)
         self._warn_of_open_token(parsed.hostname, parsed.scheme == "https")
@@ -157,7 +159,7 @@ class HttpTeacher(RemoteTeacher):
                     if self._accepted(connection, received, request.id):
                         return received.output
                     connection.keep = False
-                    report = {}  # it was answered, and so counted
+                    report.pop(ROWS_HEADER, None)  # answered, so counted
         raise TeacherError(
             f"The teacher at {self.url} answered a new connection with the "
             f"answer to another request. Expected: id '{request.id}'. "
@@ -167,6 +169,7 @@ class HttpTeacher(RemoteTeacher):
 
     def _exchanged(self, connection, request, rows, report=None):
         """Sends one request on a connection; returns `Received`."""
+        self._check_open(connection)
         url = self._infer_url()
         answer = self._client.send(
             connection,
@@ -210,8 +213,8 @@ class HttpTeacher(RemoteTeacher):
                 return False
             if not in_step:
                 return False
-            self._prove(connection)
-            return connection.proof.version == received.version
+            same = self._prove(connection)
+            return same and connection.proof.version == received.version
         if by_id or proof.status is not None:
             return by_id or self._same_status(connection)
         connection.keep = False  # a later answer could not be assigned
@@ -220,10 +223,21 @@ class HttpTeacher(RemoteTeacher):
     def _prove(self, connection):
         """Asks a connection about the probe rows; sets its `proof`.
 
+        A server without a status may end the connection with its error, and
+        is asked for none again.
+
+        Returns:
+            `False` where the connection had to be renewed.
+
         Raises:
-            TeacherError: the answers are not the bundle's teacher's.
+            TeacherError: the answers are not the bundle's teacher's, or end
+                the connection.
         """
         status = self._status(connection)
+        renewed = status is None and connection.closed
+        if renewed:
+            self._has_status = False
+            connection.renew()
         parts, versions = [], set()
         for request, rows in self._requests(self._identity.probe_inputs()):
             received = self._exchanged(connection, request, rows)
@@ -243,6 +257,7 @@ class HttpTeacher(RemoteTeacher):
             raise
         # Of several versions none is proven.
         version = versions.pop() if len(versions) == 1 else object()
+        self._check_open(connection)
         if self._status(connection) != status:
             connection.keep = False
             raise TeacherError(
@@ -251,14 +266,22 @@ class HttpTeacher(RemoteTeacher):
                 retryable=True,
             )
         connection.proof = Proof(version, status, connection.exchanges)
+        return not renewed
 
     def _same_status(self, connection):
         """Returns `True` where a connection is as it was when it was proven."""
         expected = connection.proof.status
-        return expected is not None and self._status(connection) == expected
+        return (
+            expected is not None
+            and not connection.closed
+            and self._status(connection) == expected
+        )
 
     def _status(self, connection):
         """Returns the model's status as bytes, `None` where it has none."""
+        if not self._has_status:
+            return None
+        self._check_open(connection)
         answer = self._client.send(connection, "GET", self.url)
         if answer.status != 200:
             return None
@@ -267,6 +290,15 @@ class HttpTeacher(RemoteTeacher):
         except TeacherError:
             return answer.content
         return None  # logits, and not a status: one answer too many
+
+    def _check_open(self, connection):
+        if connection.closed:
+            raise TeacherError(
+                f"The teacher at {self.url} ends its connection after each "
+                "answer, so that its answers to the probe rows prove nothing "
+                "about the next one. Let it keep connections open (HTTP/1.1, "
+                "keep-alive), or pass teacher_identity='off' to trust it."
+            )
 
     def _failure(self, connection, answer, url, request_id):
         """Returns the error for a status other than 200."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.utils.forks import reset_in_child
+from keras_cascade.utils.numpy_top_k import dense_logits
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
@@ -33,6 +34,11 @@ IDENTITY_PARAMETER = "teacher"
 #: The header that carries the client's remaining time in seconds, as a
 #: decimal number. gRPC has its own deadline.
 TIMEOUT_HEADER = "x-request-timeout"
+#: The header that asks for the k largest logits of a row. Servers that do not
+#: know it answer with all of them.
+TOP_K_HEADER = "x-cascade-top-k"
+#: Names of the three parts of an answer of the k largest logits.
+TOP_K_OUTPUTS = ("logits", "classes", "rest")
 #: The server does not take larger counts.
 MAX_COUNT = 10**9 - 1
 
@@ -64,6 +70,9 @@ class RemoteTeacher(abc.ABC):
             to `None`: it is in the same file.
         identity: `TeacherIdentity` that the teacher must have, or `None`.
             Defaults to `None`: any teacher is accepted.
+        top_k: int or `None`. Asks for the k largest logits of a row alone,
+            for thousands of classes; see `logits`. A server that does not
+            know how answers with all. Defaults to `None`: all.
 
     Attributes:
         row_counter: `RowCounter` or `None`. Where a device counts its rows,
@@ -86,12 +95,14 @@ class RemoteTeacher(abc.ABC):
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         identity: TeacherIdentity | None = None,
+        top_k: int | None = None,
     ):
         limits = {
             "timeout": timeout,
             "max_rows": max_rows,
             "max_request_bytes": max_request_bytes,
             "max_response_bytes": max_response_bytes,
+            "top_k": top_k,
         }
         for name, value in limits.items():
             if value is not None and not value > 0:
@@ -124,6 +135,7 @@ class RemoteTeacher(abc.ABC):
         self._client_cert = client_cert
         self._client_key = client_key
         self._identity = identity
+        self._top_k = top_k
         self._prepare()
 
     @abc.abstractmethod
@@ -152,6 +164,10 @@ class RemoteTeacher(abc.ABC):
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Asks for the logits of a batch.
 
+        Where the server answers with the k largest logits, these and the
+        others' share of the softmax are the teacher's; the other classes
+        get equal logits, which share it evenly.
+
         Args:
             inputs: dict of input name to array, batch first.
 
@@ -162,7 +178,7 @@ class RemoteTeacher(abc.ABC):
             TeacherError: no answer, or one that failed validation.
         """
         parts = [
-            validate_logits(self._answered(request, rows), rows, self._classes)
+            self._validated(self._answered(request, rows), rows)
             for request, rows in self._requests(inputs)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -191,14 +207,25 @@ class RemoteTeacher(abc.ABC):
         yield from self._cut(inputs, start, middle)
         yield from self._cut(inputs, middle, end)
 
+    def _validated(self, answer, rows):
+        if isinstance(answer, dict) and self._top_k is not None:
+            return validate_top_k(answer, rows, self._classes, self._top_k)
+        return validate_logits(answer, rows, self._classes)
+
     @contextlib.contextmanager
     def _reported(self, rows):
-        """Surrounds a request; yields the headers that report counted rows."""
+        """Surrounds a request; yields its headers.
+
+        They ask for the k largest logits, and report counted rows.
+        """
+        headers = {}
+        if self._top_k is not None and self._top_k < self._classes:
+            headers[TOP_K_HEADER] = str(self._top_k)
         if self.row_counter is None:
-            yield {}
+            yield headers
             return
         with self.row_counter.reported(rows) as count:
-            yield {ROWS_HEADER: str(count)}
+            yield {**headers, ROWS_HEADER: str(count)}
 
     def _warn_of_open_token(self, host, encrypted):
         if self._token is None or encrypted or is_this_machine(host):
@@ -301,6 +328,52 @@ def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
             "The teacher answered NaN or infinity.", invalid_answer=True
         )
     return logits
+
+
+def validate_top_k(answer, rows: int, classes: int, top_k: int) -> np.ndarray:
+    """Validates an answer of the k largest logits, and makes it dense.
+
+    Args:
+        answer: dict of array-likes: `logits` and `classes`, of shape
+            `(rows, top_k)`, and `rest`, of shape `(rows,)`.
+        rows: int, rows of the request.
+        classes: int, number of classes.
+        top_k: int.
+
+    Returns:
+        float32 array `(rows, classes)`, finite.
+
+    Raises:
+        TeacherError: a part is missing or is not valid.
+    """
+    if not set(TOP_K_OUTPUTS) <= answer.keys():
+        raise TeacherError(
+            f"Expected {list(TOP_K_OUTPUTS)} in an answer of the {top_k} "
+            f"largest logits. Received: {sorted(answer)[:5]}.",
+            invalid_answer=True,
+        )
+    logits = validate_logits(answer["logits"], rows, top_k)
+    rest = answer["rest"]
+    if isinstance(rest, list):
+        rest = [[value] for value in rest]
+    elif isinstance(rest, np.ndarray):
+        rest = rest.reshape(-1, 1)
+    rest = validate_logits(rest, rows, 1)[:, 0]
+    # As float32, which holds every class up to 2^24.
+    index = validate_logits(answer["classes"], rows, top_k)
+    ordered = np.sort(index, axis=1)
+    if (
+        (index != np.floor(index)).any()
+        or (ordered[:, 0] < 0).any()
+        or (ordered[:, -1] >= classes).any()
+        or (ordered[:, 1:] == ordered[:, :-1]).any()
+    ):
+        raise TeacherError(
+            f"Expected {top_k} different classes from 0 to {classes - 1} for "
+            "each row of the teacher's answer. Received others.",
+            invalid_answer=True,
+        )
+    return dense_logits(logits, index.astype("int32"), rest, classes)
 
 
 def numbers_of(answer):

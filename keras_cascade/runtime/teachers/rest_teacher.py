@@ -45,7 +45,9 @@ class RestTeacher(HttpTeacher):
         content = self._json(answer.content)
         try:
             predictions = content["predictions"]
-            if isinstance(predictions[0], dict):
+            if isinstance(predictions, dict) and self._top_k is not None:
+                pass  # the k largest logits, in columns
+            elif isinstance(predictions[0], dict):
                 predictions = [row[self._output] for row in predictions]
         except (IndexError, KeyError, TypeError) as error:
             raise TeacherError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.errors import TeacherError
+from keras_cascade.runtime.teachers.local_teacher import local_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
 from keras_cascade.runtime.tokenized import teacher_with_tokenizer
@@ -43,6 +44,7 @@ def teacher_at(
     client_cert: str | os.PathLike | None = None,
     client_key: str | os.PathLike | None = None,
     identity: TeacherIdentity | None = None,
+    top_k: int | None = None,
 ) -> RemoteTeacher:
     """Creates the teacher at a URL, by the protocol that the URL names.
 
@@ -64,6 +66,7 @@ def teacher_at(
         client_cert: as in `RemoteTeacher`.
         client_key: as in `RemoteTeacher`.
         identity: as in `RemoteTeacher`.
+        top_k: as in `RemoteTeacher`.
 
     Returns:
         `RemoteTeacher`.
@@ -80,6 +83,7 @@ def teacher_at(
         client_cert=client_cert,
         client_key=client_key,
         identity=identity,
+        top_k=top_k,
     )
     for pattern, name in _BY_URL:
         if re.match(pattern, url):
@@ -112,6 +116,7 @@ def open_teacher(
     client_cert: str | os.PathLike | None = None,
     client_key: str | os.PathLike | None = None,
     teacher_identity: str = "probe",
+    top_k: int | None = None,
 ):
     """Opens a bundle's teacher, behind its tokenizer where it has one.
 
@@ -139,12 +144,17 @@ def open_teacher(
         binary=binary,
         client_cert=client_cert,
         client_key=client_key,
+        top_k=top_k,
     )
     identity = TeacherIdentity.of_bundle(bundle, teacher_identity)
     is_text = isinstance(location, (str, os.PathLike))
     location = os.fspath(location) if is_text else location
     if is_text and "://" in location:
-        manifest = bundle.manifest.get("teacher") or {}
+        manifest = (
+            bundle.manifest.get("teacher")
+            or bundle.manifest.get("remote_teacher")
+            or {}
+        )
         options.setdefault("output", manifest.get("output", "logits"))
         teacher = teacher_at(
             location,
@@ -163,8 +173,8 @@ def open_teacher(
         return location
     if location == "local":
         if bundle.teacher_folder is None:
-            raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
-        return teacher_with_tokenizer(SavedModelTeacher.of(bundle), bundle)
+            raise TeacherError(bundle.lacks_teacher())
+        return teacher_with_tokenizer(local_teacher(bundle), bundle)
     if not os.path.isdir(location):  # before TensorFlow is loaded for it
         raise TeacherError(
             "Expected `teacher` to be a URL that begins with 'http://', "

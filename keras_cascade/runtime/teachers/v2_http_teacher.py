@@ -22,6 +22,7 @@ from keras_cascade.runtime.teachers.remote_teacher import (
     MAX_BYTES,
     MAX_ROWS,
     TIMEOUT,
+    TOP_K_OUTPUTS,
     numbers_of,
 )
 from keras_cascade.runtime.teachers.v2_tensors import (
@@ -68,6 +69,7 @@ class V2HttpTeacher(HttpTeacher):
         client_cert: str | os.PathLike | None = None,
         client_key: str | os.PathLike | None = None,
         identity: TeacherIdentity | None = None,
+        top_k: int | None = None,
     ):
         super().__init__(
             url,
@@ -82,6 +84,7 @@ class V2HttpTeacher(HttpTeacher):
             client_cert=client_cert,
             client_key=client_key,
             identity=identity,
+            top_k=top_k,
         )
         self._binary = binary
 
@@ -153,7 +156,7 @@ class V2HttpTeacher(HttpTeacher):
         header = self._json(content[:end])
         stated = header.get("parameters") or {}
         return Received(
-            self._tensor(header["outputs"], content, end),
+            self._tensors(header["outputs"], content, end),
             _text(header.get("id")),
             # The header is the same as the parameter; a proxy may drop it.
             answer.headers.get(IDENTITY_HEADER)
@@ -161,20 +164,30 @@ class V2HttpTeacher(HttpTeacher):
             _text(header.get("model_version")),
         )
 
-    def _tensor(self, outputs, content, start):
+    def _tensors(self, outputs, content, start):
+        """Returns the output's array; of the k largest logits a dict."""
+        names = [output["name"] for output in outputs]
+        compact = self._top_k is not None and names == list(TOP_K_OUTPUTS)
+        arrays = {}
         for output in outputs:
             size = (output.get("parameters") or {}).get("binary_data_size")
             raw = content[start : start + (size or 0)]
             start += len(raw)
-            if output["name"] != self._output:
+            if not compact and output["name"] != self._output:
                 continue
             shape = output["shape"]
             if size is None:
-                return _from_json(output["data"], shape)
-            if len(raw) != size:
+                array = _from_json(output["data"], shape)
+            elif len(raw) != size:
                 raise ValueError(f"{len(raw)} bytes of {size}")
-            return from_bytes(raw, output["datatype"], shape)
-        raise KeyError(self._output)
+            else:
+                array = from_bytes(raw, output["datatype"], shape)
+            if not compact:
+                return array
+            arrays[output["name"]] = array
+        if not compact:
+            raise KeyError(self._output)
+        return arrays
 
     def _offers_binary(self):
         server = self.url.partition("/v2/")[0] + "/v2"
