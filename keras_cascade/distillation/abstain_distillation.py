@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import numpy.typing as npt
 from keras import ops
 
@@ -11,8 +12,10 @@ from keras_cascade.distillation.distillation_policy import (
     check_temperature,
     teacher_targets,
 )
+from keras_cascade.distillation.target_mixture import logits_of, shifted
 from keras_cascade.utils.class_subset import check_classes, class_mask
 from keras_cascade.utils.tensor_ops import Tensor
+from keras_cascade.utils.top_k_logits import TopKLogits
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -43,6 +46,8 @@ class AbstainDistillation(DistillationPolicy):
     >>> keras.ops.convert_to_numpy(targets).tolist()
     [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
+
+    takes_top_k = True
 
     def __init__(
         self,
@@ -80,6 +85,56 @@ class AbstainDistillation(DistillationPolicy):
         )
         selected = self.selected(labels, teacher_logits)
         return ops.where(selected[:, None], teach, abstain)
+
+    def example_loss(
+        self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
+    ) -> Tensor:
+        if not isinstance(teacher_logits, TopKLogits):
+            return super().example_loss(labels, teacher_logits, student_logits)
+        positions = np.full(teacher_logits.size, -1, "int32")
+        positions[self.in_domain_classes] = range(len(self.in_domain_classes))
+        student, log_total, _ = shifted(student_logits)
+        in_domain = student[:, :-1]
+        if self.oracle:
+            # Of a label that is not in-domain the result is not used.
+            index = ops.take(ops.maximum(positions, 0), labels)
+            mean = logits_of(index, in_domain)
+        else:
+            mean = self._mean_of_top_k(positions, teacher_logits, in_domain)
+        return log_total - ops.where(
+            self.selected(labels, teacher_logits), mean, student[:, -1]
+        )
+
+    def _mean_of_top_k(self, positions, teacher_logits, in_domain):
+        """Mean student logit under the teacher's in-domain softmax.
+
+        In-domain classes that are not among the k known ones have the same
+        weight each; their student logits are summed as the sum of all less
+        the gathered ones.
+        """
+        position = ops.take(positions, teacher_logits.classes)
+        known = position >= 0
+        top = teacher_logits.logits / self.temperature
+        level = teacher_logits.level[:, None] / self.temperature
+        highest = ops.max(
+            ops.where(known, ops.maximum(top, level), level),
+            axis=-1,
+            keepdims=True,
+        )
+        level = ops.cast(ops.exp(level - highest), in_domain.dtype)
+        known = ops.cast(known, in_domain.dtype)
+        top = ops.cast(
+            ops.exp(ops.minimum(top - highest, 0.0)), in_domain.dtype
+        )
+        gathered = ops.take_along_axis(
+            in_domain, ops.maximum(position, 0), axis=-1
+        )
+        more = known * (top - level)
+        total = len(self.in_domain_classes) * level[:, 0] + ops.sum(more, -1)
+        summed = level[:, 0] * ops.sum(in_domain, axis=-1) + ops.sum(
+            more * gathered, axis=-1
+        )
+        return summed / total
 
     def selected(
         self,

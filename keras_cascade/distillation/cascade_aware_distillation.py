@@ -41,12 +41,13 @@ class CascadeAwareDistillation(StandardDistillation):
     """
 
     selective = True
+    takes_top_k = True
 
     def example_weight(
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
         useful = self.selected(labels, teacher_logits, student_logits)
-        return ops.cast(useful, as_float(teacher_logits).dtype)
+        return ops.cast(useful, as_float(student_logits).dtype)
 
     def selected(
         self,

@@ -41,6 +41,8 @@ class ClassSpecificDistillation(SelectiveDistillation):
     [True, False]
     """
 
+    takes_top_k = True
+
     def __init__(
         self,
         in_domain_classes: npt.ArrayLike,

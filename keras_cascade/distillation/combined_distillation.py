@@ -6,8 +6,12 @@ from typing import Any, cast
 import keras
 from keras import ops
 
-from keras_cascade.distillation.distillation_policy import DistillationPolicy
+from keras_cascade.distillation.distillation_policy import (
+    DistillationPolicy,
+    logits_for,
+)
 from keras_cascade.utils.tensor_ops import Tensor, as_float
+from keras_cascade.utils.top_k_logits import dense
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -18,7 +22,8 @@ class CombinedDistillation(DistillationPolicy):
     taken of labels and student logits, example by example, and a
     `keras.distillation.DistillationLoss` of teacher and student outputs (or
     inner layers, for `FeatureDistillation`), over the whole batch: Keras
-    gives it no sample weights.
+    gives it no sample weights. From a cache of the k largest logits such a
+    loss gets all logits of a batch, the remaining mass spread evenly.
 
     Args:
         policy: name, dict or `DistillationPolicy`; it selects.
@@ -38,6 +43,8 @@ class CombinedDistillation(DistillationPolicy):
     >>> float(policy.example_loss([0], logits, logits)[0])  # ln 2 + ln 2
     1.386294
     """
+
+    takes_top_k = True
 
     def __init__(
         self,
@@ -71,13 +78,15 @@ class CombinedDistillation(DistillationPolicy):
     def example_loss(
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
-        total = self.policy.example_loss(labels, teacher_logits, student_logits)
+        total = self.policy.example_loss(
+            labels, logits_for(self.policy, teacher_logits), student_logits
+        )
         student_logits = as_float(student_logits)
         for loss, weight in self._pairs(of_labels=True):
             total = total + weight * _of_labels(loss, labels, student_logits)
         for loss, weight in self._pairs(of_labels=False):
             if not getattr(loss, "student_layer_name", None):
-                value = loss.compute_loss(teacher_logits, student_logits)
+                value = loss.compute_loss(dense(teacher_logits), student_logits)
                 total = total + weight * ops.cast(value, total.dtype)
         return total
 
@@ -102,7 +111,7 @@ class CombinedDistillation(DistillationPolicy):
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor | None:
         return self.policy.example_weight(
-            labels, teacher_logits, student_logits
+            labels, logits_for(self.policy, teacher_logits), student_logits
         )
 
     def selected(
@@ -111,7 +120,9 @@ class CombinedDistillation(DistillationPolicy):
         teacher_logits: Tensor,
         student_logits: Tensor | None = None,
     ) -> Tensor:
-        return self.policy.selected(labels, teacher_logits, student_logits)
+        return self.policy.selected(
+            labels, logits_for(self.policy, teacher_logits), student_logits
+        )
 
     def student_outputs(self, classes: int) -> int:
         return self.policy.student_outputs(classes)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
+from keras_cascade.distillation.target_mixture import TargetMixture
 from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.tensor_ops import Tensor, as_float
+from keras_cascade.utils.top_k_logits import TopKLogits, dense
 
 
 class DistillationPolicy:
@@ -19,7 +21,17 @@ class DistillationPolicy:
 
     The student's softmax is always taken at temperature 1, and every target
     row sums to 1.
+
+    From a cache of the k largest teacher logits the policies of this package
+    compute their loss without a dense target, from `target_mixture`. A
+    policy of your own gets dense logits, `(batch, classes)`, of every batch,
+    unless it sets `takes_top_k = True` and its methods take
+    `keras_cascade.utils.top_k_logits.TopKLogits`.
     """
+
+    #: The class's own methods take `TopKLogits` as teacher logits. It does
+    #: not hold for a subclass that overrides one of `TEACHER_METHODS`.
+    takes_top_k = True
 
     #: Policies that select every example by design set this to `False`, so
     #: that nobody is warned about a selected fraction of 1.
@@ -82,8 +94,24 @@ class DistillationPolicy:
         Returns:
             Float tensor of shape `(batch,)`.
         """
+        if isinstance(teacher_logits, TopKLogits):
+            mixture = self.target_mixture(labels, teacher_logits)
+            return mixture.cross_entropy(labels, teacher_logits, student_logits)
         targets = self.targets(labels, as_float(teacher_logits))
         return cross_entropy(targets, student_logits)
+
+    def target_mixture(
+        self, labels: Tensor, teacher_logits: Tensor
+    ) -> TargetMixture:
+        """Weights of label, uniform distribution and teacher in `targets`.
+
+        Only a policy with `takes_top_k` needs it.
+
+        Args:
+            labels: integer tensor of shape `(batch,)`.
+            teacher_logits: `TopKLogits`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.target_mixture")
 
     def example_weight(
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
@@ -140,6 +168,29 @@ class DistillationPolicy:
 
     def __repr__(self):
         return constructor_repr(self)
+
+
+#: Methods that are given the teacher's logits.
+TEACHER_METHODS = ("targets", "selected", "example_loss", "example_weight")
+
+
+def logits_for(policy, teacher_logits):
+    """Teacher logits in the form that a policy takes.
+
+    The most derived class that overrides one of `TEACHER_METHODS` decides:
+    a policy of the user's own, which knows of no `TopKLogits`, gets dense
+    logits.
+
+    Args:
+        policy: `DistillationPolicy`.
+        teacher_logits: float tensor `(batch, classes)` or `TopKLogits`.
+    """
+    for one in type(policy).__mro__:
+        if "takes_top_k" in vars(one):
+            return teacher_logits if one.takes_top_k else dense(teacher_logits)
+        if any(name in vars(one) for name in TEACHER_METHODS):
+            break
+    return dense(teacher_logits)
 
 
 def cross_entropy(targets, student_logits):

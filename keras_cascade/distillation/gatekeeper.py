@@ -9,6 +9,7 @@ from keras import ops
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
 )
+from keras_cascade.distillation.target_mixture import logits_of
 from keras_cascade.utils.tensor_ops import Tensor, as_float, is_right
 from keras_cascade.utils.validation import check_number
 
@@ -46,6 +47,7 @@ class Gatekeeper(DistillationPolicy):
     """
 
     selective = False
+    takes_top_k = True
 
     def __init__(self, alpha: float = 0.5):
         self.alpha = check_number("alpha", alpha, 0, 1)
@@ -55,8 +57,7 @@ class Gatekeeper(DistillationPolicy):
     ) -> Tensor:
         log_student = ops.log_softmax(as_float(student_logits), axis=-1)
         classes = log_student.shape[-1]
-        one_hot = ops.one_hot(labels, classes, dtype=log_student.dtype)
-        cross_entropy = -ops.sum(one_hot * log_student, axis=-1)
+        cross_entropy = -logits_of(labels, log_student)
         negative_entropy = ops.sum(ops.exp(log_student) * log_student, axis=-1)
         divergence = negative_entropy + math.log(classes)
         return ops.where(
@@ -71,7 +72,7 @@ class Gatekeeper(DistillationPolicy):
         teacher_logits: Tensor,
         student_logits: Tensor | None = None,
     ) -> Tensor:
-        return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
+        return ops.ones((ops.shape(labels)[0],), dtype="bool")
 
     def get_config(self) -> dict[str, Any]:
         return {"alpha": self.alpha}

@@ -42,6 +42,8 @@ class MarginDistillation(SelectiveDistillation):
     [True, False]
     """
 
+    takes_top_k = True
+
     def __init__(
         self,
         threshold: float = 0.4,

@@ -10,6 +10,7 @@ from keras_cascade.distillation.distillation_policy import (
     label_smoothing_targets,
     teacher_targets,
 )
+from keras_cascade.distillation.target_mixture import TargetMixture
 from keras_cascade.utils.tensor_ops import Tensor
 from keras_cascade.utils.validation import check_number
 
@@ -30,6 +31,8 @@ class SelectiveDistillation(DistillationPolicy):
         oracle: bool. Uses the label instead of the teacher's softmax, for data
             without a teacher's logits. Defaults to `False`.
     """
+
+    takes_top_k = True
 
     def __init__(
         self,
@@ -54,6 +57,16 @@ class SelectiveDistillation(DistillationPolicy):
                 labels, teacher_logits, self.label_smoothing
             ),
         )
+
+    def target_mixture(
+        self, labels: Tensor, teacher_logits: Tensor
+    ) -> TargetMixture:
+        selected = ops.cast(self.selected(labels, teacher_logits), "float32")
+        label = (1.0 - selected) * (1.0 - self.label_smoothing)
+        uniform = (1.0 - selected) * self.label_smoothing
+        if self.oracle:
+            return TargetMixture(label + selected, uniform, 0.0)
+        return TargetMixture(label, uniform, selected, self.temperature)
 
     def get_config(self) -> dict[str, Any]:
         return {

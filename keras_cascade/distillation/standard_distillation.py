@@ -12,7 +12,9 @@ from keras_cascade.distillation.distillation_policy import (
     label_smoothing_targets,
     teacher_targets,
 )
+from keras_cascade.distillation.target_mixture import TargetMixture
 from keras_cascade.utils.tensor_ops import Tensor, as_float
+from keras_cascade.utils.top_k_logits import TopKLogits
 from keras_cascade.utils.validation import check_number
 
 
@@ -46,6 +48,7 @@ class StandardDistillation(DistillationPolicy):
     """
 
     selective = False
+    takes_top_k = True
 
     def __init__(
         self,
@@ -75,12 +78,13 @@ class StandardDistillation(DistillationPolicy):
         teacher_logits: Tensor,
         student_logits: Tensor | None = None,
     ) -> Tensor:
-        return ops.ones((ops.shape(teacher_logits)[0],), dtype="bool")
+        return ops.ones((ops.shape(labels)[0],), dtype="bool")
 
     def example_loss(
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor
     ) -> Tensor:
-        if not self.scale_by_temperature_squared:
+        compact = isinstance(teacher_logits, TopKLogits)
+        if compact or not self.scale_by_temperature_squared:
             return super().example_loss(labels, teacher_logits, student_logits)
         teacher_logits = as_float(teacher_logits)
         a = self.student_loss_weight
@@ -93,6 +97,17 @@ class StandardDistillation(DistillationPolicy):
         )
         scale = self.temperature**2
         return a * label_loss + (1.0 - a) * scale * teacher_loss
+
+    def target_mixture(
+        self, labels: Tensor, teacher_logits: Tensor
+    ) -> TargetMixture:
+        a = self.student_loss_weight
+        teacher = 1.0 - a
+        if self.scale_by_temperature_squared:
+            teacher *= self.temperature**2
+        if self.oracle:
+            return TargetMixture(label=a + teacher, teacher=0.0)
+        return TargetMixture(a, 0.0, teacher, self.temperature)
 
     def _teacher_targets(self, labels, teacher_logits):
         return teacher_targets(

@@ -1,12 +1,19 @@
 """Delegation decisions at one threshold."""
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+#: One threshold, or one for each class that the student predicts.
+Threshold = float | Sequence[float]
 
-def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
+
+def delegated_at(
+    scores: npt.ArrayLike,
+    threshold: Threshold,
+    predicted: npt.ArrayLike | None = None,
+) -> np.ndarray:
     """Mask of the delegated examples, those with `score < threshold`.
 
     The comparison is made in the scores' own precision, as the device makes
@@ -14,7 +21,10 @@ def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
 
     Args:
         scores: float array `(examples,)`.
-        threshold: float, finite.
+        threshold: float, finite; or one for each class that the student
+            predicts.
+        predicted: int array `(examples,)`, the student's classes, with one
+            threshold for each. Defaults to `None`.
 
     Returns:
         Bool array `(examples,)`.
@@ -25,7 +35,7 @@ def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
     >>> kc.evaluation.delegated_at([0.1, 0.5, 0.9], 0.5).tolist()
     [True, False, False]
     """
-    if not math.isfinite(threshold):
+    if not np.isfinite(threshold).all():
         raise ValueError(
             f"Expected a finite threshold. Received: {threshold}. To delegate "
             "nothing or everything, use the first or the last of the deferral "
@@ -35,6 +45,15 @@ def delegated_at(scores: npt.ArrayLike, threshold: float) -> np.ndarray:
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype("float64")
     limits = np.finfo(scores.dtype)
-    cut = np.clip(float(threshold), limits.min, limits.max)
+    cut = np.clip(
+        np.asarray(threshold, dtype="float64"), limits.min, limits.max
+    ).astype(scores.dtype)
+    if cut.ndim:
+        if predicted is None:
+            raise ValueError(
+                "Expected the class that the student predicts for each "
+                "example, with a threshold for each class. Received none."
+            )
+        cut = cut[np.asarray(predicted)]
     # What is not a number is delegated, as a gate does.
-    return ~(scores >= cut.astype(scores.dtype))
+    return ~(scores >= cut)

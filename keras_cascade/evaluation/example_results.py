@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from keras_cascade.evaluation.deferral_curve import DeferralCurve
 
 
+#: Label of a row that a teacher gave no answer to.
+MISSING = -1
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExampleResults:
     """Per-example results; every metric is computed from this table.
@@ -26,7 +30,8 @@ class ExampleResults:
         examples: `Fingerprint` of the inputs, or `None`.
         labels: int array `(examples,)`, the right classes, or `None`.
         student_labels: int array `(examples,)` or `None`.
-        teacher_labels: int array `(examples,)` or `None`.
+        teacher_labels: int array `(examples,)` or `None`; -1 where the
+            teacher gave no answer, which counts as a wrong one.
         student_confidence: float array `(examples,)`, the student's largest
             probability, or `None`.
         teacher_confidence: the same of the teacher.
@@ -34,6 +39,9 @@ class ExampleResults:
             inputs; kept only on request.
         features: dict of student layer name to array, batch first, for a gate
             that reads them; kept only on request.
+        gate_inputs: float32 array `(examples, inputs)`: what a `LearnedGate`
+            reads of a student with many outputs, kept in place of the two
+            above.
         classes: int, number of classes, or `None`.
 
     Example:
@@ -61,6 +69,7 @@ class ExampleResults:
     student_outputs: np.ndarray | None = None
     features: dict | None = None
     classes: int | None = None
+    gate_inputs: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -93,7 +102,9 @@ class ExampleResultsBuilder:
             labels: int or bool array `(batch,)` or `(batch, 1)`.
             scores: float array `(batch,)`.
             student_probabilities: float array `(batch, classes)`.
-            teacher_probabilities: float array `(batch, classes)`.
+            teacher_probabilities: float array `(batch, classes)`; or a tuple
+                of the teacher's classes and their probabilities, `(batch,)`
+                each.
             sample_weight: float array `(batch,)` or `None`.
             **extra: further columns by name: arrays, or dicts of arrays.
         """
@@ -105,14 +116,22 @@ class ExampleResultsBuilder:
             ("student", student_probabilities),
             ("teacher", teacher_probabilities),
         ):
-            predicted = probabilities.argmax(axis=-1)
+            if isinstance(probabilities, tuple):
+                predicted, confidence = probabilities
+            else:
+                predicted = probabilities.argmax(axis=-1)
+                confidence = probabilities.max(axis=-1)
+            # A row of NaN: the teacher gave no answer, so no right one.
+            missing = np.isnan(confidence)
+            predicted = np.where(missing, MISSING, predicted)
+            confidence = np.where(missing, 0.0, confidence)
             columns[f"{name}_labels"] = predicted
             columns[f"{name}_correct"] = predicted == labels
-            columns[f"{name}_confidence"] = probabilities.max(axis=-1)
+            columns[f"{name}_confidence"] = confidence
         for name, values in columns.items():
             self._parts.setdefault(name, []).append(values)
         self._weights.append(sample_weight)
-        self._classes = teacher_probabilities.shape[-1]
+        self._classes = student_probabilities.shape[-1]
 
     def build(self, examples):
         """Returns the `ExampleResults` of all batches.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Unit of counted costs.
 PASSES = "teacher passes"
+#: Unit where the teacher is no Keras model, whose work can be counted.
+CALLS = "teacher calls"
 
 
 def costs_from_flops(
@@ -34,6 +36,17 @@ def costs_from_flops(
     Returns:
         `Costs` with `teacher == 1.0`.
     """
+    if getattr(teacher, "is_external", False):
+        return Costs(
+            student=0.0,
+            teacher=1.0,
+            unit=CALLS,
+            how_measured=(
+                "the teacher is no Keras model, so that its work is not "
+                "counted: one answer of it costs 1 and the student 0; pass "
+                "`costs=Costs(...)` for money or time"
+            ),
+        )
     how, unit = "floating-point operations counted in the graph", PASSES
     try:
         counts = [_expected(m, inputs, count_flops) for m in (student, teacher)]
@@ -77,6 +90,10 @@ def count_flops(model, inputs):
     # Loaded on use, as the backend is: the rest of `evaluation` needs neither.
     import keras
 
+    if getattr(model, "is_external", False):
+        raise CannotCountError(
+            f"the teacher of '{model.name}' is no Keras model"
+        )
     if hasattr(model, "longest_inputs"):  # texts: what comes after the tokens
         return count_flops(model.model, model.longest_inputs(inputs))
     counters = {"tensorflow": _tensorflow_flops, "jax": _jax_flops}

@@ -13,6 +13,8 @@ from keras_cascade.utils.tensor_ops import Tensor
 
 #: The logit of a class that the student has no output for: probability 0.
 NO_OUTPUT = -1e9
+#: Elements of the largest matrix that spreads the outputs over the classes.
+MAX_SCATTER = 2**22
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -68,6 +70,14 @@ class AbstainGate(Gate):
         """
         self._check_outputs(logits)
         inside = class_mask(self.in_domain_classes, classes)
+        if len(self.in_domain_classes) * classes > MAX_SCATTER:
+            # Each class reads its output, or the floor behind the last one.
+            # Constant indices, as `ClassGate` has them.
+            index = np.full(classes, len(self.in_domain_classes), "int32")
+            index[self.in_domain_classes] = range(len(self.in_domain_classes))
+            floor = ops.full_like(logits[:, :1], NO_OUTPUT)
+            outputs = ops.concatenate([logits[:, :-1], floor], axis=-1)
+            return ops.take(outputs, index, axis=-1)
         # A product with zeros and ones: a scatter has no TFLite built-in.
         scatter = np.zeros((len(self.in_domain_classes), classes))
         scatter[np.arange(len(scatter)), self.in_domain_classes] = 1.0

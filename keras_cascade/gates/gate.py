@@ -1,14 +1,18 @@
 """Base class of gates."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, cast
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_cascade.utils.constructor_repr import constructor_repr
-from keras_cascade.utils.tensor_ops import Tensor, as_float
+from keras_cascade.utils.tensor_ops import (
+    Tensor,
+    as_float,
+    threshold_of_predicted,
+)
 
 
 class Gate(keras.layers.Layer):
@@ -23,9 +27,14 @@ class Gate(keras.layers.Layer):
     in. A gate that must be fitted to data first has a method `fit`, and
     `check_ready` says whether that was done.
 
+    There is one threshold, or one for each class that the student predicts
+    (`class_thresholds`), which `Cascade.calibrate(..., per_class=True)` sets.
+
     Args:
         threshold: finite float. The starting threshold, until calibration
             sets another. Defaults to the class's `default_threshold`.
+        class_thresholds: list of finite floats, one for each class, in the
+            place of `threshold`. Defaults to `None`.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -47,7 +56,12 @@ class Gate(keras.layers.Layer):
     #: that names some implements `score(logits, features)`.
     student_layers: tuple[str, ...] = ()
 
-    def __init__(self, threshold: float | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        threshold: float | None = None,
+        class_thresholds: Sequence[float] | None = None,
+        **kwargs: Any,
+    ):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if threshold is None:
@@ -61,15 +75,56 @@ class Gate(keras.layers.Layer):
             trainable=False,
             name="threshold",
         )
+        # A constant of the graph: a tuple, which Keras does not track.
+        self._class_thresholds: tuple[float, ...] | None = None
+        if class_thresholds is not None:
+            self.class_thresholds = class_thresholds
 
     @property
     def threshold(self) -> float:
-        """Threshold of the comparison, a float32 value."""
+        """Threshold of the comparison, a float32 value.
+
+        With `class_thresholds` the highest of them; setting it makes it the
+        threshold of every class again.
+        """
         return float(ops.convert_to_numpy(self._threshold))
 
     @threshold.setter
     def threshold(self, value: float) -> None:
         self._threshold.assign(_checked(value))
+        self._class_thresholds = None
+
+    @property
+    def class_thresholds(self) -> tuple[float, ...] | None:
+        """Threshold for each class that the student predicts, or `None`.
+
+        They are constants of a compiled function, not weights. A `Cascade`
+        compiles anew where they change.
+        """
+        return self._class_thresholds
+
+    @class_thresholds.setter
+    def class_thresholds(self, values: Sequence[float]) -> None:
+        thresholds = tuple(_checked(value) for value in values)
+        if len(thresholds) < 2:
+            raise ValueError(
+                "Expected `class_thresholds` with a number for each class. "
+                f"Received: {values!r}."
+            )
+        self.threshold = max(thresholds)
+        self._class_thresholds = thresholds
+
+    @property
+    def decision_threshold(self) -> float | tuple[float, ...]:
+        """The threshold, or a tuple of one for each predicted class."""
+        return self._class_thresholds or self.threshold
+
+    @decision_threshold.setter
+    def decision_threshold(self, value: float | Sequence[float]) -> None:
+        if np.ndim(value):
+            self.class_thresholds = cast("Sequence[float]", value)
+        else:
+            self.threshold = cast("float", value)
 
     def score(self, logits: Tensor) -> Tensor:
         """Confidence score of each example.
@@ -93,6 +148,23 @@ class Gate(keras.layers.Layer):
     def check_ready(self) -> None:
         """Raises a `ValueError` if the gate must be fitted first."""
 
+    def inputs_to_fit(
+        self, outputs: Tensor, features: dict[str, Tensor] | None = None
+    ) -> dict[str, Any]:
+        """Columns of `ExampleResults` that a fit of this gate needs.
+
+        Args:
+            outputs: float tensor of shape `(batch, student outputs)`.
+            features: dict of student layer name to tensor. Defaults to
+                `None`.
+
+        Returns:
+            Dict of `student_outputs` and, where the gate names layers,
+            `features`.
+        """
+        columns = {"student_outputs": as_float(outputs)}
+        return {**columns, "features": features} if features else columns
+
     def class_logits(self, logits: Tensor, classes: int) -> Tensor:
         """Converts the student's outputs to logits over all classes.
 
@@ -111,16 +183,32 @@ class Gate(keras.layers.Layer):
             )
         return logits
 
-    def delegate(self, score: Tensor) -> Tensor:
+    def delegate(
+        self, score: Tensor, probabilities: Tensor | None = None
+    ) -> Tensor:
         """Decides which examples are delegated.
 
         Args:
             score: float tensor of shape `(batch,)`.
+            probabilities: float tensor of shape `(batch, classes)`, of the
+                student; needed with `class_thresholds`. Defaults to `None`.
 
         Returns:
             Boolean tensor of shape `(batch,)`: true where delegated.
         """
-        keep = ops.greater_equal(score, ops.cast(self._threshold, score.dtype))
+        threshold = ops.cast(self._threshold, score.dtype)
+        if self._class_thresholds is not None:
+            if probabilities is None:
+                raise ValueError(
+                    "A gate with a threshold for each class decides by the "
+                    "class that the student predicts. Expected: "
+                    "`delegate(score, probabilities)`. Received no "
+                    "probabilities."
+                )
+            threshold = threshold_of_predicted(
+                probabilities, self._class_thresholds
+            )
+        keep = ops.greater_equal(score, threshold)
         # Graph optimizers turn `not (a >= b)` into `a < b`, which would keep
         # a score that is not a number.
         return ops.less(ops.cast(keep, "float32"), 0.5)
@@ -131,7 +219,11 @@ class Gate(keras.layers.Layer):
         return (input_shape[0],)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "threshold": self.threshold}
+        config = {**super().get_config(), "threshold": self.threshold}
+        # A gate of the user's own may not take it.
+        if self._class_thresholds is not None:
+            config["class_thresholds"] = list(self._class_thresholds)
+        return config
 
     def __repr__(self):
         return constructor_repr(self)

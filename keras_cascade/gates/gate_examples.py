@@ -22,6 +22,8 @@ class GateExamples:
         teacher_correct: bool array `(examples,)`.
         weight: float array `(examples,)` or `None`.
         features: dict of layer name to float32 array, batch first.
+        gate_inputs: float32 array `(examples, inputs)`, which were computed
+            from outputs and features that were not kept; or `None`.
     """
 
     outputs: np.ndarray
@@ -29,6 +31,7 @@ class GateExamples:
     teacher_correct: np.ndarray
     weight: np.ndarray | None
     features: dict
+    gate_inputs: np.ndarray | None = None
 
     @classmethod
     def from_data(cls, data, layers):
@@ -39,7 +42,11 @@ class GateExamples:
             layers: names of the student layers whose features are needed.
         """
         columns = _columns(data)
-        outputs = check_logits_to_fit(columns["student_outputs"])
+        inputs = columns["gate_inputs"]
+        if inputs is None:
+            outputs = check_logits_to_fit(columns["student_outputs"])
+        else:
+            outputs = inputs = _checked_inputs(inputs)
         rows = len(outputs)
         weight = columns["sample_weight"]
         return cls(
@@ -51,7 +58,10 @@ class GateExamples:
             None if weight is None else check_weight_to_fit(weight, rows),
             _checked_features(
                 select_features(columns["features"], layers), rows
-            ),
+            )
+            if inputs is None
+            else {},
+            inputs,
         )
 
     def shapes(self):
@@ -97,13 +107,31 @@ def check_logits_to_fit(outputs):
     outputs = np.asarray(outputs)
     if outputs.dtype.kind not in "iuf":
         outputs = outputs.astype("float32")
-    if len(outputs.shape) == 2 and len(outputs) < MIN_EXAMPLES:
-        raise ValueError(
-            f"Fitting a gate needs at least {MIN_EXAMPLES} held-out examples. "
-            f"Received: {len(outputs)}. A few hundred give a steadier gate."
-        )
+    if len(outputs.shape) == 2:
+        _check_enough(outputs)
     check_logits("student", outputs)
     return outputs
+
+
+def _checked_inputs(inputs):
+    """Returns inputs `(examples, inputs)` of a gate's head, or raises."""
+    inputs = np.asarray(inputs, "float32")
+    _check_enough(inputs)
+    bad = int((~np.isfinite(inputs)).sum())
+    if bad:
+        raise ValueError(
+            "Expected finite outputs of the student. Received: outputs from "
+            f"which {bad} of the gate's inputs are NaN or infinite."
+        )
+    return inputs
+
+
+def _check_enough(rows):
+    if len(rows) < MIN_EXAMPLES:
+        raise ValueError(
+            f"Fitting a gate needs at least {MIN_EXAMPLES} held-out examples. "
+            f"Received: {len(rows)}. A few hundred give a steadier gate."
+        )
 
 
 def check_weight_to_fit(sample_weight, rows):
@@ -139,8 +167,10 @@ def _columns(data):
                 f"Expected `{COLUMNS}`, three arrays. Received: {len(data)}."
             )
         columns = dict(zip(COLUMNS, data, strict=True))
-        return {**columns, "features": None, "sample_weight": None}
-    if getattr(data, "student_outputs", None) is None:
+        rest = ("features", "sample_weight", "gate_inputs")
+        return {**columns, **dict.fromkeys(rest)}
+    inputs = getattr(data, "gate_inputs", None)
+    if inputs is None and getattr(data, "student_outputs", None) is None:
         without = " without outputs" if hasattr(data, "student_outputs") else ""
         raise ValueError(
             "Expected `ExampleResults` with the student's outputs, as "
@@ -148,7 +178,8 @@ def _columns(data):
             f"{COLUMNS}. Received: {type(data).__name__}{without}."
         )
     names = (*COLUMNS, "features", "sample_weight")
-    return {name: getattr(data, name) for name in names}
+    columns = {name: getattr(data, name) for name in names}
+    return {**columns, "gate_inputs": inputs}
 
 
 def _checked_features(features, rows):

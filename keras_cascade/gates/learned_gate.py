@@ -11,17 +11,18 @@ from keras import ops
 from keras_cascade.gates.gate import Gate
 from keras_cascade.gates.gate_examples import GateExamples, select_features
 from keras_cascade.gates.learned_gate_head import (
+    MAX_OUTPUTS,
     fit_head,
     head_input_size,
     head_inputs,
 )
-from keras_cascade.utils.tensor_ops import Tensor
+from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.example_results import ExampleResults
 
-#: Rows whose inputs are computed at a time.
-CHUNK = 65_536
+#: Student outputs from which inputs are computed at a time.
+CHUNK_VALUES = 2**24
 
 
 @keras.saving.register_keras_serializable("keras_cascade")
@@ -44,9 +45,10 @@ class LearnedGate(Gate):
 
     The head sees the student's five largest probabilities and their
     logarithms, the logarithms of all (of at most 256 classes; where there
-    are more, it does not know which class is which), and the features, all
-    standardized. It has one hidden layer of tanh units and two sigmoid
-    outputs.
+    are more, it does not know which class is which, and
+    `Cascade.fit_gate` keeps these inputs of an example and not its logits),
+    and the features, all standardized. It has one hidden layer of tanh units
+    and two sigmoid outputs.
 
     Source: arXiv 2307.02764 (post-hoc deferral).
 
@@ -118,7 +120,26 @@ class LearnedGate(Gate):
         features_shape: dict[str, tuple[int | None, ...]] | None = None,
     ) -> None:
         """Creates the head's weights for the shapes of its inputs."""
-        inputs = head_input_size(logits_shape[-1], features_shape or {})
+        self._add_weights(
+            head_input_size(logits_shape[-1], features_shape or {})
+        )
+
+    def inputs_to_fit(
+        self, outputs: Tensor, features: dict[str, Tensor] | None = None
+    ) -> dict[str, Any]:
+        """Columns of `ExampleResults` that `fit` needs.
+
+        Returns:
+            Dict of `student_outputs` and `features`; of more than 256
+            outputs, of `gate_inputs`, `(batch, inputs)`, which are computed
+            from both.
+        """
+        if outputs.shape[-1] <= MAX_OUTPUTS:
+            return super().inputs_to_fit(outputs, features)
+        features = select_features(features, self.student_layers)
+        return {"gate_inputs": head_inputs(as_float(outputs), features)}
+
+    def _add_weights(self, inputs):
         for name, shape in (
             ("mean", (inputs,)),
             ("scale", (inputs,)),
@@ -137,6 +158,7 @@ class LearnedGate(Gate):
                 name=name,
             )
             setattr(self, f"_{name}", weight)
+        self.built = True  # also where there was no `build`
 
     @property
     def fitted(self) -> bool:
@@ -161,8 +183,9 @@ class LearnedGate(Gate):
         Args:
             data: `keras_cascade.evaluation.ExampleResults` with
                 `student_outputs` (and `features`, where `student_layers`
-                names some), as `Cascade.fit_gate` makes it; or a tuple of
-                arrays `(student_outputs, student_correct, teacher_correct)`.
+                names some) or `gate_inputs`, as `Cascade.fit_gate` makes it;
+                or a tuple of arrays `(student_outputs, student_correct,
+                teacher_correct)`.
 
         Returns:
             The gate itself.
@@ -173,15 +196,20 @@ class LearnedGate(Gate):
                 right or always wrong. The head is then left as it was.
         """
         examples = GateExamples.from_data(data, self.student_layers)
+        inputs = examples.gate_inputs
         outputs_shape, features_shape = examples.shapes()
-        self._check_size(outputs_shape, features_shape)
-        head = fit_head(
-            np.concatenate(
+        if inputs is None:
+            inputs = np.concatenate(
                 [
                     ops.convert_to_numpy(head_inputs(outputs, features))
-                    for outputs, features in examples.chunks(CHUNK)
+                    for outputs, features in examples.chunks(
+                        max(1, CHUNK_VALUES // outputs_shape[1])
+                    )
                 ]
-            ),
+            )
+        self._check_size(inputs.shape[1])
+        head = fit_head(
+            inputs,
             examples.student_correct,
             examples.teacher_correct,
             examples.weight,
@@ -189,8 +217,10 @@ class LearnedGate(Gate):
             l2=self.l2,
             seed=self.seed,
         )
-        if not self.built:
+        if not self.built and examples.gate_inputs is None:
             self.build(outputs_shape, features_shape or None)
+        elif not self.built:
+            self._add_weights(inputs.shape[1])
         for name, values in head.items():
             getattr(self, f"_{name}").assign(values)
         self._fitted.assign(1.0)
@@ -225,8 +255,7 @@ class LearnedGate(Gate):
             "seed": self.seed,
         }
 
-    def _check_size(self, logits_shape, features_shape):
-        size = head_input_size(logits_shape[-1], features_shape)
+    def _check_size(self, size):
         if self.built and size != self._mean.shape[0]:
             raise ValueError(
                 f"The gate's head has {self._mean.shape[0]} inputs. Received "

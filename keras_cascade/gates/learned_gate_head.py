@@ -35,7 +35,7 @@ def head_inputs(logits, features):
     """
     shares = ops.softmax(logits, axis=-1)
     outputs = logits.shape[-1]
-    top, _ = ops.top_k(shares, k=min(TOP, outputs))
+    top = _largest(shares, min(TOP, outputs))
     parts = [top, ops.log(ops.maximum(top, FLOOR))]
     if outputs <= MAX_OUTPUTS:
         parts.append(ops.log(ops.maximum(shares, FLOOR)))
@@ -43,6 +43,28 @@ def head_inputs(logits, features):
         size = math.prod(feature.shape[1:])
         parts.append(ops.reshape(as_float(feature), (-1, size)))
     return ops.concatenate(parts, axis=-1)
+
+
+def _largest(shares, count):
+    """The largest values of each row, in order, as `top_k` gives them.
+
+    Without `top_k`, which microcontrollers lack. A row that is not a number
+    stays one: its maximum equals none of its values, and 0 is divided by 0.
+    """
+    numbers = np.arange(1, shares.shape[-1] + 1)
+    numbers = ops.cast(numbers, shares.dtype)
+    values, left = [], shares
+    for _ in range(count):
+        top = ops.max(left, axis=-1, keepdims=True)
+        values.append(top)
+        # Of values that tie one at a time, the last first.
+        at_top = ops.where(ops.equal(left, top), numbers, 0.0)
+        last = ops.max(at_top, axis=-1, keepdims=True)
+        left = ops.where(ops.equal(numbers, last), -1.0, left)
+    some = ops.cast(ops.equal(shares, values[0]), shares.dtype)
+    known = ops.minimum(ops.sum(some, axis=-1, keepdims=True), 1.0)
+    values[0] = values[0] * known / known
+    return ops.concatenate(values, axis=-1)
 
 
 def head_input_size(outputs, feature_shapes):

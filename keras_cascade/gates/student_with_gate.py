@@ -32,9 +32,9 @@ class StudentWithGate(keras.Model):
     Returns:
         Dict of `logits` and `probabilities`, float32 `(batch, classes)`;
         `score`, float32 `(batch,)`; `delegate`, bool `(batch,)`. With
-        `keep_outputs` also `student_outputs`, float32 `(batch, outputs)`, and
-        `features`, a dict of layer name to output, where the gate names
-        layers.
+        `keep_outputs` also `Gate.inputs_to_fit`: `student_outputs`, float32
+        `(batch, outputs)`, and `features`, a dict of layer name to output,
+        where the gate names layers.
 
     Example:
 
@@ -69,9 +69,7 @@ class StudentWithGate(keras.Model):
         )
         answer = self.answer(outputs, features)
         if self.keep_outputs:
-            answer["student_outputs"] = as_float(outputs)
-            if features:
-                answer["features"] = features
+            answer.update(self.gate.inputs_to_fit(outputs, features))
         return answer
 
     def answer(
@@ -92,9 +90,10 @@ class StudentWithGate(keras.Model):
         logits = self.gate.class_logits(
             outputs, self.classes or outputs.shape[-1]
         )
+        probabilities = ops.softmax(logits, axis=-1)
         return {
             "logits": logits,
-            "probabilities": ops.softmax(logits, axis=-1),
+            "probabilities": probabilities,
             "score": score,
-            "delegate": self.gate.delegate(score),
+            "delegate": self.gate.delegate(score, probabilities),
         }

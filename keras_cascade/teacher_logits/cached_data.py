@@ -14,6 +14,7 @@ from keras_cascade.datasets.batches import (
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.teacher_logits.views import augmented
+from keras_cascade.utils.top_k_logits import NAMES
 
 #: Keys of a batch's inputs and logits on their way through Keras.
 INPUTS = "keras_cascade_inputs"
@@ -21,7 +22,13 @@ LOGITS = "keras_cascade_teacher_logits"
 
 
 def join_cached(inputs, logits):
-    """Inputs and cached teacher logits as one structure."""
+    """Inputs and cached teacher logits as one structure.
+
+    Args:
+        inputs: structure of arrays or tensors.
+        logits: array or tensor `(batch, classes)`; or dict of `logits`,
+            `classes` and `rest`, as `TeacherLogitsCache.arrays` has them.
+    """
     return {INPUTS: inputs, LOGITS: logits}
 
 
@@ -47,6 +54,9 @@ class CachedData:
         self.cache = cache
         self.view = 0
         self.error = None
+        compact = cache.top_k is not None
+        self._names = NAMES if compact else NAMES[:1]
+        self._types = ["float32", "int32", "float32"][: len(self._names)]
 
     def joined(self, data, shuffle):
         """Joins labelled data with its logits.
@@ -81,10 +91,14 @@ class CachedData:
         def gather(index):
             inputs = to_numpy(take_rows(x, index))
             if plain:
-                logits = self.cache.take(rows[index])
+                logits = self.cache.arrays(rows[index])
             else:
                 inputs, logits = self._view_of(inputs)
-            parts = [*keras.tree.flatten(inputs), logits, labels[index]]
+            parts = [
+                *keras.tree.flatten(inputs),
+                *(logits[name] for name in self._names),
+                labels[index],
+            ]
             return [
                 np.asarray(p) for p in (*parts, *self._last(weights, index))
             ]
@@ -92,17 +106,18 @@ class CachedData:
         types = [leaf.dtype for leaf in keras.tree.flatten(x)]
         if not plain:
             types = [np.dtype("float32")]
-        types += [np.dtype("float32"), labels.dtype]
+        types += [*map(np.dtype, self._types), labels.dtype]
         types += [weights.dtype] if weighted else []
 
         def batch_of(index):
             parts = tf.numpy_function(gather, [index], types)
-            *inputs, logits, label = parts[:-1] if weighted else parts
+            *arrays, label = parts[:-1] if weighted else parts
+            inputs = arrays[: -len(self._names)]
+            logits = self._packed(arrays[-len(self._names) :])
             for leaf, original in zip(
                 inputs, keras.tree.flatten(x), strict=True
             ):
                 leaf.set_shape([None, *original.shape[1:]])
-            logits.set_shape([None, self.cache.classes])
             label.set_shape([None, *labels.shape[1:]])
             joined = join_cached(keras.tree.pack_sequence_as(x, inputs), logits)
             if not weighted:
@@ -128,7 +143,15 @@ class CachedData:
         hashes = example_hashes(x)
         view = self.view % self.cache.views
         inputs = augmented(x, hashes, view, self.cache.augment)
-        return inputs, self.cache.logits(x, view)
+        return inputs, self.cache.arrays(self.cache.rows(x, view))
+
+    def _packed(self, tensors):
+        """Tensors of `tf.data` as a batch has them, with static shapes."""
+        width = self.cache.top_k or self.cache.classes
+        for name, tensor in zip(self._names, tensors, strict=True):
+            tensor.set_shape([None] if name == "rest" else [None, width])
+        named = dict(zip(self._names, tensors, strict=True))
+        return named if self.cache.top_k else named["logits"]
 
     def _joined(self, batch):
         x, y, weight = unpack(batch)
@@ -136,7 +159,9 @@ class CachedData:
         if self.cache.augment is not None:
             x, logits = self._view_of(plain)
         else:
-            logits = self.cache.logits(plain)
+            logits = self.cache.arrays(self.cache.rows(plain))
+        if self.cache.top_k is None:
+            logits = logits["logits"]
         joined = (join_cached(x, logits), y)
         return joined if weight is None else (*joined, weight)
 
@@ -156,18 +181,22 @@ class CachedData:
                 try:
                     if changed:
                         inputs, logits = self._view_of(plain)
-                        return [inputs, logits]
-                    return [self.cache.logits(plain)]
+                        return [inputs, *(logits[n] for n in self._names)]
+                    logits = self.cache.arrays(self.cache.rows(plain))
+                    return [logits[name] for name in self._names]
                 except ValueError as error:
                     self.error = error
                     raise
 
-            types = [tf.float32, tf.float32] if changed else [tf.float32]
-            *inputs, logits = tf.numpy_function(host, leaves, types)
-            logits.set_shape([None, self.cache.classes])
+            types = ["float32", *self._types] if changed else self._types
+            arrays = tf.numpy_function(
+                host, leaves, [tf.dtypes.as_dtype(one) for one in types]
+            )
+            arrays = [arrays] if tf.is_tensor(arrays) else list(arrays)
             if changed:
-                inputs[0].set_shape(leaves[0].shape)
-                x = inputs[0]
+                x = arrays.pop(0)
+                x.set_shape(leaves[0].shape)
+            logits = self._packed(arrays)
             joined = (join_cached(x, logits), y)
             return joined if weight is None else (*joined, weight)
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_cascade.utils.numpy_top_k import dense_logits, top_k_arrays
+
 DTYPES = ("float16", "float32")
 
 
@@ -20,19 +22,16 @@ def compress(logits, dtype, top_k):
     Returns:
         Dict of name to array.
     """
-    logits = np.asarray(logits, dtype="float32")
-    logits = logits - logits.max(axis=1, keepdims=True)
     if top_k is None:
+        logits = np.asarray(logits, dtype="float32")
+        logits = logits - logits.max(axis=1, keepdims=True)
         return {"logits": _narrowed(logits, dtype)}
-    order = np.argpartition(-logits, top_k - 1, axis=1)
-    best, rest = order[:, :top_k], order[:, top_k:]
-    tail = np.take_along_axis(logits, rest, axis=1).astype("float64")
-    with np.errstate(divide="ignore"):
-        remainder = np.log(np.exp(tail).sum(axis=1))
+    top = top_k_arrays(logits, top_k)
+    highest = top["logits"][:, :1]
     return {
-        "logits": _narrowed(np.take_along_axis(logits, best, axis=1), dtype),
-        "classes": best.astype("int32"),
-        "rest": np.maximum(remainder, -1e4).astype("float32"),
+        "logits": _narrowed(top["logits"] - highest, dtype),
+        "classes": top["classes"],
+        "rest": top["rest"] - highest[:, 0],
     }
 
 
@@ -41,14 +40,11 @@ def expand(arrays, classes):
 
     With top-k, the other classes share the rest of the softmax evenly.
     """
-    kept = np.asarray(arrays["logits"], dtype="float32")
     if "classes" not in arrays:
-        return kept
-    others = classes - kept.shape[1]
-    level = np.asarray(arrays["rest"]) - np.log(max(others, 1))
-    logits = np.repeat(level[:, None].astype("float32"), classes, axis=1)
-    np.put_along_axis(logits, np.asarray(arrays["classes"]), kept, axis=1)
-    return logits
+        return np.asarray(arrays["logits"], dtype="float32")
+    return dense_logits(
+        arrays["logits"], arrays["classes"], arrays["rest"], classes
+    )
 
 
 def _narrowed(logits, dtype):

@@ -9,13 +9,14 @@ import numpy as np
 
 from keras_cascade.datasets.array_splits import stratified_folds
 from keras_cascade.datasets.batches import (
+    DEFAULT_BATCH_SIZE,
     rows_of,
     take_rows,
     to_numpy,
 )
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
-from keras_cascade.models.preprocessed_model import with_own_preprocessor
+from keras_cascade.models.logits_model import logits_model, logits_model_on
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -45,7 +46,7 @@ def cross_fit_teacher_logits(
 
     Args:
         build_teacher: function without arguments that returns a new compiled
-            `keras.Model` with logits.
+            `keras.Model`, as `Cascade` takes it.
         dataset: arrays `(x, y)`.
         folds: int >= 2.
         path: folder of the cache, which must not exist. Defaults to `None`:
@@ -64,7 +65,10 @@ def cross_fit_teacher_logits(
             "Expected arrays `(x, y)`. Received: "
             f"{'batches' if data.y is None else type(data.x).__name__}."
         )
-    x, y = data.x, data.y.reshape(-1)
+    x, y = data.x, data.y
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y.reshape(-1)
+    labels = y if y.ndim == 1 else y.argmax(axis=-1)  # one-hot
     if not (isinstance(folds, int) and 2 <= folds <= len(y)):
         raise ValueError(
             f"Expected `folds` from 2 to {len(y)}. Received: {folds!r}."
@@ -91,11 +95,16 @@ def cross_fit_teacher_logits(
     )
     fit_kwargs.setdefault("verbose", 0)
     classes = None
-    for inside, outside in stratified_folds(y, folds, seed):
+    for inside, outside in stratified_folds(labels, folds, seed):
         teacher = build_teacher()
         teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
-        run = inference(with_own_preprocessor(teacher))
         part = take_rows(x, outside)
+        teacher, _ = logits_model_on(
+            "teacher",
+            logits_model(teacher),
+            to_numpy(take_rows(part, slice(0, DEFAULT_BATCH_SIZE))),
+        )
+        run = inference(teacher)
         logits = np.concatenate(
             [
                 run(to_numpy(take_rows(part, slice(start, start + batch_size))))

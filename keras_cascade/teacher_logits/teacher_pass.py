@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_cascade.datasets.batches import (
@@ -16,8 +15,8 @@ from keras_cascade.datasets.batches import (
 )
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
-from keras_cascade.model_checks import check_logits
-from keras_cascade.models.preprocessed_model import with_own_preprocessor
+from keras_cascade.model_checks import check_model_outputs
+from keras_cascade.models.logits_model import logits_model, logits_model_on
 from keras_cascade.prediction import inference
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
@@ -29,12 +28,13 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
     weights_sha256,
 )
 from keras_cascade.teacher_logits.views import augmented, key_arrays
+from keras_cascade.teachers.teacher_model import as_keras_teacher
 from keras_cascade.utils.progress import counted
 
 
 def cache_teacher_logits(
     dataset: Any,
-    teacher: keras.Model,
+    teacher: Any,
     path: str | os.PathLike | None = None,
     dtype: str = "float16",
     top_k: int | None = None,
@@ -51,7 +51,10 @@ def cache_teacher_logits(
     Args:
         dataset: arrays, `(x, y)`, or batches of those; labels are not read.
             An example that comes twice is computed once.
-        teacher: `keras.Model` from inputs to logits, or a `Cascade`.
+        teacher: `keras.Model`, as `Cascade` takes it, a `Cascade`, or what
+            `keras_cascade.teachers.get` takes. Rows without an answer are
+            stored as such: the student learns from their labels. A paid
+            teacher's answers are kept in the cache's folder one by one.
         path: folder of the cache. Defaults to `None`: a temporary one, for as
             long as the cache is in use.
         dtype: `"float16"` or `"float32"`. Defaults to `"float16"`.
@@ -89,7 +92,7 @@ def cache_teacher_logits(
             )
         )
     data = LabelledData.from_argument(dataset, batch_size=batch_size)
-    teacher = with_own_preprocessor(teacher)
+    teacher = logits_model(as_keras_teacher(teacher))
     if not teacher.built:
         teacher(data.first_rows(1))
     store = ChunkStore(path)
@@ -103,6 +106,10 @@ def cache_teacher_logits(
         "teacher_sha256": weights_sha256(teacher),
     }
     known = store.read_info()
+    if getattr(teacher, "is_external", False) and (
+        known is None or known["teacher_sha256"] == settings["teacher_sha256"]
+    ):
+        teacher.teacher.keep_answers_in(path)
     if known is not None:
         _check_same_settings(path, known, settings)
     else:
@@ -120,6 +127,9 @@ def _fill(store, data, teacher, settings, augment):
         for chunk in store.chunks()
         for key in store.open(chunk)["keys"]
     }
+    # Others check their own answers, and may be paid for each.
+    if not getattr(teacher, "is_external", False):
+        teacher, _ = logits_model_on("teacher", teacher, data.first_rows())
     run = inference(teacher)
     views = range(settings["views"])
     chunk = _Chunk(store, settings)
@@ -168,7 +178,12 @@ class _Chunk:
         """Adds the answers to one view of a batch."""
         top_k = self._settings["top_k"]
         if self.classes is None:
-            self.classes = check_logits("teacher", logits[:32])
+            answered = logits[~np.isnan(logits).all(axis=1)][:32]
+            self.classes = (
+                check_model_outputs("teacher", answered)
+                if len(answered)
+                else logits.shape[1]
+            )
             _check_top_k(top_k, self.classes)
         compressed = compress(logits, self._settings["dtype"], top_k)
         keys.setdefault("cast", keys["keys"])

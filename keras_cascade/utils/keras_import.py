@@ -42,11 +42,13 @@ _NEED_KERAS = (
     "steps",
     "teacher_checks",
     "teacher_logits",
+    "teachers",
     "text.preprocessors",
     "text.text_model",
     "utils.registry",
     "utils.serialized_model",
     "utils.tensor_ops",
+    "utils.top_k_logits",
 )
 #: Modules that register the classes a `.keras` file may contain.
 _WITH_REGISTERED_CLASSES = ("cascade", "distillation", "gates", "text")

@@ -59,6 +59,23 @@ PRIVATE_NAMES = (
         "one it is about.",
     ),
     PrivateName(
+        "_tracker",
+        "keras.src.layers.layer",
+        "A model that is replaced when its outputs are first seen keeps its "
+        "position among the layers, by which weights are found in a file.",
+    ),
+    PrivateName(
+        "_keras_history",
+        "keras.src.ops.node",
+        "Leads from a functional model's output to its last activation, "
+        "before which the logits are read.",
+    ),
+    PrivateName(
+        "_inbound_nodes",
+        "keras.src.ops.node",
+        "The call of a layer that an output came from, and its inputs.",
+    ),
+    PrivateName(
         "_output_mode",
         "keras.src.layers.preprocessing.text_vectorization",
         "Only a `TextVectorization` that makes token ids can be converted.",

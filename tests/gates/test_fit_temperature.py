@@ -210,7 +210,7 @@ OPPOSITE = LOGITS.argmin(axis=1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((scipy.special.softmax(LOGITS, 1), LABELS), "outputs probabilities"),
+        ((scipy.special.softmax(LOGITS, 1), LABELS), "Received probabilities"),
         ((np.where(LOGITS > 4, np.nan, LOGITS), LABELS), "NaN or infinity"),
         ((LOGITS, LABELS + 1), "labels from 0 to 3.*from 1 to 4"),
         ((LOGITS, LABELS - 1), "labels from 0 to 3"),

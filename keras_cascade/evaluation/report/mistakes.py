@@ -20,7 +20,8 @@ def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
 
     Args:
         results: `ExampleResults`, with labels and student labels.
-        threshold: float. Delegate when `score < threshold`.
+        threshold: float. Delegate when `score < threshold`. Or one float
+            for each class that the student predicts.
         most: int, the largest number of examples. Defaults to `12`.
 
     Returns:
@@ -48,7 +49,7 @@ def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
     if results.labels is None or results.student_labels is None:
         return None
     wrong = ~np.asarray(results.student_correct, dtype=bool)
-    wrong &= ~delegated_at(results.scores, threshold)
+    wrong &= ~delegated_at(results.scores, threshold, results.student_labels)
     if results.sample_weight is not None:
         wrong &= np.asarray(results.sample_weight) > 0
     rows = np.flatnonzero(wrong)

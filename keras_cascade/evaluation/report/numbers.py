@@ -23,6 +23,10 @@ SIDES = {
     "accuracy_drop": "above",
     "accuracy": "above",
     "group_accuracy": "above",
+    "precision": "above",
+    "recall": "above",
+    "false_alarm_rate": "above",
+    "expected_cost": "above",
     "delegation_rate": "below",
     "amortized_cost": "below",
 }
@@ -62,6 +66,14 @@ def report_numbers(
         (as `hardest_mistakes`) and `remarks` (as `teacher_remarks`).
     """
     threshold = point["threshold"]
+    mistakes = hardest_mistakes(
+        results, point.get("class_thresholds") or threshold
+    )
+    if point.get("class_thresholds"):
+        # One threshold of 0, of scores less the predicted class's threshold.
+        # Those were chosen on the bounds' examples, which then bound nothing.
+        results = _above_class_thresholds(results, point["class_thresholds"])
+        threshold, bounds = 0.0, None
     summary = summarize(results, threshold, costs, confidence, resamples, seed)
     at_threshold = summary["at_threshold"]
     numbers = {
@@ -79,7 +91,7 @@ def report_numbers(
         "slider": slider_values(
             results, threshold, point["guarantees"], costs, bounds
         ),
-        "mistakes": hardest_mistakes(results, threshold),
+        "mistakes": mistakes,
         "remarks": teacher_remarks(results),
     }
     return {**numbers, "rows": comparison_rows(numbers, costs)}
@@ -114,6 +126,17 @@ def comparison_rows(numbers, costs):
             ),
         )
     ]
+
+
+def _above_class_thresholds(results, class_thresholds):
+    """Results with scores less the threshold of the predicted class."""
+    scores = np.asarray(results.scores, dtype="float64")
+    # The ends, which delegate nothing or everything, are beyond every score.
+    thresholds = np.clip(
+        class_thresholds, scores.min() - 1.0, scores.max() + 1.0
+    )
+    predicted = np.asarray(results.student_labels)
+    return dataclasses.replace(results, scores=scores - thresholds[predicted])
 
 
 def slider_values(results, threshold, guarantees=(), costs=None, bounds=None):
