@@ -43,6 +43,8 @@ BASE = [
 ]
 TEXT = ["keras-nlp==0.32.*", "tokenizers>=0.22"]
 OPTIMIZE = [
+    # Pins ai-edge-litert itself, to the version above.
+    "litert-quantizer==0.11.0",
     "tensorflow-model-optimization==0.8.1",
     "tf-keras>=2.21,<2.22",
 ]
@@ -52,11 +54,11 @@ TFDS = [
     "tensorflow-datasets>=4.9.10",
 ]
 PARQUET = ["pyarrow>=15"]
-FEATURES = [*TEXT, *OPTIMIZE, *ONNX, *TFDS, *PARQUET]
+LLM = ["httpx>=0.27"]
+FEATURES = [*TEXT, *OPTIMIZE, *ONNX, *TFDS, *PARQUET, *LLM]
 TEST = [
     *FEATURES,
     "build>=1.2",
-    "httpx>=0.27",
     "hypothesis>=6",
     "import-linter>=2.4",
     "ipykernel>=6.29",
@@ -74,6 +76,10 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.6",
     "tensorboard>=2.20",
+    # For a teacher; the tests need no GPU.
+    "torch==2.13.0",
+    "tree-sitter>=0.24",
+    "tree-sitter-swift>=0.7",
     # Every version is a pre-release, and every wheel is for Linux.
     "tflite-micro; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "tritonclient[grpc,http]>=2.50",
@@ -124,6 +130,8 @@ setup(
         "onnx": ONNX,
         "tfds": TFDS,
         "parquet": PARQUET,
+        "llm": LLM,
+        "torch": ["torch>=2.2"],
         "test": TEST,
         "all": [*FEATURES, *TEST],
     },

@@ -1,11 +1,14 @@
 """What quantization does to a student's size, decisions and accuracy.
 
-    python -m benchmarks.export --json [--quick]
+    python -m benchmarks.export --json [--quick] [--post-training]
 
 A Fashion-MNIST student of about 200,000 parameters is exported in every mode
 with the same calibration split and the same objective, and the files are run
 over the test split. The modes that train on see the student's own training
-data. One teacher is trained and shared; a seed makes a student.
+data. One teacher is trained and shared; a seed makes a student. Students of
+attention and of text, and training in Keras 3: `benchmarks.quantization`.
+`--post-training` leaves out the modes that train on, which take nine tenths
+of the time.
 
 Over seeds, of each mode against the float32 file of the same student:
 `size_over_float32` and `gzipped_over_float32` (gzipped file over float32 file
@@ -111,6 +114,13 @@ def _train_on(cascade, setting, optimization):
     cascade.calibrate(setting["calibration"], kc.MaxDelegationRate(RATE))
 
 
+def _gain_of_qat(runs):
+    return {
+        "qat_over_int8": paired(runs, "qat", "int8"),
+        "qat_over_int8_trained_on": paired(runs, "qat", TRAINED_ON),
+    }
+
+
 def prepared(sizes, folder):
     """Data and teacher, dict of what every seed shares."""
     splits = kc.datasets.load("fashion_mnist")
@@ -132,10 +142,11 @@ def prepared(sizes, folder):
 
 def main():
     """Measures and prints."""
-    chosen = options(__doc__)
+    chosen = options(__doc__, post_training=True)
     seeds = 1 if chosen.quick else SEEDS
-    all_modes = (*POST_TRAINING, *TRAINING)
-    cheap = (*POST_TRAINING, "qat")
+    trains_on = not chosen.post_training
+    all_modes = (*POST_TRAINING, *(TRAINING if trains_on else ()))
+    cheap = (*POST_TRAINING, *(("qat",) if trains_on else ()))
     with tempfile.TemporaryDirectory() as folder:
         setting = prepared(QUICK if chosen.quick else FULL, Path(folder))
         runs = [
@@ -145,7 +156,7 @@ def main():
                 (
                     FLOAT32,
                     *(all_modes if seed < COSTLY_SEEDS else cheap),
-                    TRAINED_ON,
+                    *((TRAINED_ON,) if trains_on else ()),
                 ),
             )
             for seed in range(seeds)
@@ -169,8 +180,7 @@ def main():
         {
             **result,
             "targets": targets(result),
-            "qat_over_int8": paired(runs, "qat", "int8"),
-            "qat_over_int8_trained_on": paired(runs, "qat", TRAINED_ON),
+            **(_gain_of_qat(runs) if trains_on else {}),
             "seeds": {
                 mode: sum(mode in run for run in runs) for mode in all_modes
             },
@@ -180,7 +190,8 @@ def main():
             "teacher": "one, shared by all seeds",
             "teacher_accuracy": float(setting["teacher_right"].mean()),
             "command": "python -m benchmarks.export --json"
-            + (" --quick" if chosen.quick else ""),
+            + (" --quick" if chosen.quick else "")
+            + (" --post-training" if chosen.post_training else ""),
             "runs": runs,
         },
         chosen.json,

@@ -13,8 +13,8 @@ import keras
 from keras_cascade.version import __version__
 
 
-def options(description, data=False, minutes=False):
-    """Parses `--json`, `--quick` and, if requested, `--data`, `--minutes`."""
+def options(description, data=False, minutes=False, post_training=False):
+    """Parses `--json`, `--quick` and the options that are requested."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout"
@@ -28,6 +28,12 @@ def options(description, data=False, minutes=False):
         )
     if minutes:
         parser.add_argument("--minutes", type=float, help="how long")
+    if post_training:
+        parser.add_argument(
+            "--post-training",
+            action="store_true",
+            help="only the modes that do not train",
+        )
     return parser.parse_args()
 
 

@@ -8,10 +8,16 @@ TensorFlow runs 10,000 single rows and batches of up to 256 in the interpreter
 and in `CompiledModel`: `decision_flips` are rows that one keeps and the other
 delegates, and `exit_code` is that of the process: LiteRT 2.3 ends it after a
 resize. `kept_row_us_p50`: `EdgeCascade.predict` of one kept row, in turn.
-`tflite_micro`: 1,000 of the rows, where the package is installed.
+`tflite_micro`: 1,000 of the rows, where the package is installed. "Python" is
+the same file in `EdgeCascade`'s interpreter, at the same threshold.
+
+`fashion_mnist`: the test images in TFLite Micro, of the reference bundle as it
+is (`float_inputs`), and with its input made int8 as `io_type="int8"` does
+(`int8_inputs`): the same weights and the same threshold.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,17 +29,26 @@ import numpy as np
 import keras_cascade as kc
 from benchmarks.harness import options, show
 from keras_cascade.bundle import Bundle
+from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.errors import ExportError
+from keras_cascade.export.integer_file import integer_spec, with_int8_inputs
+from keras_cascade.export.manifest_content import described
 from keras_cascade.export.measured_runtimes import open_measured_runtime
 from keras_cascade.export.runtime_checks import compare_runtime
 
 SHAPE, CLASSES = (8, 8, 1), 10
 ROWS, QUICK_ROWS = 10_000, 500
 MICRO_ROWS, QUICK_MICRO_ROWS = 1_000, 100
+FASHION_ROWS, QUICK_FASHION_ROWS = 10_000, 200
+REFERENCE = Path(__file__).parent.parent / "saved_models" / "fashion_mnist"
 BATCH = 100
 #: Standard deviation of the noise, where 1 is white.
 NOISE = 0.05
-FILES = {"float32": None, "int8": "int8"}
+FILES = {
+    "float32": {},
+    "int8": {"quantization": "int8"},
+    "int8_inputs": {"quantization": "int8", "io_type": "int8"},
+}
 
 
 def digits():
@@ -114,6 +129,34 @@ def in_tflite_micro(path, rows):
     return compare_runtime(bundle, runtime, batches)[1]
 
 
+def with_int8_input(folder):
+    """Returns a copy of the reference bundle whose student takes int8."""
+    reference = Bundle.load(REFERENCE)
+    shutil.copytree(REFERENCE, folder)
+    file = folder / reference.manifest["student"]["file"]
+    content, inputs = with_int8_inputs(file.read_bytes())
+    file.write_bytes(content)
+    student = {**reference.manifest["student"], **described(file)}
+    student["input"] = [
+        integer_spec(spec, inputs[spec["name"]]) for spec in reference.inputs
+    ]
+    write_manifest(
+        {**reference.manifest, "student": student}, folder / MANIFEST
+    )
+    return folder
+
+
+def fashion_mnist(folder, count):
+    """Measures the reference student in TFLite Micro."""
+    test = kc.datasets.load("fashion_mnist", 0).test
+    batches = test.batch(count).as_numpy_iterator()
+    rows = next(iter(batches))[0]
+    return {
+        "float_inputs": in_tflite_micro(REFERENCE, rows),
+        "int8_inputs": in_tflite_micro(with_int8_input(folder), rows),
+    }
+
+
 def main():
     """Runs the benchmark."""
     chosen = options(__doc__)
@@ -125,14 +168,18 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "rows.npy")
         np.save(file, rows)
-        for name, quantization in FILES.items():
+        for name, stored in FILES.items():
             path = Path(folder, name)
-            cascade.export(path, quantization=quantization, verbose=False)
+            cascade.export(path, verbose=False, **stored)
             results[name] = {
                 "student_bytes": (path / "student.tflite").stat().st_size,
                 "compiled": on_device(path, file),
                 "tflite_micro": in_tflite_micro(path, micro),
             }
+        results["fashion_mnist"] = fashion_mnist(
+            Path(folder, "fashion_mnist"),
+            QUICK_FASHION_ROWS if quick else FASHION_ROWS,
+        )
     show(
         {
             **results,

@@ -28,14 +28,19 @@ if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
         runtime,
         serving,
         teacher_logits,
+        teachers,
         text,
     )
     from keras_cascade.calibration import (
         MaxAccuracyDrop,
         MaxCost,
         MaxDelegationRate,
+        MaxExpectedCost,
+        MaxFalseAlarmRate,
         MinAccuracy,
         MinGroupAccuracy,
+        MinPrecision,
+        MinRecall,
     )
     from keras_cascade.cascade import Cascade
     from keras_cascade.runtime import DriftMonitor
@@ -55,8 +60,12 @@ __all__ = [
     "MaxAccuracyDrop",
     "MaxCost",
     "MaxDelegationRate",
+    "MaxExpectedCost",
+    "MaxFalseAlarmRate",
     "MinAccuracy",
     "MinGroupAccuracy",
+    "MinPrecision",
+    "MinRecall",
     "TeacherLogitsCache",
     "TrafficMix",
     "__version__",
@@ -75,6 +84,7 @@ __all__ = [
     "runtime",
     "serving",
     "teacher_logits",
+    "teachers",
     "text",
 ]
 
@@ -85,8 +95,12 @@ _HOMES = {
     "MaxAccuracyDrop": "calibration",
     "MaxCost": "calibration",
     "MaxDelegationRate": "calibration",
+    "MaxExpectedCost": "calibration",
+    "MaxFalseAlarmRate": "calibration",
     "MinAccuracy": "calibration",
     "MinGroupAccuracy": "calibration",
+    "MinPrecision": "calibration",
+    "MinRecall": "calibration",
     "TeacherLogitsCache": "teacher_logits",
     "TrafficMix": "traffic_mix",
     "cache_teacher_logits": "teacher_logits",

@@ -11,9 +11,14 @@ import keras
 import numpy as np
 
 from keras_cascade import calibration, steps
-from keras_cascade.data_record import DataRecord, warn_of_repeats
+from keras_cascade.data_record import (
+    DataRecord,
+    check_same_names,
+    warn_of_repeats,
+)
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.datasets.input_checks import check_inputs
+from keras_cascade.datasets.label_reader import LabelReader
 from keras_cascade.datasets.labelled_data import (
     ExampleObserver,
     LabelledData,
@@ -24,6 +29,7 @@ from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.fitting import (
     TrainingRun,
     check_cache,
+    external_sources,
     warn_of_selection,
     with_callbacks,
 )
@@ -57,10 +63,9 @@ class Cascade(SelectiveTrainer):
     Method: arXiv 2110.10305.
 
     Args:
-        teacher: `keras.Model` from inputs to logits `(batch, classes)`; or
-            another `Cascade`.
-        student: `keras.Model` from the same inputs to logits over the same
-            classes.
+        teacher: `keras.Model`, a classifier; another `Cascade`; or a teacher
+            that is no Keras model, as `keras_cascade.teachers.get` takes it.
+        student: `keras.Model` from the same inputs to the same classes.
         distillation: name, dict or `DistillationPolicy`. Defaults to
             `"standard"`.
         gate: name, dict or `Gate`. Made by name, it takes over the class
@@ -80,6 +85,18 @@ class Cascade(SelectiveTrainer):
         Dict of `probabilities` `(batch, classes)`, `score` `(batch,)` and
         `delegated` `(batch,)`, with `student_logits` and `teacher_logits`.
         A call runs both models on every row; `predict` does not.
+
+    A classifier outputs logits `(batch, classes)`, the softmax or sigmoid of
+    them, or one value of two classes, with or without a sigmoid. Logits are
+    read before the last activation (`keras_cascade.models.logits_model`);
+    `cascade.teacher` and `cascade.student` are models of logits with the same
+    weights, and the models that were passed in stay as they are. Where a
+    subclassed model outputs probabilities, their logarithms stand in, with a
+    warning. One logit z is the two logits `(0, z)`. A list attribute
+    `class_names` of a model is taken over; of two models it must be the same.
+
+    Labels are integers from 0, one-hot rows, numbers from 1 to the number of
+    classes (arrays), or class names, once `class_names` is known.
 
     Callbacks can monitor every metric and its `val_` counterpart. Keras does
     not know which direction is better: pass `mode`, as in
@@ -101,7 +118,7 @@ class Cascade(SelectiveTrainer):
 
     def __init__(
         self,
-        teacher: keras.Model,
+        teacher: Any,
         student: keras.Model,
         distillation: str | dict | DistillationPolicy | None = "standard",
         gate: str | dict | Gate | None = "margin",
@@ -111,8 +128,12 @@ class Cascade(SelectiveTrainer):
         costs = Costs(**costs) if isinstance(costs, dict) else costs
         super().__init__(teacher, student, distillation, gate, costs, **kwargs)
         self._data_record = DataRecord()
+        self._data_record.see_class_names(
+            _class_names(teacher, student), self.classes
+        )
         self._pass: TwoStagePass | None = None
         self._prepared = False
+        self._compiled_with = _class_thresholds(self)
 
     # Training.
 
@@ -137,6 +158,7 @@ class Cascade(SelectiveTrainer):
         teacher_logits: TeacherLogitsCache | None = None,
         traffic: TrafficMix | None = None,
         spot_check: bool = True,
+        class_names: Sequence[str] | None = None,
     ) -> keras.callbacks.History:
         """Trains the student. Takes what `keras.Model.fit` takes, and more.
 
@@ -149,6 +171,9 @@ class Cascade(SelectiveTrainer):
             spot_check: bool. Before training, compares some cached logits
                 with the live teacher and shows the cached margins. Defaults
                 to `True`.
+            class_names: list of str, the classes in the order of the models'
+                outputs, for labels that are names. Kept for later calls.
+                Defaults to `None`: as known.
 
         Inputs and labels are checked as they are drawn. Examples are recorded
         by hash once the step that used them has run, so that `calibrate` can
@@ -158,10 +183,11 @@ class Cascade(SelectiveTrainer):
         holds and is forgotten; its threshold stays until the next.
 
         Raises:
-            ValueError: labels out of range or one-hot, NaN in inputs, no
-                examples, probabilities in place of logits.
+            ValueError: labels out of range or ambiguous, NaN in inputs, no
+                examples.
         """
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
+        data = self._with_indices(data, class_names, strict=True)
         if teacher_logits is not None and spot_check:
             check_cache(teacher_logits, self, data.first_rows(), verbose)
         if teacher_logits is None:
@@ -169,7 +195,9 @@ class Cascade(SelectiveTrainer):
         if traffic is not None:
             data = data.weighted(traffic)
         if validation_data is not None:
-            validation_data = LabelledData.from_argument(validation_data)
+            validation_data = self._with_indices(
+                LabelledData.from_argument(validation_data)
+            )
         # Keras cannot shuffle other batches, and would warn that it does not.
         shuffle = shuffle and data.can_be_shuffled
         run = TrainingRun(
@@ -218,7 +246,7 @@ class Cascade(SelectiveTrainer):
         return_dict: bool = False,
     ) -> Any:
         """Runs one step on one batch, as `keras.Model.train_on_batch` does."""
-        data = self.prepare(LabelledData(x, y, sample_weight))
+        data = self._labelled(LabelledData(x, y, sample_weight))
         examples = Fingerprint()
         data.observed(ExampleObserver(self.classes, examples.update))
         result = super().train_on_batch(
@@ -240,7 +268,7 @@ class Cascade(SelectiveTrainer):
         return_dict: bool = False,
     ) -> Any:
         """Metrics of one batch, as `keras.Model.test_on_batch` has them."""
-        data = self.prepare(LabelledData(x, y, sample_weight))
+        data = self._labelled(LabelledData(x, y, sample_weight))
         data.observed(ExampleObserver(self.classes))
         return super().test_on_batch(
             data.keras_x, data.y, data.sample_weight, return_dict
@@ -261,6 +289,7 @@ class Cascade(SelectiveTrainer):
         traffic: TrafficMix | None = None,
         allow_training_data: bool = False,
         _use_cached_eval_dataset: bool = False,
+        class_names: Sequence[str] | None = None,
     ) -> Any:
         """Measures student, teacher and cascade on labelled examples.
 
@@ -276,6 +305,7 @@ class Cascade(SelectiveTrainer):
             allow_training_data: bool. Accepts examples that the student was
                 trained on, the gate fitted on or the threshold chosen on, and
                 with them numbers that are too good. Defaults to `False`.
+            class_names: as `fit`.
 
         Raises:
             ValueError: more than 1 % of the examples were used before.
@@ -289,13 +319,14 @@ class Cascade(SelectiveTrainer):
             data = LabelledData.from_argument(x, batch_size=batch_size)
         else:
             data = LabelledData(x, y, sample_weight, batch_size)
-        data = self.prepare(data)
+        data = self._with_indices(self.prepare(data), class_names)
         if traffic is not None:
             data = data.weighted(traffic)
         examples = Fingerprint()
         observer = ExampleObserver(self.classes, examples.update)
         data = data.observed(observer)
-        with original_error(observer), self.recovering():
+        sources = [observer, *external_sources(self.teacher)]
+        with original_error(*sources), self.recovering():
             metrics = super().evaluate(
                 data.keras_x,
                 data.y,
@@ -365,6 +396,7 @@ class Cascade(SelectiveTrainer):
         keep_outputs: bool = False,
         teacher_logits: TeacherLogitsCache | None = None,
         spot_check: bool = True,
+        class_names: Sequence[str] | None = None,
     ) -> ExampleResults:
         """Scores labelled examples, and compares both models with the labels.
 
@@ -375,7 +407,9 @@ class Cascade(SelectiveTrainer):
             batch_size: int, with arrays. Defaults to `32`.
             traffic: `TrafficMix`. Weights the examples so that their classes
                 count as often as they come in deployment. Defaults to `None`.
-            keep_outputs: bool. Keeps the gate's inputs, for fitting a gate.
+            keep_outputs: bool. Keeps the gate's inputs, for fitting a gate:
+                all of the student's outputs, or, where they are more than
+                256 and the gate is a `LearnedGate`, what it reads of them.
                 Defaults to `False`.
             teacher_logits: `TeacherLogitsCache` of these examples. The
                 teacher then does not run on them, which saves most of the
@@ -383,6 +417,7 @@ class Cascade(SelectiveTrainer):
                 to `None`.
             spot_check: bool. Compares some cached logits with the live
                 teacher first. Defaults to `True`.
+            class_names: as `fit`.
 
         Returns:
             `keras_cascade.evaluation.ExampleResults`.
@@ -391,11 +426,11 @@ class Cascade(SelectiveTrainer):
             ValueError: an example is not in the cache, or the cache is of
                 another teacher.
         """
-        data = self._labelled(data, y, batch_size)
+        data = self._labelled(data, y, batch_size, class_names)
         ask_teacher = None
         if teacher_logits is not None:
             teacher_logits.check_answers_for(self.teacher)
-            ask_teacher = teacher_logits.probabilities
+            ask_teacher = teacher_logits.answers
             if spot_check:
                 teacher_logits.spot_check(
                     self.two_stage_pass().ask_teacher, data.first_rows()
@@ -430,6 +465,7 @@ class Cascade(SelectiveTrainer):
         allow_training_data: bool = False,
         traffic: TrafficMix | None = None,
         *,
+        teacher_logits: TeacherLogitsCache | None = None,
         y: Any = None,
     ) -> Gate:
         """Fits a gate that learns, such as `LearnedGate`.
@@ -445,6 +481,8 @@ class Cascade(SelectiveTrainer):
                 `False`.
             traffic: `TrafficMix`. Weights the examples so that their classes
                 count as often as they come in deployment. Defaults to `None`.
+            teacher_logits: `TeacherLogitsCache` of these examples, as `judge`
+                takes it. Defaults to `None`.
             y: labels, where `data` is inputs alone. Defaults to `None`.
 
         Returns:
@@ -457,7 +495,7 @@ class Cascade(SelectiveTrainer):
         """
         self._check_gate_has("fit", "use gate='learned'")
         results = self._results_for_gate(
-            data, y, batch_size, allow_training_data, traffic
+            data, y, batch_size, allow_training_data, traffic, teacher_logits
         )
         self.gate.fit(results)
         return self._gate_was_fitted(results)
@@ -508,6 +546,9 @@ class Cascade(SelectiveTrainer):
         teacher_logits: TeacherLogitsCache | None = None,
         *,
         y: Any = None,
+        class_names: Sequence[str] | None = None,
+        per_class: bool = False,
+        min_class_examples: int = 100,
     ) -> OperatingPoint:
         """Sets the gate's threshold so that an objective is met.
 
@@ -534,6 +575,15 @@ class Cascade(SelectiveTrainer):
             teacher_logits: `TeacherLogitsCache` of these examples, as `judge`
                 takes it. Defaults to `None`.
             y: labels, where `data` is inputs alone. Defaults to `None`.
+            class_names: as `fit`.
+            per_class: bool. Fits a threshold for each class that the student
+                predicts: the objective then holds among the examples of each,
+                all of them together with its confidence, as
+                `keras_cascade.calibration.fit_threshold` describes. Defaults
+                to `False`.
+            min_class_examples: int, with `per_class`: classes predicted for
+                fewer calibration examples share one threshold. Defaults to
+                `100`.
 
         Returns:
             `OperatingPoint`; `cascade.operating_point` keeps it.
@@ -546,7 +596,7 @@ class Cascade(SelectiveTrainer):
         # `None` raises there, with a hint.
         condition = calibration.get(cast("Objective", objective))
         self.gate.check_ready()
-        data = self._labelled(data, y, batch_size)
+        data = self._labelled(data, y, batch_size, class_names)
         results = self.judge(
             data, traffic=traffic, teacher_logits=teacher_logits
         )
@@ -560,9 +610,16 @@ class Cascade(SelectiveTrainer):
         if condition.guarantees():
             warn_of_repeats(results.examples)
         point = calibration.calibrate(
-            results, condition, self.costs, traffic, seed
+            results,
+            condition,
+            self.costs,
+            traffic,
+            seed,
+            class_names=self._data_record.class_names,
+            per_class=per_class,
+            min_class_examples=min_class_examples,
         )
-        self.gate.threshold = point.threshold
+        self.gate.decision_threshold = point.decision_threshold
         self._data_record.calibrated(
             point, results.examples, data, traffic, seed
         )
@@ -570,7 +627,7 @@ class Cascade(SelectiveTrainer):
 
     @property
     def threshold(self) -> float:
-        """Delegate when `score < threshold`."""
+        """Delegate when `score < threshold`; the highest of several."""
         return self.gate.threshold
 
     @threshold.setter
@@ -583,9 +640,10 @@ class Cascade(SelectiveTrainer):
     def operating_point(self) -> OperatingPoint | None:
         """Result of `calibrate`; `None` since a new threshold or `fit`."""
         point = self._data_record.operating_point
-        if point is None or point.threshold != self.gate.threshold:
+        if point is None:
             return None
-        return point
+        in_use = self.gate.decision_threshold
+        return point if point.decision_threshold == in_use else None
 
     @property
     def data_record(self) -> DataRecord:
@@ -643,6 +701,9 @@ class Cascade(SelectiveTrainer):
         float_layers: Sequence[str] | None = None,
         part: str | None = None,
         input_shape: tuple | dict | None = None,
+        io_type: str | None = None,
+        input_type: str | None = None,
+        targets: str | Sequence[str] | None = None,
     ) -> Any:
         """Writes the files that are deployed.
 
@@ -680,6 +741,13 @@ class Cascade(SelectiveTrainer):
             input_shape: sizes of one example, in the place of those that the
                 models leave free, such as `(224, 224, 3)`; or a dict of them
                 by input name. Defaults to `None`: what is free stays free.
+            io_type: of `export_bundle` and `export_student`: `"int8"` for
+                int8 inputs of the student's file.
+            input_type: of `export_bundle` and `export_student`: `"uint8"`
+                for images of bytes.
+            targets: of `export_bundle` and `export_student`: where the file
+                must run, out of `"microcontroller"`, `"browser"` and
+                `"phone"`.
 
         Returns:
             `keras_cascade.bundle.Bundle` for `"bundle"`, otherwise the
@@ -711,6 +779,9 @@ class Cascade(SelectiveTrainer):
             float_layers=float_layers,
             part=part,
             input_shape=input_shape,
+            io_type=io_type,
+            input_type=input_type,
+            targets=targets,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -761,6 +832,11 @@ class Cascade(SelectiveTrainer):
         """
         if not isinstance(data, LabelledData):
             data = LabelledData(data)
+        thresholds = _class_thresholds(self)
+        if thresholds != self._compiled_with:  # constants of the steps
+            self._compiled_steps_are_stale()
+            self.predict_function = None
+            self._compiled_with = thresholds
         if self._prepared:
             check_same_form(
                 self.student, data.x, self._data_record.example_inputs
@@ -771,7 +847,7 @@ class Cascade(SelectiveTrainer):
         inputs = data.first_rows()
         check_inputs(inputs)
         self.classes = check_first_outputs(
-            self.teacher, self.student, self.distillation, inputs
+            self._read_logits_on(inputs), self.distillation
         )
         self(inputs)
         if self.costs is None:
@@ -790,10 +866,29 @@ class Cascade(SelectiveTrainer):
             steps.recover(self)
             raise
 
-    def _labelled(self, data, y, batch_size):
-        return self.prepare(
-            LabelledData.from_argument(data, y, batch_size=batch_size)
+    def labelled(self, data: Any, batch_size: int | None = None) -> Any:
+        """Returns `LabelledData` with the cascade's class indices as labels.
+
+        Args:
+            data: labelled examples, as `judge` takes them.
+            batch_size: int, with arrays. Defaults to `32`.
+        """
+        return self._labelled(data, batch_size=batch_size)
+
+    def _labelled(self, data, y=None, batch_size=None, class_names=None):
+        data = LabelledData.from_argument(data, y, batch_size=batch_size)
+        return self._with_indices(self.prepare(data), class_names)
+
+    def _with_indices(self, data, class_names=None, strict=False):
+        """Data with indices as labels, in the form that is known by now."""
+        record = self._data_record
+        record.see_class_names(class_names, self.classes)
+        reader = LabelReader(
+            self.classes, record.class_names, record.first_label
         )
+        data = data.with_indices(reader, strict)
+        record.first_label = reader.first
+        return data
 
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):
@@ -804,9 +899,22 @@ class Cascade(SelectiveTrainer):
             )
 
     def _results_for_gate(
-        self, data, y, batch_size, allow_training_data, traffic
+        self,
+        data,
+        y,
+        batch_size,
+        allow_training_data,
+        traffic,
+        teacher_logits=None,
     ):
-        results = self.judge(data, y, batch_size, traffic, keep_outputs=True)
+        results = self.judge(
+            data,
+            y,
+            batch_size,
+            traffic,
+            keep_outputs=True,
+            teacher_logits=teacher_logits,
+        )
         if not allow_training_data:
             self._data_record.refuse(results.examples, "training")
         return results
@@ -815,3 +923,25 @@ class Cascade(SelectiveTrainer):
         self._data_record.gate = results.examples
         self._data_record.forget_calibration()
         return self.gate
+
+
+def _class_names(teacher, student):
+    """List of the class names that the models bring, or `None`."""
+    known = {}
+    for role, model in (("the teacher", teacher), ("the student", student)):
+        names = getattr(model, "class_names", None)
+        if isinstance(model, Cascade):
+            names = model.data_record.class_names
+        if names is not None:
+            known[role] = [str(name) for name in names]
+    if len(known) == 2:
+        (role, names), (other_role, other_names) = known.items()
+        check_same_names(role, names, other_role, other_names)
+    return next(iter(known.values()), None)
+
+
+def _class_thresholds(cascade):
+    """Thresholds per class of a cascade's gate and of its teacher's."""
+    own = cascade.gate.class_thresholds
+    teacher = cascade.teacher
+    return own, _class_thresholds(teacher) if hasattr(teacher, "gate") else None

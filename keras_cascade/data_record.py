@@ -55,6 +55,8 @@ class DataRecord:
             the first rows of the data so far; `None` for texts, and before
             there was any.
         class_names: list of str in label order, or `None`: not known.
+        first_label: int, 0 or 1, with which the labels of the data begin; or
+            `None`: no labels were seen.
         images: dict of the `scale`, `image_size` and `channels` in which the
             command line read images, or `None`.
 
@@ -76,6 +78,7 @@ class DataRecord:
     outdated: bool
     input_ranges: list | None
     class_names: list[str] | None
+    first_label: int | None
     images: dict | None
 
     def __init__(self):
@@ -89,6 +92,7 @@ class DataRecord:
         self.outdated = False
         self.input_ranges = None
         self.class_names = None
+        self.first_label = None
         self.images = None
 
     def forget_calibration(self):
@@ -101,8 +105,40 @@ class DataRecord:
     def forget(self):
         """Forgets every example and the calibration."""
         names, images = self.class_names, self.images
+        first = self.first_label
         self.__init__()
         self.class_names, self.images = names, images
+        self.first_label = first
+
+    def see_class_names(self, class_names, classes):
+        """Takes in the names of the classes, in the order of the outputs.
+
+        Args:
+            class_names: list of str, or `None`.
+            classes: int, number of classes; `None` where not known yet.
+
+        Raises:
+            ValueError: another number of names, or other names than are
+                known, or these in another order.
+        """
+        if class_names is None:
+            return
+        names = [str(name) for name in class_names]
+        if isinstance(class_names, str) or len(set(names)) != len(names):
+            raise ValueError(
+                "Expected `class_names` as a list of names that differ. "
+                f"Received: {class_names!r}."
+            )
+        if classes is not None and len(names) != classes:
+            raise ValueError(
+                f"Expected {classes} `class_names`, one per class. Received "
+                f"{len(names)}: {names[:10]}."
+            )
+        if self.class_names is not None:
+            check_same_names(
+                "this call", names, "the cascade", self.class_names
+            )
+        self.class_names = names
 
     def see_inputs(self, x):
         """Takes in the value range of inputs, and warns of another scale.
@@ -181,6 +217,7 @@ class DataRecord:
             "of_float32": [n for n in USES if getattr(self, n).of_float32],
             "input_ranges": self.input_ranges,
             "class_names": self.class_names,
+            "first_label": self.first_label,
             "images": self.images,
         }
         Path(folder, _STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -206,6 +243,7 @@ class DataRecord:
         # 0.1.0 did not store these.
         self.input_ranges = state.get("input_ranges")
         self.class_names = state.get("class_names")
+        self.first_label = state.get("first_label")
         self.images = state.get("images")
         if state["traffic"]:
             self.traffic = TrafficMix(**state["traffic"])
@@ -213,6 +251,26 @@ class DataRecord:
             self.operating_point = OperatingPoint.from_dict(
                 state["operating_point"]
             )
+
+
+def check_same_names(role, names, other_role, other_names):
+    """Raises unless two lists of class names are the same, in one order.
+
+    Args:
+        role: str, whose names the first are, for the message.
+        names: list of str.
+        other_role: str.
+        other_names: list of str.
+    """
+    if list(names) == list(other_names):
+        return
+    differ = "order" if sorted(names) == sorted(other_names) else "names"
+    raise ValueError(
+        f"Expected the same classes in the same order. Received of {role} "
+        f"{list(names)[:10]} and of {other_role} {list(other_names)[:10]}, "
+        f"which differ in their {differ}. Reorder the outputs of one model, or "
+        "correct its names."
+    )
 
 
 def warn_of_repeats(examples):

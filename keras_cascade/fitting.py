@@ -61,7 +61,9 @@ class TrainingRun:
         else:
             self.data = data.observed(trained)
         self.callbacks = [self.steps]
-        self._sources = [trained, validated]
+        self._sources = [
+            trained, validated, *external_sources(cascade.teacher),
+        ]  # fmt: skip
 
     def use_cache(self, cache, shuffle):
         """Puts cached teacher logits beside the inputs.
@@ -176,6 +178,21 @@ def check_cache(cache, cascade, inputs, verbose):
         cache.spot_check(cascade.two_stage_pass().ask_teacher, inputs)
     if verbose:
         print(margin_summary(cache.margins(), cascade.distillation))
+
+
+def external_sources(teacher):
+    """The teacher as a source of errors inside of a graph, where it is one.
+
+    Args:
+        teacher: the cascade's teacher.
+
+    Returns:
+        List of objects with an attribute `error`, which is reset.
+    """
+    if not getattr(teacher, "is_external", False):
+        return []
+    teacher.error = None
+    return [teacher]
 
 
 def margin_summary(margins, policy):

@@ -24,10 +24,9 @@ def check_models(teacher, student, policy):
     for role, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, keras.Model):
             raise ValueError(
-                f"Expected the {role} to be a `keras.Model` from inputs to "
-                f"logits. Received: {type(model).__name__}."
+                f"Expected the {role} to be a `keras.Model` that classifies. "
+                f"Received: {type(model).__name__}."
             )
-        _check_last_activation(role, model)
     sizes = {
         role: _static_classes(role, model)
         for role, model in (("teacher", teacher), ("student", student))
@@ -35,25 +34,22 @@ def check_models(teacher, student, policy):
     return check_same_classes(sizes, policy)
 
 
-def check_first_outputs(teacher, student, policy, inputs):
-    """Runs two models on their first inputs and checks both outputs.
+def check_first_outputs(outputs, policy):
+    """Checks what two models returned for their first inputs.
 
     Args:
-        teacher: the teacher.
-        student: the student.
+        outputs: dict of `"teacher"` and `"student"` to the logits, or of a
+            cascade to its dict of outputs.
         policy: `DistillationPolicy`; says how many outputs the student has.
-        inputs: a batch of inputs.
 
     Returns:
         Number of classes.
     """
     sizes = {}
-    for role, model in (("teacher", teacher), ("student", student)):
-        check_takes_texts(role, model, inputs)
-        logits = model(inputs, training=False)
-        if isinstance(logits, dict):  # a cascade
+    for role, logits in outputs.items():
+        if isinstance(logits, dict) and "logits" in logits:  # a cascade
             logits = logits["logits"]
-        sizes[role] = check_logits(role, logits)
+        sizes[role] = check_model_outputs(role, logits)
     return check_same_classes(sizes, policy)
 
 
@@ -103,8 +99,8 @@ def _fits(shape, sizes):
     )
 
 
-def check_logits(role, logits):
-    """Checks the logits that a model returned for some examples.
+def check_model_outputs(role, logits):
+    """Checks the form of the logits that a model returned for some examples.
 
     Args:
         role: `"teacher"` or `"student"`.
@@ -113,37 +109,60 @@ def check_logits(role, logits):
     Returns:
         Number of classes.
     """
+    return _checked(role, logits).shape[1]
+
+
+def check_logits(role, logits):
+    """Checks logits at hand, which must be no probabilities.
+
+    Args:
+        role: `"teacher"` or `"student"`.
+        logits: array `(examples, classes)`.
+
+    Returns:
+        Number of classes.
+    """
+    values = _checked(role, logits)
+    dtype = keras.backend.standardize_dtype(
+        keras.ops.convert_to_tensor(logits).dtype
+    )
+    tolerance = 2e-2 if dtype in ("bfloat16", "float16") else 1e-3
+    shares = values.min() >= 0 and values.max() <= 1.0 + tolerance
+    if not shares:
+        return values.shape[1]
+    sums_to_one = np.abs(values.sum(axis=1) - 1.0).max() < tolerance
+    # A new model's logits are all small: of sigmoids some are above a half.
+    some = values.min() > 0 and values.max() > 0.5
+    if sums_to_one or (some and values.size >= SIGMOID_SIZE):
+        raise ValueError(
+            f"Expected logits of the {role}. Received probabilities. Give the "
+            "model to a `Cascade`, which reads its logits, or pass the "
+            "logarithms of the probabilities."
+        )
+    return values.shape[1]
+
+
+def _checked(role, logits):
+    """Float32 array of finite logits for at least two classes."""
     if isinstance(logits, (dict, list, tuple)) or np.ndim(logits) != 2:
         raise ValueError(
-            f"Expected the {role} to output one tensor of logits, of shape "
-            f"(batch, classes). Received: {_described(logits)}."
+            f"Expected the {role} to output one tensor, of shape (batch, "
+            "classes), or (batch, 1) with two classes. Received: "
+            f"{_described(logits)}."
         )
     logits = keras.ops.convert_to_tensor(logits)
-    half = keras.backend.standardize_dtype(logits.dtype) in (
-        "bfloat16",
-        "float16",
-    )
     logits = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
     if logits.shape[1] < 2:
         raise ValueError(
-            f"Expected the {role} to output logits for at least 2 classes. "
-            f"Received {logits.shape[1]}. A binary model needs two logits, "
-            "such as `Dense(2)`."
+            f"Expected logits of the {role} for at least 2 classes. Received: "
+            f"{logits.shape[1]}."
         )
     if not np.isfinite(logits).all():
         raise ValueError(
             f"The {role} outputs NaN or infinity on finite inputs. Its "
             "weights are damaged or its inputs far out of range."
         )
-    tolerance = 2e-2 if half else 1e-3
-    shares = logits.min() >= 0 and logits.max() <= 1.0 + tolerance
-    if shares and np.abs(logits.sum(axis=1) - 1.0).max() < tolerance:
-        raise ValueError(_probabilities_message(role))
-    # A new model's logits are all small: of sigmoids some are above a half.
-    some = logits.min() > 0 and logits.max() > 0.5
-    if shares and some and logits.size >= SIGMOID_SIZE:
-        raise ValueError(_probabilities_message(role))
-    return logits.shape[1]
+    return logits
 
 
 def check_takes_texts(role, model, inputs):
@@ -191,9 +210,9 @@ def check_same_classes(sizes, policy):
             "`policy.student_head()`."
         )
     raise ValueError(
-        "Expected teacher and student to output logits over the same "
-        f"classes. Received: teacher {teacher}, student {student}. Give both "
-        "the same last layer size."
+        "Expected teacher and student to have the same classes. Received: "
+        f"teacher {teacher}, student {student}. Give both the same number of "
+        "outputs; one output is two classes."
     )
 
 
@@ -203,36 +222,16 @@ def _static_classes(role, model):
     shape = model.output_shape
     if isinstance(shape, (dict, list)) or len(shape) != 2:
         raise ValueError(
-            f"Expected the {role} to output one tensor of logits, of shape "
-            f"(batch, classes). Received output shape: {shape}."
+            f"Expected the {role} to output one tensor, of shape (batch, "
+            "classes), or (batch, 1) with two classes. Received output "
+            f"shape: {shape}."
         )
     return shape[-1]
-
-
-def _check_last_activation(role, model):
-    if not (_has_layer_graph(model) and model.layers):
-        return
-    last = model.layers[-1]
-    if isinstance(last, keras.Model):
-        _check_last_activation(role, last)
-    activation = getattr(last, "activation", None)
-    squashing = (keras.activations.softmax, keras.activations.sigmoid)
-    if activation in squashing or isinstance(last, keras.layers.Softmax):
-        raise ValueError(_probabilities_message(role))
 
 
 def _has_layer_graph(model):
     """Tells whether the model is Sequential or Functional."""
     return getattr(model, "inputs", None) is not None
-
-
-def _probabilities_message(role):
-    return (
-        f"Expected the {role} to output logits. It outputs probabilities. "
-        f"Remove the softmax or sigmoid from the {role}'s last layer "
-        "(`Dense(classes)` without an activation), and train it with "
-        "`SparseCategoricalCrossentropy(from_logits=True)`."
-    )
 
 
 def _described(output):

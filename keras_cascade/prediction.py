@@ -17,7 +17,7 @@ from keras_cascade.gates.student_with_gate import StudentWithGate
 from keras_cascade.utils.progress import counted
 
 #: Inputs of a gate, as `StudentWithGate(keep_outputs=True)` names them.
-KEPT = ("student_outputs", "features")
+KEPT = ("student_outputs", "features", "gate_inputs")
 
 
 class TwoStagePass:
@@ -34,19 +34,22 @@ class TwoStagePass:
     def __init__(self, teacher, student, gate, classes=None):
         self.parts = (teacher, student, gate, classes)
         self._computed_in = _compute_dtypes(teacher, student)
+        self._class_thresholds = gate.class_thresholds
         self.student_with_gate = StudentWithGate(student, gate, classes)
         self.run_student = inference(self.student_with_gate)
         self._teacher = teacher
         self._run_teacher = inference(teacher)
 
     def is_of(self, *parts):
-        """Returns whether these are its parts, in their precision by now.
+        """Returns whether these are its parts, as they are by now.
 
         Args:
             *parts: teacher, student, gate and number of classes.
         """
-        return self.parts == parts and self._computed_in == _compute_dtypes(
-            *parts[:2]
+        return (
+            self.parts == parts
+            and self._computed_in == _compute_dtypes(*parts[:2])
+            and self._class_thresholds == parts[2].class_thresholds
         )
 
     def ask_teacher(self, x):
@@ -92,6 +95,9 @@ class TwoStagePass:
             raise ValueError("Expected at least one example. Received none.")
         answer = {name: np.concatenate(part) for name, part in parts.items()}
         for rows, probabilities in delegated.finish():
+            answered = ~np.isnan(probabilities).any(axis=1)
+            if not answered.all():  # the student's answers stand
+                rows, probabilities = rows[answered], probabilities[answered]
             answer["probabilities"][rows] = probabilities
         return answer
 
@@ -102,8 +108,9 @@ class TwoStagePass:
             batches: iterable of `(x, y, sample_weight)`.
             keep_outputs: bool. Keeps the inputs of the gate, for fitting a
                 gate. Defaults to `False`.
-            ask_teacher: function from inputs to the teacher's probabilities.
-                Defaults to `None`: the live teacher.
+            ask_teacher: function from inputs to the teacher's probabilities,
+                or to a tuple of its classes and their probabilities. Defaults
+                to `None`: the live teacher.
 
         Returns:
             `keras_cascade.evaluation.ExampleResults`.
@@ -192,6 +199,8 @@ def inference(model):
     `Model.predict_on_batch` would run once a replica under a distribution
     strategy, and return the rows of all of them.
     """
+    if getattr(model, "is_external", False):  # no Keras model inside
+        return model.numpy_logits
     if keras.backend.backend() != "tensorflow":
         return model.predict_on_batch
     import tensorflow as tf

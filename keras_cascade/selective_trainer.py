@@ -7,16 +7,20 @@ from keras import ops
 
 from keras_cascade import distillation as distillation_policies
 from keras_cascade import gates, steps
+from keras_cascade.distillation.distillation_policy import logits_for
 from keras_cascade.feature_extractors import FeatureExtractors
-from keras_cascade.model_checks import check_models
-from keras_cascade.models.preprocessed_model import with_own_preprocessor
+from keras_cascade.model_checks import check_models, check_takes_texts
+from keras_cascade.models.logits_model import logits_model, logits_model_on
 from keras_cascade.teacher_logits.cached_data import split_cached
+from keras_cascade.teachers.teacher_model import TeacherModel, as_keras_teacher
 from keras_cascade.utils.tensor_ops import (
+    MANY_CLASSES,
     Tensor,
     as_float,
     is_right,
     mean_weighted_loss,
 )
+from keras_cascade.utils.top_k_logits import TopKLogits
 
 if TYPE_CHECKING:
     from keras_cascade.distillation import DistillationPolicy
@@ -32,6 +36,17 @@ METRICS = (
 )
 
 
+#: Logit of the label where the teacher gave no answer, above the others' 0.
+SURE = 100.0
+
+#: Metrics that need the gate's scores.
+GATE_METRICS = ("cascade_accuracy", "delegation_rate", "amortized_cost")
+
+#: From a cache of top-k logits of more than `MANY_CLASSES`, the gate scores
+#: every eighth row of a training batch: on all of them it took a third of the
+#: step. Metrics of validation and `evaluate` are of every row.
+GATED_ROWS = 8
+
 JAX_STATE = (
     "trainable_variables",
     "non_trainable_variables",
@@ -44,10 +59,9 @@ class SelectiveTrainer(keras.Model):
     """Base class of `Cascade`: trains the student, keeps the teacher frozen.
 
     Args:
-        teacher: `keras.Model` from inputs to logits `(batch, classes)`, or a
-            model whose call returns a dict with `logits`.
-        student: `keras.Model` from the same inputs to logits over the same
-            classes.
+        teacher: `keras.Model`, a classifier; a model whose call returns a
+            dict with `logits`; or what `keras_cascade.teachers.get` takes.
+        student: `keras.Model` from the same inputs to the same classes.
         distillation: name, dict or `DistillationPolicy`.
         gate: name, dict or `Gate`.
         costs: `Costs`, dict or `None`.
@@ -56,7 +70,7 @@ class SelectiveTrainer(keras.Model):
 
     def __init__(
         self,
-        teacher: keras.Model,
+        teacher: Any,
         student: keras.Model,
         distillation: "str | dict | DistillationPolicy | None",
         gate: "str | dict | gates.Gate | None",
@@ -66,8 +80,8 @@ class SelectiveTrainer(keras.Model):
         super().__init__(**kwargs)
         # Both models get the inputs as they are, whatever the global policy.
         self.autocast = False
-        teacher = with_own_preprocessor(teacher)
-        student = with_own_preprocessor(student)
+        teacher = logits_model(as_keras_teacher(teacher))
+        student = logits_model(student)
         self._policy = distillation_policies.get(distillation)
         self.classes = check_models(teacher, student, self._policy)
         self.teacher = teacher
@@ -180,7 +194,7 @@ class SelectiveTrainer(keras.Model):
         training: bool = True,
     ) -> Tensor:
         """Weighted loss of the policy, divided by the number of examples."""
-        args = _policy_args(y, y_pred)
+        args = self._policy_args(y, y_pred)
         loss = mean_weighted_loss(
             self._policy.example_loss(*args),
             self._example_weights(args, sample_weight),
@@ -200,16 +214,22 @@ class SelectiveTrainer(keras.Model):
         sample_weight: Tensor | None = None,
     ) -> dict[str, Any]:
         """Updates the cascade's metrics and those given to `compile`."""
-        args = _policy_args(y, y_pred)
+        args = self._policy_args(y, y_pred)
+        every = self._gated_rows(y_pred)
         student_right = is_right(y_pred["student_logits"], args[0])
-        teacher_right = is_right(y_pred["teacher_logits"], args[0])
-        delegated = y_pred["delegated"]
+        teacher_right = is_right(args[1], args[0])
+        answered = delegated = y_pred["delegated"]
+        if "teacher_answered" in y_pred:
+            teacher_right &= y_pred["teacher_answered"]
+            answered = delegated & _every(every, y_pred["teacher_answered"])
         selected = self._policy.selected(*args)
         values = {
             "student_accuracy": student_right,
             "teacher_accuracy": teacher_right,
             "cascade_accuracy": ops.where(
-                delegated, teacher_right, student_right
+                answered,
+                _every(every, teacher_right),
+                _every(every, student_right),
             ),
             "delegation_rate": delegated,
             "selected_fraction": selected,
@@ -221,7 +241,10 @@ class SelectiveTrainer(keras.Model):
             )
         for name, value in values.items():
             metric = getattr(self, f"_{name}")
-            metric.update_state(value, sample_weight=sample_weight)
+            weight = sample_weight
+            if name in GATE_METRICS and weight is not None:
+                weight = _every(every, weight)
+            metric.update_state(value, sample_weight=weight)
         return super().compute_metrics(
             x, y, y_pred["student_logits"], sample_weight
         )
@@ -295,9 +318,11 @@ class SelectiveTrainer(keras.Model):
                     f"{layers}, and a cache holds its logits only. Train "
                     "without cached logits."
                 )
-            return {"teacher_logits": ops.stop_gradient(as_float(cached))}
+            if isinstance(cached, dict):  # the k largest, see `TopKLogits`
+                return self._with_gaps(cached)
+            return self._with_gaps(ops.stop_gradient(as_float(cached)))
         logits, features = self._features.teacher(inputs, layers, False)
-        outputs = {"teacher_logits": ops.stop_gradient(as_float(logits))}
+        outputs = self._with_gaps(ops.stop_gradient(as_float(logits)))
         if layers:
             outputs["teacher_features"] = features
         return outputs
@@ -315,26 +340,98 @@ class SelectiveTrainer(keras.Model):
         return outputs
 
     def with_answer(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Adds the gate's decision and the cascade's answer to the outputs."""
+        """Adds the gate's decision and the cascade's answer to the outputs.
+
+        From the k largest teacher logits of a cache there is no answer over
+        all classes, and training needs none; of many classes there are
+        `score` and `delegated` of every `GATED_ROWS`-th row.
+        """
         teacher = outputs["teacher_logits"]
+        compact = isinstance(teacher, dict)
         student = self.gate.class_logits(
-            outputs["student_outputs"], teacher.shape[-1]
+            outputs["student_outputs"],
+            self.classes if compact else teacher.shape[-1],
         )
+        every = self._gated_rows(outputs)
         features = {
-            name: outputs["student_features"][name]
+            name: _every(every, outputs["student_features"][name])
             for name in self.gate.student_layers
         }
-        score = self.gate(outputs["student_outputs"], features or None)
-        delegated = self.gate.delegate(score)
-        logits = ops.where(delegated[:, None], teacher, student)
+        score = self.gate(
+            _every(every, outputs["student_outputs"]), features or None
+        )
+        shares = None
+        if self.gate.class_thresholds is not None:
+            shares = ops.softmax(_every(every, student), axis=-1)
+        delegated = self.gate.delegate(score, shares)
+        outputs = {
+            **outputs,
+            "score": score,
+            "delegated": delegated,
+            "student_logits": student,
+        }
+        if compact:
+            return outputs
+        answered = outputs.get("teacher_answered", True) & delegated
+        logits = ops.where(answered[:, None], teacher, student)
         return {
             **outputs,
             "probabilities": ops.softmax(logits, axis=-1),
-            "score": score,
-            "delegated": delegated,
             "logits": logits,
-            "student_logits": student,
         }
+
+    def _read_logits_on(self, inputs):
+        """Runs both models; replaces one whose outputs are no logits.
+
+        Args:
+            inputs: a batch of inputs.
+
+        Returns:
+            Dict of `"teacher"` and `"student"` to their logits.
+        """
+        logits, changed = {}, False
+        for role in ("teacher", "student"):
+            model = getattr(self, role)
+            check_takes_texts(role, model, inputs)
+            if isinstance(model, TeacherModel):  # checks its own answers
+                answers = as_float(model(inputs))
+                logits[role] = self._with_gaps(answers)["teacher_logits"]
+                continue
+            read, logits[role] = logits_model_on(role, model, inputs)
+            if read is not model:
+                # Layers are saved in the order in which they are tracked,
+                # which is that of the constructor when the file is read.
+                self._tracker.replace_tracked_value("layers", model, read)
+                setattr(self, role, read)
+                changed = True
+        if changed:
+            self._features = FeatureExtractors(self.teacher, self.student)
+            self._compiled_steps_are_stale()
+        return logits
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Attaches a teacher that is no Keras model where one was before."""
+        own = self.__dict__.get("teacher") if name == "teacher" else None
+        if isinstance(own, TeacherModel) and not isinstance(value, keras.Model):
+            own.attach(value)
+        else:
+            super().__setattr__(name, value)
+
+    def _with_gaps(self, logits):
+        """Outputs of the teacher; of one that may give no answer, which."""
+        if not isinstance(self.teacher, TeacherModel):
+            return {"teacher_logits": logits}
+        if isinstance(logits, dict):  # the k largest
+            answered = _has_answer(logits["logits"])
+            known = {
+                "classes": logits["classes"],
+                "logits": ops.where(answered[:, None], logits["logits"], 0.0),
+                "rest": ops.where(answered, logits["rest"], 0.0),
+            }
+        else:
+            answered = _has_answer(logits)
+            known = ops.where(answered[:, None], logits, 0.0)
+        return {"teacher_logits": known, "teacher_answered": answered}
 
     def _compiled_steps_are_stale(self):
         self.train_function = None
@@ -346,6 +443,23 @@ class SelectiveTrainer(keras.Model):
             return sample_weight if own is None else own
         return own * ops.cast(ops.reshape(sample_weight, (-1,)), own.dtype)
 
+    def _gated_rows(self, outputs):
+        """Distance of the rows that the gate scores: 1 for every row."""
+        compact = isinstance(outputs["teacher_logits"], dict)
+        return GATED_ROWS if compact and self.classes > MANY_CLASSES else 1
+
+    def _policy_args(self, y, y_pred):
+        """Labels, teacher logits and student outputs for the policy."""
+        labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+        teacher = y_pred["teacher_logits"]
+        if "teacher_answered" in y_pred:
+            answered = y_pred["teacher_answered"]
+            teacher = _without_gaps(teacher, answered, labels)
+        if isinstance(teacher, dict):
+            teacher = TopKLogits(**teacher, size=self.classes)
+            teacher = logits_for(self._policy, teacher)
+        return labels, teacher, y_pred["student_outputs"]
+
     def _without_teacher(self, variables):
         return _others(variables, self.teacher.variables)
 
@@ -355,9 +469,36 @@ def examples_of(y):
     return ops.cast(ops.size(y), "float32")
 
 
-def _policy_args(y, y_pred):
-    labels = ops.cast(ops.reshape(y, (-1,)), "int32")
-    return labels, y_pred["teacher_logits"], y_pred["student_outputs"]
+def _has_answer(logits):
+    return ops.logical_not(ops.any(ops.isnan(logits), axis=-1))
+
+
+def _without_gaps(logits, answered, labels):
+    """Teacher logits in which the label stands for a missing answer."""
+    if isinstance(logits, dict):  # the k largest
+        own = logits["classes"] == labels[:, None]
+        listed = ops.any(own, axis=1, keepdims=True)
+        first = ops.arange(own.shape[1])[None] == 0
+        classes = ops.where(
+            ops.logical_or(listed, ops.logical_not(first)),
+            logits["classes"],
+            labels[:, None],
+        )
+        classes = ops.where(answered[:, None], logits["classes"], classes)
+        certain = SURE * ops.cast(classes == labels[:, None], "float32")
+        return {
+            "logits": ops.where(answered[:, None], logits["logits"], certain),
+            "classes": classes,
+            "rest": ops.where(answered, logits["rest"], 0.0),
+        }
+    # As good as one-hot in a softmax, at every temperature in use.
+    certain = SURE * ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return ops.where(answered[:, None], logits, certain)
+
+
+def _every(step, tensor):
+    """Every `step`-th row of a tensor."""
+    return tensor if step == 1 else tensor[::step]
 
 
 def _others(variables, left_out):

@@ -6,32 +6,54 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 import keras_cascade as kc
 
-#: Test files that run on both backends.
-BOTH = [
-    "tests/distillation",
-    "tests/evaluation/test_flops.py",
-    "tests/gates",
-    "tests/test_cascade_training.py",
-    "tests/test_cascade_use.py",
-    "tests/test_data_record.py",
-    "tests/test_gate_fitting.py",
-    "tests/test_habits.py",
-    "tests/test_split_hygiene.py",
-    "tests/test_traffic_mix.py",
-    "tests/teacher_logits",
+#: Test files that run on both backends. Each group is a test of its own, so
+#: that pytest-xdist runs them side by side and beside others.
+GROUPS = [
+    ["tests/distillation"],
+    ["tests/evaluation/test_flops.py", "tests/gates"],
+    ["tests/test_cascade_training.py"],
+    ["tests/test_cascade_use.py", "tests/test_data_record.py"],
+    [
+        "tests/test_gate_fitting.py",
+        "tests/test_habits.py",
+        "tests/test_split_hygiene.py",
+        "tests/test_traffic_mix.py",
+    ],
+    ["tests/teacher_logits"],
 ]
 
 
-def test_the_same_tests_pass_on_jax(request):
+@pytest.fixture
+def on_jax(tmp_path_factory):
+    """Environment variables of a process whose Keras runs on JAX.
+
+    Most of its time would go to compiling the same programs again, as each
+    test builds its models anew: they are kept in a folder, for all groups.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    return {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled_by_jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+@pytest.mark.parametrize("files", GROUPS, ids=lambda files: files[0])
+def test_the_same_tests_pass_on_jax(files, on_jax, request):
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *BOTH],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files],
         cwd=request.config.rootpath,
         capture_output=True,
         text=True,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env=on_jax,
     )
     assert found.returncode == 0, found.stdout[-5000:]
 
@@ -58,7 +80,7 @@ except RuntimeError as error:
 """
 
 
-def test_trained_on_jax_and_exported_on_tensorflow(tmp_path):
+def test_trained_on_jax_and_exported_on_tensorflow(tmp_path, on_jax):
     model, answers = tmp_path / "c.keras", tmp_path / "answers.npz"
     found = subprocess.run(
         [sys.executable, "-c", TRAIN_ON_JAX, str(model), str(answers)],
@@ -66,7 +88,7 @@ def test_trained_on_jax_and_exported_on_tensorflow(tmp_path):
         text=True,
         check=True,
         cwd=tmp_path,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env=on_jax,
     )
     assert "Export needs the TensorFlow backend" in found.stdout
     assert "keras.models.load_model('c.keras').export" in found.stdout

@@ -60,7 +60,8 @@ def test_a_script_from_fit_to_the_device_says_only_what_python_says():
 def test_who_asks_sees_it():
     script = "import keras_cascade as kc; kc.Cascade"
     assert run(script)[1] == ""
-    assert "oneDNN" in run(script, KERAS_CASCADE_NATIVE_LOGS="1")[1]
+    # Which lines TensorFlow writes depends on the processor.
+    assert run(script, KERAS_CASCADE_NATIVE_LOGS="1")[1]
 
 
 def test_only_the_native_lines_are_hidden():

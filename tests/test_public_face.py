@@ -26,6 +26,16 @@ PASS_ON = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    """Jedi writes its cache in place: of two processes with one folder, the
+    second reads half a file (`EOFError`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("jedi"))
+        patch.setattr(jedi.settings, "cache_directory", folder)
+        yield
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_dir_lists_the_public_names_and_nothing_else(package):
     module = importlib.import_module(package)

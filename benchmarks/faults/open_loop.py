@@ -4,11 +4,12 @@
 
 A process of its own, so that it takes no time from the server's event loop.
 The configuration is JSON: `url` (`http://HOST:PORT` or `grpc://HOST:PORT`),
-`rows` and `features` of a request, `timeout` in seconds and `phases`, each a
-list of requests per second and seconds; 0 requests per second stand for
-`clients` that send one request after the other. Prints, for each phase, a
-list of `[sent, seconds, outcome]`, one per request: when it was sent, how
-long it took, and `"ok"`, `"refused"`, `"late"` or `"failed: ..."`.
+`rows` and `shape` of a request, `timeout` in seconds, `seed`, `warm_up` in
+seconds and `phases`, each a list of requests per second and seconds; 0
+requests per second stand for `clients` that send one request after the other.
+Prints, for each phase, a list of `[sent, seconds, outcome]`, one per request:
+when it was sent, how long it took, and `"ok"`, `"refused"`, `"late"` or
+`"failed: ..."`.
 """
 
 import asyncio
@@ -26,10 +27,11 @@ async def generate(configuration):
     """Runs all phases; returns a list of lists of outcomes."""
     kind = HttpClient if configuration["url"].startswith("http") else GrpcClient
     client = kind(configuration)
-    phases = []
+    phases, rng = [], random.Random(configuration["seed"])
     for rate, seconds in configuration["phases"]:
         if rate:
-            phases.append(await _open(client, rate, seconds))
+            times = _arrivals(rng, rate, seconds, configuration["warm_up"])
+            phases.append(await _open(client, times))
         else:
             phases.append(
                 await _closed(client, configuration["clients"], seconds)
@@ -38,13 +40,25 @@ async def generate(configuration):
     return phases
 
 
-async def _open(client, rate, seconds):
-    """Sends requests at random times, whether others are answered or not."""
-    rng, tasks = random.Random(0), []
+def _arrivals(rng, rate, seconds, warm_up):
+    """Draws the times of a Poisson process, given how many there are.
+
+    As many as the rate says in the warm-up, and as many after it: what is
+    measured there is then not the luck of how many came.
+    """
+    parts = [(0, warm_up), (warm_up, seconds)]
+    return sorted(
+        rng.uniform(start, end)
+        for start, end in parts
+        for _ in range(max(1, round(rate * (end - start))))
+    )
+
+
+async def _open(client, times):
+    """Sends requests at these times, whether others are answered or not."""
+    tasks = []
     start = time.perf_counter()
-    # As of a Poisson process, given how many there are.
-    count = max(1, round(rate * seconds))
-    for due in sorted(rng.uniform(0, seconds) for _ in range(count)):
+    for due in times:
         delay = start + due - time.perf_counter()
         if delay > 0:
             await asyncio.sleep(delay)

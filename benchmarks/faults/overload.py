@@ -5,18 +5,23 @@
 A teacher of heavy products of matrices, on one thread, answers requests of 8
 rows with a deadline of 1 s. A load generator in its own process measures the
 capacity with clients that wait for their answers, then sends at 1, 2 and 10
-times that rate whether it is answered or not, then at 0.8 times. The capacity
-that goodput is compared with is the mean of two, before and after.
+times that rate whether it is answered or not. A machine's speed changes within
+a minute: the capacity is measured before and after each load, all of it in
+several rounds. After ten times the capacity comes 0.8 times.
 
 `goodput_over_capacity`: rows answered within their deadline per second, over
-the capacity, by protocol and load. `overload_p99_over_deadline`: of accepted
-requests. `overload_recovery_seconds`: from the end of ten times the load until
-nine of ten requests are answered in time, of those of the next second and of
-all that follow. `goodput_over_kserve`: at twice
-and ten times our capacity, over what KServe's own server answers of the same
-requests, of the same SavedModel, on the same machine; where it answers
-nothing, over one request in the whole time. `null`: KServe cannot be
-installed; `kserve` says why.
+the mean of the capacity before and after, by protocol and load: the median of
+the rounds, which are in `goodput_over_capacity_rounds`. The first two seconds
+of every measurement are left out, and so is what is answered after its end: a
+queue that fills or empties is no goodput. `overload_p99_over_deadline`: of the
+accepted requests, median of the rounds; how many of all rounds were late is in
+`overload_outcomes`. `overload_recovery_seconds`, of the slowest round: from the
+end of ten times the load until nine of ten requests are answered in time, of
+those of the next second and of all that follow.
+`goodput_over_kserve`: at twice and ten times our capacity, over what KServe's
+own server answers of the same requests, of the same SavedModel, on the same
+machine, in one round; where it answers nothing, over one request in the whole
+time. `null`: KServe cannot be installed; `kserve` says why.
 """
 
 import collections
@@ -27,6 +32,7 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -45,6 +51,8 @@ CLASSES, ROWS, TIMEOUT, CLIENTS = 10, 8, 1.0, 8
 ROWS_PER_SECOND = 200  # about, on one thread
 LOADS = (1, 2, 10)
 AFTERWARDS = 0.8
+ROUNDS, SECONDS = 7, 10
+WARM_UP = 2.0  # seconds of every measurement
 START_SECONDS = 120
 ONE_THREAD = {
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -56,7 +64,7 @@ ONE_THREAD = {
 
 def measure(quick):
     """Measures both servers; returns a dict of the keys above."""
-    seconds = 3 if quick else 10
+    rounds, seconds = (1, 4) if quick else (ROUNDS, SECONDS)
     with tempfile.TemporaryDirectory() as temporary, _environment():
         folder = Path(temporary)
         path = heavy_bundle(folder / "bundle")
@@ -67,83 +75,111 @@ def measure(quick):
                 "http": server.url.partition("/v1/")[0],
                 "grpc": server.grpc_url.rpartition("/")[0],
             }
-            ours = {name: Run(url, seconds) for name, url in urls.items()}
+            ours = {
+                name: Run(url, seconds, rounds) for name, url in urls.items()
+            }
+        keys = {
+            "capacity_rows_per_second": "capacity",
+            "goodput_over_capacity": "goodput_over_capacity",
+            "goodput_over_capacity_rounds": "ratios",
+            "overload_p99_over_deadline": "p99_over_deadline",
+            "overload_recovery_seconds": "recovery",
+            "overload_outcomes": "outcomes",
+        }
         result = {
-            "capacity_rows_per_second": {
-                name: run.capacity for name, run in ours.items()
-            },
-            "goodput_over_capacity": {
-                name: run.goodput_over_capacity for name, run in ours.items()
-            },
-            "overload_p99_over_deadline": {
-                name: run.p99_over_deadline for name, run in ours.items()
-            },
-            "overload_recovery_seconds": {
-                name: run.recovery for name, run in ours.items()
-            },
-            "overload_outcomes": {
-                name: run.outcomes for name, run in ours.items()
-            },
+            key: {name: getattr(run, of) for name, run in ours.items()}
+            for key, of in keys.items()
         }
         return {**result, **_kserve(folder, path, ours, seconds)}
 
 
 class Run:
-    """All phases against one server over one protocol.
+    """All loads against one server over one protocol.
 
     Args:
         url: str.
-        seconds: float, of each phase.
+        seconds: float, of each measurement.
+        rounds: int. Defaults to `1`.
         capacity: float or `None`, rows per second. Defaults to `None`: it is
-            measured.
+            measured before and after each load.
     """
 
-    def __init__(self, url, seconds, capacity=None):
-        measured = capacity is None
-        if measured:
-            _load(url, [(0, 2)])
-            capacity = _capacity(url, seconds)
-        rates = [capacity / ROWS * load for load in (*LOADS, AFTERWARDS)]
-        phases = _load(url, [(rate, seconds) for rate in rates])
-        if measured:
-            capacity = (capacity + _capacity(url, seconds)) / 2
-        self.capacity = capacity
-        names = [f"{load}x" for load in (*LOADS, AFTERWARDS)]
-        *under_load, self._after = phases
-        self.goodputs = {
-            name: _goodput(phase, seconds)
-            for name, phase in zip(names, under_load, strict=False)
+    def __init__(self, url, seconds, rounds=1, capacity=None):
+        self.goodputs = {f"{load}x": [] for load in LOADS}
+        self.ratios = {f"{load}x": [] for load in LOADS}
+        # Of each round, the requests by load.
+        self._requests = {f"{load}x": [] for load in (*LOADS, AFTERWARDS)}
+        self._recoveries, capacities = [], []
+
+        def measured():
+            if capacity is not None:
+                return capacity
+            capacities.append(_capacity(url, seconds))
+            return capacities[-1]
+
+        _load(url, [(0, WARM_UP)])
+        for seed in range(rounds):
+            before = measured()
+            for load in LOADS:
+                loads = [load, AFTERWARDS] if load == LOADS[-1] else [load]
+                rates = [before / ROWS * load for load in loads]
+                phases = _load(url, [(rate, seconds) for rate in rates], seed)
+                for name, phase in zip(loads, phases, strict=True):
+                    self._requests[f"{name}x"].append(phase)
+                after = measured()
+                goodput = _goodput(phases[0], seconds)
+                self.goodputs[f"{load}x"].append(goodput)
+                self.ratios[f"{load}x"].append(goodput * 2 / (before + after))
+                before = after
+            self._recoveries.append(_recovery(phases[-1]))
+        self.capacity = statistics.median(capacities or [capacity])
+
+    @property
+    def goodput_over_capacity(self):
+        """Median of the rounds, by load."""
+        return {k: statistics.median(v) for k, v in self.ratios.items()}
+
+    @property
+    def p99_over_deadline(self):
+        """Of the time of accepted requests, by load: median of the rounds."""
+        return {
+            name: statistics.median(map(_p99_over_deadline, rounds))
+            for name, rounds in self._requests.items()
         }
-        self.goodput_over_capacity = {
-            name: value / capacity for name, value in self.goodputs.items()
-        }
-        self.p99_over_deadline = {
-            name: float(
-                np.percentile(
-                    [took for _, took, how in phase if how in ("ok", "late")]
-                    or [np.nan],
-                    99,
+
+    @property
+    def outcomes(self):
+        """How many requests ended how, by load."""
+        return {
+            name: dict(
+                collections.Counter(
+                    how for phase in rounds for *_, how in phase
                 )
-                / TIMEOUT
             )
-            for name, phase in zip(names, phases, strict=True)
-        }
-        self.outcomes = {
-            name: dict(collections.Counter(how for *_, how in phase))
-            for name, phase in zip(names, phases, strict=True)
+            for name, rounds in self._requests.items()
         }
 
     @property
     def recovery(self):
-        """Seconds until nine of ten are answered, then and from then on."""
-        sent = np.array([sent for sent, *_ in self._after])
-        ok = np.array([how == "ok" for *_, how in self._after])
-        for start in np.arange(0.0, sent.max(), 0.1):
-            later = sent >= start
-            soon = later & (sent < start + 1.0)
-            if soon.any() and min(ok[soon].mean(), ok[later].mean()) >= 0.9:
-                return float(start)
-        return float(sent.max())
+        """Seconds, of the slowest round."""
+        return max(self._recoveries)
+
+
+def _p99_over_deadline(phase):
+    took = [took for _, took, how in phase if how in ("ok", "late")]
+    return float(np.percentile(took or [np.nan], 99) / TIMEOUT)
+
+
+def _recovery(phase):
+    """Seconds until nine of ten are answered, then and from then on."""
+    sent = np.array([sent for sent, *_ in phase])
+    ok = np.array([how == "ok" for *_, how in phase])
+    for start in np.arange(0.0, sent.max(), 0.1):
+        later = sent >= start
+        soon = later & (sent < start + 1.0)
+        if soon.any() and min(ok[soon].mean(), ok[later].mean()) >= 0.9:
+            return float(start)
+    return float(sent.max())
 
 
 def heavy_bundle(path):
@@ -203,11 +239,12 @@ tf.saved_model.save(module, folder, signatures=logits)
 """
 
 
-def _load(url, phases):
+def _load(url, phases, seed=0):
     """Runs the generator; returns the outcomes of each phase."""
     configuration = {
         "url": url, "rows": ROWS, "shape": SHAPE, "timeout": TIMEOUT,
-        "clients": CLIENTS, "phases": phases,
+        "clients": CLIENTS, "phases": phases, "seed": seed,
+        "warm_up": WARM_UP,
     }  # fmt: skip
     done = subprocess.run(
         [
@@ -232,7 +269,11 @@ def _capacity(url, seconds):
 
 
 def _goodput(phase, seconds):
-    return ROWS * sum(how == "ok" for *_, how in phase) / seconds
+    answered = sum(
+        how == "ok" and WARM_UP <= sent + took < seconds
+        for sent, took, how in phase
+    )
+    return ROWS * answered / (seconds - WARM_UP)
 
 
 def _kserve(folder, path, ours, seconds):
@@ -244,15 +285,15 @@ def _kserve(folder, path, ours, seconds):
         return {"goodput_over_kserve": None, "kserve": reason}
     with _kserve_server(python, path, folder / "kserve.log") as urls:
         theirs = {
-            name: Run(url, seconds, ours[name].capacity)
+            name: Run(url, seconds, capacity=ours[name].capacity)
             for name, url in urls.items()
         }
     least = ROWS / seconds
     return {
         "goodput_over_kserve": {
             name: {
-                load: ours[name].goodputs[load]
-                / max(least, theirs[name].goodputs[load])
+                load: statistics.median(ours[name].goodputs[load])
+                / max(least, *theirs[name].goodputs[load])
                 for load in ("2x", "10x")
             }
             for name in ours

@@ -24,6 +24,8 @@ from keras_cascade.errors import BundleError
 __all__ = ["Bundle", "BundleError", "hash_file"]
 
 HEX = "[0-9a-fA-F]{64}"
+#: Kind of a teacher elsewhere whose server states its identity.
+URL = "Url"
 #: Tries to read a bundle that is exchanged while it is read.
 ATTEMPTS = 5
 
@@ -178,7 +180,7 @@ class Bundle:
                 missing or was altered.
         """
         if self.teacher_folder is None:
-            raise BundleError(f"The bundle '{self.path}' holds no teacher.")
+            raise BundleError(self.lacks_teacher())
         with private_folder("keras-cascade-teacher-") as folder:
             copy = folder / self.teacher_folder.name
             prefix = PurePosixPath(self.manifest["teacher"]["path"])
@@ -249,15 +251,34 @@ class Bundle:
         """
         teacher = self.manifest.get("teacher")
         if teacher is None:
-            return None
+            remote = self.manifest.get("remote_teacher") or {}
+            return remote.get("identity") if remote.get("kind") == URL else None
         content = {
             "classes": self.classes,
             "files": teacher["files"],
             "output": teacher["output"],
             "text": teacher.get("text", {}).get("sha256"),
         }
+        if "onnx" in teacher:
+            content["onnx"] = teacher["onnx"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def lacks_teacher(self) -> str:
+        """Returns the sentence for errors that need the teacher's files."""
+        sentence = f"The bundle '{self.path}' holds no teacher."
+        remote = self.manifest.get("remote_teacher")
+        if remote is None:
+            return sentence
+        if remote["kind"] == URL:
+            return (
+                f"{sentence} It runs at a URL: pass teacher='{remote['url']}'."
+            )
+        return (
+            f"{sentence} It was exported with one that no bundle can hold "
+            f"({remote['kind']}): pass an object with `logits(inputs)`, such "
+            f"as `keras_cascade.teachers.{remote['kind']}(...)`, or a URL."
+        )
 
     def operating_point(self, name: str = "default") -> dict:
         """Returns the operating point of that name, as a dict."""

@@ -22,7 +22,7 @@ SIGNATURE = f"{MANIFEST}.sig"
 FORMAT = "keras_cascade.bundle"
 VERSION = 1
 #: Counts additions that an earlier reader of the same version can ignore.
-MINOR_VERSION = 1
+MINOR_VERSION = 2
 #: The key under which a manifest has its own hash.
 SEAL = "sha256"
 MAX_BYTES = 16 * 1024 * 1024

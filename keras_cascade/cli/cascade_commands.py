@@ -83,12 +83,16 @@ def train(
         Path, typer.Option(help="the .keras file to write", metavar="FILE")
     ],
     teacher: Annotated[
-        Path | None,
-        typer.Option(help="trained .keras model with logits", metavar="FILE"),
+        str | None,
+        typer.Option(
+            help="trained classifier: .keras or .h5 file, SavedModel, or "
+            "hf:// or kaggle:// handle",
+            metavar="MODEL",
+        ),
     ] = None,
     student: Annotated[
-        Path | None,
-        typer.Option(help=".keras model with logits", metavar="FILE"),
+        str | None,
+        typer.Option(help="classifier to train, as --teacher", metavar="MODEL"),
     ] = None,
     distillation: Policy = "standard",
     epochs: Annotated[
@@ -135,7 +139,8 @@ def calibrate(
         list[str] | None,
         typer.Option(
             help="max_accuracy_drop=E, max_delegation_rate=R, max_cost=C, "
-            "min_accuracy=A or min_class_accuracy=A; several are all met",
+            "min_accuracy=A, min_recall=CLASS:A, or others of "
+            "docs/concepts.md; several are all met",
             metavar="NAME=X",
             show_default="max_accuracy_drop=0.01",
         ),
@@ -143,18 +148,24 @@ def calibrate(
     confidence: Annotated[
         float | None,
         typer.Option(
-            help="such as 0.95: guarantees the objective of new inputs; "
-            "without, it holds on the calibration split",
+            help="such as 0.95: guarantees the objective of new inputs",
             metavar="C",
         ),
     ] = None,
+    per_class: Annotated[
+        bool,
+        typer.Option(
+            "--per-class",
+            help="a threshold for each class that the student predicts",
+        ),
+    ] = False,
     costs: Annotated[
         str | None,
         typer.Option(
             help="flops, latency[,NETWORK_MS], or STUDENT,TEACHER[,NETWORK],"
             "UNIT",
             metavar="COSTS",
-            show_default="as the cascade has them",
+            show_default=False,
         ),
     ] = None,
     seed: Seed = 0,
@@ -176,7 +187,14 @@ def calibrate(
         from keras_cascade.cli import saved_cascade
     with spinner("Running student and teacher on the calibration split"):
         calibrated = saved_cascade.calibrate(
-            cascade, data, objectives, confidence, costs, seed, data_options
+            cascade,
+            data,
+            objectives,
+            confidence,
+            costs,
+            seed,
+            data_options,
+            per_class,
         )
     show_point(
         calibrated.operating_point,
@@ -255,7 +273,7 @@ def export(
     quantization: Annotated[
         str | None,
         typer.Option(
-            help="float16, dynamic or int8; or, trained on: qat, prune, "
+            help="float16, dynamic, int8 or int4; or, trained on: qat, prune, "
             "cluster, prune+qat or cluster+qat",
             metavar="NAME",
             show_default="float32",
@@ -276,6 +294,26 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="add student.onnx, teacher.onnx")
     ] = False,
+    io_type: Annotated[
+        str | None,
+        typer.Option(
+            help="int8: inputs of an int8 student", metavar="NAME", hidden=True
+        ),
+    ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option(
+            help="uint8: images of bytes", metavar="NAME", hidden=True
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="microcontroller, browser or phone, which must run it",
+            metavar="NAME",
+            hidden=True,
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     *,
@@ -296,5 +334,6 @@ def export(
         result = saved_cascade.export(
             cascade, data, output, overwrite, quantization,
             operating_point or [], onnx, seed, data_options, float_layer or [],
+            io_type, input_type, target or [],
         )  # fmt: skip
     show(result, as_json, f"exported to {output}")

@@ -75,6 +75,15 @@ def show_point(point, costs, as_json, title):
             )
         },
         f"cost ({costs.unit})": point.amortized_cost,
+        **(
+            {
+                "thresholds of predicted classes": ", ".join(
+                    f"{one:.4g}" for one in point.class_thresholds
+                )
+            }
+            if point.class_thresholds
+            else {}
+        ),
         "examples": point.examples,
         "guaranteed of new inputs": "\n".join(
             guarantee_sentence(one, costs.unit) for one in point.guarantees

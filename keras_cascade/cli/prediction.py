@@ -96,7 +96,7 @@ class _LocalTeacher:
 
     def __init__(self, bundle):
         if bundle.teacher_folder is None:
-            raise TeacherError(f"The bundle '{bundle.path}' holds no teacher.")
+            raise TeacherError(bundle.lacks_teacher())
         self._bundle = bundle
 
     def logits(self, inputs):

@@ -215,7 +215,13 @@ def _facts(cascade, splits, point):
         "Splits": f"{splits.sizes['train']:,} train, "
         f"{splits.sizes['calibration']:,} calibration, "
         f"{splits.sizes['test']:,} test: {splits.how}",
-        "Threshold": f"{point['threshold']:.6g}, chosen on "
+        "Threshold": (
+            f"{len(set(point['class_thresholds']))} of "
+            f"{len(point['class_thresholds'])} predicted classes, up to "
+            if point.get("class_thresholds")
+            else ""
+        )
+        + f"{point['threshold']:.6g}, chosen on "
         f"{point['examples']:,} calibration examples by "
         f"{deserialize(point['objective'])}",
         "Gate": type(cascade.gate).__name__,

@@ -112,10 +112,13 @@ def _refit(bundle, runtime, results, name, seed, checks):
     signed = (bundle.path / SIGNATURE).exists()
     written = refit(bundle, runtime, results, name, seed)
     point = written.operating_point(name)
+    threshold = f"{point['threshold']:.6g}"
+    if point.get("class_thresholds"):
+        threshold = "the threshold of the predicted class"
     return Check(
         f"refit {name}",
         True,
-        f"score < {point['threshold']:.6g} in {runtime.title} delegates "
+        f"score < {threshold} in {runtime.title} delegates "
         f"{point['delegation_rate']:.2%}, accuracy {point['accuracy']:.4f}; "
         "the manifest is another now"
         + ("; its signature was removed: sign it again" if signed else ""),

@@ -3,18 +3,22 @@
 import functools
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_cascade import (
     Cascade,
     MaxAccuracyDrop,
     MaxCost,
     MaxDelegationRate,
+    MaxExpectedCost,
+    MaxFalseAlarmRate,
     MinAccuracy,
     MinGroupAccuracy,
+    MinPrecision,
+    MinRecall,
 )
 from keras_cascade.cli.cascade_data import (
     remember_data,
@@ -29,8 +33,11 @@ from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.flops import costs_from_flops
 from keras_cascade.export import costs_from_latency
 from keras_cascade.export.quantization import TRAINING, checked_quantization
+from keras_cascade.models.load_model import load_model
 from keras_cascade.utils.output_path import output_path
 
+#: Environment variable that lets a cascade's SavedModel run.
+TRUST = "KERAS_CASCADE_TRUST_SAVED_MODELS"
 OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
     "max_cost": MaxCost,
@@ -38,6 +45,7 @@ OBJECTIVES = {
     "min_accuracy": MinAccuracy,
     "min_class_accuracy": functools.partial(MinGroupAccuracy, "class"),
 }
+
 COSTS_FORMAT = (
     "Expected --costs flops, latency, latency,NETWORK_MS, or "
     "STUDENT,TEACHER,UNIT, or STUDENT,TEACHER,NETWORK,UNIT."
@@ -62,9 +70,11 @@ def train(
     Args:
         spec: str, data spec.
         output: path of the .keras file.
-        teacher_file: path of a trained model, or `None` for a reference
-            teacher, which is trained first.
-        student_file: path of a model, or `None` for a reference student.
+        teacher_file: path or handle of a trained model, as
+            `keras_cascade.models.load_model` takes it, or `None` for a
+            reference teacher, which is trained first.
+        student_file: the same of a student, or `None` for a reference
+            student.
         distillation: str, name of a policy.
         epochs: int.
         seed: int, of splits and weights.
@@ -107,7 +117,14 @@ def train(
 
 
 def calibrate(
-    cascade_file, spec, objectives, confidence, costs, seed, data_options=None
+    cascade_file,
+    spec,
+    objectives,
+    confidence,
+    costs,
+    seed,
+    data_options=None,
+    per_class=False,
 ):
     """Calibrates a saved cascade and saves it in place.
 
@@ -119,6 +136,8 @@ def calibrate(
         costs: str, as `--costs`, or `None` to leave them.
         seed: int, of the splits.
         data_options: `DataOptions`. Defaults to `None`: as in the training.
+        per_class: bool. A threshold for each class that the student
+            predicts. Defaults to `False`.
 
     Returns:
         The `Cascade`.
@@ -131,6 +150,7 @@ def calibrate(
     cascade.calibrate(
         data["calibration"],
         objectives[0] if len(objectives) == 1 else objectives,
+        per_class=per_class,
     )
     _save(cascade, cascade_file)
     return cascade
@@ -164,6 +184,9 @@ def export(
     seed,
     data_options=None,
     float_layers=(),
+    io_type=None,
+    input_type=None,
+    targets=(),
 ):
     """Exports a saved cascade as a bundle.
 
@@ -178,6 +201,9 @@ def export(
         seed: int, of the splits.
         data_options: `DataOptions`. Defaults to `None`: as in the training.
         float_layers: list of str, with `"int8"`. Defaults to `()`.
+        io_type: of `Cascade.export`. Defaults to `None`.
+        input_type: of `Cascade.export`. Defaults to `None`.
+        targets: of `Cascade.export`. Defaults to `()`.
 
     Returns:
         Dict of the path, the operating point and the verification.
@@ -199,6 +225,9 @@ def export(
         onnx=onnx,
         operating_points=points,
         float_layers=float_layers,
+        io_type=io_type,
+        input_type=input_type,
+        targets=targets,
     )
     point = bundle.operating_point()
     return {
@@ -237,40 +266,71 @@ def parse_operating_point(text):
     return name, parse_objective(objective, confidence)
 
 
+def _class_of(text):
+    """Class by its index, where it is a whole number, or else by its name."""
+    if not text:
+        raise ValueError("No class is named.")
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _matrix_of(path):
+    """Cost matrix of a file of numbers, with commas between them."""
+    return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+#: Objectives of a subject: class, function that reads it, its form.
+OBJECTIVES_OF = {
+    "max_expected_cost": (MaxExpectedCost, _matrix_of, "FILE.csv"),
+    "max_false_alarm_rate": (MaxFalseAlarmRate, _class_of, "CLASS"),
+    "min_precision": (MinPrecision, _class_of, "CLASS"),
+    "min_recall": (MinRecall, _class_of, "CLASS"),
+}
+
+
 def parse_objective(text, confidence=None):
-    """Parses `NAME=NUMBER` to an `Objective`.
+    """Parses `NAME=NUMBER` or `NAME=SUBJECT:NUMBER` to an `Objective`.
+
+    The subject is a class by its name or index, or the file of a cost matrix.
 
     Args:
         text: str.
         confidence: float or `None`. Defaults to `None`.
     """
     name, _, value = text.partition("=")
+    if name in OBJECTIVES_OF:
+        make, read, subject_form = OBJECTIVES_OF[name]
+        subject, _, value = value.rpartition(":")
+        try:
+            return make(read(subject), float(value), confidence=confidence)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"Expected --objective {name}={subject_form}:NUMBER. Received: "
+                f"'{text}'. ({error})"
+            ) from None
     try:
         return OBJECTIVES[name](float(value), confidence=confidence)
     except (KeyError, ValueError) as error:
         reason = f" ({error})" if name in OBJECTIVES and value else ""
         raise ValueError(
             f"Expected --objective NAME=NUMBER with a name out of "
-            f"{sorted(OBJECTIVES)}. Received: '{text}'.{reason}"
+            f"{sorted(OBJECTIVES)}, or NAME=SUBJECT:NUMBER with one out of "
+            f"{sorted(OBJECTIVES_OF)}. Received: '{text}'.{reason}"
         ) from None
-
-
-def load_model(file):
-    """Loads a model from a .keras file."""
-    file = Path(file)
-    if not file.is_file():
-        raise ValueError(f"Expected a .keras file. There is none at '{file}'.")
-    if not zipfile.is_zipfile(file):
-        raise ValueError(
-            f"Expected '{file}' to be a .keras file, as `model.save` writes "
-            "it. It is something else, or damaged."
-        )
-    return keras.models.load_model(file)
 
 
 def load_cascade(file):
     """Loads a `Cascade` from a .keras file."""
-    cascade = load_model(file)
+    trusted = os.environ.get(TRUST) == "1"
+    try:
+        cascade = load_model(file, safe_mode=not trusted)
+    except ValueError as error:
+        if "TFSMLayer" not in str(error):
+            raise
+        raise ValueError(
+            f"Expected '{file}' to hold models of Keras. Received one that is "
+            "a SavedModel, whose graph is code. If you trust the file and the "
+            f"SavedModel, set the environment variable {TRUST}=1."
+        ) from error
     if not isinstance(cascade, Cascade):
         raise ValueError(
             f"Expected '{file}' to hold a cascade, as `keras-cascade train` "

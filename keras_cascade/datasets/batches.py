@@ -209,6 +209,7 @@ class MappedPyDataset(keras.utils.PyDataset):
         )
         self._dataset = dataset
         self._function = function
+        self.is_iterated = getattr(dataset, "is_iterated", False)
 
     @property
     def num_batches(self):
@@ -234,6 +235,8 @@ class IteratedPyDataset(keras.utils.PyDataset):
         batches: iterable with a length, of tuples or lists `(x, y)` or `(x,
             y, sample_weight)`.
     """
+
+    is_iterated = True
 
     def __init__(self, batches):
         super().__init__()

@@ -15,26 +15,23 @@ def check_examples(x, y, classes):
         classes: int, number of classes.
     """
     check_inputs(x)
+    check_class_labels(y, classes)
+
+
+def check_class_labels(y, classes):
+    """Raises a `ValueError` at the first problem in labels.
+
+    Args:
+        y: integer labels, or booleans, `(batch,)` or `(batch, 1)`.
+        classes: int, number of classes.
+    """
     if y is None:
         raise ValueError(
             "Expected examples with labels, `(x, y)`. Received inputs only."
         )
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
-        if y.dtype.kind in "biuf" and (y.sum(axis=1) != 1).any():
-            raise ValueError(
-                "Expected one class per example, as an integer. Received "
-                f"labels of shape {y.shape} that are not one-hot: several "
-                "classes per example, or none, are not supported. Train a "
-                "cascade for each class, with the labels `y[:, c]` and two "
-                "logits."
-            )
-        raise ValueError(
-            "Expected integer class labels of shape (batch,). Received shape "
-            f"{y.shape}, which looks one-hot. Pass `y.argmax(axis=-1)`; in "
-            "batches, `dataset.map(lambda x, y: (x, tf.argmax(y, -1)))`, or "
-            "`label_mode='int'` of `image_dataset_from_directory`."
-        )
+        raise ValueError(_two_axes(y, classes))
     if y.ndim not in (1, 2):
         raise ValueError(
             "Expected integer class labels of shape (batch,). Received shape "
@@ -67,6 +64,31 @@ def check_examples(x, y, classes):
             f"output {classes} logits. Received labels from {y.min()} to "
             f"{y.max()}."
         )
+
+
+def _two_axes(y, classes):
+    """Error message for labels of shape `(batch, columns)`."""
+    numeric = y.dtype.kind in "biuf"
+    ones = numeric and np.allclose(y.sum(axis=1), 1, atol=1e-3)
+    if numeric and not ones:
+        return (
+            "Expected one class per example, as an integer or one-hot. "
+            f"Received labels of shape {y.shape} that are not one-hot: several "
+            "classes per example, or none, are not supported. Train a cascade "
+            "for each class, with the labels `y[:, c]`."
+        )
+    if numeric and not np.isin(y, (0, 1)).all():
+        return (
+            "Expected one class per example, as an integer or one-hot. "
+            f"Received labels of shape {y.shape} that are shares, such as "
+            f"{y[0][:5].tolist()}. Pass `y.argmax(axis=-1)`; shares to learn "
+            "from are a teacher's part."
+        )
+    return (
+        f"Expected class labels of shape (batch,), or one-hot ones of shape "
+        f"(batch, {classes}). Received shape {y.shape}. Pass "
+        "`y.argmax(axis=-1)`."
+    )
 
 
 def check_inputs(x):

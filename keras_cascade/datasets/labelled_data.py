@@ -72,6 +72,7 @@ class LabelledData:
         self.y = as_column(y)
         self.sample_weight = as_column(sample_weight)
         self.batch_size = batch_size
+        self._label_reader = None
         if batch_size is not None and not (
             isinstance(batch_size, (int, np.integer)) and batch_size > 0
         ):
@@ -99,12 +100,14 @@ class LabelledData:
             batch_size: int, with arrays. Defaults to `32`.
         """
         if isinstance(data, LabelledData):
-            return cls(
+            copy = cls(
                 data.x,
                 data.y,
                 data.sample_weight,
                 batch_size or data.batch_size,
             )
+            copy._label_reader = data._label_reader
+            return copy
         if isinstance(y, int):
             raise ValueError(
                 "Expected labels as `y`. Received: a number. A batch size is "
@@ -189,7 +192,12 @@ class LabelledData:
         Raises:
             ValueError: NaN in inputs; missing, one-hot or wrong labels.
         """
-        for batch in self.batches(steps):
+        batches = self.batches(steps)
+        while True:
+            with original_error(self._label_reader):
+                batch = next(batches, None)
+            if batch is None:
+                return
             if classes is None:
                 check_inputs(batch[0])
             else:
@@ -228,13 +236,14 @@ class LabelledData:
             x = to_numpy(take_rows(self.x, index))
             return x, None if self.y is None else self.y[index]
         batches, rows = [], 0
-        for x, y, _ in iterate_batches(self._head(4), steps=4):
-            if batches and row_form(x) != row_form(batches[0][0]):
-                continue
-            batches.append((x, y))
-            rows += rows_of(x)
-            if rows >= count:
-                break
+        with original_error(self._label_reader):
+            for x, y, _ in iterate_batches(self._head(4), steps=4):
+                if batches and row_form(x) != row_form(batches[0][0]):
+                    continue
+                batches.append((x, y))
+                rows += rows_of(x)
+                if rows >= count:
+                    break
         if not batches:
             raise ValueError("Expected at least one example. Received none.")
         x = concatenate_rows([x for x, _ in batches])
@@ -272,6 +281,63 @@ class LabelledData:
             if part is not None
         )
 
+    def with_indices(self, reader, strict=False):
+        """Copy whose labels are indices of classes.
+
+        Args:
+            reader: `LabelReader`. Arrays tell it the first label.
+            strict: bool, of `LabelReader.decide_first`. Defaults to `False`.
+
+        Returns:
+            `LabelledData` with the same examples; of data whose labels were
+            read before, itself.
+
+        Raises:
+            ValueError: labels that are ambiguous, or names of unknown classes.
+        """
+        if self._label_reader is not None:
+            return self
+        if self.is_arrays:
+            reader.decide_first(self.y, strict)
+            y = None if self.y is None else reader.indices(self.y)
+            data = self._replaced(self.x, y)
+        elif self._are_indices(reader):  # an iterator is then another
+            data = self._replaced(self.x, self.y)
+        else:
+            data = self._replaced(self._read_batches(reader), self.y)
+        data._label_reader = reader
+        return data
+
+    def _are_indices(self, reader):
+        """Returns whether labels of batches need no reading."""
+        if not is_tf_dataset(self.x):
+            _, labels = self.first_examples(1)
+            return labels is None or reader.are_indices(labels)
+        spec = self.x.element_spec
+        spec = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+        shape = getattr(spec, "shape", None)
+        if shape is None or shape.rank is None:
+            return reader.first != 1
+        column = shape.rank < 2 or shape[-1] == 1
+        return spec.dtype.name != "string" and column and reader.first != 1
+
+    def _read_batches(self, reader):
+        if is_tf_dataset(self.x):
+            return _read_tf_dataset(self.x, reader)
+        if self.is_py_dataset:
+            return MappedPyDataset(
+                self.x, reader.pass_on, self.x.use_multiprocessing
+            )
+        return (reader.pass_on(batch) for batch in self.x)
+
+    def _replaced(self, x, y, sample_weight=None):
+        """Copy with other inputs and labels of the same form."""
+        if sample_weight is None:
+            sample_weight = self.sample_weight
+        data = LabelledData(x, y, sample_weight, self.batch_size)
+        data._label_reader = self._label_reader
+        return data
+
     def weighted(self, traffic):
         """Copy with a traffic mix multiplied into the sample weights.
 
@@ -290,7 +356,7 @@ class LabelledData:
                 "`keras_cascade.evaluation.summarize`."
             )
         weights = traffic.weights(self.y, self.sample_weight)
-        return LabelledData(self.x, self.y, weights, self.batch_size)
+        return self._replaced(self.x, self.y, weights)
 
     def observed(self, observer):
         """Copy whose batches pass through an observer.
@@ -318,13 +384,14 @@ class LabelledData:
             )
         else:
             x = (observer.pass_on(batch) for batch in self.x)
-        return LabelledData(x, self.y, self.sample_weight, self.batch_size)
+        observer.label_reader = self._label_reader
+        return self._replaced(x, self.y)
 
     @property
     def can_be_shuffled(self):
         """`True` where Keras can shuffle the data, or its batches."""
         return self.is_arrays or (
-            self.is_py_dataset and not isinstance(self.x, IteratedPyDataset)
+            self.is_py_dataset and not getattr(self.x, "is_iterated", False)
         )
 
     @property
@@ -372,12 +439,22 @@ class ExampleObserver:
         error: the `ValueError` of the first batch that failed, or `None`. In
             a `tf.data` pipeline an exception loses its type and gains a page
             of context; `original_error` raises this one in its place.
+        label_reader: `LabelReader` that the batches pass through before, or
+            `None`.
     """
 
     def __init__(self, classes, on_inputs=None):
         self.classes = classes
-        self.error = None
+        self.label_reader = None
+        self._error = None
         self._on_inputs = on_inputs
+
+    @property
+    def error(self):
+        """`ValueError` of the first batch that failed, or `None`."""
+        if self._error is None and self.label_reader is not None:
+            return self.label_reader.error
+        return self._error
 
     def observe(self, x, y):
         """Checks one batch of inputs and labels."""
@@ -385,7 +462,7 @@ class ExampleObserver:
         try:
             check_examples(x, y, self.classes)
         except ValueError as error:
-            self.error = error
+            self._error = error
             raise
         if self._on_inputs is not None:
             self._on_inputs(x)
@@ -403,13 +480,13 @@ def original_error(*sources):
 
     Args:
         *sources: objects with an attribute `error`, such as
-            `ExampleObserver`.
+            `ExampleObserver`; or `None`.
     """
     try:
         yield
     except Exception:
         for source in sources:
-            if source.error is not None:
+            if source is not None and source.error is not None:
                 raise source.error from None
         raise
 
@@ -435,6 +512,23 @@ def _observed_tf_dataset(dataset, observer):
             return tf.nest.map_structure(
                 tf.identity, batch, expand_composites=True
             )
+
+    return dataset.map(step)
+
+
+def _read_tf_dataset(dataset, reader):
+    import tensorflow as tf
+
+    def step(*batch):
+        x, y, weight = unpack(batch if len(batch) > 1 else batch[0])
+        shape = y.shape[:1]
+        y = tf.numpy_function(
+            lambda labels: reader.noted(labels).reshape(-1).astype("int32"),
+            [y],
+            tf.int32,
+        )
+        y.set_shape(shape)
+        return (x, y) if weight is None else (x, y, weight)
 
     return dataset.map(step)
 

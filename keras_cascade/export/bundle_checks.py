@@ -23,9 +23,10 @@ from keras_cascade.export.onnx_interpreter import (
 from keras_cascade.export.tflite_file import operations
 from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
 from keras_cascade.runtime.inputs import prepare_inputs
+from keras_cascade.runtime.operating_points import threshold_of
 from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.teachers.local_teacher import local_teacher
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
-from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.tokenized import (
     student_with_tokenizer,
     teacher_with_tokenizer,
@@ -74,6 +75,11 @@ def check_bundle(
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
     if bundle.teacher_folder is None:
+        if bundle.manifest.get("remote_teacher") is not None:
+            raise BundleError(
+                f"{bundle.lacks_teacher()} No decision can be measured "
+                "without it: verify the files alone, without data."
+            )
         raise BundleError(
             f"The bundle '{bundle.path}' lacks its teacher, without which no "
             "decision can be measured. Expected: the whole bundle, as it was "
@@ -169,7 +175,7 @@ def _check_file(bundle, run, results):
             "decisions",
             run.wrong == 0,
             f"{run.wrong} of {len(results)} decisions are not those of "
-            f"score < {point['threshold']}",
+            f"score < {_threshold_in_words(point)}",
         ),
     ]
     checks += check_point(bundle, point, results, measured)
@@ -210,7 +216,7 @@ def _run(bundle, runs, batches):
         `(examples, teacher_gap)`: their `Fingerprint`, and how far the
         teacher's ONNX file is from its SavedModel, `None` without one.
     """
-    teacher = teacher_with_tokenizer(SavedModelTeacher.of(bundle), bundle)
+    teacher = teacher_with_tokenizer(local_teacher(bundle), bundle)
     session = None
     if "teacher" in bundle.onnx_files:
         name = bundle.manifest["onnx"]["teacher"]["file"]
@@ -247,9 +253,10 @@ def measured_at(bundle, results, point) -> dict:
         results.scores,
         results.student_correct,
         results.teacher_correct,
-        point["threshold"],
+        threshold_of(point),
         results.sample_weight,
         Costs(**bundle.manifest["costs"]),
+        student_labels=results.student_labels,
     ).to_dict()
 
 
@@ -273,7 +280,9 @@ def _guarantee_holds(guarantee, results, point, bundle):
 
     It can contradict the guarantee and never prove it: calibration does.
     """
-    delegated = delegated_at(results.scores, point["threshold"])
+    delegated = delegated_at(
+        results.scores, threshold_of(point), results.student_labels
+    )
     right = np.where(
         delegated, results.teacher_correct, results.student_correct
     )
@@ -302,10 +311,27 @@ def _guarantee_holds(guarantee, results, point, bundle):
     elif quantity == "accuracy":
         limit, measured = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
-    else:
+    elif quantity == "group_accuracy":
         return Check(
             f"guarantee on {quantity}", True, "not tested: no groups are given"
         )
+    else:
+        limit = guarantee.get("at_most", guarantee.get("at_least"))
+        answer = np.where(
+            delegated, results.teacher_labels, results.student_labels
+        )
+        tested = (
+            _expected_cost(answer, results.labels, guarantee, point)
+            if quantity == "expected_cost"
+            else _class_share(answer, results.labels, guarantee, bundle.classes)
+        )
+        if tested is None:
+            return Check(
+                f"guarantee on {quantity}",
+                True,
+                "not tested: none of these examples is of its kind",
+            )
+        measured, passed = tested
     verdict = "do not speak" if passed else "speak"
     return Check(
         f"guarantee on {quantity}",
@@ -313,6 +339,52 @@ def _guarantee_holds(guarantee, results, point, bundle):
         f"{measured:.4f} where {limit:.4f} is guaranteed: these {n} examples "
         f"{verdict} against it at the {ERROR:.0%} level",
     )
+
+
+def _class_share(answer, labels, guarantee, classes):
+    """`(measured, passed)` of a class's objective; `None` without examples."""
+    of_class = guarantee["class"]
+    if isinstance(of_class, str):
+        if of_class not in classes:
+            return None
+        of_class = classes.index(of_class)
+    says, is_class = answer == of_class, labels == of_class
+    counts, events = {
+        "precision": (says, is_class),
+        "recall": (is_class, says),
+        "false_alarm_rate": (~is_class, says),
+    }[guarantee["quantity"]]
+    if not counts.any():
+        return None
+    interval = _share(events[counts], ERROR)
+    passed = (
+        interval.low <= guarantee["at_most"]
+        if "at_most" in guarantee
+        else interval.high >= guarantee["at_least"]
+    )
+    return events[counts].mean(), passed
+
+
+def _expected_cost(answer, labels, guarantee, point):
+    """`(measured, passed)`; the test is Hoeffding's bound of the mean."""
+    config = point["objective"]["config"]
+    configs = [config] + [one["config"] for one in config.get("objectives", [])]
+    for one in configs:
+        if one.get("max_cost") != guarantee["at_most"] or "matrix" not in one:
+            continue
+        if not isinstance(one["matrix"], list):  # too long for a manifest
+            continue
+        costs = np.asarray(one["matrix"])[labels, answer]
+        spread = np.sqrt(np.log(1 / ERROR) / (2 * len(costs)))
+        lowest = costs.mean() - np.max(one["matrix"]) * spread
+        return costs.mean(), lowest <= guarantee["at_most"]
+    return None
+
+
+def _threshold_in_words(point):
+    if point.get("class_thresholds"):
+        return "the threshold of the predicted class"
+    return f"{point['threshold']}"
 
 
 def _share(events, error):
@@ -361,7 +433,11 @@ class _FileRun:
         outputs = self._student.run(inputs)
         if self.gap is None:
             self.gap = self._batch_gap(inputs, outputs)
-        delegated = delegated_at(outputs["score"], self.point["threshold"])
+        delegated = delegated_at(
+            outputs["score"],
+            threshold_of(self.point),
+            outputs["probabilities"].argmax(axis=-1),
+        )
         self.wrong += int((outputs["delegate"] != delegated).sum())
         self._columns.add(
             y, outputs["score"], outputs["probabilities"],

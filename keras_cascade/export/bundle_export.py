@@ -10,7 +10,12 @@ from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
 from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.converter_process import CONVERTER
 from keras_cascade.export.export_job import ExportJob
+from keras_cascade.export.external_teachers import (
+    is_external,
+    write_external_teacher,
+)
 from keras_cascade.export.manifest_content import (
     STUDENT_FILE,
     TEACHER_FOLDER,
@@ -19,7 +24,7 @@ from keras_cascade.export.manifest_content import (
     model_card,
 )
 from keras_cascade.export.onnx_export import OnnxStudent, export_onnx
-from keras_cascade.export.quantization import FLOAT32
+from keras_cascade.export.quantization import FLOAT32, TRAINING
 from keras_cascade.export.teacher_probes import teacher_probes
 from keras_cascade.export.verification import check_teacher
 from keras_cascade.runtime.student_probes import student_probes
@@ -52,6 +57,9 @@ def export_bundle(
     float_layers: Sequence[str] = (),
     verbose: bool | None = None,
     input_shape: tuple | dict | None = None,
+    io_type: str | None = None,
+    input_type: str | None = None,
+    targets: str | Sequence[str] = (),
 ) -> Bundle:
     """Writes the bundle of a cascade, verified on its own files.
 
@@ -78,10 +86,11 @@ def export_bundle(
             `"float16"`, `"dynamic"` (weights of 8 bits) or `"int8"`
             (activations too; their ranges are measured on the calibration
             inputs: the file depends on them, not on their labels, and the
-            guarantees take the file as given); or one that trains the student
-            on: `"qat"`, `"prune"`, `"cluster"`, `"prune+qat"`,
-            `"cluster+qat"`. Inputs, outputs and the gate stay as they are.
-            Defaults to `None`.
+            guarantees take the file as given), `"int4"` (weights of 4 bits,
+            and of 8 where 4 cannot be, as the manifest lists); or one that
+            trains the student on: `"qat"`, `"prune"`, `"cluster"`,
+            `"prune+qat"`, `"cluster+qat"`. Inputs, outputs and the gate stay
+            as they are. Defaults to `None`.
         training_data: labelled examples, for a quantization that trains.
         optimization: dict of options for
             `keras_cascade.export.optimization.optimize_student`.
@@ -105,6 +114,9 @@ def export_bundle(
         input_shape: sizes of one example, in the place of those that the
             models leave free; or a dict of them by input name. Defaults to
             `None`: what is free stays free.
+        io_type: of `export_student`. Defaults to `None`.
+        input_type: of `export_student`. Defaults to `None`.
+        targets: of `export_student`. Defaults to `()`.
 
     Returns:
         `keras_cascade.bundle.Bundle`.
@@ -118,6 +130,8 @@ def export_bundle(
     check_backend()
     target = output_path(filepath)
     onnx_parts = _checked_parts(onnx)
+    if quantization not in TRAINING:  # those take their time before
+        CONVERTER.start()
     job = ExportJob(
         cascade,
         calibration_data,
@@ -130,6 +144,9 @@ def export_bundle(
         joint=joint,
         float_layers=float_layers,
         input_shape=input_shape,
+        io_type=io_type,
+        input_type=input_type,
+        targets=targets,
     )
     if job.data is None:
         raise ValueError(
@@ -144,6 +161,8 @@ def export_bundle(
             "`calibrate` again before `export`.",
             stacklevel=3,
         )
+    if is_external(cascade):
+        class_names = _names_of_teacher(class_names, cascade.teacher.teacher)
     class_names = _checked_names(class_names, cascade.classes)
     with (
         progress_shown(verbose),
@@ -155,20 +174,31 @@ def export_bundle(
             model.check_lengths(job.example_inputs)
         point, comparison = job.write_student(artifact, folder / STUDENT_FILE)
         points = [point, *job.named_points(comparison.results)]
-        teacher = _write_teacher(job, folder / TEACHER_FOLDER)
+        teacher, entries = _write_teacher(job, folder / TEACHER_FOLDER)
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
             job, folder, target.name, class_names, points, comparison
         )
+        if teacher is None:
+            manifest |= entries
+        else:
+            manifest["teacher"] |= entries.get("teacher", {})
         manifest["student"] |= artifact.describe()
-        for model in (job.student, job.teacher):
-            manifest[model.role] |= model.write_tokenizer(
-                folder, job.data.batches()
+        if artifact.integer_inputs:
+            manifest["student"]["input"] = artifact.describe_inputs(
+                manifest["input"]
             )
+        for model in (job.student, job.teacher):
+            if manifest[model.role] is not None:
+                manifest[model.role] |= model.write_tokenizer(
+                    folder, job.data.batches()
+                )
         _add_student_probes(manifest, artifact.open(folder / STUDENT_FILE))
-        why_no_probes = _add_probes(manifest, teacher, job.teacher.example)
+        why_no_probes = None
+        if teacher is not None:
+            why_no_probes = _add_probes(manifest, teacher, job.teacher.example)
         if job.quantization != FLOAT32:
-            whole = job.student_artifact(FLOAT32).convert(point.threshold)
+            whole = job.artifact_in(FLOAT32).convert(point.decision_threshold)
             manifest["verification"]["size_over_float32"] = manifest["student"][
                 "bytes"
             ] / len(whole)
@@ -189,9 +219,14 @@ def export_bundle(
 def _write_teacher(job, folder):
     """Writes the teacher's SavedModel and compares it with Keras.
 
+    Of a teacher that is no Keras model, what a bundle can hold.
+
     Returns:
-        `SavedModelTeacher` of it.
+        `(teacher, entries)`: object with `logits(inputs)`, or `None` where
+        the bundle holds none; dict of what the manifest says of it.
     """
+    if is_external(job.cascade):
+        return write_external_teacher(job, folder)
     job.teacher.write_saved_model(folder)
     teacher = SavedModelTeacher(folder)
     check_teacher(
@@ -200,7 +235,7 @@ def _write_teacher(job, folder):
         job.example_inputs,
         job.signature,
     )
-    return teacher
+    return teacher, {}
 
 
 def _add_student_probes(manifest, student):
@@ -275,6 +310,22 @@ def _checked_parts(onnx):
             f"{list(PARTS)}. Received: {onnx!r}."
         )
     return parts
+
+
+def _names_of_teacher(class_names, teacher):
+    """Class names, compared with those of a teacher that has some."""
+    own = teacher.class_names
+    if own is None or class_names is None:
+        return own if class_names is None else class_names
+    names = _checked_names(class_names, len(own))
+    # Names of a teacher without any are the numbers of its classes.
+    if names != own and own != [str(number) for number in range(len(own))]:
+        raise ValueError(
+            f"Expected `class_names` as {teacher.describe()} has them: "
+            f"{own[:8]}. Received: {names[:8]}. Labels, student and teacher "
+            "must have one order."
+        )
+    return names
 
 
 def _checked_names(class_names, classes):

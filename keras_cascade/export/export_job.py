@@ -22,7 +22,14 @@ from keras_cascade.calibration.thresholds import joint_objectives
 from keras_cascade.datasets.batches import concatenate_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
+from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.export.exported_model import ExportedModel
+from keras_cascade.export.file_inputs import (
+    INT8,
+    UINT8,
+    check_input_types,
+    pixel_inputs,
+)
 from keras_cascade.export.float32_models import in_float32
 from keras_cascade.export.quantization import (
     TRAINING,
@@ -32,6 +39,7 @@ from keras_cascade.export.quantization import (
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.tabular_layers import check_tabular_layers
+from keras_cascade.export.targets import check_target, checked_targets
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.export.verification import (
     MEAN_DISTANCE,
@@ -46,10 +54,15 @@ from keras_cascade.models.preprocessed_model import PreprocessedModel
 from keras_cascade.prediction import inference
 from keras_cascade.runtime.operating_points import DEFAULT
 from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.utils.numpy_top_k import TopKRows, top_k_arrays
 
 if TYPE_CHECKING:
     from keras_cascade.cascade import Cascade
 
+#: With more classes, fine-tuning keeps not all of the teacher's logits.
+MANY_CLASSES = 1024
+#: How many it keeps of each example.
+KEPT_LOGITS = 64
 OPERATING_POINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -71,6 +84,9 @@ class ExportJob:
         joint: of `export_bundle`. Defaults to `False`.
         float_layers: of `export_bundle`. Defaults to `()`.
         input_shape: of `Signature`. Defaults to `None`.
+        io_type: of `export_student`. Defaults to `None`.
+        input_type: of `export_student`. Defaults to `None`.
+        targets: of `export_student`. Defaults to `()`.
 
     Attributes:
         data: `LabelledData`, or `None` without `calibration_data`.
@@ -99,9 +115,15 @@ class ExportJob:
         joint: bool = False,
         float_layers: Sequence[str] = (),
         input_shape: Any = None,
+        io_type: str | None = None,
+        input_type: str | None = None,
+        targets: str | Sequence[str] = (),
     ):
         self.cascade = cascade
         self.quantization = checked_quantization(quantization)
+        check_input_types(io_type, input_type, self.quantization)
+        self._io_type, self._input_type = io_type, input_type
+        self._targets = checked_targets(targets, self.quantization)
         self.allow_training_data = allow_training_data
         self._training_data = training_data
         self._optimization = optimization or {}
@@ -132,6 +154,8 @@ class ExportJob:
         if example_inputs is not None:
             self._example_inputs = as_text_arrays(example_inputs)
             cascade.prepare(self._example_inputs)
+        if self.data is not None:
+            self.data = cascade.labelled(self.data)
         self._input_shape = input_shape
 
     def in_float32(self):
@@ -167,15 +191,37 @@ class ExportJob:
         """The teacher as it is converted."""
         return self._exported("teacher")
 
-    def student_artifact(self, quantization: str | None = None):
-        """TFLite artifact of the student and its gate.
+    def student_artifact(self):
+        """TFLite artifact of the student and its gate, as it is shipped.
 
         A student that takes inputs of several sizes is run at several. Where
         TFLite cannot do that, the sizes become those of the data, with a
-        warning.
+        warning. Its inputs have the types that were asked for, and the
+        targets have its operations.
+
+        Returns:
+            `StudentArtifact`.
+
+        Raises:
+            ExportError: the student cannot be converted, or is not for a
+                target.
+        """
+        artifact = self.artifact_in(self.quantization)
+        if self._io_type == INT8:
+            artifact.take_int8()
+        if self._input_type == UINT8:
+            pixels = pixel_inputs(self)
+            if pixels:
+                artifact.take_pixels(pixels)
+        for target in self._targets:
+            check_target(target, artifact, self.cascade.gate.decision_threshold)
+        return artifact
+
+    def artifact_in(self, quantization: str):
+        """TFLite artifact whose inputs are those of the cascade.
 
         Args:
-            quantization: str. Defaults to `None`: that of the export.
+            quantization: str.
 
         Returns:
             `StudentArtifact`.
@@ -183,7 +229,6 @@ class ExportJob:
         Raises:
             ExportError: the student cannot be converted.
         """
-        quantization = quantization or self.quantization
         trains = quantization if quantization in TRAINING else None
         check_tabular_layers(self.student.model, trains)
         if trains:
@@ -268,7 +313,8 @@ class ExportJob:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder, "student.tflite")
                 self.check_sizes(
-                    artifact, artifact.write(file, self.cascade.threshold)
+                    artifact,
+                    artifact.write(file, self.cascade.gate.decision_threshold),
                 )
         return artifact
 
@@ -333,7 +379,7 @@ class ExportJob:
         cascade = self.cascade
         data = cast("LabelledData", self.data)
         two_stages = cascade.two_stage_pass()
-        whole = artifact.write(path, cascade.threshold)
+        whole = artifact.write(path, cascade.gate.decision_threshold)
         try:
             comparison = compare(
                 self.student.as_served(artifact.open(whole)),
@@ -362,13 +408,13 @@ class ExportJob:
             results,
             f"{path.name} in {artifact.quantization}",
         )
-        if point.threshold != cascade.threshold:
-            whole = artifact.write(path, point.threshold)
+        if point.decision_threshold != cascade.gate.decision_threshold:
+            whole = artifact.write(path, point.decision_threshold)
         check_decisions(
             self.student.as_served(artifact.open(whole)),
             data.checked_batches(cascade.classes),
             self.signature,
-            point.threshold,
+            point.decision_threshold,
             comparison,
         )
         if whole != path:
@@ -383,6 +429,9 @@ class ExportJob:
 
     def named_points(self, results) -> list[OperatingPoint]:
         """Cheapest threshold of a file per further operating point.
+
+        Where the cascade was calibrated with a threshold for each predicted
+        class, so is every operating point.
 
         Each guarantee holds with its own confidence; that all hold at once is
         guaranteed with `joint` only, which splits the error over them.
@@ -405,6 +454,8 @@ class ExportJob:
                     self.cascade.costs,
                     record.traffic,
                     record.seed,
+                    class_names=record.class_names,
+                    **_per_class(self.cascade.operating_point),
                 )
             except ValueError as error:
                 raise ValueError(
@@ -421,7 +472,8 @@ class ExportJob:
     def _optimized_artifact(self, mode):
         """Artifact of the student, fine-tuned from its teacher's logits.
 
-        The training examples are read into memory.
+        The training examples are read into memory, with the teacher's logits
+        or, of more than `MANY_CLASSES`, the `KEPT_LOGITS` largest of each.
         """
         if self.student.reader is not None:
             raise ExportError(
@@ -445,10 +497,15 @@ class ExportJob:
         inputs, labels, weight, logits = [], [], [], []
         run_teacher = inference(self.cascade.teacher)
         data = LabelledData.from_argument(self._training_data)
+        data = self.cascade.labelled(data)
         for x, y, w in data.checked_batches(self.cascade.classes):
             answer = run_teacher(x)
+            answer = answer["logits"] if isinstance(answer, dict) else answer
+            classes = answer.shape[1]
             logits.append(
-                answer["logits"] if isinstance(answer, dict) else answer
+                top_k_arrays(answer, KEPT_LOGITS)
+                if classes > MANY_CLASSES
+                else answer
             )
             inputs.append(keras.tree.map_structure(np.asarray, x))
             labels.append(np.reshape(y, -1))
@@ -458,7 +515,9 @@ class ExportJob:
             mode,
             concatenate_rows(inputs),
             np.concatenate(labels),
-            np.concatenate(logits),
+            TopKRows.joined(logits, classes)
+            if classes > MANY_CLASSES
+            else np.concatenate(logits),
             self._signature(),
             sample_weight=None if weight[0] is None else np.concatenate(weight),
             **self._optimization,
@@ -475,9 +534,10 @@ def _operating_point(cascade, objective, results, file):
         results.scores,
         results.student_correct,
         results.teacher_correct,
-        cascade.threshold,
+        cascade.gate.decision_threshold,
         sample_weight=results.sample_weight,
         costs=cascade.costs,
+        student_labels=results.student_labels,
     )
     if objective is None:
         return measured
@@ -488,6 +548,8 @@ def _operating_point(cascade, objective, results, file):
             cascade.costs,
             cascade.data_record.traffic,
             cascade.data_record.seed,
+            class_names=cascade.data_record.class_names,
+            **_per_class(cascade.operating_point),
         )
     except ValueError as error:
         raise ValueError(
@@ -495,10 +557,26 @@ def _operating_point(cascade, objective, results, file):
             "the cascade was calibrated for, so nothing was written. "
             f"{error}"
         ) from error
-    # Thresholds are nested: the same rate is the same set of examples.
-    if fitted.delegation_rate == measured.delegation_rate:
-        return dataclasses.replace(fitted, threshold=measured.threshold)
+    same = [
+        delegated_at(
+            results.scores, one.decision_threshold, results.student_labels
+        )
+        for one in (fitted, measured)
+    ]
+    if np.array_equal(*same):
+        return dataclasses.replace(
+            fitted,
+            threshold=measured.threshold,
+            class_thresholds=measured.class_thresholds,
+        )
     return fitted
+
+
+def _per_class(point):
+    """Arguments of `calibrate` for thresholds as those of a point."""
+    if point is None or point.class_thresholds is None:
+        return {}
+    return {"per_class": True, "min_class_examples": point.min_class_examples}
 
 
 def _checked_float_layers(float_layers, quantization):

@@ -28,6 +28,8 @@ from keras_cascade.text.text_reader import TextReader
 if TYPE_CHECKING:
     from keras_cascade.cascade import Cascade
 
+#: Words of which one is looked for that fits into the shortest length.
+MOST_WORDS = 1_000
 TOKENIZER_FILES = {
     "student": "tokenizer.json",
     "teacher": "teacher_tokenizer.json",
@@ -222,6 +224,19 @@ class ExportedModel:
         words = " ".join(
             as_strings(self._cascade_signature.named(x)[self.reader.fields[0]])
         ).split()
+        counts = [self._count([word]) for word in words[:MOST_WORDS]]
+        first = next(
+            (at for at, count in enumerate(counts) if count <= lengths[0]), None
+        )
+        if first is None:
+            raise ExportError(
+                f"Expected, with several lengths {lengths}, texts of which "
+                f"some fit into {lengths[0]} tokens. Received texts whose "
+                f"words alone, with what the {self.role}'s tokenizer adds, "
+                f"have {min(counts, default=0)} or more. Leave out the length "
+                f"{lengths[0]}, or make it longer."
+            )
+        words = words[first:]
         short = [[words[0]]]
         while self._count(short[-1]) < lengths[0] and len(short) < len(words):
             short.append(words[: len(short) + 1])
@@ -293,6 +308,7 @@ def check_in_graph(model, what):
         model: `keras.Model` that is to be saved as a graph.
         what: str, for the error.
     """
+    check_not_external(model, what)
     for one in model._flatten_layers():
         if isinstance(one, TextModel) and not one.step.in_graph:
             raise ExportError(
@@ -300,4 +316,20 @@ def check_in_graph(model, what):
                 "runs outside of TensorFlow. Give that model a "
                 "`TextVectorization` or a KerasHub preprocessor, or export "
                 "with format='bundle'."
+            )
+
+
+def check_not_external(model, what):
+    """Raises where a graph would need a teacher that is no Keras model.
+
+    Args:
+        model: `keras.Model` that is to be saved as a graph.
+        what: str, for the error.
+    """
+    for one in model._flatten_layers():
+        if getattr(one, "is_external", False):
+            name = one.teacher.describe() if one.teacher else "a missing one"
+            raise ExportError(
+                f"{what} cannot hold a teacher that is no Keras model: {name}. "
+                "Export with format='bundle', which says what it holds of it."
             )

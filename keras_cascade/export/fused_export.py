@@ -178,7 +178,11 @@ def _check(folder, cascade, inputs, signature):
         teacher = two_stages.ask_teacher(part)
         for name in ("student", ENDPOINT):
             outputs = run(name, signature.named(part))
-            delegate = delegated_at(outputs["score"], cascade.threshold)
+            delegate = delegated_at(
+                outputs["score"],
+                cascade.gate.decision_threshold,
+                student["probabilities"].argmax(axis=-1),
+            )
             expected = {
                 "score": student["score"],
                 "delegate": delegate,

@@ -14,11 +14,13 @@ from keras_cascade.datasets.batches import take_rows
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
+from keras_cascade.export.external_teachers import is_external, timed_teacher
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.student_interpreter import (
     StudentInterpreter,
     open_student,
 )
+from keras_cascade.runtime.teachers.local_teacher import local_teacher
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.tokenized import teacher_with_tokenizer
 from keras_cascade.text.text_columns import as_text_arrays
@@ -83,7 +85,7 @@ def costs_from_latency(
         bundle = cascade_or_bundle
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
-        teacher = SavedModelTeacher.of(bundle)
+        teacher = local_teacher(bundle)
         return _timed(
             open_student(bundle, num_threads),
             teacher_with_tokenizer(teacher, bundle),
@@ -96,16 +98,20 @@ def costs_from_latency(
         tempfile.TemporaryDirectory() as folder,
     ):
         teacher_folder = Path(folder, "1")
-        threshold = cascade_or_bundle.threshold
+        threshold = cascade_or_bundle.gate.decision_threshold
         student_file = job.student_artifact().write(
             Path(folder, "student.tflite"), threshold
         )
-        job.teacher.write_saved_model(teacher_folder)
+        if is_external(cascade_or_bundle):
+            teacher = timed_teacher(job, teacher_folder)
+        else:
+            job.teacher.write_saved_model(teacher_folder)
+            teacher = job.teacher.as_served(SavedModelTeacher(teacher_folder))
         return _timed(
             job.student.as_served(
                 StudentInterpreter(student_file, num_threads)
             ),
-            job.teacher.as_served(SavedModelTeacher(teacher_folder)),
+            teacher,
             job.signature.named(one), network, runs, num_threads,
         )  # fmt: skip
 

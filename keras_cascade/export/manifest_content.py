@@ -43,9 +43,10 @@ def manifest_of(
         comparison: `Comparison` of it.
     """
     cascade = job.cascade
-    teacher = folder / TEACHER_FOLDER
     gate_config = cascade.gate.get_config()
     gate_config["threshold"] = points[0].threshold
+    if points[0].class_thresholds is not None:
+        gate_config["class_thresholds"] = points[0].class_thresholds
     costs = cascade.costs
     return {
         "format": FORMAT,
@@ -58,17 +59,7 @@ def manifest_of(
         "classes": class_names,
         "input": _inputs(job),
         "student": _student(job, folder / STUDENT_FILE, comparison),
-        "teacher": {
-            "path": TEACHER_FOLDER,
-            "files": {
-                file.relative_to(teacher).as_posix(): hash_file(file)
-                for file in sorted(teacher.rglob("*"))
-                if file.is_file()
-            },
-            "signature": ENDPOINT,
-            "output": "logits",
-            "url": None,
-        },
+        "teacher": _teacher(folder / TEACHER_FOLDER),
         "gate": {
             "class": type(cascade.gate).__name__,
             "config": {
@@ -84,11 +75,12 @@ def manifest_of(
             "measured_on": f"{STUDENT_FILE} in LiteRT, teacher in Keras",
             "score_bins": score_bins(
                 comparison.results.scores,
-                points[0].threshold,
+                points[0].decision_threshold,
                 comparison.results.sample_weight,
+                predicted=comparison.results.student_labels,
             ),
         },
-        "verification": comparison.describe(points[0].threshold),
+        "verification": comparison.describe(points[0].decision_threshold),
         "costs": dataclasses.asdict(cast("Costs", costs)),
         "versions": {
             "keras-cascade": __version__,
@@ -97,6 +89,23 @@ def manifest_of(
                 for package in VERSIONED
             },
         },
+    }
+
+
+def _teacher(folder):
+    """Manifest entry of the teacher's files; `None` without any."""
+    if not folder.is_dir():
+        return None
+    return {
+        "path": TEACHER_FOLDER,
+        "files": {
+            file.relative_to(folder).as_posix(): hash_file(file)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        },
+        "signature": ENDPOINT,
+        "output": "logits",
+        "url": None,
     }
 
 
@@ -174,7 +183,7 @@ def described_onnx(files) -> dict:
         if point is not None:
             entries[part] |= {
                 "operating_point": described_point(point),
-                "verification": comparison.describe(point.threshold),
+                "verification": comparison.describe(point.decision_threshold),
             }
     return entries
 

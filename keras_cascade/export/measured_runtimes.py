@@ -9,6 +9,7 @@ from keras_cascade.errors import ExportError
 from keras_cascade.export.litertjs_student import LiteRtJsStudent
 from keras_cascade.export.onnx_interpreter import OnnxStudentInterpreter
 from keras_cascade.export.tflite_micro_student import TFLiteMicroStudent
+from keras_cascade.runtime.integer_inputs import with_integer_inputs
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.runtime.student_runtimes import open_runtime
 from keras_cascade.runtime.tokenized import student_with_tokenizer
@@ -103,5 +104,7 @@ def open_measured_runtime(
         runner = TFLiteMicroStudent(content, file)
         version = importlib.metadata.version("tflite-micro")
         details = {"arena_bytes": runner.arena_bytes}
-    student = student_with_tokenizer(runner, bundle, fixed=True)
+    student = student_with_tokenizer(
+        with_integer_inputs(runner, bundle), bundle, fixed=True
+    )
     return MeasuredRuntime(name, accelerator, file, student, version, details)

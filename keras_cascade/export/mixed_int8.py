@@ -4,12 +4,12 @@ The converter measures the ranges of activations once. Which layers are then
 quantized can be decided again and again, in about a second each.
 """
 
-import re
-
-import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.converter_process import CONVERTER
+from keras_cascade.export.operation_layers import OperationLayers
+from keras_cascade.export.tflite_file import read
 from keras_cascade.utils.native_output import hidden_native_output
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 
@@ -21,25 +21,12 @@ MARGIN = 0.5
 ROWS = 32
 
 
-def calibrated(converter):
-    """Returns the file with measured ranges, in float, as bytes.
-
-    Args:
-        converter: `tf.lite.TFLiteConverter` with representative data.
-    """
-    import tensorflow as tf
-
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=lambda: iter(())
-    )
-    return debugger.calibrated_model
-
-
 class MixedInt8:
     """Quantizes a calibrated file with some of its layers in float.
 
     Args:
-        content: bytes, of `calibrated`.
+        content: bytes of a file in float with measured ranges, which
+            `ConverterSettings` calls `calibrated_only`.
         model: `keras.Model` of the student.
 
     Attributes:
@@ -49,31 +36,12 @@ class MixedInt8:
 
     def __init__(self, content, model):
         self._content = content
-        every = list(model._flatten_layers())
-        known = {layer.name for layer in every}
-        single = {
-            layer.name for layer in every if not isinstance(layer, keras.Model)
-        }
-        self._paths = {
-            output: [
-                _path(part, known, single) for part in name.split(";") if part
-            ]
-            for output, name in _operations(content).items()
-        }
-        weighted = {layer.name for layer in every if layer.weights}
+        layers = OperationLayers(model)
+        self._paths = layers.paths(read(content).subgraphs[0])
         self.layers = {}
         for name, paths in self._paths.items():
-            if not paths:
-                continue
-            inner = [
-                part for path in paths for part in path[::-1] if part in single
-            ]
-            # Of a fused operation the layer that has weights, not its
-            # activation or padding.
-            inner = [part for part in inner if part in weighted] or inner
-            self.layers.setdefault(
-                inner[-1] if inner else paths[0][-1], []
-            ).append(name)
+            if paths:
+                self.layers.setdefault(layers.layer(paths), []).append(name)
 
     def quantized(self, float_layers=()):
         """The file with all but some layers in int8.
@@ -157,49 +125,7 @@ class MixedInt8:
 
     def _without(self, tensors):
         """The file in int8 but for the operations with these outputs."""
-        from tensorflow.lite.python.convert import mlir_quantize
-
-        with hidden_native_output():
-            return mlir_quantize(
-                self._content, denylisted_nodes=sorted(tensors)
-            )
-
-
-def _operations(content):
-    """Dict of each operation's output to the paths that name its layers.
-
-    An output of the file has a name of its own: there they are those of the
-    kernel and bias.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
-    names = [tensor.name.decode() for tensor in graph.tensors]
-    outputs = {i for op in graph.operators for i in op.outputs}
-    paths = {}
-    for operation in graph.operators:
-        for output in operation.outputs:
-            constants = [
-                names[i]
-                for i in operation.inputs
-                if i >= 0 and i not in outputs and i not in graph.inputs
-            ]
-            some = [names[output], *constants]
-            paths[names[output]] = next((n for n in some if "/" in n), "")
-    return paths
-
-
-def _path(name, known, single):
-    """Names of the models and layers that an operation is in.
-
-    A graph appends numbers to make names unique.
-    """
-    parts = []
-    for part in name.split("/"):
-        plain = re.sub(r"_\d+$", "", part)
-        parts.append(plain if plain in known else part)
-    # An operation has a name to go by where no layer has it.
-    return parts[:-1] if len(parts) > 1 and parts[-2] in single else parts
+        return CONVERTER.quantize(self._content, sorted(tensors))
 
 
 def _answers(content, inputs):

@@ -11,9 +11,10 @@ import numpy as np
 
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.errors import ExportError
-from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.delegated_at import Threshold, delegated_at
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.export_job import ExportJob
+from keras_cascade.export.exported_model import check_not_external
 from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,
@@ -86,6 +87,7 @@ def export_onnx(
         cascade, example_inputs=example_inputs, input_shape=input_shape
     )
     exported = getattr(job, part)
+    check_not_external(exported.model, "An ONNX file of a teacher")
     model, outputs = _converted_part(exported)
     signature = exported.signature
     example_inputs = exported.inputs(job.example_inputs)
@@ -96,7 +98,9 @@ def export_onnx(
     ):
         file = Path(folder, target.name)
         named = convert_to_onnx(model, file, example_inputs, signature, outputs)
-        threshold = cascade.threshold if part == "student" else None
+        threshold = None
+        if part == "student":
+            threshold = cascade.gate.decision_threshold
         _compare(named, file, example_inputs, signature, threshold)
         os.replace(file, target)
     return signature
@@ -118,7 +122,7 @@ class OnnxStudent(StudentArtifact):
         self._example_inputs = example_inputs
         self._signature = signature
 
-    def convert(self, threshold: float) -> bytes:
+    def convert(self, threshold: Threshold) -> bytes:
         model = self.with_threshold(threshold)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "student.onnx")
@@ -233,7 +237,9 @@ def _compare(model, file, inputs, signature, threshold):
         if threshold is not None:
             # Exactly as the file's own scores say: a score on the threshold
             # may fall to the other side in Keras.
-            expected["delegate"] = delegated_at(outputs["score"], threshold)
+            expected["delegate"] = delegated_at(
+                outputs["score"], threshold, outputs["probabilities"].argmax(1)
+            )
         for name, values in expected.items():
             check_same("ONNX file", name, outputs[name], values)
 

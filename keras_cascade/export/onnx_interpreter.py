@@ -1,12 +1,8 @@
 """Executes ONNX files in onnxruntime."""
 
-import os
-
 from keras_cascade.errors import ExportError
 from keras_cascade.runtime.student_interpreter import OUTPUTS
-
-#: Where a model that is given as bytes may have further files: nowhere.
-NOWHERE = os.devnull
+from keras_cascade.utils.onnx_session import cpu_session
 
 
 def open_session(file, name=None):
@@ -21,24 +17,15 @@ def open_session(file, name=None):
         ExportError: onnxruntime is missing, or the file is not valid:
             tf2onnx can write such a one.
     """
+    if not isinstance(file, bytes):
+        name = str(file)
     try:
-        import onnxruntime
+        return cpu_session(file)
     except ImportError as error:
         raise ExportError(
             "ONNX files are run in onnxruntime, which is not installed. "
             "Install it with `pip install 'keras-cascade[onnx]'`."
         ) from error
-    options = onnxruntime.SessionOptions()
-    if isinstance(file, bytes):
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", NOWHERE
-        )
-    else:
-        file = name = str(file)
-    try:
-        return onnxruntime.InferenceSession(
-            file, options, providers=["CPUExecutionProvider"]
-        )
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ExportError(

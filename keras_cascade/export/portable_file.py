@@ -215,6 +215,13 @@ def _drop_unused(model, graph, signature):
             operator.intermediates,
         ):
             used.update(map(int, () if numbers is None else numbers))
+    blocks = [
+        details
+        for number in sorted(used - {-1})
+        if (details := _blocks(graph.tensors[number])) is not None
+    ]
+    used.update(one.scales for one in blocks)
+    used.update(one.zeroPoints for one in blocks)
     used.discard(-1)
     index = {old: new for new, old in enumerate(sorted(used))}
     index[-1] = -1
@@ -230,8 +237,18 @@ def _drop_unused(model, graph, signature):
         operator.intermediates = renumbered(operator.intermediates)
     for one in (*signature.inputs, *signature.outputs):
         one.tensorIndex = index[int(one.tensorIndex)]
+    for one in blocks:
+        one.scales, one.zeroPoints = index[one.scales], index[one.zeroPoints]
     _drop_unused_codes(model)
     _drop_unused_buffers(model)
+
+
+def _blocks(tensor):
+    """Details of weights with a scale per block, which is in a tensor."""
+    quantization = tensor.quantization
+    details = None if quantization is None else quantization.details
+    is_blockwise = isinstance(details, schema.BlockwiseQuantizationT)
+    return details if is_blockwise else None
 
 
 def _drop_unused_codes(model):

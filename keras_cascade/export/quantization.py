@@ -10,13 +10,13 @@ from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
 
 FLOAT32 = "float32"
-#: Quantizations of the trained student as it is, by TFLite's converter. Of
-#: the two tools it is the one that also stores embeddings in 8 or 16 bits:
-#: ai-edge-quantizer 0.10 left a text student at 0.98 of its size (converter:
-#: 0.26 and 0.50) and made integer inputs of float ones. On convnets both came
-#: out alike; on a small MobileNet it was smaller (0.46 against 0.51).
-POST_TRAINING = ("float16", "dynamic", "int8")
-#: Quantizations that train on, with TensorFlow Model Optimization.
+#: Weights of 4 bits, by LiteRT Quantizer.
+INT4 = "int4"
+#: Quantizations of the trained student as it is: all but `INT4` by TFLite's
+#: converter.
+POST_TRAINING = ("float16", "dynamic", "int8", INT4)
+#: Quantizations that train on, with TensorFlow Model Optimization; `"qat"` with
+#: Keras 3 where that refuses a student.
 TRAINING = ("qat", "prune", "cluster", "prune+qat", "cluster+qat")
 #: Number of examples that ranges of activations are measured on.
 REPRESENTATIVE = 400
@@ -64,36 +64,6 @@ def representative_inputs(
                 one = keras.tree.map_structure(np.copy, one)
                 chosen[index : index + 1] = [one]
     return chosen
-
-
-def quantize(converter, quantization, representative, signature):
-    """Configures how a `tf.lite.TFLiteConverter` stores numbers.
-
-    Inputs and outputs stay what they are; integers are no weights.
-
-    Args:
-        converter: `tf.lite.TFLiteConverter` of a student without its gate.
-        quantization: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
-        representative: list of batches, for `"int8"`.
-        signature: `Signature` of the inputs.
-
-    """
-    import tensorflow as tf
-
-    # The default lets in operations that no current interpreter runs.
-    operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantization == "int8":
-        # What has no 8-bit kernel stays in float.
-        operations.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
-        converter.representative_dataset = lambda: (
-            signature.named(x) for x in representative
-        )
-    converter.target_spec.supported_ops = operations
-    if quantization == FLOAT32:
-        return
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantization == "float16":
-        converter.target_spec.supported_types = [tf.float16]
 
 
 def check_measurable(signature):

@@ -35,8 +35,8 @@ from keras_cascade.runtime.operating_points import (
     delegation_rules,
 )
 from keras_cascade.runtime.student_interpreter import open_student
+from keras_cascade.runtime.teachers.local_teacher import local_teacher
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
-from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 from keras_cascade.runtime.tokenized import teacher_with_tokenizer
 from keras_cascade.traffic_mix import TrafficMix
 from keras_cascade.utils.numpy_softmax import numpy_softmax
@@ -71,7 +71,7 @@ def compare_runtime(
     ]
     teacher = None
     if with_teacher or points:
-        teacher = teacher_with_tokenizer(SavedModelTeacher.of(bundle), bundle)
+        teacher = teacher_with_tokenizer(local_teacher(bundle), bundle)
     reference, counts = open_student(bundle), _Counts()
     columns, fingerprint = ExampleResultsBuilder(), Fingerprint()
     for x, y, weight in batches:
@@ -163,6 +163,15 @@ def refit(
         Costs(**bundle.manifest["costs"]),
         mix,
         seed,
+        class_names=bundle.classes,
+        **(
+            {
+                "per_class": True,
+                "min_class_examples": default["min_class_examples"],
+            }
+            if default.get("class_thresholds")
+            else {}
+        ),
     )
     entry = {
         **described_point(dataclasses.replace(point, name=name)),

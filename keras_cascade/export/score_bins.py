@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from keras_cascade.evaluation.delegated_at import Threshold, delegated_at
+
 BINS = 50
 #: More examples than this do not improve the 49 edges noticeably.
 MOST_FOR_EDGES = 1000
@@ -12,9 +14,11 @@ SEED = 210_210_439
 
 def score_bins(
     scores: npt.ArrayLike,
-    threshold: float,
+    threshold: Threshold,
     sample_weight: npt.ArrayLike | None = None,
     seed: int = SEED,
+    *,
+    predicted: npt.ArrayLike | None = None,
 ) -> dict:
     """Histogram of calibration scores over bins that do not depend on them.
 
@@ -29,13 +33,16 @@ def score_bins(
 
     Args:
         scores: float array `(examples,)`, finite, of the student's file.
-        threshold: float. Delegate when `score < threshold`.
+        threshold: float. Delegate when `score < threshold`. Or one float
+            for each class that the student predicts.
         sample_weight: optional float array `(examples,)`, non-negative: how
             often an example like this one comes in deployment. Examples are
             then first drawn by rejection, each kept with the probability
             `weight / largest weight`, which gives an unweighted sample of
             that traffic. Defaults to `None`.
         seed: int. Defaults to `210210439`.
+        predicted: int array `(examples,)`, the student's classes, with a
+            threshold for each. Defaults to `None`.
 
     Returns:
         Dict of `edges`, increasing floats; `counts`, one int more than edges:
@@ -54,11 +61,12 @@ def score_bins(
     """
     rng = np.random.default_rng(seed)
     sample = np.asarray(scores)
+    # Compared as the gate compares, in the scores' own precision.
+    delegated = delegated_at(sample, threshold, predicted)
     if sample_weight is not None:
         weight = np.asarray(sample_weight, dtype="float64")
-        sample = sample[rng.random(len(sample)) < weight / weight.max()]
-    # Compared as the gate compares, in the scores' own precision.
-    delegated = ~(sample >= np.asarray(threshold, dtype=sample.dtype))
+        drawn = rng.random(len(sample)) < weight / weight.max()
+        sample, delegated = sample[drawn], delegated[drawn]
     shuffled = rng.permutation(sample.astype("float64"))
     placing = min(len(shuffled) // 2, MOST_FOR_EDGES)
     edges = _edges(shuffled[:placing])

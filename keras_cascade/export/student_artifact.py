@@ -1,13 +1,18 @@
 """Base class of the files that a student and its gate are exported to."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from keras import ops
 
+from keras_cascade.evaluation.delegated_at import Threshold
+from keras_cascade.export.integer_file import integer_spec
 from keras_cascade.export.quantization import FLOAT32
 from keras_cascade.export.signature import as_answer
 from keras_cascade.gates import Gate, StudentWithGate
+from keras_cascade.runtime.integer_inputs import IntegerInput
 
 STUDENT_OUTPUTS = "student_outputs"
 
@@ -31,17 +36,22 @@ class StudentArtifact:
     #: Name of the package that writes the file, for the manifest.
     tool: str | None = None
 
+    #: Dict of input name to `IntegerInput`, of inputs that are floats for the
+    #: cascade and integers for the file.
+    integer_inputs: Mapping[str, IntegerInput] = MappingProxyType({})
+
     def __init__(
         self, student_with_gate: StudentWithGate, quantization: str = FLOAT32
     ):
         self.student_with_gate = student_with_gate
         self.quantization = quantization
 
-    def convert(self, threshold: float) -> bytes:
+    def convert(self, threshold: Threshold) -> bytes:
         """Content of the file.
 
         Args:
-            threshold: float. `delegate` is `not (score >= threshold)`.
+            threshold: float. `delegate` is `not (score >= threshold)`. Or a
+                sequence of one float for each predicted class.
 
         Raises:
             ExportError: the student or the gate needs operations that the
@@ -49,12 +59,12 @@ class StudentArtifact:
         """
         raise NotImplementedError(f"{type(self).__name__}.convert")
 
-    def write(self, path: Path, threshold: float) -> Path:
+    def write(self, path: Path, threshold: Threshold) -> Path:
         """Writes the file, and a second one where many rows need it.
 
         Args:
             path: `Path` to write.
-            threshold: float, as in `convert`.
+            threshold: as in `convert`.
 
         Returns:
             `Path` of the file that takes any number of rows and every size of
@@ -81,6 +91,19 @@ class StudentArtifact:
         """Quantization and tool, as in the manifest's `student` entry."""
         return {"quantization": self.quantization, "tool": self.tool}
 
+    def describe_inputs(self, specs: list[dict]) -> list[dict]:
+        """Inputs of the file, in the form of the manifest's `input`.
+
+        Args:
+            specs: list of the cascade's inputs, as in the manifest.
+        """
+        return [
+            integer_spec(spec, self.integer_inputs[spec["name"]])
+            if spec["name"] in self.integer_inputs
+            else spec
+            for spec in specs
+        ]
+
     def advice(self, limit: float) -> str:
         """Advice on a file whose answers are too far from those of Keras.
 
@@ -92,15 +115,15 @@ class StudentArtifact:
         """
         return ""
 
-    def with_threshold(self, threshold: float) -> StudentWithGate:
+    def with_threshold(self, threshold: Threshold) -> StudentWithGate:
         """`StudentWithGate` of the same student and a copy of the gate.
 
         Args:
-            threshold: float, of the copy.
+            threshold: as in `convert`, of the copy.
         """
         model = self.student_with_gate
         gate = _copy_of(model.gate)
-        gate.threshold = threshold
+        gate.decision_threshold = threshold
         return StudentWithGate(model.student, gate, model.classes)
 
     def gate_inputs(self, outputs, features=None) -> dict:

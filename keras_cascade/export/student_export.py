@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_cascade.export.backend import check_backend
+from keras_cascade.export.converter_process import CONVERTER
 from keras_cascade.export.export_job import ExportJob
-from keras_cascade.export.quantization import FLOAT32, checked_quantization
+from keras_cascade.export.quantization import (
+    FLOAT32,
+    TRAINING,
+    checked_quantization,
+)
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.tflite_student import batch_file
 from keras_cascade.utils.output_path import output_path
@@ -31,6 +36,9 @@ def export_student(
     float_layers: Sequence[str] = (),
     verbose: bool | None = None,
     input_shape: tuple | dict | None = None,
+    io_type: str | None = None,
+    input_type: str | None = None,
+    targets: str | Sequence[str] = (),
 ) -> Signature:
     """Writes the student and its gate as one TFLite file.
 
@@ -53,8 +61,9 @@ def export_student(
             Defaults to inputs that the cascade has seen in this process,
             when the cascade calls this, or the first of `calibration_data`.
         quantization: `None` (float32), `"float16"`, `"dynamic"` (weights of
-            8 bits) or `"int8"` (activations too; inputs and outputs stay
-            float); or one that trains the student on: `"qat"`, `"prune"`,
+            8 bits), `"int8"` (activations too; inputs and outputs stay
+            float) or `"int4"` (weights of 4 bits, and of 8 where 4 cannot
+            be); or one that trains the student on: `"qat"`, `"prune"`,
             `"cluster"`, `"prune+qat"`, `"cluster+qat"`. The gate computes in
             float32. Defaults to `None`.
         calibration_data: held-out labelled examples, as `Cascade.calibrate`
@@ -72,6 +81,16 @@ def export_student(
         input_shape: sizes of one example, in the place of those that the
             models leave free; or a dict of them by input name. Defaults to
             `None`: what is free stays free.
+        io_type: `"int8"` makes float inputs of an 8-bit student int8, by a
+            scale that the file and a bundle's manifest state; the outputs
+            stay float32 and int32, from dequantized logits. Defaults to
+            `None`: float32.
+        input_type: `"uint8"` makes images uint8, and scales them in the file.
+            The teacher takes what it took. Defaults to `None`: float32.
+        targets: list of str out of `"microcontroller"`, `"browser"` and
+            `"phone"`: raises unless the runtime there has the file's
+            operations and types. Where `tflite-micro` is installed, it runs
+            the file for `"microcontroller"`. Defaults to `()`.
 
     Returns:
         `Signature` of the file.
@@ -93,6 +112,8 @@ def export_student(
     target = output_path(filepath)
     if calibration_data is None and quantization != FLOAT32:
         calibration_data = cascade.data_record.calibration_data
+    if quantization not in TRAINING:  # those take their time before
+        CONVERTER.start()
     job = ExportJob(
         cascade,
         calibration_data,
@@ -104,6 +125,9 @@ def export_student(
         optimization,
         float_layers=float_layers,
         input_shape=input_shape,
+        io_type=io_type,
+        input_type=input_type,
+        targets=targets,
     )
     _check_data(job)
     with (
@@ -117,7 +141,7 @@ def export_student(
         reader = job.student.reader
         part = Path(folder, target.name)
         if job.data is None:
-            artifact.write(part, cascade.threshold)
+            artifact.write(part, cascade.gate.decision_threshold)
         else:
             job.write_student(artifact, part)
         if reader is not None:

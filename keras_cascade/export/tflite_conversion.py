@@ -1,19 +1,20 @@
 """Conversion of a SavedModel to a TFLite file of built-in operations."""
 
 import re
-import warnings
 
 from keras_cascade.errors import ExportError
+from keras_cascade.export.converter_process import (
+    CONVERTER,
+    ConversionError,
+)
 from keras_cascade.export.saved_model_functions import (
     REPLACEMENTS,
     replace_operations,
 )
-from keras_cascade.utils.native_output import hidden_native_output
 
 #: An operation and the path of its layer, as MLIR prints them.
 _LOCATION = re.compile(r'fused\["(\w+):", "([^"@]+)@')
 _UNSUPPORTED = re.compile(r"(?:Select ops|Custom ops): ([^\n]+)")
-_MOVED = r"\s*Warning: tf\.lite\.Interpreter is deprecated"
 
 
 def convert_to_tflite(folder, settings, model):
@@ -24,52 +25,40 @@ def convert_to_tflite(folder, settings, model):
 
     Args:
         folder: path of the SavedModel. It may be changed.
-        settings: function that configures the `tf.lite.TFLiteConverter`. It
-            may return a function to convert with, instead of its own.
+        settings: `ConverterSettings`.
         model: `keras.Model` whose layers an error names.
 
     Returns:
         Bytes.
 
     Raises:
-        ExportError: names the operations that TFLite lacks, and their layers.
+        ExportError: names the operations that TFLite lacks, and their layers;
+            or the converter's process did not answer.
     """
     try:
-        return _convert(folder, settings)
-    except Exception as error:
+        return CONVERTER.convert(folder, settings)
+    except ConversionError as error:
         known = _not_built_in(error) & set(REPLACEMENTS)
         if not known:
             raise ExportError(_explanation(error, model)) from error
     replace_operations(folder, {name: REPLACEMENTS[name] for name in known})
     try:
-        return _convert(folder, settings)
-    except Exception as error:
+        return CONVERTER.convert(folder, settings)
+    except ConversionError as error:
         raise ExportError(_explanation(error, model)) from error
-
-
-def _convert(folder, settings):
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    convert = settings(converter) or converter.convert
-    with hidden_native_output(), warnings.catch_warnings():
-        # The converter measures activations with an interpreter that is
-        # about to leave TensorFlow.
-        warnings.filterwarnings("ignore", _MOVED)
-        return convert()
 
 
 def _explanation(error, model):
     """Message that names each unsupported operation and its layer."""
     text = str(error)
-    layers = _layers_by_name(model)
+    layers = layers_by_name(model)
     users = {}
     for line in text.splitlines():
         # Notes repeat the locations through which an error passed.
         located = _LOCATION.search(line) if "error: loc(" in line else None
         if located:
             operation, path = located.groups()
-            users.setdefault(operation, set()).add(_layer_of(path, layers))
+            users.setdefault(operation, set()).add(layer_of(path, layers))
     for name in _not_built_in(error):
         users.setdefault(name, set()).add(None)
     operations = [
@@ -92,12 +81,13 @@ def _not_built_in(error):
     }
 
 
-def _layers_by_name(model):
+def layers_by_name(model):
+    """Dict of name to layer, of a model and all models inside of it."""
     return {layer.name: layer for layer in model._flatten_layers()}
 
 
-def _layer_of(path, layers):
-    """Innermost layer whose name is in an operation's path.
+def layer_of(path, layers):
+    """Innermost layer whose name is in an operation's path, for errors.
 
     A graph appends numbers to make names unique.
     """

@@ -9,7 +9,10 @@ from keras_cascade.export.signature import ENDPOINT
 #: Weights must start at multiples of this in the file (the schema's
 #: `force_align`, which the generated Python code does not keep).
 ALIGNMENT = 16
-_BUILTIN = {
+#: Begins the names of tensors of a second file that is linked to a first.
+GATE_PREFIX = b"gate/"
+#: Name of each built-in operation by its code.
+OPERATION_NAMES = {
     number: name
     for name, number in vars(schema.BuiltinOperator).items()
     if isinstance(number, int)
@@ -49,6 +52,7 @@ def link(first: bytes, second: bytes) -> bytes:
             index[number] = len(graph.tensors)
             # Buffer 0 is empty in every file.
             tensor.buffer += len(model.buffers) if tensor.buffer else 0
+            tensor.name = GATE_PREFIX + (tensor.name or b"")
             graph.tensors.append(tensor)
     for operator in appended.operators:
         operator.opcodeIndex += len(model.operatorCodes)
@@ -105,8 +109,24 @@ def operations(content: bytes) -> tuple[list[str], list[str]]:
         if value == schema.BuiltinOperator.CUSTOM:
             others.add(code.CustomCode().decode())
         else:
-            built_in.add(_BUILTIN[value])
+            built_in.add(OPERATION_NAMES[value])
     return sorted(built_in), sorted(others)
+
+
+def code_of(model: schema.ModelT, operator: schema.OperatorT) -> int:
+    """Built-in code of an operation."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Old files have the code in a byte, which newer ones fill up.
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def operation_of(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """Name of an operation in a file, such as `"CONV_2D"`."""
+    value = code_of(model, operator)
+    if value == schema.BuiltinOperator.CUSTOM:
+        code = model.operatorCodes[operator.opcodeIndex]
+        return code.customCode.decode()
+    return OPERATION_NAMES[value]
 
 
 def read(content: bytes) -> schema.ModelT:

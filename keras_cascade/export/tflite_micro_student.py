@@ -1,6 +1,9 @@
 """Executes TFLite files in TFLite Micro, the runtime of microcontrollers."""
 
 import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +17,42 @@ from keras_cascade.utils.native_output import hidden_native_output
 
 #: Bytes of an arena at most, and the step in which it is measured.
 MOST_BYTES, STEP = 256 * 2**20, 1024
+#: Finds the smallest arena by halving, from one that is enough. TFLite Micro
+#: may end the process where an arena is too small, so each is tried in a child.
+ARENA = """
+import os, sys
+from tflite_micro.python.tflite_micro import runtime
+content, (step, most, *sizes) = sys.stdin.buffer.read(), map(int, sys.argv[1:])
+def fits(size):
+    process = os.fork()
+    if not process:
+        try:
+            runtime.Interpreter.from_bytes(content, arena_size=size)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(process, 0)[1] == 0
+if sizes:
+    print(*(int(fits(size)) for size in sizes))
+    sys.exit()
+enough = 64 * step
+while not fits(enough):
+    enough *= 2
+    if enough > most:
+        print(0)
+        sys.exit()
+too_small = 0
+while enough - too_small > step:
+    middle = (enough + too_small) // 2 // step * step
+    if fits(middle):
+        enough = middle
+    else:
+        too_small = middle
+print(enough)
+"""
 MISSING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+#: An operation, and its number in the file.
+FAILED = re.compile(r"Node (\w+) \(number (\d+)f?\) failed to")
 
 
 class TFLiteMicroStudent:
@@ -24,6 +62,9 @@ class TFLiteMicroStudent:
         content: bytes of a TFLite file of one row, with the outputs
             `probabilities`, `score` and `delegate`.
         name: str, the file's name, for errors.
+        source_of: function from the number of an operation to what an error
+            calls its layer, or to `None`. Defaults to `None`: no layers are
+            named.
 
     Attributes:
         arena_bytes: int, the smallest arena (a multiple of 1,024) that it runs
@@ -33,7 +74,12 @@ class TFLiteMicroStudent:
         ExportError: `tflite-micro` is not installed, or cannot run the file.
     """
 
-    def __init__(self, content: bytes, name: str):
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        source_of: Callable[[int], str | None] | None = None,
+    ):
         try:
             from tflite_micro.python.tflite_micro import runtime
         except ImportError as error:
@@ -44,6 +90,7 @@ class TFLiteMicroStudent:
         self._runtime = runtime
         self._content = content
         self._name = name
+        self._source_of = source_of
         model = read(content)
         signature = signature_of(model)
         graph = model.subgraphs[signature.subgraphIndex]
@@ -55,8 +102,11 @@ class TFLiteMicroStudent:
             )
             for one in signature.inputs
         }
-        self.arena_bytes = self._smallest_arena()
-        self._interpreter = self._opened(self.arena_bytes)
+        (self.arena_bytes,) = in_arenas(content)
+        if not self.arena_bytes:
+            self._opened(MOST_BYTES)  # raises
+        # Room for where in memory this process has it.
+        self._interpreter = self._opened(self.arena_bytes + STEP)
         for name, position in self._inputs.items():
             dtype = self._interpreter.get_input_details(position)["dtype"]
             self._interpreter.set_input(
@@ -110,31 +160,6 @@ class TFLiteMicroStudent:
         except RuntimeError as error:
             raise self._unusable(error) from error
 
-    def _smallest_arena(self):
-        """Finds the smallest arena by halving, from one that is enough."""
-        enough = 64 * STEP
-        while not self._fits(enough):
-            enough *= 2
-            if enough > MOST_BYTES:
-                self._opened(MOST_BYTES)  # raises
-        too_small = 0
-        while enough - too_small > STEP:
-            middle = (enough + too_small) // 2 // STEP * STEP
-            if self._fits(middle):
-                enough = middle
-            else:
-                too_small = middle
-        return enough
-
-    def _fits(self, size):
-        try:
-            self._opened(size)
-        except ExportError as error:
-            if "lacks the operation" in str(error):
-                raise
-            return False
-        return True
-
     def _opened(self, size):
         try:
             with hidden_native_output():
@@ -147,14 +172,41 @@ class TFLiteMicroStudent:
     def _unusable(self, error):
         said = " ".join(getattr(error, "__notes__", ()))
         said = " ".join(said.removeprefix("Native libraries wrote:").split())
-        missing = MISSING.search(said)
+        missing, failed = MISSING.search(said), FAILED.search(said)
         why = said[:200] or str(error)
         if missing is not None:
             why = f"it lacks the operation {missing[1]}"
+        elif failed is not None and self._source_of is not None:
+            source = self._source_of(int(failed[2]))
+            where = "" if source is None else f" (in {source})"
+            said = said[: failed.start()].strip().rstrip(".")[:200]
+            why = f"its {failed[1]}{where} cannot be prepared: {said}"
         return ExportError(
             f"TFLite Micro cannot run '{self._name}': {why.rstrip('.')}. "
             "Choose other layers or another gate."
         )
+
+
+def in_arenas(content: bytes, sizes: Sequence[int] = ()) -> list[int]:
+    """Tries arenas in a process of their own.
+
+    Args:
+        content: bytes of a TFLite file.
+        sizes: numbers of bytes. Defaults to `()`: the smallest arena is
+            looked for.
+
+    Returns:
+        List of 0 or 1 per size; without sizes the smallest one that fits, or
+        0 where none does.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", ARENA, *map(str, (STEP, MOST_BYTES, *sizes))],
+        input=content,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return list(map(int, run.stdout.split()))
 
 
 def _positions(named, tensors):

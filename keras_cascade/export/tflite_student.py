@@ -9,12 +9,22 @@ import keras
 
 from keras_cascade.bundle import BundleError
 from keras_cascade.errors import ExportError
-from keras_cascade.export.mixed_int8 import MixedInt8, calibrated
+from keras_cascade.evaluation.delegated_at import Threshold
+from keras_cascade.export.converter_settings import ConverterSettings
+from keras_cascade.export.int4_weights import (
+    check_int4_installed,
+    with_int4_weights,
+)
+from keras_cascade.export.integer_file import (
+    with_int8_inputs,
+    with_pixel_inputs,
+)
+from keras_cascade.export.mixed_int8 import MixedInt8
 from keras_cascade.export.portable_file import portable
 from keras_cascade.export.quantization import (
     FLOAT32,
+    INT4,
     check_measurable,
-    quantize,
 )
 from keras_cascade.export.recurrent_layers import as_loops
 from keras_cascade.export.signature import Signature
@@ -26,6 +36,11 @@ from keras_cascade.export.tabular_layers import with_built_in_operations
 from keras_cascade.export.tflite_conversion import convert_to_tflite
 from keras_cascade.export.tflite_file import link, with_sizes
 from keras_cascade.gates import StudentWithGate
+from keras_cascade.runtime.integer_inputs import (
+    IntegerInput,
+    IntegerInputs,
+    IntegerInputStudent,
+)
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
 from keras_cascade.utils.progress import tell
 
@@ -44,12 +59,24 @@ class LinkedStudent(StudentArtifact):
     every score.
 
     A subclass calls `convert_student` in its constructor.
+
+    Attributes:
+        left_in_float: list of `(layer name, reason)`, of layers that compute
+            in float; `None` where the file does not say.
     """
 
     tool = "tf.lite.TFLiteConverter"
+    left_in_float: Sequence[tuple[str, str]] | None = None
 
     def convert_student(
-        self, student, signature, tracked, settings, gate_examples, rows
+        self,
+        student,
+        signature,
+        tracked,
+        settings,
+        gate_examples,
+        rows,
+        finish=None,
     ):
         """Converts the student's part of every file.
 
@@ -59,10 +86,12 @@ class LinkedStudent(StudentArtifact):
             signature: `Signature` of the inputs.
             tracked: list of the models in `student`, as in
                 `Signature.write_endpoints`.
-            settings: function that configures the `tf.lite.TFLiteConverter`.
+            settings: `ConverterSettings`.
             gate_examples: dict of arrays, batch first, as `student` returns.
             rows: dict of input name to the shape of one example, the sizes of
                 the portable file.
+            finish: function from the converter's bytes to those of the
+                student's part. Defaults to `None`.
 
         Raises:
             ExportError: the student needs operations that TFLite lacks.
@@ -71,14 +100,29 @@ class LinkedStudent(StudentArtifact):
         self._student_part = self._converted(
             signature, student, tracked, settings
         )
+        if finish is not None:
+            self._student_part = finish(self._student_part)
         self._rows, self._is_free = rows, signature.is_free
         if self._is_free:
             self._student_part = with_sizes(self._student_part, rows)
 
-    def convert(self, threshold: float) -> bytes:
+    def content(self) -> bytes:
+        """The TFLite file with the threshold that the gate has now."""
+        return self.convert(self.student_with_gate.gate.decision_threshold)
+
+    def describe(self) -> dict:
+        described = super().describe()
+        if self.left_in_float is not None:
+            described["left_in_float"] = [
+                {"layer": layer, "why": reason}
+                for layer, reason in self.left_in_float
+            ]
+        return described
+
+    def convert(self, threshold: Threshold) -> bytes:
         return self._portable(self._linked(threshold))[0]
 
-    def write(self, path: Path, threshold: float) -> Path:
+    def write(self, path: Path, threshold: Threshold) -> Path:
         linked = self._linked(threshold)
         content, resizable = self._portable(linked)
         path.write_bytes(content)
@@ -115,12 +159,36 @@ class LinkedStudent(StudentArtifact):
             Signature(self._gate_examples),
             gate,
             [model.gate],  # a student's lookup tables would come along
-            lambda converter: quantize(converter, FLOAT32, (), None),
+            ConverterSettings(),
         )
         return link(self._student_part, gate_part)
 
-    def open(self, path) -> StudentInterpreter:
-        return open_tflite(path)
+    def open(self, path):
+        student = open_tflite(path)
+        if not self.integer_inputs:
+            return student
+        return IntegerInputStudent(
+            student, IntegerInputs(dict(self.integer_inputs), None)
+        )
+
+    def take_int8(self):
+        """Makes the inputs of every file int8, where they are floats.
+
+        Raises:
+            ExportError: the student does not begin in 8 bits.
+        """
+        self._student_part, self.integer_inputs = with_int8_inputs(
+            self._student_part
+        )
+
+    def take_pixels(self, pixels: dict[str, IntegerInput]):
+        """Makes inputs of every file uint8, and scales them in it.
+
+        Args:
+            pixels: dict of input name to `IntegerInput`.
+        """
+        self._student_part = with_pixel_inputs(self._student_part, pixels)
+        self.integer_inputs = pixels
 
     def _converted(self, signature, function, tracked, settings):
         with (
@@ -140,8 +208,8 @@ class TFLiteStudent(LinkedStudent):
     Args:
         student_with_gate: built `StudentWithGate`.
         example_inputs: a batch of inputs.
-        quantization: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
-            Defaults to `"float32"`.
+        quantization: `"float32"`, `"float16"`, `"dynamic"`, `"int8"` or
+            `"int4"`. Defaults to `"float32"`.
         representative: list of batches of inputs, for `"int8"`. Defaults to
             `()`.
         signature: `Signature` of the inputs. Defaults to `None`: that of
@@ -153,7 +221,8 @@ class TFLiteStudent(LinkedStudent):
 
     Raises:
         ExportError: the student needs operations that TFLite lacks; `"int8"`
-            of one that takes strings.
+            of one that takes strings; `"int4"` of one none of whose layers can
+            be stored in 4 bits, or without its package.
     """
 
     def __init__(
@@ -168,9 +237,16 @@ class TFLiteStudent(LinkedStudent):
     ):
         super().__init__(student_with_gate, quantization)
         self._float_layers = list(float_layers)
+        if self._float_layers:
+            self.left_in_float = [
+                (name, "asked for") for name in self._float_layers
+            ]
         signature = signature or Signature(example_inputs)
         if quantization == "int8":
             check_measurable(signature)
+        if quantization == INT4:
+            check_int4_installed()
+            self.tool = "litert-quantizer"
         model = StudentWithGate(
             student_with_gate.student,
             student_with_gate.gate,
@@ -186,43 +262,40 @@ class TFLiteStudent(LinkedStudent):
 
         tracked = [student_with_gate.student, student_with_gate.gate]
         named = [signature.named(x) for x in representative]
+        # 4 bits are made of the file in float32.
+        of_converter = FLOAT32 if quantization == INT4 else quantization
+        settings = ConverterSettings(of_converter, named)
+        measured = ConverterSettings(quantization, named, calibrated_only=True)
 
-        def settings(converter):
-            quantize(converter, quantization, representative, signature)
-            if self._float_layers:
-                return lambda: MixedInt8(
-                    calibrated(converter), student_with_gate.student
-                ).quantized(self._float_layers)
-            return None
-
-        def mixed_int8():
-            def settings(converter):
-                quantize(converter, quantization, representative, signature)
-                return lambda: calibrated(converter)
-
-            content = self._converted(signature, student, tracked, settings)
+        def mixed_int8(content):
             return MixedInt8(content, student_with_gate.student)
 
-        self._mixed_int8, self._representative = mixed_int8, named
+        self._mixed_int8 = lambda: mixed_int8(
+            self._converted(signature, student, tracked, measured)
+        )
+        self._representative = named
+        in_float = self._float_layers
         self.convert_student(
             student,
             signature,
             tracked,
-            settings,
+            measured if in_float else settings,
             keras.tree.map_structure(
                 keras.ops.convert_to_numpy, student(example_inputs, False)
             ),
             row_shapes or signature.row_shapes(example_inputs),
+            (lambda content: mixed_int8(content).quantized(in_float))
+            if in_float
+            else None,
         )
+        self._stored: dict = {}
+        if quantization == INT4:
+            self._student_part, self._stored = with_int4_weights(
+                self._student_part, student_with_gate.student
+            )
 
     def describe(self) -> dict:
-        described = super().describe()
-        if self._float_layers:
-            described["left_in_float"] = [
-                {"layer": name, "why": "asked for"}
-                for name in self._float_layers
-            ]
-        return described
+        return {**super().describe(), **self._stored}
 
     def advice(self, limit: float) -> str:
         """Says which layers move the answers of an `"int8"` file.

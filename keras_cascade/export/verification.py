@@ -9,7 +9,7 @@ from keras_cascade.bundle import BundleError
 from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
 from keras_cascade.errors import ExportError
-from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.evaluation.delegated_at import Threshold, delegated_at
 from keras_cascade.evaluation.example_results import (
     ExampleResults,
     ExampleResultsBuilder,
@@ -45,6 +45,7 @@ TO_TRY = {
         "student on in 8 bits), 'float16', more calibration examples, or "
         "`float_layers`, names of layers that stay in float."
     ),
+    "int4": " Try 'dynamic' or 'int8' (weights of 8 bits), or 'float16'.",
     "dynamic": " Try 'float16', or 'qat' with `training_data`.",
     "float16": " Export without `quantization`.",
 }
@@ -87,14 +88,14 @@ class Comparison:
     batch_sizes: list
     alone_difference: float | None = None
 
-    def describe(self, threshold: float) -> dict:
+    def describe(self, threshold: Threshold) -> dict:
         """The manifest's `verification` entry.
 
         Args:
-            threshold: float, of the file.
+            threshold: of the file, as in `StudentArtifact.convert`.
         """
-        delegated = delegated_at(self.scores, threshold)
         results = self.results
+        delegated = delegated_at(self.scores, threshold, results.student_labels)
         keras_correct = self.keras_labels == results.labels
 
         def share(correct):
@@ -200,7 +201,7 @@ def check_decisions(student, batches, signature, threshold, comparison):
         student: object with `run(inputs)` that executes the file.
         batches: iterable of `(x, y, sample_weight)`, in any order.
         signature: `Signature`.
-        threshold: float that the file should have.
+        threshold: that the file should have, as in `convert`.
         comparison: `Comparison`, of the file's first run.
 
     Raises:
@@ -239,7 +240,11 @@ def check_decisions(student, batches, signature, threshold, comparison):
                 f"Expected: the same scores. Received: up to {gap:.2g} more or "
                 "less. The file was not kept."
             )
-        expected = delegated_at(exported["score"], threshold)
+        expected = delegated_at(
+            exported["score"],
+            threshold,
+            exported["probabilities"].argmax(axis=-1),
+        )
         if not np.array_equal(exported["delegate"], expected):
             wrong = _count(exported["delegate"] != expected)
             raise ExportError(

@@ -73,10 +73,14 @@ def test_paired():
 
 def test_targets():
     result = {
-        "size_over_float32": {"float16": 0.56, "dynamic": 0.3, "int8": 0.32},
+        "size_over_float32": {
+            "float16": 0.56, "dynamic": 0.3, "int8": 0.32, "int4": 0.21,
+        },
         "gzipped_over_float32": {"prune+qat": 0.21},
-        "accuracy_change": {"int8": -0.3, "qat": 0.2, "prune": -0.31},
-    }
+        "accuracy_change": {
+            "int8": -0.3, "int4": -0.5, "qat": 0.2, "prune": -0.31,
+        },
+    }  # fmt: skip
     missed = [
         (one["target"], one["mode"])
         for one in targets(result)
@@ -84,6 +88,7 @@ def test_targets():
     ]
     assert missed == [
         ("size_over_float32", "float16"),
+        ("size_over_float32", "int4"),
         ("gzipped_over_float32", "prune+qat"),
         ("accuracy_drop", "prune"),
     ]

@@ -55,8 +55,9 @@ def test_texts_of_tf_data():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.eye(4), r"looks one-hot. Pass `y.argmax"),
-        (np.ones((4, 4), int), "several classes per example.*two logits"),
+        (np.eye(5)[:4], r"one-hot ones of shape \(batch, 4\).*y.argmax"),
+        (np.full((4, 4), 0.25), "that are shares, such as"),
+        (np.ones((4, 4), int), "several classes per example.*y\\[:, c"),
         (np.array([1, 0.5, 2, 3]), r"such as \[0.5\].*as in a regression"),
         (np.array([1, np.nan, 2, np.nan]), "NaN, in 2 of 4 examples"),
         (np.array(["a", "b", "a", "c"]), "return_inverse=True"),

@@ -20,6 +20,7 @@ PACKAGES = (
     "keras_cascade.runtime",
     "keras_cascade.serving",
     "keras_cascade.teacher_logits",
+    "keras_cascade.teachers",
     "keras_cascade.text",
 )
 

@@ -22,7 +22,9 @@ def make_texts(count, seed):
     return np.array(texts, dtype=object), labels.astype("int32")
 
 
-def make_bert(length=16, blocks=2, width=16, **tokenizer_options):
+def make_bert(
+    length=16, blocks=2, width=16, activation=None, **tokenizer_options
+):
     """Makes a small KerasHub classifier that brings its preprocessor."""
     from keras_hub import models
 
@@ -49,4 +51,5 @@ def make_bert(length=16, blocks=2, width=16, **tokenizer_options):
             tokenizer, sequence_length=length
         ),
         num_classes=3,
+        activation=activation,
     )

@@ -254,6 +254,27 @@ def test_several_lengths(strings, texts, tokenizer, tmp_path):
         )
 
 
+def test_a_length_that_no_text_fits_into(strings, texts, tmp_path):
+    """Words of many pieces: each has more tokens than the length."""
+    cascade, _ = strings
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), 20)) for _ in range(60)]
+    made = kc.text.train_tokenizer(words, 22, lengths=[4, 64])
+    assert made.counts(words).min() > 4
+    student = kc.text.TextModel(
+        kc.models.text_bag(made.vocabulary_size, 3, width=4, buckets=0), made
+    )
+    several = kc.Cascade(cascade.teacher, student)
+    several.compile()
+    x, y = np.array(words, object), np.arange(60) % 3
+    several.calibrate((x, y), kc.MaxDelegationRate(0.3))
+    with pytest.raises(ExportError) as no:
+        several.export(tmp_path / "b", verbose=False)
+    assert "some fit into 4 tokens" in str(no.value)
+    assert "Leave out the length 4, or make it longer." in str(no.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers_that_depend_on_padding(strings, texts, tokenizer, tmp_path):
     normal = keras.initializers.RandomNormal(stddev=1.0, seed=0)
     model = keras.Sequential(
