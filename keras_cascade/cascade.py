@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import keras
 import numpy as np
 
-from keras_cascade import calibration, steps
+from keras_cascade import calibration, steps, tasks
 from keras_cascade.data_record import (
     DataRecord,
     check_same_names,
@@ -33,7 +33,7 @@ from keras_cascade.fitting import (
     warn_of_selection,
     with_callbacks,
 )
-from keras_cascade.model_checks import check_first_outputs, check_same_form
+from keras_cascade.model_checks import check_same_form
 from keras_cascade.prediction import TwoStagePass
 from keras_cascade.selective_trainer import SelectiveTrainer
 from keras_cascade.teacher_checks import warn_of_teacher
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from keras_cascade.distillation import DistillationPolicy
     from keras_cascade.evaluation import ExampleResults
     from keras_cascade.gates import Gate
+    from keras_cascade.tasks import Task
     from keras_cascade.teacher_logits import TeacherLogitsCache
     from keras_cascade.traffic_mix import TrafficMix
 
@@ -70,10 +71,13 @@ class Cascade(SelectiveTrainer):
             `"standard"`.
         gate: name, dict or `Gate`. Made by name, it takes over the class
             subset or margin of the distillation policy. Defaults to
-            `"margin"`.
+            `"margin"`, or that of the task.
         costs: `Costs` of one example. Defaults to `None`: counted in
             floating-point operations when data is first seen, in units of
             one teacher pass.
+        task: `"multiclass"`, `"binary"`, `"multilabel"`, dict or
+            `keras_cascade.tasks.Task`: what is predicted, and the loss that
+            is guaranteed. Defaults to `"multiclass"`.
         **kwargs: of `keras.Model`.
 
     Call arguments:
@@ -121,12 +125,15 @@ class Cascade(SelectiveTrainer):
         teacher: Any,
         student: keras.Model,
         distillation: str | dict | DistillationPolicy | None = "standard",
-        gate: str | dict | Gate | None = "margin",
+        gate: str | dict | Gate | None = None,
         costs: Costs | dict | None = None,
+        task: str | dict | Task | None = "multiclass",
         **kwargs: Any,
     ) -> None:
         costs = Costs(**costs) if isinstance(costs, dict) else costs
-        super().__init__(teacher, student, distillation, gate, costs, **kwargs)
+        super().__init__(
+            teacher, student, distillation, gate, costs, task, **kwargs
+        )
         self._data_record = DataRecord()
         self._data_record.see_class_names(
             _class_names(teacher, student), self.classes
@@ -186,6 +193,11 @@ class Cascade(SelectiveTrainer):
             ValueError: labels out of range or ambiguous, NaN in inputs, no
                 examples.
         """
+        self._check_task_takes(
+            teacher_logits=teacher_logits,
+            traffic=traffic,
+            class_weight=class_weight,
+        )
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         data = self._with_indices(data, class_names, strict=True)
         if teacher_logits is not None and spot_check:
@@ -248,7 +260,7 @@ class Cascade(SelectiveTrainer):
         """Runs one step on one batch, as `keras.Model.train_on_batch` does."""
         data = self._labelled(LabelledData(x, y, sample_weight))
         examples = Fingerprint()
-        data.observed(ExampleObserver(self.classes, examples.update))
+        data.observed(ExampleObserver(self.check_labels, examples.update))
         result = super().train_on_batch(
             data.keras_x,
             data.y,
@@ -269,7 +281,7 @@ class Cascade(SelectiveTrainer):
     ) -> Any:
         """Metrics of one batch, as `keras.Model.test_on_batch` has them."""
         data = self._labelled(LabelledData(x, y, sample_weight))
-        data.observed(ExampleObserver(self.classes))
+        data.observed(ExampleObserver(self.check_labels))
         return super().test_on_batch(
             data.keras_x, data.y, data.sample_weight, return_dict
         )
@@ -310,6 +322,7 @@ class Cascade(SelectiveTrainer):
         Raises:
             ValueError: more than 1 % of the examples were used before.
         """
+        self._check_task_takes(traffic=traffic)
         rest = (verbose, sample_weight, steps, callbacks, return_dict)
         if _use_cached_eval_dataset:  # by Keras in `fit`: checked there
             return super().evaluate(
@@ -323,7 +336,7 @@ class Cascade(SelectiveTrainer):
         if traffic is not None:
             data = data.weighted(traffic)
         examples = Fingerprint()
-        observer = ExampleObserver(self.classes, examples.update)
+        observer = ExampleObserver(self.check_labels, examples.update)
         data = data.observed(observer)
         sources = [observer, *external_sources(self.teacher)]
         with original_error(*sources), self.recovering():
@@ -366,7 +379,9 @@ class Cascade(SelectiveTrainer):
 
         Returns:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
-            `delegated` `(rows,)`, NumPy arrays.
+            `delegated` `(rows,)`, NumPy arrays. With another task than
+            classes its answers, in the teacher's shape, are under
+            `Task.answer_name`: `"values"` of a regression.
         """
         data = self.prepare(LabelledData(x, batch_size=batch_size))
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -426,6 +441,7 @@ class Cascade(SelectiveTrainer):
             ValueError: an example is not in the cache, or the cache is of
                 another teacher.
         """
+        self._check_task_takes(teacher_logits=teacher_logits, traffic=traffic)
         data = self._labelled(data, y, batch_size, class_names)
         ask_teacher = None
         if teacher_logits is not None:
@@ -436,7 +452,7 @@ class Cascade(SelectiveTrainer):
                     self.two_stage_pass().ask_teacher, data.first_rows()
                 )
         results = self.two_stage_pass().score_examples(
-            data.checked_batches(self.classes), keep_outputs, ask_teacher
+            data.checked_batches(self.check_labels), keep_outputs, ask_teacher
         )
         return results if traffic is None else traffic.applied_to(results)
 
@@ -786,8 +802,12 @@ class Cascade(SelectiveTrainer):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
+        task = {}
+        if self.task != tasks.get(None):
+            task = {"task": serialize(self.task)}
         return {
             **super().get_config(),
+            **task,
             "teacher": serialized_model(self.teacher),
             "student": serialized_model(self.student),
             "distillation": serialize(self.distillation),
@@ -798,7 +818,8 @@ class Cascade(SelectiveTrainer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Cascade:
         config = dict(config)
-        for name in ("teacher", "student", "distillation", "gate"):
+        names = ("teacher", "student", "distillation", "gate", "task")
+        for name in (one for one in names if one in config):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
 
@@ -846,9 +867,7 @@ class Cascade(SelectiveTrainer):
             return data
         inputs = data.first_rows()
         check_inputs(inputs)
-        self.classes = check_first_outputs(
-            self._read_logits_on(inputs), self.distillation
-        )
+        self.classes = self._check_first_outputs(self._read_logits_on(inputs))
         self(inputs)
         if self.costs is None:
             self.costs = costs_from_flops(self.student, self.teacher, inputs)
@@ -865,6 +884,17 @@ class Cascade(SelectiveTrainer):
         except BaseException:
             steps.recover(self)
             raise
+
+    def check_labels(self, labels: Any) -> None:
+        """Raises at the first problem in a batch of labels.
+
+        Args:
+            labels: array, batch first, or `None`.
+
+        Raises:
+            ValueError: labels that are missing, or none of the task.
+        """
+        self.task.check_labels(labels, self.classes)
 
     def labelled(self, data: Any, batch_size: int | None = None) -> Any:
         """Returns `LabelledData` with the cascade's class indices as labels.
@@ -883,12 +913,24 @@ class Cascade(SelectiveTrainer):
         """Data with indices as labels, in the form that is known by now."""
         record = self._data_record
         record.see_class_names(class_names, self.classes)
+        if not self.task.one_class_per_example:
+            return data
         reader = LabelReader(
             self.classes, record.class_names, record.first_label
         )
         data = data.with_indices(reader, strict)
         record.first_label = reader.first
         return data
+
+    def _check_task_takes(self, **arguments):
+        """Raises at an argument that is about one class per example."""
+        given = [name for name, one in arguments.items() if one is not None]
+        if given and not self.task.one_class_per_example:
+            raise ValueError(
+                f"Expected no `{given[0]}` with {self.task!r}: it is about "
+                "one class per example. Leave it out; `sample_weight` weights "
+                "examples of every task."
+            )
 
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):

@@ -45,8 +45,8 @@ class TrainingRun:
         record = cascade.data_record
         self.steps = RecordedSteps(record, data, every_epoch)
         held_out = self.steps.validation_drawn
-        trained = ExampleObserver(cascade.classes, self.steps.drawn)
-        validated = ExampleObserver(cascade.classes, held_out)
+        trained = ExampleObserver(cascade.check_labels, self.steps.drawn)
+        validated = ExampleObserver(cascade.check_labels, held_out)
         _warn_of_processes(data)
         self.validation = None
         if validation is not None:

@@ -9,6 +9,11 @@ from keras_cascade.text.text_model import TextModel
 #: So many outputs strictly between 0 and 1, and none outside, are no logits.
 SIGMOID_SIZE = 64
 
+_NOT_FINITE = (
+    "The {role} outputs NaN or infinity on finite inputs. Its weights are "
+    "damaged or its inputs far out of range."
+)
+
 
 def check_models(teacher, student, policy):
     """Checks two models before any data is seen.
@@ -21,17 +26,28 @@ def check_models(teacher, student, policy):
     Returns:
         Number of classes, or `None` while a model is not built.
     """
-    for role, model in (("teacher", teacher), ("student", student)):
-        if not isinstance(model, keras.Model):
-            raise ValueError(
-                f"Expected the {role} to be a `keras.Model` that classifies. "
-                f"Received: {type(model).__name__}."
-            )
+    check_roles(teacher, student, "that classifies")
     sizes = {
         role: _static_classes(role, model)
         for role, model in (("teacher", teacher), ("student", student))
     }
     return check_same_classes(sizes, policy)
+
+
+def check_roles(teacher, student, kind="that fits the task"):
+    """Raises unless both are Keras models.
+
+    Args:
+        teacher: the teacher.
+        student: the student.
+        kind: str, which models are expected, for the error.
+    """
+    for role, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, keras.Model):
+            raise ValueError(
+                f"Expected the {role} to be a `keras.Model` {kind}. "
+                f"Received: {type(model).__name__}."
+            )
 
 
 def check_first_outputs(outputs, policy):
@@ -142,6 +158,46 @@ def check_logits(role, logits):
     return values.shape[1]
 
 
+def check_outputs(role, outputs, activation):
+    """Checks outputs of a task that is not one class per example.
+
+    Args:
+        role: `"teacher"` or `"student"`.
+        outputs: array that the model returned for some examples.
+        activation: str, of the task, which is computed of the outputs.
+
+    Returns:
+        Shape of the outputs.
+
+    Raises:
+        ValueError: several outputs, NaN, or values that the activation was
+            computed of already.
+    """
+    if isinstance(outputs, (dict, list, tuple)):
+        raise ValueError(
+            f"Expected the {role} to output one tensor. Received: "
+            f"{_described(outputs)}."
+        )
+    values = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+    if not np.isfinite(values).all():
+        raise ValueError(_NOT_FINITE.format(role=role))
+    shares = values.min() >= 0 and values.max() <= 1.0
+    sums_to_one = np.abs(values.sum(axis=-1) - 1.0).max() < 1e-3
+    # A new model's logits are all small: of sigmoids some are above a half.
+    some = values.min() > 0 and values.max() > 0.5
+    computed = {
+        "softmax": shares and values.shape[-1] > 1 and sums_to_one,
+        "sigmoid": shares and some and values.size >= SIGMOID_SIZE,
+    }
+    if computed.get(activation):
+        raise ValueError(
+            f"Expected logits of the {role}, of which the task computes the "
+            f"{activation}. Received probabilities. End the model in its "
+            "logits."
+        )
+    return values.shape
+
+
 def _checked(role, logits):
     """Float32 array of finite logits for at least two classes."""
     if isinstance(logits, (dict, list, tuple)) or np.ndim(logits) != 2:
@@ -158,10 +214,7 @@ def _checked(role, logits):
             f"{logits.shape[1]}."
         )
     if not np.isfinite(logits).all():
-        raise ValueError(
-            f"The {role} outputs NaN or infinity on finite inputs. Its "
-            "weights are damaged or its inputs far out of range."
-        )
+        raise ValueError(_NOT_FINITE.format(role=role))
     return logits
 
 

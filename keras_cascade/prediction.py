@@ -35,6 +35,7 @@ class TwoStagePass:
         self.parts = (teacher, student, gate, classes)
         self._computed_in = _compute_dtypes(teacher, student)
         self._class_thresholds = gate.class_thresholds
+        self._gate = gate
         self.student_with_gate = StudentWithGate(student, gate, classes)
         self.run_student = inference(self.student_with_gate)
         self._teacher = teacher
@@ -53,18 +54,22 @@ class TwoStagePass:
         )
 
     def ask_teacher(self, x):
-        """The teacher's probabilities for one batch of inputs.
+        """The teacher's answers for one batch of inputs.
 
         A teacher that is itself a cascade asks its own teacher only for the
         rows that it delegates.
         """
         if hasattr(self._teacher, "two_stage_pass"):
-            return self._teacher.predict(x, verbose=0)["probabilities"]
+            return self._teacher.predict(x, verbose=0)[self._gate.answer_name]
         outputs = self._run_teacher(x)
         if isinstance(outputs, dict):
             outputs = outputs["logits"]
         logits = np.asarray(outputs, dtype="float32")
-        return keras.ops.convert_to_numpy(keras.ops.softmax(logits, axis=-1))
+        return self.answers(logits)
+
+    def answers(self, logits):
+        """Answers of the teacher's logits, a float32 array of their shape."""
+        return keras.ops.convert_to_numpy(self._gate.answers(logits))
 
     def predict(self, batches, on_batch_begin, on_batch_end):
         """Predicts every row; gathers delegated rows into full batches.
@@ -76,16 +81,18 @@ class TwoStagePass:
                 outputs.
 
         Returns:
-            Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
+            Dict of `probabilities` `(rows, classes)` (of another task than
+            classes: `Task.answer_name`, in its shape), `score` `(rows,)` and
             `delegated` `(rows,)`.
         """
-        parts = {"probabilities": [], "score": [], "delegated": []}
+        name = self._gate.answer_name
+        parts = {name: [], "score": [], "delegated": []}
         delegated = _DelegatedRows(self.ask_teacher)
         offset = 0
         for step, (x, _, _) in enumerate(batches):
             on_batch_begin(step)
             outputs = self.run_student(x)
-            parts["probabilities"].append(outputs["probabilities"])
+            parts[name].append(outputs[name])
             parts["score"].append(outputs["score"])
             parts["delegated"].append(outputs["delegate"])
             delegated.add(x, outputs["delegate"], offset)
@@ -93,12 +100,12 @@ class TwoStagePass:
             on_batch_end(step, {"outputs": outputs})
         if not offset:
             raise ValueError("Expected at least one example. Received none.")
-        answer = {name: np.concatenate(part) for name, part in parts.items()}
-        for rows, probabilities in delegated.finish():
-            answered = ~np.isnan(probabilities).any(axis=1)
+        answer = {one: np.concatenate(part) for one, part in parts.items()}
+        for rows, answers in delegated.finish():
+            answered = ~np.isnan(answers).reshape(len(rows), -1).any(axis=1)
             if not answered.all():  # the student's answers stand
-                rows, probabilities = rows[answered], probabilities[answered]
-            answer["probabilities"][rows] = probabilities
+                rows, answers = rows[answered], answers[answered]
+            answer[name][rows] = answers
         return answer
 
     def score_examples(self, batches, keep_outputs=False, ask_teacher=None):
@@ -108,7 +115,7 @@ class TwoStagePass:
             batches: iterable of `(x, y, sample_weight)`.
             keep_outputs: bool. Keeps the inputs of the gate, for fitting a
                 gate. Defaults to `False`.
-            ask_teacher: function from inputs to the teacher's probabilities,
+            ask_teacher: function from inputs to the teacher's answers,
                 or to a tuple of its classes and their probabilities. Defaults
                 to `None`: the live teacher.
 
@@ -116,7 +123,7 @@ class TwoStagePass:
             `keras_cascade.evaluation.ExampleResults`.
         """
         ask_teacher = ask_teacher or self.ask_teacher
-        columns, examples = ExampleResultsBuilder(), Fingerprint()
+        columns, examples = self.results_builder(), Fingerprint()
         run_student = self._run_keeping() if keep_outputs else self.run_student
         for x, y, weight in counted(
             batches, "Asking student and teacher", lambda one: rows_of(one[0])
@@ -125,10 +132,23 @@ class TwoStagePass:
             outputs = run_student(x)
             kept = {name: outputs[name] for name in KEPT if name in outputs}
             columns.add(
-                y, outputs["score"], outputs["probabilities"],
+                y, outputs["score"], outputs[self._gate.answer_name],
                 ask_teacher(x), weight, **kept,
             )  # fmt: skip
         return columns.build(examples)
+
+    def results_builder(self):
+        """Returns an empty `ExampleResultsBuilder` of the task."""
+        task = self._gate.task
+        if task is None:
+            return ExampleResultsBuilder()
+        return ExampleResultsBuilder(
+            lambda labels, answers: keras.ops.convert_to_numpy(
+                task.quality(labels, answers)
+            ),
+            task.loss_name,
+            task.zero_one_loss,
+        )
 
     def _run_keeping(self):
         """`run_student` that returns the inputs of the gate as well."""

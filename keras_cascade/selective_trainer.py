@@ -6,11 +6,21 @@ import keras
 from keras import ops
 
 from keras_cascade import distillation as distillation_policies
-from keras_cascade import gates, steps
+from keras_cascade import gates, steps, tasks
 from keras_cascade.distillation.distillation_policy import logits_for
 from keras_cascade.feature_extractors import FeatureExtractors
-from keras_cascade.model_checks import check_models, check_takes_texts
-from keras_cascade.models.logits_model import logits_model, logits_model_on
+from keras_cascade.model_checks import (
+    check_first_outputs,
+    check_models,
+    check_outputs,
+    check_roles,
+    check_takes_texts,
+)
+from keras_cascade.models.logits_model import (
+    logits_model,
+    logits_model_on,
+    outputs_model,
+)
 from keras_cascade.teacher_logits.cached_data import split_cached
 from keras_cascade.teachers.teacher_model import TeacherModel, as_keras_teacher
 from keras_cascade.utils.tensor_ops import (
@@ -65,6 +75,7 @@ class SelectiveTrainer(keras.Model):
         distillation: name, dict or `DistillationPolicy`.
         gate: name, dict or `Gate`.
         costs: `Costs`, dict or `None`.
+        task: name, dict or `Task`.
         **kwargs: of `keras.Model`.
     """
 
@@ -75,18 +86,31 @@ class SelectiveTrainer(keras.Model):
         distillation: "str | dict | DistillationPolicy | None",
         gate: "str | dict | gates.Gate | None",
         costs: "Costs | None",
+        task: "str | dict | tasks.Task | None" = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         # Both models get the inputs as they are, whatever the global policy.
         self.autocast = False
-        teacher = logits_model(as_keras_teacher(teacher))
-        student = logits_model(student)
-        self._policy = distillation_policies.get(distillation)
-        self.classes = check_models(teacher, student, self._policy)
+        self.task = tasks.get(task)
+        self._policy = self._policy_of(distillation)
+        if self.task.one_class_per_example:
+            teacher = logits_model(as_keras_teacher(teacher))
+            student = logits_model(student)
+            self.classes = check_models(teacher, student, self._policy)
+            self.gate = gates.get(gate, **self._policy.gate_defaults())
+        else:
+            check_roles(teacher, student)
+            teacher, student = (
+                outputs_model(model, self.task.activation)
+                for model in (teacher, student)
+            )
+            self.classes = self._size_of_outputs(teacher, student)
+            self.gate = self._task_gate(gate)
+        if self.classes is not None:
+            self.task.check_classes(self.classes)
         self.teacher = teacher
         self.student = student
-        self.gate = gates.get(gate, **self._policy.gate_defaults())
         self.costs = costs
         self._features = FeatureExtractors(teacher, student)
         for name in METRICS:
@@ -103,7 +127,7 @@ class SelectiveTrainer(keras.Model):
     def distillation(
         self, identifier: "str | dict | DistillationPolicy | None"
     ) -> None:
-        self._policy = distillation_policies.get(identifier)
+        self._policy = self._policy_of(identifier)
         self._compiled_steps_are_stale()
 
     @property
@@ -216,8 +240,8 @@ class SelectiveTrainer(keras.Model):
         """Updates the cascade's metrics and those given to `compile`."""
         args = self._policy_args(y, y_pred)
         every = self._gated_rows(y_pred)
-        student_right = is_right(y_pred["student_logits"], args[0])
-        teacher_right = is_right(args[1], args[0])
+        student_right = self._right(y_pred["student_logits"], args[0])
+        teacher_right = self._right(args[1], args[0])
         answered = delegated = y_pred["delegated"]
         if "teacher_answered" in y_pred:
             teacher_right &= y_pred["teacher_answered"]
@@ -245,9 +269,10 @@ class SelectiveTrainer(keras.Model):
             if name in GATE_METRICS and weight is not None:
                 weight = _every(every, weight)
             metric.update_state(value, sample_weight=weight)
-        return super().compute_metrics(
-            x, y, y_pred["student_logits"], sample_weight
-        )
+        student = y_pred["student_logits"]
+        if not self.task.one_class_per_example:
+            student = self.task.answers(student)
+        return super().compute_metrics(x, y, student, sample_weight)
 
     def update_metrics(
         self,
@@ -373,12 +398,63 @@ class SelectiveTrainer(keras.Model):
         if compact:
             return outputs
         answered = outputs.get("teacher_answered", True) & delegated
-        logits = ops.where(answered[:, None], teacher, student)
+        each = ops.reshape(answered, (-1, *(1,) * (len(student.shape) - 1)))
+        logits = ops.where(each, teacher, student)
         return {
             **outputs,
-            "probabilities": ops.softmax(logits, axis=-1),
+            self.gate.answer_name: self.gate.answers(logits),
             "logits": logits,
         }
+
+    def _policy_of(self, identifier):
+        policy = distillation_policies.get(identifier)
+        if self.task.one_class_per_example:
+            return policy
+        return tasks.TaskDistillation.of_policy(self.task, policy)
+
+    def _task_gate(self, gate):
+        if gate is None:
+            return tasks.TaskGate(self.task)
+        if isinstance(gate, dict):
+            gate = gates.get(gate)
+        if not isinstance(gate, tasks.TaskGate) or gate.task != self.task:
+            raise ValueError(
+                f"Expected no `gate` with {self.task!r}, or a `TaskGate` of "
+                f"the same task. Received: {gate!r}, which scores one class "
+                "per example."
+            )
+        return gate
+
+    def _size_of_outputs(self, *models):
+        """Size of the teacher's outputs; `None` while it is not known."""
+        shapes = [
+            getattr(model, "output_shape", None)
+            if getattr(model, "inputs", None) is not None
+            else None
+            for model in models
+        ]
+        if not all(isinstance(shape, tuple) for shape in shapes):
+            return None
+        return self.task.check_shapes(*shapes)
+
+    def _check_first_outputs(self, outputs):
+        """Number of classes, or size of the outputs, of the first outputs."""
+        if self.task.one_class_per_example:
+            classes = check_first_outputs(outputs, self.distillation)
+            self.task.check_classes(classes)
+            return classes
+        shapes = []
+        for role, values in outputs.items():
+            if isinstance(values, dict) and "logits" in values:  # a cascade
+                values = values["logits"]
+            shapes.append(check_outputs(role, values, self.task.activation))
+        return self.task.check_shapes(*shapes)
+
+    def _right(self, logits, labels):
+        """Which answers are right; of other tasks, `1 - loss`."""
+        if self.task.one_class_per_example:
+            return is_right(logits, labels)
+        return self.task.quality(labels, self.task.answers(as_float(logits)))
 
     def _read_logits_on(self, inputs):
         """Runs both models; replaces one whose outputs are no logits.
@@ -389,6 +465,11 @@ class SelectiveTrainer(keras.Model):
         Returns:
             Dict of `"teacher"` and `"student"` to their logits.
         """
+        if not self.task.one_class_per_example:
+            return {
+                role: getattr(self, role)(inputs)
+                for role in ("teacher", "student")
+            }
         logits, changed = {}, False
         for role in ("teacher", "student"):
             model = getattr(self, role)
@@ -450,7 +531,9 @@ class SelectiveTrainer(keras.Model):
 
     def _policy_args(self, y, y_pred):
         """Labels, teacher logits and student outputs for the policy."""
-        labels = ops.cast(ops.reshape(y, (-1,)), "int32")
+        labels = y
+        if self.task.one_class_per_example:
+            labels = ops.cast(ops.reshape(y, (-1,)), "int32")
         teacher = y_pred["teacher_logits"]
         if "teacher_answered" in y_pred:
             answered = y_pred["teacher_answered"]
@@ -466,7 +549,7 @@ class SelectiveTrainer(keras.Model):
 
 def examples_of(y):
     """Number of labels of a batch, the divisor of its loss; a float32."""
-    return ops.cast(ops.size(y), "float32")
+    return ops.cast(ops.shape(y)[0], "float32")
 
 
 def _has_answer(logits):

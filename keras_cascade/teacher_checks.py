@@ -31,7 +31,9 @@ def warn_of_teacher(cascade, data):
         cascade: `Cascade`, prepared.
         data: `LabelledData` that the student is to be trained on.
     """
-    sample = _labelled_sample(data)
+    sample = None
+    if cascade.task.one_class_per_example:
+        sample = _labelled_sample(data)
     remarks = _remarks_on_weights(cascade, sample)
     if sample is not None:
         remarks += teacher_remarks(_results(cascade, *sample))
@@ -51,7 +53,10 @@ def remarks_on_models(cascade, data):
         List of sentences: that teacher and student share their weights, or
         that the teacher's batch statistics lag behind its weights.
     """
-    return _remarks_on_weights(cascade, _labelled_sample(data))
+    sample = None
+    if cascade.task.one_class_per_example:
+        sample = _labelled_sample(data)
+    return _remarks_on_weights(cascade, sample)
 
 
 def _labelled_sample(data):

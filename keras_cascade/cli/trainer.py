@@ -10,6 +10,7 @@ from rich.progress import (
 )
 
 from keras_cascade import Cascade
+from keras_cascade.datasets.input_checks import class_label_check
 from keras_cascade.datasets.labelled_data import (
     ExampleObserver,
     LabelledData,
@@ -66,7 +67,7 @@ def train_teacher(teacher, splits, data, console, epochs):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    observer = ExampleObserver(splits.classes)
+    observer = ExampleObserver(class_label_check(splits.classes))
     train = LabelledData(data["train"]).observed(observer).x
     with original_error(observer):
         _fit_with_progress(

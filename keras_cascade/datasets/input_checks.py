@@ -1,21 +1,20 @@
 """Checks of inputs and labels, each with one clear error."""
 
+import functools
+
 import keras
 import numpy as np
 
 from keras_cascade.runtime.inputs import text_array
 
 
-def check_examples(x, y, classes):
-    """Raises a `ValueError` at the first problem in inputs or labels.
+def class_label_check(classes):
+    """Function of a batch's labels that runs `check_class_labels`.
 
     Args:
-        x: structure of arrays with a batch axis.
-        y: integer labels, or booleans, `(batch,)` or `(batch, 1)`.
         classes: int, number of classes.
     """
-    check_inputs(x)
-    check_class_labels(y, classes)
+    return functools.partial(check_class_labels, classes=classes)
 
 
 def check_class_labels(y, classes):

@@ -17,7 +17,7 @@ class LabelReader:
     Read are whole numbers from 0, one-hot rows, class names where these are
     known, and numbers from 1 to the number of classes. Labels that could mean
     two things are an error, and labels of other tasks are left as they are:
-    `check_examples` refuses them.
+    `check_class_labels` refuses them.
 
     Args:
         classes: int, number of classes.

@@ -26,7 +26,7 @@ from keras_cascade.datasets.batches import (
     unpack,
 )
 from keras_cascade.datasets.fingerprint import Fingerprint
-from keras_cascade.datasets.input_checks import check_examples, check_inputs
+from keras_cascade.datasets.input_checks import check_inputs
 from keras_cascade.text.text_columns import is_text
 
 
@@ -181,12 +181,12 @@ class LabelledData:
             self.x, self.y, self.sample_weight, self.batch_size, steps
         )
 
-    def checked_batches(self, classes=None, steps=None):
+    def checked_batches(self, check_labels=None, steps=None):
         """Yields `batches`, each checked first.
 
         Args:
-            classes: int. Checks labels as well. Defaults to `None`: inputs
-                only.
+            check_labels: function of a batch's labels that raises a
+                `ValueError`. Defaults to `None`: inputs only.
             steps: int, at most so many batches. Defaults to `None`: all.
 
         Raises:
@@ -198,10 +198,9 @@ class LabelledData:
                 batch = next(batches, None)
             if batch is None:
                 return
-            if classes is None:
-                check_inputs(batch[0])
-            else:
-                check_examples(batch[0], batch[1], classes)
+            check_inputs(batch[0])
+            if check_labels is not None:
+                check_labels(batch[1])
             yield batch
 
     def first_rows(self, count=DEFAULT_BATCH_SIZE):
@@ -431,7 +430,8 @@ class ExampleObserver:
     """Checks labelled examples as they are drawn.
 
     Args:
-        classes: int, number of classes.
+        check_labels: function of a batch's labels that raises a
+            `ValueError`, such as `class_label_check` makes.
         on_inputs: function of a batch of inputs, called for each batch that
             passed the checks. Defaults to `None`.
 
@@ -443,8 +443,8 @@ class ExampleObserver:
             `None`.
     """
 
-    def __init__(self, classes, on_inputs=None):
-        self.classes = classes
+    def __init__(self, check_labels, on_inputs=None):
+        self._check_labels = check_labels
         self.label_reader = None
         self._error = None
         self._on_inputs = on_inputs
@@ -460,7 +460,8 @@ class ExampleObserver:
         """Checks one batch of inputs and labels."""
         x, y = to_numpy(x), to_numpy(y)
         try:
-            check_examples(x, y, self.classes)
+            check_inputs(x)
+            self._check_labels(y)
         except ValueError as error:
             self._error = error
             raise

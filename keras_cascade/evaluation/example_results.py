@@ -24,8 +24,9 @@ class ExampleResults:
 
     Attributes:
         scores: float array `(examples,)`, higher = the student is surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`; or float array in [0, 1],
+            `1 - loss` of another task's bounded loss.
+        teacher_correct: the same of the teacher.
         sample_weight: float array `(examples,)` or `None`.
         examples: `Fingerprint` of the inputs, or `None`.
         labels: int array `(examples,)`, the right classes, or `None`.
@@ -43,6 +44,8 @@ class ExampleResults:
             reads of a student with many outputs, kept in place of the two
             above.
         classes: int, number of classes, or `None`.
+        loss_name: str, the loss whose `1 - loss` the columns of correctness
+            hold, of a task that is not one class per example; or `None`.
 
     Example:
 
@@ -70,6 +73,7 @@ class ExampleResults:
     features: dict | None = None
     classes: int | None = None
     gate_inputs: np.ndarray | None = None
+    loss_name: str | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -85,9 +89,21 @@ class ExampleResults:
 
 
 class ExampleResultsBuilder:
-    """Collects the columns of an `ExampleResults`, batch by batch."""
+    """Collects the columns of an `ExampleResults`, batch by batch.
 
-    def __init__(self):
+    Args:
+        quality: function from labels and answers to `1 - loss`, a float array
+            `(batch,)`, of a task that is not one class per example. Defaults
+            to `None`: an answer is right where the class with the highest
+            probability is the label.
+        loss_name: str, of that loss. Defaults to `None`.
+        zero_one: bool. True where that loss is 0 or 1. Defaults to `True`.
+    """
+
+    def __init__(self, quality=None, loss_name=None, zero_one=True):
+        self._quality = quality
+        self._loss_name = loss_name
+        self._zero_one = zero_one
         self._parts = {}
         self._weights = []
         self._classes = None
@@ -99,15 +115,27 @@ class ExampleResultsBuilder:
         """Appends one batch.
 
         Args:
-            labels: int or bool array `(batch,)` or `(batch, 1)`.
+            labels: int or bool array `(batch,)` or `(batch, 1)`; of another
+                task, what it takes.
             scores: float array `(batch,)`.
-            student_probabilities: float array `(batch, classes)`.
+            student_probabilities: float array `(batch, classes)`; of another
+                task, the student's answers.
             teacher_probabilities: float array `(batch, classes)`; or a tuple
                 of the teacher's classes and their probabilities, `(batch,)`
                 each.
             sample_weight: float array `(batch,)` or `None`.
             **extra: further columns by name: arrays, or dicts of arrays.
         """
+        self._weights.append(sample_weight)
+        if self._quality is not None:
+            columns = {"scores": scores, **extra}
+            for name, answers in (
+                ("student", student_probabilities),
+                ("teacher", teacher_probabilities),
+            ):
+                columns[f"{name}_correct"] = self._quality_of(labels, answers)
+            self._append(columns)
+            return
         labels = np.asarray(labels).reshape(-1)
         if labels.dtype.kind == "b":
             labels = labels.astype("int64")
@@ -128,10 +156,25 @@ class ExampleResultsBuilder:
             columns[f"{name}_labels"] = predicted
             columns[f"{name}_correct"] = predicted == labels
             columns[f"{name}_confidence"] = confidence
+        self._append(columns)
+        self._classes = student_probabilities.shape[-1]
+
+    def _append(self, columns):
         for name, values in columns.items():
             self._parts.setdefault(name, []).append(values)
-        self._weights.append(sample_weight)
-        self._classes = student_probabilities.shape[-1]
+
+    def _quality_of(self, labels, answers):
+        """`1 - loss` of a batch; 0 where the teacher gave no answer."""
+        missing = np.isnan(answers).reshape(len(answers), -1).any(axis=1)
+        quality = self._quality(labels, answers)
+        low, high = quality.min(initial=0), quality.max(initial=1)
+        if not (low >= -1e-6 and high <= 1 + 1e-6):
+            raise ValueError(
+                "Expected the task's loss to be in [0, 1]. Received: "
+                f"{1 - high:.4g} to {1 - low:.4g}."
+            )
+        quality = np.where(missing, 0.0, np.clip(quality, 0.0, 1.0))
+        return quality > 0.5 if self._zero_one else quality
 
     def build(self, examples):
         """Returns the `ExampleResults` of all batches.
@@ -148,6 +191,7 @@ class ExampleResultsBuilder:
             sample_weight=np.concatenate(self._weights) if weighted else None,
             examples=examples,
             classes=self._classes,
+            loss_name=self._loss_name,
         )
 
 

@@ -385,7 +385,7 @@ class ExportJob:
                 self.student.as_served(artifact.open(whole)),
                 two_stages.run_student,
                 two_stages.ask_teacher,
-                data.checked_batches(cascade.classes),
+                data.checked_batches(cascade.check_labels),
                 self.signature,
                 artifact.quantization,
                 cascade.data_record.traffic,
@@ -412,7 +412,7 @@ class ExportJob:
             whole = artifact.write(path, point.decision_threshold)
         check_decisions(
             self.student.as_served(artifact.open(whole)),
-            data.checked_batches(cascade.classes),
+            data.checked_batches(cascade.check_labels),
             self.signature,
             point.decision_threshold,
             comparison,
@@ -422,7 +422,7 @@ class ExportJob:
                 artifact.open(path),
                 artifact.open(whole),
                 self.student,
-                data.checked_batches(cascade.classes),
+                data.checked_batches(cascade.check_labels),
                 artifact.quantization,
             )
         return point, comparison
@@ -498,7 +498,7 @@ class ExportJob:
         run_teacher = inference(self.cascade.teacher)
         data = LabelledData.from_argument(self._training_data)
         data = self.cascade.labelled(data)
-        for x, y, w in data.checked_batches(self.cascade.classes):
+        for x, y, w in data.checked_batches(self.cascade.check_labels):
             answer = run_teacher(x)
             answer = answer["logits"] if isinstance(answer, dict) else answer
             classes = answer.shape[1]

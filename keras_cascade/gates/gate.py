@@ -1,7 +1,7 @@
 """Base class of gates."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import keras
 import numpy as np
@@ -51,6 +51,17 @@ class Gate(keras.layers.Layer):
     #: Dict from a key of a policy's `gate_defaults()` to the constructor
     #: argument that takes its value, for a gate made by name.
     takes_defaults: ClassVar[dict[str, str]] = {}
+
+    #: `keras_cascade.tasks.Task`, or `None`: one class per example.
+    task: Any = None
+
+    #: Name of the answers in predictions.
+    if TYPE_CHECKING:  # a subclass may have an attribute or a property
+
+        @property
+        def answer_name(self) -> str: ...
+    else:
+        answer_name = "probabilities"
 
     #: Names of inner student layers whose outputs the gate reads. A gate
     #: that names some implements `score(logits, features)`.
@@ -182,6 +193,18 @@ class Gate(keras.layers.Layer):
                 "abstain student needs gate='abstain'."
             )
         return logits
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Converts logits, of student or teacher, to answers.
+
+        Args:
+            logits: float tensor of shape `(batch, classes)`, as
+                `class_logits` returns them.
+
+        Returns:
+            Float tensor of the same shape: here their softmax.
+        """
+        return ops.softmax(logits, axis=-1)
 
     def delegate(
         self, score: Tensor, probabilities: Tensor | None = None

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import keras
-from keras import ops
 
 from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.utils.tensor_ops import Tensor, as_float
@@ -30,7 +29,8 @@ class StudentWithGate(keras.Model):
             `False`.
 
     Returns:
-        Dict of `logits` and `probabilities`, float32 `(batch, classes)`;
+        Dict of `logits` and `probabilities`, float32 `(batch, classes)` (of
+        another task than classes: `Task.answer_name`, in its shape);
         `score`, float32 `(batch,)`; `delegate`, bool `(batch,)`. With
         `keep_outputs` also `Gate.inputs_to_fit`: `student_outputs`, float32
         `(batch, outputs)`, and `features`, a dict of layer name to output,
@@ -90,10 +90,10 @@ class StudentWithGate(keras.Model):
         logits = self.gate.class_logits(
             outputs, self.classes or outputs.shape[-1]
         )
-        probabilities = ops.softmax(logits, axis=-1)
+        answers = self.gate.answers(logits)
         return {
             "logits": logits,
-            "probabilities": probabilities,
+            self.gate.answer_name: answers,
             "score": score,
-            "delegate": self.gate.delegate(score, probabilities),
+            "delegate": self.gate.delegate(score, answers),
         }

@@ -62,6 +62,30 @@ def logits_model(model: Any) -> Any:
     return _with_inner(with_own_preprocessor(model), _viewed)
 
 
+def outputs_model(model: Any, activation: str) -> Any:
+    """Returns the model of a model's outputs before a given activation.
+
+    For other tasks than one class per example: one output stays one.
+
+    Args:
+        model: `keras.Model`.
+        activation: `"softmax"` or `"sigmoid"`, which is left out where the
+            model ends in it; or another name.
+
+    Returns:
+        `keras.Model`, with the same weights; a model that ends otherwise is
+        returned as it is.
+    """
+
+    def viewed(inner):
+        ends_in_it = last_activation(inner) == activation
+        if isinstance(inner, _VIEWS) or not ends_in_it:
+            return inner
+        return LogitsView(inner, binary=False)
+
+    return _with_inner(with_own_preprocessor(model), viewed)
+
+
 def logits_model_on(role: str, model: Any, inputs: Any) -> Any:
     """Returns the model of a classifier's logits, as its outputs tell.
 

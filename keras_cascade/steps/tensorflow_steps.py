@@ -50,7 +50,7 @@ def _share_of_all_replicas(y):
     """Share of the whole batch's examples that this replica holds."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return 1.0
-    examples = tf.cast(tf.size(y), "float32")
+    examples = tf.cast(tf.shape(y)[0], "float32")
     context = tf.distribute.get_replica_context()
     total = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
     return tf.stop_gradient(tf.math.divide_no_nan(examples, total))

@@ -40,6 +40,7 @@ _NEED_KERAS = (
     "prediction",
     "selective_trainer",
     "steps",
+    "tasks",
     "teacher_checks",
     "teacher_logits",
     "teachers",
@@ -51,7 +52,13 @@ _NEED_KERAS = (
     "utils.top_k_logits",
 )
 #: Modules that register the classes a `.keras` file may contain.
-_WITH_REGISTERED_CLASSES = ("cascade", "distillation", "gates", "text")
+_WITH_REGISTERED_CLASSES = (
+    "cascade",
+    "distillation",
+    "gates",
+    "tasks",
+    "text",
+)
 
 
 def load_keras() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keras_cascade.cli.trainer import batched
 from keras_cascade.datasets import batches, fingerprint
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
+from keras_cascade.datasets.input_checks import class_label_check
 from keras_cascade.datasets.labelled_data import (
     ExampleObserver,
     LabelledData,
@@ -124,7 +125,7 @@ def test_texts_and_dictionaries_are_hashed():
 @pytest.mark.parametrize("kind", list(sources()))
 def test_observing_changes_nothing_and_sees_every_batch(kind):
     examples = Fingerprint()
-    observer = ExampleObserver(classes=3, on_inputs=examples.update)
+    observer = ExampleObserver(class_label_check(3), on_inputs=examples.update)
     data = LabelledData(*sources()[kind], batch_size=4).observed(observer)
     found = list(data.batches())
     np.testing.assert_array_equal(
@@ -136,7 +137,7 @@ def test_observing_changes_nothing_and_sees_every_batch(kind):
 
 @pytest.mark.parametrize("kind", list(sources()))
 def test_the_original_error_comes_through(kind):
-    observer = ExampleObserver(classes=2)
+    observer = ExampleObserver(class_label_check(2))
     with (
         pytest.raises(ValueError, match=r"labels from 0 to 1.*from 0 to 2"),
         original_error(observer),
@@ -156,7 +157,7 @@ def test_an_observed_pydataset_keeps_its_hooks_and_size():
             calls.append("end")
 
     hooked = LabelledData(Hooked(workers=2, max_queue_size=5))
-    observed = hooked.observed(ExampleObserver(classes=3)).x
+    observed = hooked.observed(ExampleObserver(class_label_check(3))).x
     assert observed.num_batches == 3
     assert (observed.workers, observed.max_queue_size) == (2, 5)
     observed.on_epoch_begin()

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_cascade.datasets.input_checks import check_examples, check_inputs
+from keras_cascade.datasets.input_checks import (
+    check_class_labels,
+    check_inputs,
+    class_label_check,
+)
 from keras_cascade.datasets.labelled_data import LabelledData
 
 
@@ -46,7 +50,7 @@ def test_texts_of_tf_data():
     """They come as bytes; the row is the batch's."""
     texts = ["a", "ö", "c", "d", ""]
     dataset = tf.data.Dataset.from_tensor_slices((texts, range(5))).batch(3)
-    batches = LabelledData(dataset).checked_batches(classes=5)
+    batches = LabelledData(dataset).checked_batches(class_label_check(5))
     assert next(batches)[0].tolist() == [b"a", "ö".encode(), b"c"]
     with pytest.raises(ValueError, match="empty string in row 1"):
         next(batches)
@@ -66,10 +70,10 @@ def test_texts_of_tf_data():
 )
 def test_labels_of_other_tasks(y, message):
     with pytest.raises(ValueError, match=message):
-        check_examples(np.ones((4, 2)), y, 4)
+        check_class_labels(y, 4)
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint64", "float32", "bool"])
 def test_labels_of_every_kind(kind):
-    check_examples(np.ones((2, 2)), np.array([0, 1]).astype(kind), 2)
-    check_examples(np.ones((2, 2)), np.array([[0], [1]]).astype(kind), 2)
+    check_class_labels(np.array([0, 1]).astype(kind), 2)
+    check_class_labels(np.array([[0], [1]]).astype(kind), 2)

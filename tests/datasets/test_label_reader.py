@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_cascade.datasets.input_checks import class_label_check
 from keras_cascade.datasets.label_reader import LabelReader
 from keras_cascade.datasets.labelled_data import LabelledData
 
@@ -50,7 +51,9 @@ def test_every_form_in_every_container(form):
         read = data.with_indices(LabelReader(3, NAMES))
         # What was read once is not read again.
         read = LabelledData.from_argument(read).with_indices(LabelReader(3))
-        labels = [y.ravel() for _, y, _ in read.checked_batches(3)]
+        labels = [
+            y.ravel() for _, y, _ in read.checked_batches(class_label_check(3))
+        ]
         np.testing.assert_array_equal(np.concatenate(labels), Y)
 
 
@@ -93,4 +96,8 @@ def test_what_is_refused(y, names, message):
             dataset = tf.data.Dataset.from_tensor_slices((np.ones((2, 1)), y))
             data = LabelledData(dataset.batch(2))
         with pytest.raises(ValueError, match=message):
-            list(data.with_indices(LabelReader(2, names)).checked_batches(2))
+            list(
+                data.with_indices(LabelReader(2, names)).checked_batches(
+                    class_label_check(2)
+                )
+            )
