@@ -11,7 +11,7 @@ def test_figures_of_five_seeds():
     found = json.loads(
         (DOCS / "benchmarks/export_post_training.json").read_text()
     )
-    text = (DOCS / "quantization.md").read_text().replace("−", "-")
+    text = (DOCS / "quantization.md").read_text().replace("\N{MINUS SIGN}", "-")
     size, mean, worst = re.search(
         r'Over five seeds of the first, `"int4"` is (\S+) of float32 and moves '
         r"the cascade's accuracy\s+by (\S+) points on average and by (\S+) at",
