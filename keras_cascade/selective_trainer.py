@@ -9,6 +9,7 @@ from keras_cascade import distillation as distillation_policies
 from keras_cascade import gates, steps, tasks
 from keras_cascade.distillation.distillation_policy import logits_for
 from keras_cascade.feature_extractors import FeatureExtractors
+from keras_cascade.metrics import DeferralMetric
 from keras_cascade.model_checks import (
     check_first_outputs,
     check_models,
@@ -113,6 +114,7 @@ class SelectiveTrainer(keras.Model):
         self.student = student
         self.costs = costs
         self._features = FeatureExtractors(teacher, student)
+        self._deferral_metrics = []
         for name in METRICS:
             setattr(self, f"_{name}", keras.metrics.Mean(name=name))
         if teacher.built and student.built:
@@ -167,7 +169,9 @@ class SelectiveTrainer(keras.Model):
             loss: must stay `None`: the distillation policy is the loss.
             loss_weights: must stay `None`.
             metrics: of `keras.Model.compile`; computed on the student's
-                logits. Defaults to `None`.
+                logits, or, of another task than classes, on its answers. A
+                `keras_cascade.metrics.DeferralMetric` in the list is computed
+                on the gate's scores. Defaults to `None`.
             weighted_metrics: as `metrics`. Defaults to `None`.
             run_eagerly: of `keras.Model.compile`. Defaults to `False`.
             steps_per_execution: of `keras.Model.compile`. Defaults to `1`.
@@ -184,6 +188,11 @@ class SelectiveTrainer(keras.Model):
                 "metrics=['accuracy'])`. To weight the labels in, pass "
                 "`distillation=StandardDistillation(student_loss_weight=...)`."
             )
+        listed = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+        of_curve = [m for m in listed if isinstance(m, DeferralMetric)]
+        if of_curve:
+            metrics = [m for m in listed if m not in of_curve] or None
+        self._deferral_metrics = of_curve
         super().compile(
             optimizer=optimizer,
             metrics=metrics,
@@ -199,13 +208,22 @@ class SelectiveTrainer(keras.Model):
         config = super().get_compile_config()
         if config:
             config["optimizer_built"] = self.optimizer.built
+            config["deferral_metrics"] = keras.saving.serialize_keras_object(
+                list(self._deferral_metrics)
+            )
         return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model so that `fit` goes on; Keras calls this."""
         # An optimizer that never made a step has no variables in the file.
         made_steps = config.pop("optimizer_built", True)
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        of_curve = config.pop("deferral_metrics", None)
+        if of_curve:
+            metrics = config.get("metrics") or []
+            listed = metrics if isinstance(metrics, list) else [metrics]
+            config["metrics"] = [*listed, *of_curve]
+        self.compile(**config)
         if self.built and made_steps:
             self.optimizer.build(self.trainable_variables)
 
@@ -269,6 +287,13 @@ class SelectiveTrainer(keras.Model):
             if name in GATE_METRICS and weight is not None:
                 weight = _every(every, weight)
             metric.update_state(value, sample_weight=weight)
+        for metric in self._deferral_metrics:
+            metric.update_state(
+                y_pred["score"],
+                _every(every, values["student_accuracy"]),
+                _every(every, values["teacher_accuracy"]),
+                None if sample_weight is None else _every(every, sample_weight),
+            )
         student = y_pred["student_logits"]
         if not self.task.one_class_per_example:
             student = self.task.answers(student)

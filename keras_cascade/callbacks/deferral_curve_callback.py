@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_cascade.evaluation.deferral_score import deferral_area
 from keras_cascade.evaluation.plots import deferral_figure
 
 #: Delegation rates at which the accuracy is logged.
@@ -19,6 +20,10 @@ class DeferralCurveCallback(keras.callbacks.Callback):
     Scalars: `accuracy_at_10`, `_20`, `_30` (cascade accuracy at 10, 20 and
     30 % delegation), `delegation_rate` and `selected_fraction`; and the curve
     as an image. Read them with `tensorboard --logdir DIR`.
+
+    Callbacks after it, such as `EarlyStopping`, and the history find
+    `val_cascade_accuracy_at_0.1`, `_0.2` and `_0.3` and `val_deferral_area`
+    in their logs.
 
     Args:
         data: labelled examples, `(x, y)` arrays or batches that can be read
@@ -50,6 +55,11 @@ class DeferralCurveCallback(keras.callbacks.Callback):
             f"accuracy_at_{round(100 * rate)}": curve.accuracy_at(rate)
             for rate in RATES
         }
+        if logs is not None:
+            for rate in RATES:
+                name = f"val_cascade_accuracy_at_{rate:g}"
+                logs[name] = curve.accuracy_at(rate)
+            logs["val_deferral_area"] = deferral_area(curve)
         for name in ("delegation_rate", "selected_fraction"):
             if logs and name in logs:
                 values[name] = float(logs[name])

@@ -35,6 +35,7 @@ _NEED_KERAS = (
     "feature_extractors",
     "fitting",
     "gates",
+    "metrics",
     "model_checks",
     "models",
     "prediction",
@@ -56,6 +57,7 @@ _WITH_REGISTERED_CLASSES = (
     "cascade",
     "distillation",
     "gates",
+    "metrics",
     "tasks",
     "text",
 )
