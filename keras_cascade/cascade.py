@@ -30,6 +30,7 @@ from keras_cascade.fitting import (
     TrainingRun,
     check_cache,
     external_sources,
+    warn_of_class_gate,
     warn_of_selection,
     with_callbacks,
 )
@@ -88,7 +89,10 @@ class Cascade(SelectiveTrainer):
     Call returns:
         Dict of `probabilities` `(batch, classes)`, `score` `(batch,)` and
         `delegated` `(batch,)`, with `student_logits` and `teacher_logits`.
-        A call runs both models on every row; `predict` does not.
+        A call runs both models on every row; `predict` does not. In training
+        mode, with a policy that needs no teacher (`needs_teacher`), there is
+        the student's part only, and the logs of `fit` have no
+        `teacher_accuracy` and `cascade_accuracy`.
 
     A classifier outputs logits `(batch, classes)`, the softmax or sigmoid of
     them, or one value of two classes, with or without a sigmoid. Logits are
@@ -173,8 +177,8 @@ class Cascade(SelectiveTrainer):
             teacher_logits: `TeacherLogitsCache`. The teacher then does not
                 run on training batches. Defaults to `None`.
             traffic: `TrafficMix`. Weights arrays `x`, `y` so that their
-                classes count as often as they come in deployment. Defaults
-                to `None`.
+                classes count as often as they come in deployment; and
+                `validation_data` likewise. Defaults to `None`.
             spot_check: bool. Before training, compares some cached logits
                 with the live teacher and shows the cached margins. Defaults
                 to `True`.
@@ -210,6 +214,8 @@ class Cascade(SelectiveTrainer):
             validation_data = self._with_indices(
                 LabelledData.from_argument(validation_data)
             )
+            if traffic is not None:
+                validation_data = traffic.applied_to_validation(validation_data)
         # Keras cannot shuffle other batches, and would warn that it does not.
         shuffle = shuffle and data.can_be_shuffled
         run = TrainingRun(
@@ -247,6 +253,7 @@ class Cascade(SelectiveTrainer):
                 validation_freq,
             )
         warn_of_selection(self.distillation, history)
+        warn_of_class_gate(self.distillation, self.gate, history)
         return history
 
     def train_on_batch(

@@ -14,6 +14,7 @@ from keras_cascade.datasets.labelled_data import (
     LabelledData,
     original_error,
 )
+from keras_cascade.gates import ClassGate
 from keras_cascade.teacher_logits.cached_data import CachedData
 
 BINS = 10
@@ -241,6 +242,35 @@ def warn_of_selection(policy, history):
         f"examples, so it hardly tells them apart. {advice}",
         stacklevel=3,
     )
+
+
+def warn_of_class_gate(policy, gate, history):
+    """Warns of a class gate that keeps what is not in-domain.
+
+    Smoothed labels of at least 0.4 leave the student so unsure outside its
+    domain that an in-domain class is often its likeliest one.
+
+    Args:
+        policy: `DistillationPolicy`.
+        gate: `Gate`.
+        history: `keras.callbacks.History`.
+    """
+    logs = history.history
+    smoothing = getattr(policy, "label_smoothing", 0.0)
+    by_class = isinstance(gate, ClassGate) and gate.threshold == 0.0
+    if not by_class or smoothing < 0.4 or not logs.get("delegation_rate"):
+        return
+    outside = 1.0 - logs["selected_fraction"][-1]
+    delegated = logs["delegation_rate"][-1]
+    if delegated < 0.5 * outside:
+        warnings.warn(
+            f"The class gate delegates {delegated:.1%} of the training "
+            f"examples, of which {outside:.1%} are not in-domain: with "
+            f"label_smoothing={smoothing:g} an in-domain class is often the "
+            "student's likeliest one elsewhere too, at little confidence. "
+            "Calibrate the threshold, or use gate='margin'.",
+            stacklevel=3,
+        )
 
 
 def with_callbacks(callbacks, needed):

@@ -7,7 +7,10 @@ from keras import ops
 
 from keras_cascade import distillation as distillation_policies
 from keras_cascade import gates, steps, tasks
-from keras_cascade.distillation.distillation_policy import logits_for
+from keras_cascade.distillation.distillation_policy import (
+    logits_for,
+    teacher_is_needed,
+)
 from keras_cascade.feature_extractors import FeatureExtractors
 from keras_cascade.metrics import DeferralMetric
 from keras_cascade.model_checks import (
@@ -52,6 +55,9 @@ SURE = 100.0
 
 #: Metrics that need the gate's scores.
 GATE_METRICS = ("cascade_accuracy", "delegation_rate", "amortized_cost")
+
+#: Metrics that need the teacher's answers.
+TEACHER_METRICS = {"teacher_accuracy", "cascade_accuracy"}
 
 #: From a cache of top-k logits of more than `MANY_CLASSES`, the gate scores
 #: every eighth row of a training batch: on all of them it took a third of the
@@ -145,7 +151,7 @@ class SelectiveTrainer(keras.Model):
     def call(self, inputs: Any, training: bool = False) -> dict[str, Tensor]:
         return self.with_answer(
             {
-                **self.teacher_outputs(inputs),
+                **self.teacher_outputs(inputs, training=training),
                 **self.student_outputs(inputs, training=training),
             }
         )
@@ -259,23 +265,24 @@ class SelectiveTrainer(keras.Model):
         args = self._policy_args(y, y_pred)
         every = self._gated_rows(y_pred)
         student_right = self._right(y_pred["student_logits"], args[0])
-        teacher_right = self._right(args[1], args[0])
         answered = delegated = y_pred["delegated"]
-        if "teacher_answered" in y_pred:
-            teacher_right &= y_pred["teacher_answered"]
-            answered = delegated & _every(every, y_pred["teacher_answered"])
-        selected = self._policy.selected(*args)
         values = {
             "student_accuracy": student_right,
-            "teacher_accuracy": teacher_right,
-            "cascade_accuracy": ops.where(
+            "delegation_rate": delegated,
+            "selected_fraction": self._policy.selected(*args),
+        }
+        has_teacher = "teacher_logits" in y_pred
+        if has_teacher:
+            teacher_right = self._right(args[1], args[0])
+            if "teacher_answered" in y_pred:
+                teacher_right &= y_pred["teacher_answered"]
+                answered = delegated & _every(every, y_pred["teacher_answered"])
+            values["teacher_accuracy"] = teacher_right
+            values["cascade_accuracy"] = ops.where(
                 answered,
                 _every(every, teacher_right),
                 _every(every, student_right),
-            ),
-            "delegation_rate": delegated,
-            "selected_fraction": selected,
-        }
+            )
         values = {k: ops.cast(v, "float32") for k, v in values.items()}
         if self.costs is not None:
             values["amortized_cost"] = self.costs.amortized(
@@ -287,7 +294,7 @@ class SelectiveTrainer(keras.Model):
             if name in GATE_METRICS and weight is not None:
                 weight = _every(every, weight)
             metric.update_state(value, sample_weight=weight)
-        for metric in self._deferral_metrics:
+        for metric in self._deferral_metrics if has_teacher else ():
             metric.update_state(
                 y_pred["score"],
                 _every(every, values["student_accuracy"]),
@@ -297,7 +304,11 @@ class SelectiveTrainer(keras.Model):
         student = y_pred["student_logits"]
         if not self.task.one_class_per_example:
             student = self.task.answers(student)
-        return super().compute_metrics(x, y, student, sample_weight)
+        logs = super().compute_metrics(x, y, student, sample_weight)
+        if has_teacher:
+            return logs
+        unknown = {m.name for m in self._deferral_metrics} | TEACHER_METRICS
+        return {n: value for n, value in logs.items() if n not in unknown}
 
     def update_metrics(
         self,
@@ -357,9 +368,14 @@ class SelectiveTrainer(keras.Model):
     def non_trainable_weights(self) -> list[keras.Variable]:
         return _others(self.weights, self.trainable_weights)
 
-    def teacher_outputs(self, x: Any) -> dict[str, Any]:
-        """Teacher logits, computed or cached, and requested features."""
+    def teacher_outputs(self, x: Any, training: bool = False) -> dict[str, Any]:
+        """Teacher logits, computed or cached, and requested features.
+
+        Empty in training where the policy needs no teacher.
+        """
         inputs, cached = split_cached(x)
+        if training and cached is None and not teacher_is_needed(self._policy):
+            return {}
         layers = self._policy.teacher_layers
         if cached is not None:
             if layers:
@@ -394,10 +410,11 @@ class SelectiveTrainer(keras.Model):
 
         From the k largest teacher logits of a cache there is no answer over
         all classes, and training needs none; of many classes there are
-        `score` and `delegated` of every `GATED_ROWS`-th row.
+        `score` and `delegated` of every `GATED_ROWS`-th row. Without a
+        teacher's logits there is no answer either.
         """
-        teacher = outputs["teacher_logits"]
-        compact = isinstance(teacher, dict)
+        teacher = outputs.get("teacher_logits")
+        compact = teacher is None or isinstance(teacher, dict)
         student = self.gate.class_logits(
             outputs["student_outputs"],
             self.classes if compact else teacher.shape[-1],
@@ -551,7 +568,7 @@ class SelectiveTrainer(keras.Model):
 
     def _gated_rows(self, outputs):
         """Distance of the rows that the gate scores: 1 for every row."""
-        compact = isinstance(outputs["teacher_logits"], dict)
+        compact = isinstance(outputs.get("teacher_logits"), dict)
         return GATED_ROWS if compact and self.classes > MANY_CLASSES else 1
 
     def _policy_args(self, y, y_pred):
@@ -559,7 +576,9 @@ class SelectiveTrainer(keras.Model):
         labels = y
         if self.task.one_class_per_example:
             labels = ops.cast(ops.reshape(y, (-1,)), "int32")
-        teacher = y_pred["teacher_logits"]
+        teacher = y_pred.get("teacher_logits")
+        if teacher is None:  # nobody looks at it, but for its shape
+            teacher = ops.zeros((ops.shape(labels)[0], self.classes))
         if "teacher_answered" in y_pred:
             answered = y_pred["teacher_answered"]
             teacher = _without_gaps(teacher, answered, labels)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from keras_cascade.datasets.labelled_data import LabelledData
     from keras_cascade.evaluation import ExampleResults
 
 from keras_cascade.utils.validation import check_frequencies, check_labels
@@ -143,6 +144,29 @@ class TrafficMix:
         if sample_weight is not None:
             weights = weights * sample_weight
         return weights / weights.mean()
+
+    def applied_to_validation(self, data: LabelledData) -> LabelledData:
+        """Validation data weighted by this traffic.
+
+        Args:
+            data: `LabelledData`, arrays with labels.
+
+        Returns:
+            `LabelledData`.
+
+        Raises:
+            ValueError: a mix of example weights, which are of the training
+                examples, or batches.
+        """
+        if self.frequencies is None or not data.is_arrays:
+            raise ValueError(
+                "Expected `validation_data` that `traffic` can weight: arrays "
+                "`(x, y)`, with a mix of class frequencies. Received: "
+                + ("batches" if self.frequencies is not None else repr(self))
+                + ". Give both data sets weights of their own, "
+                "`sample_weight` and `(x, y, weights)`, without `traffic`."
+            )
+        return data.weighted(self)
 
     def applied_to(self, results: ExampleResults) -> ExampleResults:
         """Results weighted by this traffic.

@@ -1,5 +1,7 @@
 """Fitting a cascade's gate: its place between `fit` and `calibrate`."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -248,3 +250,34 @@ def test_layers_of_a_student_that_cannot_be_looked_into(cascade, blobs):
     made.compile()
     with pytest.raises(ValueError, match="No such layer: nowhere"):
         made.fit(*blobs(32), verbose=0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.6])
+def test_a_class_gate_that_keeps_everything_is_warned_of(smoothing):
+    """Of inputs that tell nothing a student learns the classes' shares."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2)).astype("float32")
+    y = np.repeat([0, 1, 2, 3, 4], 120)  # 40 % in-domain
+    teacher, student = (
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(5)])
+        for _ in range(2)
+    )
+    student.layers[-1].set_weights(
+        [np.zeros((2, 5)), np.array([3.0, 3, 0, 0, 0])]
+    )
+    cascade = kc.Cascade(
+        teacher,
+        student,
+        distillation=kc.distillation.ClassSpecificDistillation(
+            [0, 1], label_smoothing=smoothing
+        ),
+        gate="class",
+    )
+    cascade.compile(keras.optimizers.SGD(1e-6))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cascade.fit(x, y, verbose=0)
+    warned = [
+        "The class gate delegates 0.0%" in str(one.message) for one in caught
+    ]
+    assert any(warned) == (smoothing > 0)

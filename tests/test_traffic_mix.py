@@ -97,3 +97,44 @@ def test_traffic_needs_labels_at_hand(cascade, blobs):
     data = tf.data.Dataset.from_tensor_slices(blobs(32)).batch(8)
     with pytest.raises(ValueError, match="`class_weight`"):
         cascade.fit(data, traffic=kc.TrafficMix([1, 1, 1, 1]))
+
+
+def test_fit_weights_validation_as_well(dense_model, blobs):
+    """As `evaluate` of the same data with the same traffic."""
+    cascade = kc.Cascade(dense_model(16), dense_model(4))
+    cascade.compile("adam")
+    mix = kc.TrafficMix([0.7, 0.1, 0.1, 0.1])
+    x, y = blobs(200, seed=3)
+    own = np.linspace(0.5, 2.0, len(y))
+    history = cascade.fit(
+        *blobs(200, seed=2),
+        validation_data=(x, y, own),
+        traffic=mix,
+        verbose=0,
+    ).history
+    weights = mix.weights(y, own)
+    correct = cascade.judge((x, y)).student_correct
+    expected = np.average(correct, weights=weights)
+    assert history["val_student_accuracy"][-1] == pytest.approx(expected)
+    assert expected != pytest.approx(correct.mean())
+
+
+@pytest.mark.parametrize("kind", ["batches", "of examples"])
+def test_validation_that_cannot_be_weighted(kind, dense_model, blobs):
+    cascade = kc.Cascade(dense_model(16), dense_model(4))
+    cascade.compile("adam")
+    mix = kc.TrafficMix([0.7, 0.1, 0.1, 0.1])
+    validation = blobs(64, seed=3)
+    if kind == "batches":
+        validation = iter([validation])
+    else:
+        mix = kc.TrafficMix(example_weights=np.ones(200))
+    with pytest.raises(ValueError, match="without `traffic`"):
+        cascade.fit(
+            *blobs(200, seed=2),
+            validation_data=iter(validation)
+            if kind == "batches"
+            else validation,
+            traffic=mix,
+            verbose=0,
+        )

@@ -59,6 +59,11 @@ class AbstainDistillation(DistillationPolicy):
         self.temperature = check_temperature(temperature)
         self.oracle = bool(oracle)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """False of an oracle, whose teacher is the labels."""
+        return not self.oracle
+
     def student_head(self, **kwargs: Any) -> keras.layers.Dense:
         """Makes the student's last layer, `Dense(len(in_domain_classes) + 1)`.
 

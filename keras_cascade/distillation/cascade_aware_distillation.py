@@ -42,6 +42,7 @@ class CascadeAwareDistillation(StandardDistillation):
 
     selective = True
     takes_top_k = True
+    needs_teacher = True  # of an oracle too, for the weights
 
     def example_weight(
         self, labels: Tensor, teacher_logits: Tensor, student_logits: Tensor

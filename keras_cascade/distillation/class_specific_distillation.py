@@ -42,6 +42,7 @@ class ClassSpecificDistillation(SelectiveDistillation):
     """
 
     takes_top_k = True
+    needs_teacher = SelectiveDistillation.needs_teacher
 
     def __init__(
         self,

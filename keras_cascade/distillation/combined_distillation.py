@@ -9,6 +9,7 @@ from keras import ops
 from keras_cascade.distillation.distillation_policy import (
     DistillationPolicy,
     logits_for,
+    teacher_is_needed,
 )
 from keras_cascade.utils.tensor_ops import Tensor, as_float
 from keras_cascade.utils.top_k_logits import dense
@@ -64,6 +65,13 @@ class CombinedDistillation(DistillationPolicy):
             )
         self.weights = [float(weight) for weight in weights]
         self.selective = self.policy.selective
+
+    @property
+    def needs_teacher(self) -> bool:
+        """False where neither the policy nor a loss needs the teacher."""
+        return teacher_is_needed(self.policy) or any(
+            self._pairs(of_labels=False)
+        )
 
     @property
     def teacher_layers(self) -> tuple[str, ...]:

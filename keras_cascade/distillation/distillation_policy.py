@@ -33,6 +33,16 @@ class DistillationPolicy:
     #: not hold for a subclass that overrides one of `TEACHER_METHODS`.
     takes_top_k = True
 
+    #: False where no method looks at the teacher's logits: `fit` then does not
+    #: run the teacher. As with `takes_top_k`, it does not hold for a subclass
+    #: that overrides one of `TEACHER_METHODS` and does not set it.
+    if TYPE_CHECKING:  # a subclass may have an attribute or a property
+
+        @property
+        def needs_teacher(self) -> bool: ...
+    else:
+        needs_teacher = True
+
     #: Policies that select every example by design set this to `False`, so
     #: that nobody is warned about a selected fraction of 1.
     selective = True
@@ -172,6 +182,20 @@ class DistillationPolicy:
 
 #: Methods that are given the teacher's logits.
 TEACHER_METHODS = ("targets", "selected", "example_loss", "example_weight")
+
+
+def teacher_is_needed(policy):
+    """Returns whether a policy's training needs the teacher's logits.
+
+    Args:
+        policy: `DistillationPolicy`.
+    """
+    for one in type(policy).__mro__:
+        if "needs_teacher" in vars(one):
+            return policy.needs_teacher or bool(policy.teacher_layers)
+        if any(name in vars(one) for name in (*TEACHER_METHODS, "batch_loss")):
+            break
+    return True
 
 
 def logits_for(policy, teacher_logits):

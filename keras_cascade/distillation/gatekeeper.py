@@ -48,6 +48,7 @@ class Gatekeeper(DistillationPolicy):
 
     selective = False
     takes_top_k = True
+    needs_teacher = False
 
     def __init__(self, alpha: float = 0.5):
         self.alpha = check_number("alpha", alpha, 0, 1)

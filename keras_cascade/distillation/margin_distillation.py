@@ -43,6 +43,7 @@ class MarginDistillation(SelectiveDistillation):
     """
 
     takes_top_k = True
+    needs_teacher = SelectiveDistillation.needs_teacher
 
     def __init__(
         self,

@@ -46,6 +46,11 @@ class SelectiveDistillation(DistillationPolicy):
         )
         self.oracle = bool(oracle)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """False of an oracle, whose teacher is the labels."""
+        return not self.oracle
+
     def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         selected = self.selected(labels, teacher_logits)
         return ops.where(

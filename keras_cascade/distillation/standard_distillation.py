@@ -64,6 +64,11 @@ class StandardDistillation(DistillationPolicy):
         self.scale_by_temperature_squared = bool(scale_by_temperature_squared)
         self.oracle = bool(oracle)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """False where the labels alone are the target."""
+        return not self.oracle and self.student_loss_weight < 1
+
     def targets(self, labels: Tensor, teacher_logits: Tensor) -> Tensor:
         from_teacher = self._teacher_targets(labels, teacher_logits)
         if self.student_loss_weight == 0.0:

@@ -21,7 +21,7 @@ def train_step(model, data):
     """
     x, y, sample_weight = unpack(data)
     # Outside the tape: nothing of the teacher is recorded.
-    teacher = model.teacher_outputs(x)
+    teacher = model.teacher_outputs(x, training=True)
     with tf.GradientTape() as tape:
         outputs = {**teacher, **model.student_outputs(x, training=True)}
         loss = model.compute_loss(x, y, outputs, sample_weight)

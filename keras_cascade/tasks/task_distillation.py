@@ -57,6 +57,11 @@ class TaskDistillation(DistillationPolicy):
             "student_loss_weight", student_loss_weight, 0, 1
         )
 
+    @property
+    def needs_teacher(self) -> bool:
+        """False where the labels alone are the target."""
+        return self.student_loss_weight < 1
+
     @classmethod
     def of_policy(
         cls, task: Task, policy: DistillationPolicy
