@@ -66,15 +66,21 @@ def build(name):
     # Random weights hardly tell inputs apart: scores would all be alike.
     if x.dtype.kind == "f":
         x *= np.linspace(0.1, 1.0, ROWS, dtype="float32")[:, None, None, None]
-    for layer in student._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            for weight, low, high in (
-                (layer.gamma, 0.5, 1.5), (layer.beta, -0.5, 0.5),
-                (layer.moving_mean, -0.5, 0.5),
-                (layer.moving_variance, 0.5, 1.5),
-            ):  # fmt: skip
-                if weight is not None:
-                    weight.assign(rng.uniform(low, high, weight.shape))
+    # Normalized by these rows' own statistics, their features differ.
+    normalizations = [
+        layer
+        for layer in student._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in normalizations:
+        layer.momentum = 0.0
+        for weight, low, high in (
+            (layer.gamma, 0.5, 1.5), (layer.beta, -0.5, 0.5),
+        ):  # fmt: skip
+            if weight is not None:
+                weight.assign(rng.uniform(low, high, weight.shape))
+    if normalizations:
+        student(x, training=True)
     return student, x
 
 
