@@ -44,6 +44,13 @@ def guarantee_sentence(guarantee, unit="cost units"):
             f"{side.replace('_', ' ')} {100 * guarantee[side]:.2f} % "
             + _CLASS_SENTENCES[quantity].format(guarantee["class"])
         )
+    elif quantity == "expected_loss":
+        what = f"a mean loss of at most {guarantee['at_most']:.4g}"
+    elif quantity == "loss_increase":
+        what = (
+            f"a mean loss at most {guarantee['at_most']:.4g} above the "
+            "teacher's"
+        )
     elif quantity == "expected_cost":
         what = (
             f"answers that cost at most {guarantee['at_most']:.4g} per example"

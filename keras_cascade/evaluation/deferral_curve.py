@@ -135,8 +135,8 @@ def deferral_curve(
 
     Args:
         scores: float array `(examples,)`, higher = surer. No NaN.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`: every example counts the same.
 
