@@ -103,7 +103,11 @@ class OperatingPoint:
 
     def __str__(self):
         guaranteed = (
-            "; ".join(map(guarantee_sentence, self.guarantees)) or "nothing"
+            "; ".join(
+                guarantee_sentence(one, loss_name=self.loss_name)
+                for one in self.guarantees
+            )
+            or "nothing"
         )
         delegated = (
             f"{100 * self.delegation_rate:.2f} %, where the score is below "
