@@ -100,9 +100,9 @@ class LossTable:
             student, teacher = student - teacher, np.zeros(self.size)
 
         def total(factor, power):
-            return examples.kept(
-                factor * student**power
-            ) + examples.delegated(factor * teacher**power)
+            return examples.kept(factor * student**power) + examples.delegated(
+                factor * teacher**power
+            )
 
         mean = total(share, 1)
         squares = share**2

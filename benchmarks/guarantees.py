@@ -63,14 +63,14 @@ rng = np.random.default_rng(0)
 scores = rng.random(1_000_000)
 student = rng.random(1_000_000) < 1 - 0.62 * (1 - scores) ** 2
 teacher = rng.random(1_000_000) < 1 - 0.24 * (1 - scores) ** 2
+right = student, teacher
+part = rng.integers(0, 4, 1_000_000) / 20
+qualities = student - part * student, teacher - part * teacher
 def megabytes(name):
     status = open("/proc/self/status").read().split()
     return int(status[status.index(name + ":") + 1]) / 1024
 open("/proc/self/clear_refs", "w").write("5")  # forgets the peak so far
 before, seconds = megabytes("VmRSS"), {}
-right = student, teacher
-part = rng.integers(0, 4, 1_000_000) / 20
-qualities = student - part * student, teacher - part * teacher
 for name, (columns, objective) in {
     "MaxAccuracyDrop": (right, MaxAccuracyDrop(0.02, confidence=0.95)),
     "MaxDelegationRate": (right, MaxDelegationRate(0.3, confidence=0.95)),
