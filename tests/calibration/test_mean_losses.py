@@ -136,13 +136,11 @@ def test_bets_seldom_win_where_the_limit_is_met_exactly(weighted, increase):
         loss = rng.choice([0.0, 0.25, 1.0], 300, p=[0.75, 1 / 6, 1 / 12])
         weight = rng.choice([0.1, 1.0], 300) if weighted else None
         sample = CalibrationSample(np.arange(300.0), 1 - loss, np.ones(300))
-        test = (
-            (lambda s: mean_drop_shown(s, loss[s.examples.order], 0.125,
-                                       ERROR, weight))
-            if increase
-            else (lambda s: mean_shown(s, loss, loss, 0.125, ERROR, weight))
-        )  # fmt: skip
-        wins += bool(test(sample)[0])
+        if increase:
+            shown = mean_drop_shown(sample, loss, 0.125, ERROR, weight)
+        else:
+            shown = mean_shown(sample, loss, loss, 0.125, ERROR, weight)
+        wins += bool(shown[0])
     assert wins <= stats.binom.isf(1e-4, 400, ERROR) == 38
 
 
@@ -425,7 +423,7 @@ def test_limits_that_nothing_can_break_are_met_without_a_test():
 
 def test_an_unreachable_limit_says_what_is_attainable():
     columns = qualities(100)
-    with pytest.raises(ValueError, match="mean loss of .*teacher alone"):
+    with pytest.raises(ValueError, match=r"mean loss of .*teacher alone"):
         fit_threshold(*columns, kc.MaxExpectedLoss(0.001))
     with pytest.raises(ValueError, match="Ask for a larger increase"):
         fit_threshold(*columns, kc.MaxLossIncrease(-0.5))
@@ -500,7 +498,7 @@ def test_every_group_has_its_bet():
     failing = candidates[[not passes(t) for t in candidates]].max()
     lowest = candidates[candidates > failing].min()
     assert point.delegation_rate == (scores < lowest).mean()
-    with pytest.raises(ValueError, match="for group 0.*mean loss"):
+    with pytest.raises(ValueError, match=r"for group 0.*mean loss"):
         fit_threshold(
             scores, student, teacher,
             kc.MinGroupAccuracy(group, 0.99, confidence=0.95),
