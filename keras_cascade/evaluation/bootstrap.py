@@ -138,7 +138,8 @@ def bootstrap_curve(
                 interval = exact.widened(*interval)
             elif name != "score":
                 fractions = name == "accuracy" and columns[1].dtype != bool
-                interval = exact.of_share(*interval, is_fractional=fractions)
+                value, low, high = interval
+                interval = exact.of_share(value, low, high, fractions)
             report[name] = dict(
                 zip(("value", "low", "high"), map(float, interval), strict=True)
             )
