@@ -23,14 +23,14 @@ import math
 
 import numpy as np
 
-#: Ratio of one stake to the next.
+#: Largest ratio of one stake to the next.
 RATIO = 1.7
-#: Ratio of weights of stakes in the mixture of a mean: a loss of little
-#: variance needs a high stake, and little capital.
-WEIGHT_RATIO = 0.65
-#: The same for a drop, of stakes above and below the one for a variance of
-#: `limit`: the drop of a fraction of examples by 1 and of none by -1.
-HIGHER_WEIGHT_RATIO, LOWER_WEIGHT_RATIO = 0.8, 0.4
+#: What a stake that is `RATIO` times another one has less of the mixture. A
+#: loss of little variance, and weights that are mostly small, need high stakes.
+WEIGHT_RATIO = 0.9
+#: The same for a stake of a drop below the one for a variance of `limit`:
+#: that is the variance where examples drop by 1 and none by -1.
+LOWER_WEIGHT_RATIO = 0.4
 #: Part of the largest stake with which capital cannot become negative.
 LARGEST_PART = 0.98
 #: Examples that a search for a limit or a number of examples looks at.
@@ -98,7 +98,8 @@ def stakes_for(examples, limit, error):
     """`(stakes, weights)` of `mean_shown`, ascending; the weights sum to 1.
 
     From the best stake for the largest variance that a mean of `limit`
-    allows, `limit · (1 - limit)`, up, with weights that decrease.
+    allows, `limit · (1 - limit)`, up to the largest with which capital cannot
+    become negative, with weights that decrease.
 
     Args:
         examples: int.
@@ -108,9 +109,9 @@ def stakes_for(examples, limit, error):
     highest = LARGEST_PART / (1 - limit)
     variance = examples * limit * (1 - limit)
     lowest = min(np.sqrt(-2 * np.log(error) / variance), highest)
-    steps = int(np.log(highest / lowest) / np.log(RATIO)) + 1
-    weights = WEIGHT_RATIO ** np.arange(steps)
-    return lowest * RATIO ** np.arange(steps), weights / weights.sum()
+    stakes, steps = _stakes_between(lowest, highest, lowest)
+    weights = WEIGHT_RATIO**steps
+    return stakes, weights / weights.sum()
 
 
 def drop_stakes_for(examples, limit, error):
@@ -125,17 +126,15 @@ def drop_stakes_for(examples, limit, error):
         error: float in (0, 1).
     """
     highest = LARGEST_PART / (1 - limit)
-    lowest = np.sqrt(-2 * np.log(error) / examples)
+    lowest = min(np.sqrt(-2 * np.log(error) / examples), highest)
     middle = min(lowest / np.sqrt(limit), highest)
-    above = int(np.log(highest / middle) / np.log(RATIO) + 1e-9)
-    below = max(math.ceil(np.log(middle / lowest) / np.log(RATIO) - 1e-9), 0)
-    steps = np.arange(-below, above + 1)
+    stakes, steps = _stakes_between(lowest, highest, middle)
     weights = np.where(
         steps < 0,
         LOWER_WEIGHT_RATIO ** np.abs(steps),
-        HIGHER_WEIGHT_RATIO ** np.abs(steps),
+        WEIGHT_RATIO ** np.abs(steps),
     )
-    return middle * RATIO**steps, weights / weights.sum()
+    return stakes, weights / weights.sum()
 
 
 def shown_alone(losses, limit, error, weight, stakes_of, examples=None):
@@ -203,6 +202,13 @@ def examples_needed(losses, limit, error, weight, stakes_of):
         middle = (low + high) // 2
         low, high = (low, middle) if is_shown(middle) else (middle, high)
     return high
+
+
+def _stakes_between(lowest, highest, start):
+    """Stakes with equal ratios, and how many times `RATIO` above `start`."""
+    count = math.ceil(np.log(highest / lowest) / np.log(RATIO) - 1e-9) + 1
+    stakes = np.geomspace(lowest, highest, count)
+    return stakes, np.log(stakes / start) / np.log(RATIO)
 
 
 def _weight_of(sample, sample_weight, rows):
