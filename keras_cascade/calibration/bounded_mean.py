@@ -89,7 +89,7 @@ def mean_drop_shown(sample, drop, limit, error, sample_weight):
     return _capital_reached(
         sample.examples,
         weight * (limit - drop),
-        weight * np.full(count, limit),
+        weight * limit,
         *drop_stakes_for(count, limit, error),
         error,
     )
@@ -224,9 +224,16 @@ def _capital_reached(examples, of_kept, of_delegated, stakes, shares, error):
     """True where the capital of the stakes together reaches 1 / error."""
     capital = np.zeros(len(examples.thresholds))
     for stake, share in zip(stakes, shares, strict=True):
-        kept = np.log1p(stake * of_kept)
-        delegated = np.log1p(stake * of_delegated)
         # One sum for both: each delegated example gives one for the other.
-        log_capital = kept.sum() + examples.delegated(delegated - kept)
-        capital += share * np.exp(np.minimum(log_capital, 700.0))
+        # In place, as there may be millions of examples.
+        gains = stake * of_kept
+        np.log1p(gains, out=gains)
+        everything_kept = gains.sum()
+        np.subtract(np.log1p(stake * of_delegated), gains, out=gains)
+        log_capital = examples.delegated(gains)
+        log_capital += everything_kept
+        np.minimum(log_capital, 700.0, out=log_capital)
+        np.exp(log_capital, out=log_capital)
+        log_capital *= share
+        capital += log_capital
     return capital >= 1 / error
