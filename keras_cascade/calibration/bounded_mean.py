@@ -225,7 +225,7 @@ def _capital_reached(examples, of_kept, of_delegated, stakes, shares, error):
     capital = np.zeros(len(examples.thresholds))
     for stake, share in zip(stakes, shares, strict=True):
         # One sum for both: each delegated example gives one for the other.
-        # In place, as there may be millions of examples.
+        # Arrays are reused, as there may be millions of examples.
         gains = stake * of_kept
         np.log1p(gains, out=gains)
         everything_kept = gains.sum()
