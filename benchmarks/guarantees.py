@@ -13,7 +13,10 @@ in which a guarantee is asked for in ways that could spend its confidence
 (absent groups, the figures of a refusal, several points, fished seeds, a
 temperature fitted with outliers). Scenarios of `classes` are of objectives on
 one class and on costs, and of thresholds per predicted class: their guarantee
-is broken where it is in any class.
+is broken where it is in any class. Scenarios of `losses` are of mean losses in
+[0, 1]: with 20 labels per example, in regression, and of real pictures of
+digits, for which four labels (even, at least 5, prime, has a loop) or the ink
+in the lower half are predicted.
 """
 
 import json
@@ -25,6 +28,7 @@ import keras
 import numpy as np
 
 import keras_cascade as kc
+from benchmarks.bounded_losses import loss_scenarios
 from benchmarks.class_objectives import on_answer_resplits, on_population
 from benchmarks.harness import options, show
 from benchmarks.misuse import holds, misuse
@@ -59,18 +63,23 @@ rng = np.random.default_rng(0)
 scores = rng.random(1_000_000)
 student = rng.random(1_000_000) < 1 - 0.62 * (1 - scores) ** 2
 teacher = rng.random(1_000_000) < 1 - 0.24 * (1 - scores) ** 2
+right = student, teacher
+part = rng.integers(0, 4, 1_000_000) / 20
+qualities = student - part * student, teacher - part * teacher
 def megabytes(name):
     status = open("/proc/self/status").read().split()
     return int(status[status.index(name + ":") + 1]) / 1024
 open("/proc/self/clear_refs", "w").write("5")  # forgets the peak so far
 before, seconds = megabytes("VmRSS"), {}
-for name, objective in {
-    "MaxAccuracyDrop": MaxAccuracyDrop(0.02, confidence=0.95),
-    "MaxDelegationRate": MaxDelegationRate(0.3, confidence=0.95),
-    "MinAccuracy": MinAccuracy(0.9, confidence=0.95),
+for name, (columns, objective) in {
+    "MaxAccuracyDrop": (right, MaxAccuracyDrop(0.02, confidence=0.95)),
+    "MaxDelegationRate": (right, MaxDelegationRate(0.3, confidence=0.95)),
+    "MinAccuracy": (right, MinAccuracy(0.9, confidence=0.95)),
+    "MaxLossIncrease": (qualities, MaxLossIncrease(0.02, confidence=0.95)),
+    "MaxExpectedLoss": (qualities, MaxExpectedLoss(0.2, confidence=0.95)),
 }.items():
     start = time.perf_counter()
-    fit_threshold(scores, student, teacher, objective)
+    fit_threshold(scores, *columns, objective)
     seconds[name] = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "mb": megabytes("VmHWM") - before}))
 """
@@ -299,9 +308,16 @@ def main():
     scenarios["classes, synthetic, 20/80 traffic"] = on_population(
         sets // 4, SIZE, mix
     )
+    few_losses = (25, 40) if arguments.quick else (sets, splits)
+    scenarios |= loss_scenarios(*few_losses, SIZE)
     few = misuse(sets // 2, SIZE // 2)
     searched = search()
-    main_scenario = scenarios["synthetic"] | scenarios["classes, synthetic"]
+    main_scenario = (
+        scenarios["synthetic"]
+        | scenarios["classes, synthetic"]
+        | scenarios["losses, 20 labels"]
+        | scenarios["losses, regression"]
+    )
     show(
         {
             "broken_share": {

@@ -79,6 +79,9 @@ class AllOf(Objective):
     ) -> list[dict[str, Any]]:
         return [g for one in self.objectives for g in one.guarantees(sample)]
 
+    def tested_examples(self, sample: "CalibrationSample") -> float:
+        return min(o.tested_examples(sample) for o in self.objectives)
+
     def with_error_split(self, parts: int) -> "AllOf":
         return AllOf([one.with_error_split(parts) for one in self.objectives])
 

@@ -23,12 +23,14 @@ class CalibrationSample:
     Point estimates use the examples' weights. A guarantee needs examples that
     come as often as in deployment: `counted` are drawn from the weighted ones
     by rejection, each kept with the probability `weight / largest weight`, so
-    that exact tests hold for the traffic that the weights describe.
+    that exact tests hold for the traffic that the weights describe. Bets on
+    the mean of a loss that is a fraction have the weights in them, and rest on
+    every example (`scaled_weight`).
 
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
         costs: optional `keras_cascade.evaluation.Costs`. Defaults to `None`.
@@ -50,6 +52,8 @@ class CalibrationSample:
     Attributes:
         examples: `SortedExamples`.
         curve: `DeferralCurve` of the weighted examples.
+        is_fractional: bool, true where qualities are fractions in [0, 1], not
+            right or wrong.
         counted: bool array `(examples,)`, sorted: examples that guarantees
             count.
         trials: int, number of counted examples.
@@ -75,6 +79,7 @@ class CalibrationSample:
         self.examples = SortedExamples(
             scores, student_correct, teacher_correct, sample_weight
         )
+        self.is_fractional = self.examples.is_fractional
         distinct = self.examples.distinct
         if len(distinct) == 1 and not any_scores:
             raise ValueError(
@@ -130,15 +135,25 @@ class CalibrationSample:
             largest = self._max_weight
         return rows & (self._draw < weight / largest)
 
-    def scaled_weight(self) -> np.ndarray | None:
+    def scaled_weight(
+        self, rows: np.ndarray | None = None
+    ) -> np.ndarray | None:
         """Sorted weights divided by the largest that deployment can have.
 
-        float array `(examples,)` in [0, 1], `None` without weights.
+        float array `(examples,)` in [0, 1] within `rows`, `None` without
+        weights.
+
+        Args:
+            rows: bool array `(examples,)`, sorted, the examples that come.
+                Defaults to `None`: all.
         """
         weight = self.examples.weight
         if weight is None:
             return None
-        return weight / (self._max_weight or weight.max())
+        largest = self._max_weight
+        if largest is None:
+            largest = weight.max() if rows is None else weight[rows].max()
+        return weight / largest
 
     def class_index(self, class_: int | str) -> int:
         """Index of a class that an objective names.
@@ -232,29 +247,43 @@ class CalibrationSample:
     def negative_flips(self) -> np.ndarray:
         """Counted examples kept with the student wrong and the teacher right.
 
-        int array `(candidates,)`.
+        int array `(candidates,)`. Of right and wrong only.
         """
-        e = self.examples
+        e = self._right_or_wrong("negative flips")
         return e.kept(self.counted & ~e.student & e.teacher)
 
     @functools.cached_property
     def positive_flips(self) -> np.ndarray:
         """Counted examples kept with the student right and the teacher wrong.
 
-        int array `(candidates,)`.
+        int array `(candidates,)`. Of right and wrong only.
         """
-        e = self.examples
+        e = self._right_or_wrong("positive flips")
         return e.kept(self.counted & e.student & ~e.teacher)
 
     @functools.cached_property
     def correct(self) -> np.ndarray:
-        """int array `(candidates,)`: counted examples answered right."""
+        """int array `(candidates,)`: counted examples answered right.
+
+        Of right and wrong only.
+        """
         return self.correct_among(self.counted)
 
     def correct_among(self, rows: np.ndarray) -> np.ndarray:
         """Number of sorted `rows` answered right at each candidate."""
-        e = self.examples
+        e = self._right_or_wrong("right answers")
         return e.kept(rows & e.student) + e.delegated(rows & e.teacher)
+
+    def _right_or_wrong(self, counted):
+        """The sorted examples, or an error where they are fractions."""
+        if self.is_fractional:
+            raise ValueError(
+                f"Expected `student_correct` and `teacher_correct` of right "
+                f"and wrong to count {counted}. Received: fractions, which "
+                "are tested by their mean "
+                "(`keras_cascade.calibration.quality_tests`)."
+            )
+        return self.examples
 
 
 def _shortened(names, most=10):

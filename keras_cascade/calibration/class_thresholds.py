@@ -78,7 +78,8 @@ def fit_class_thresholds(objective, columns, classes, min_examples, shared):
             f"{objective} is about examples of several predicted classes at "
             "a time, so that it cannot be split over thresholds per predicted "
             "class. Expected with `per_class=True`: MaxAccuracyDrop, "
-            "MinAccuracy, MaxExpectedCost, MaxDelegationRate or MaxCost. "
+            "MinAccuracy, MaxLossIncrease, MaxExpectedLoss, MaxExpectedCost, "
+            "MaxDelegationRate or MaxCost. "
             "Calibrate with one threshold."
         )
     predicted = np.asarray(columns["student_labels"]).reshape(-1)
@@ -98,7 +99,7 @@ def fit_class_thresholds(objective, columns, classes, min_examples, shared):
             classes=classes,
             any_scores=True,
         )
-        trials += sample.trials
+        trials += part.tested_examples(sample)
         try:
             index = _choose(part, sample)
         except ValueError as error:
@@ -112,7 +113,8 @@ def fit_class_thresholds(objective, columns, classes, min_examples, shared):
 
 def _choose(objective, sample):
     """Index of the candidate of one group."""
-    met = np.flatnonzero(objective.meets(sample)) if sample.trials else []
+    usable = objective.tested_examples(sample)
+    met = np.flatnonzero(objective.meets(sample)) if usable else []
     if len(met):
         return int(met[-1] if objective.spends_budget else met[0])
     if objective.certain is None:

@@ -10,12 +10,14 @@ _CLASS_SENTENCES = {
 }
 
 
-def guarantee_sentence(guarantee, unit="cost units"):
+def guarantee_sentence(guarantee, unit="cost units", loss_name=None):
     """Describes one guarantee about new examples in a sentence.
 
     Args:
         guarantee: dict, one of `OperatingPoint.guarantees`.
         unit: str, of costs. Defaults to `"cost units"`.
+        loss_name: str, where accuracies are 1 less this loss. Defaults to
+            `None`.
 
     Example:
 
@@ -27,6 +29,13 @@ def guarantee_sentence(guarantee, unit="cost units"):
     """
     confidence = f"(confidence {100 * guarantee['confidence']:g} %)"
     quantity = guarantee["quantity"]
+    if loss_name is not None and quantity == "accuracy":
+        limit = round(1 - guarantee["at_least"], 12)
+        guarantee = {**guarantee, "at_most": limit}
+        quantity = "expected_loss"
+    elif loss_name is not None and quantity == "accuracy_drop":
+        quantity = "loss_increase"
+    mean_loss = f"a mean {loss_name or 'loss'}"
     if quantity == "accuracy_drop":
         what = (
             f"at most {100 * guarantee['at_most']:.2f} points less accurate "
@@ -43,6 +52,13 @@ def guarantee_sentence(guarantee, unit="cost units"):
         what = (
             f"{side.replace('_', ' ')} {100 * guarantee[side]:.2f} % "
             + _CLASS_SENTENCES[quantity].format(guarantee["class"])
+        )
+    elif quantity == "expected_loss":
+        what = f"{mean_loss} of at most {guarantee['at_most']:.4g}"
+    elif quantity == "loss_increase":
+        what = (
+            f"{mean_loss} at most {guarantee['at_most']:.4g} above the "
+            "teacher's"
         )
     elif quantity == "expected_cost":
         what = (

@@ -1,31 +1,33 @@
 """Objective: a bounded accuracy drop against the teacher."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from keras_cascade.calibration.exact_tests import (
-    drop_shown,
-    fixed_sequence_test,
-)
 from keras_cascade.calibration.objective import (
-    Objective,
+    QualityObjective,
     attainable_accuracy,
+)
+from keras_cascade.calibration.quality_tests import (
+    drop_error_message,
+    drop_guaranteed,
 )
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
-class MaxAccuracyDrop(Objective):
+class MaxAccuracyDrop(QualityObjective):
     """Lowest delegation rate with a bounded accuracy drop.
 
     Met where `teacher accuracy − cascade accuracy <= max_drop`. Delegating
     everything always meets `max_drop >= 0`. With a confidence the drop is
     guaranteed of new examples, by an exact test of each threshold
-    (`keras_cascade.calibration.exact_tests.drop_shown`) from the safest down.
+    (`keras_cascade.calibration.exact_tests.drop_shown`) from the safest down;
+    of qualities that are fractions, by a bet on the mean of `teacher quality −
+    student quality` of the kept examples
+    (`keras_cascade.calibration.bounded_mean`).
 
     Args:
         max_drop: float in [-1, 1]. A negative drop asks the cascade to be
@@ -43,7 +45,6 @@ class MaxAccuracyDrop(Objective):
     quantity = "accuracy_drop"
     side = "at_most"
     limit = "max_drop"
-    splits_over_classes = True
 
     def __init__(self, max_drop: float, *, confidence: float | None = None):
         super().__init__(confidence)
@@ -60,20 +61,12 @@ class MaxAccuracyDrop(Objective):
         """`"delegate"`, where a drop of 0 is within the limit."""
         return "delegate" if self.max_drop >= 0 else None
 
-    def meets(self, sample: "CalibrationSample") -> np.ndarray:
+    def meets(self, sample: "CalibrationSample") -> "np.ndarray":
         if self.confidence is None:
             curve = sample.curve
             drop = curve.teacher_accuracy - curve.accuracy
             return drop <= self.max_drop + 1e-12
-        return fixed_sequence_test(
-            drop_shown(
-                sample.negative_flips,
-                sample.positive_flips,
-                sample.trials,
-                self.max_drop,
-                self.error,
-            )
-        )
+        return drop_guaranteed(sample, self.max_drop, self.error)
 
     def error_message(self, sample: "CalibrationSample") -> str:
         if self.confidence is None:
@@ -81,15 +74,7 @@ class MaxAccuracyDrop(Objective):
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for a larger drop."
             )
-        lowest = 1 - self.error ** (1 / sample.trials)
-        needed = math.ceil(np.log(self.error) / np.log1p(-self.max_drop))
-        return (
-            f"{self} cannot be guaranteed: {sample.trials} calibration "
-            f"examples are too few to guarantee a drop below {lowest:.4f}, "
-            "even with everything delegated. Expected: at least "
-            f"{needed} examples. Collect more, or ask for a larger drop or a "
-            "lower confidence."
-        )
+        return drop_error_message(self, sample, self.max_drop, "drop")
 
     def get_config(self) -> dict[str, Any]:
         return {"max_drop": self.max_drop, **super().get_config()}

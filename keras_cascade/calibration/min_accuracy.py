@@ -10,9 +10,13 @@ from keras_cascade.calibration.exact_tests import (
 from keras_cascade.calibration.objective import (
     CHOSEN_AFTERWARDS,
     NONE_COUNTED,
-    Objective,
+    QualityObjective,
     attainable_accuracy,
     attainable_limit,
+)
+from keras_cascade.calibration.quality_tests import (
+    loss_error_message,
+    loss_guaranteed,
 )
 from keras_cascade.utils.validation import check_number
 
@@ -22,11 +26,13 @@ if TYPE_CHECKING:
     from keras_cascade.calibration.calibration_sample import CalibrationSample
 
 
-class MinAccuracy(Objective):
+class MinAccuracy(QualityObjective):
     """Lowest delegation rate with a least accuracy of the cascade.
 
     With a confidence the accuracy is guaranteed of new examples: an exact
-    binomial test of each threshold, from delegating everything down. The
+    binomial test of each threshold, from delegating everything down; a bet on
+    the mean where qualities are fractions
+    (`keras_cascade.calibration.bounded_mean`). The
     accuracy need not rise with the delegation rate; testing stops at the
     first threshold that fails. There may be none that passes, even when the
     cascade is good enough on the calibration examples.
@@ -46,7 +52,6 @@ class MinAccuracy(Objective):
     quantity = "accuracy"
     side = "at_least"
     limit = "min_accuracy"
-    splits_over_classes = True
 
     def __init__(self, min_accuracy: float, *, confidence: float | None = None):
         super().__init__(confidence)
@@ -55,6 +60,11 @@ class MinAccuracy(Objective):
     def meets(self, sample: "CalibrationSample") -> "np.ndarray":
         if self.confidence is None:
             return sample.curve.accuracy >= self.min_accuracy - 1e-12
+        if sample.is_fractional:
+            limit = 1 - self.min_accuracy
+            return fixed_sequence_test(
+                loss_guaranteed(sample, limit, self.error)
+            )
         needed = least_needed(sample.trials, self.min_accuracy, self.error)
         return fixed_sequence_test(sample.correct >= needed)
 
@@ -64,8 +74,12 @@ class MinAccuracy(Objective):
                 f"{self} cannot be met. {attainable_accuracy(sample.curve)} "
                 "Ask for less, or train a better teacher."
             )
+        what = f"{self} cannot be guaranteed"
+        if sample.is_fractional:
+            limit = 1 - self.min_accuracy
+            return loss_error_message(what, sample, limit, self.error)
         return accuracy_error_message(
-            f"{self} cannot be guaranteed",
+            what,
             int(sample.correct[-1]),
             sample.trials,
             self.min_accuracy,

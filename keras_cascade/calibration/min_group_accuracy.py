@@ -19,6 +19,10 @@ from keras_cascade.calibration.objective import (
     Objective,
     attainable_limit,
 )
+from keras_cascade.calibration.quality_tests import (
+    loss_error_message,
+    loss_guaranteed,
+)
 from keras_cascade.utils.validation import check_number
 
 if TYPE_CHECKING:
@@ -31,7 +35,8 @@ class MinGroupAccuracy(Objective):
     With a confidence every floor is guaranteed of new examples of its group,
     all of them together: at each threshold every group must pass the exact
     binomial test (an intersection-union test, which needs no correction for
-    the number of groups, as long as the floors were fixed beforehand).
+    the number of groups, as long as the floors were fixed beforehand). Where
+    qualities are fractions, each group has a bet on its mean.
 
     The guarantee names its groups: those of the calibration examples. Which
     these are is no choice of the threshold, so that the tests hold given the
@@ -146,6 +151,8 @@ class MinGroupAccuracy(Objective):
     def _group_meets(self, sample, rows, floor):
         if self.confidence is None:
             return _weighted_accuracy(sample, rows) >= floor - 1e-12
+        if sample.is_fractional:
+            return loss_guaranteed(sample, 1 - floor, self.error, rows)
         rows = sample.counted_among(rows)
         needed = least_needed(int(rows.sum()), floor, self.error)
         return sample.correct_among(rows) >= needed
@@ -160,6 +167,8 @@ class MinGroupAccuracy(Objective):
         group that had luck in up to G times `error` of the cases.
         """
         floors = list(self._floors(sample))
+        if sample.is_fractional:
+            return self._loss_error_message(sample, floors)
         failing = []
         for group, rows, floor in floors:
             counted = sample.counted_among(rows)
@@ -186,6 +195,17 @@ class MinGroupAccuracy(Objective):
             "and allow for being asked for once on these examples. "
             f"{CHOSEN_AFTERWARDS}"
         )
+
+    def _loss_error_message(self, sample, floors):
+        """Names the first group whose mean loss is not shown to be low."""
+        for group, rows, floor in floors:
+            limit = 1 - floor
+            if loss_guaranteed(sample, limit, self.error, rows)[-1]:
+                continue
+            return loss_error_message(
+                f"{self} cannot be guaranteed for group {group}",
+                sample, limit, self.error / len(floors) ** 2, rows,
+            )  # fmt: skip
 
     def _floors(self, sample):
         """Yields `(group, sorted rows, floor)`."""

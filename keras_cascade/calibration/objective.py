@@ -153,6 +153,14 @@ class Objective:
             }
         ]
 
+    def tested_examples(self, sample: "CalibrationSample") -> float:
+        """Number of unweighted examples that the guarantee rests on.
+
+        Args:
+            sample: `CalibrationSample`.
+        """
+        return float(sample.trials)
+
     def with_error_split(self, parts: int) -> "Objective":
         """Copy with a `parts`-th of the error, for one of several guarantees.
 
@@ -210,3 +218,31 @@ def attainable_accuracy(curve):
         f"{curve.student_accuracy:.4f}, teacher alone "
         f"{curve.teacher_accuracy:.4f})."
     )
+
+
+def attainable_loss(curve):
+    """Describes the attainable mean losses in one sentence."""
+    best = int(curve.accuracy.argmax())
+    return (
+        f"Attainable on these {curve.examples} calibration examples: at best "
+        f"a mean loss of {1 - curve.accuracy[best]:.4f}, at delegation rate "
+        f"{curve.delegation_rate[best]:.4f} (student alone "
+        f"{1 - curve.student_accuracy:.4f}, teacher alone "
+        f"{1 - curve.teacher_accuracy:.4f})."
+    )
+
+
+class QualityObjective(Objective):
+    """Base class of objectives on the mean of all examples' qualities.
+
+    An example's quality is 1 where its answer is right and 0 where it is
+    wrong, or a fraction, 1 less its loss. A loss that is a fraction is tested
+    with the weights in the bet, not on examples drawn by rejection.
+    """
+
+    splits_over_classes = True
+
+    def tested_examples(self, sample: "CalibrationSample") -> float:
+        if sample.is_fractional:
+            return sample.effective_examples
+        return super().tested_examples(sample)

@@ -20,7 +20,8 @@ class OperatingPoint:
         accuracy_drop: float, teacher accuracy minus cascade accuracy;
             negative where the cascade is better.
         accuracy_drop_bound: float or `None`. Upper bound of the drop with
-            the stated confidence; `None` for an empirical objective, which
+            the stated confidence, guaranteed by `MaxAccuracyDrop` or
+            `MaxLossIncrease`; `None` for an empirical objective, which
             guarantees nothing.
         objective: dict, class name and config of the objective; `None`
             for a threshold that was set by hand.
@@ -32,13 +33,15 @@ class OperatingPoint:
         guarantees: list of dicts, the guarantees about new examples:
             `quantity` (`"accuracy_drop"`, `"accuracy"`, `"group_accuracy"`,
             `"delegation_rate"`, `"amortized_cost"`, `"precision"`,
-            `"recall"`, `"false_alarm_rate"` or `"expected_cost"`), `at_most`
-            or `at_least`, `confidence`, where it is about one class `class`,
-            and `in_each_predicted_class` where it holds there. Empty where
+            `"recall"`, `"false_alarm_rate"`, `"expected_cost"`,
+            `"expected_loss"` or `"loss_increase"`), `at_most` or `at_least`,
+            `confidence`, where it is about one class `class`, and
+            `in_each_predicted_class` where it holds there. Empty where
             nothing is.
         effective_examples: float or `None`. Number of unweighted examples that
             the numbers are worth: with guarantees, those drawn for their
-            tests; without, Kish's `(Σw)² / Σw²`.
+            tests; without, and with bets on a mean loss, Kish's
+            `(Σw)² / Σw²`.
         traffic: dict, the traffic mix that the numbers are for; `None` where
             it is the calibration examples' own.
 
@@ -51,6 +54,9 @@ class OperatingPoint:
         min_class_examples: int, how many calibration examples a class with
             a threshold of its own is predicted for; `None` without
             `class_thresholds`.
+        loss_name: str, such as `"Hamming loss"`, where an accuracy here is the
+            mean of `1 - loss`: text then states the loss. `None` where it is
+            the share of right answers.
 
     Example:
 
@@ -86,6 +92,7 @@ class OperatingPoint:
     class_thresholds: list | None = None
     pooled_classes: list | None = None
     min_class_examples: int | None = None
+    loss_name: str | None = None
 
     @property
     def decision_threshold(self) -> float | tuple[float, ...]:
@@ -96,7 +103,11 @@ class OperatingPoint:
 
     def __str__(self):
         guaranteed = (
-            "; ".join(map(guarantee_sentence, self.guarantees)) or "nothing"
+            "; ".join(
+                guarantee_sentence(one, loss_name=self.loss_name)
+                for one in self.guarantees
+            )
+            or "nothing"
         )
         delegated = (
             f"{100 * self.delegation_rate:.2f} %, where the score is below "
@@ -110,12 +121,21 @@ class OperatingPoint:
             )
         if self.delegation_rate in (0, 1):
             delegated = "everything" if self.delegation_rate else "nothing"
-        return (
-            f"Delegates {delegated}.\n"
+        measured = (
             f"Accuracy {100 * self.accuracy:.2f} % (student "
             f"{100 * self.student_accuracy:.2f} %, teacher "
-            f"{100 * self.teacher_accuracy:.2f} %) on {self.examples:,} "
-            "examples.\n"
+            f"{100 * self.teacher_accuracy:.2f} %)"
+        )
+        if self.loss_name is not None:
+            measured = (
+                f"{self.loss_name[:1].upper()}{self.loss_name[1:]} "
+                f"{1 - self.accuracy:.4f} (student "
+                f"{1 - self.student_accuracy:.4f}, teacher "
+                f"{1 - self.teacher_accuracy:.4f})"
+            )
+        return (
+            f"Delegates {delegated}.\n"
+            f"{measured} on {self.examples:,} examples.\n"
             f"Guaranteed of new examples: {guaranteed}."
         )
 

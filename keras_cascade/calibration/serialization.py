@@ -8,7 +8,9 @@ from keras_cascade.calibration.max_accuracy_drop import MaxAccuracyDrop
 from keras_cascade.calibration.max_cost import MaxCost
 from keras_cascade.calibration.max_delegation_rate import MaxDelegationRate
 from keras_cascade.calibration.max_expected_cost import MaxExpectedCost
+from keras_cascade.calibration.max_expected_loss import MaxExpectedLoss
 from keras_cascade.calibration.max_false_alarm_rate import MaxFalseAlarmRate
+from keras_cascade.calibration.max_loss_increase import MaxLossIncrease
 from keras_cascade.calibration.min_accuracy import MinAccuracy
 from keras_cascade.calibration.min_group_accuracy import MinGroupAccuracy
 from keras_cascade.calibration.min_precision import MinPrecision
@@ -24,7 +26,9 @@ NAMES = {
         MaxCost,
         MaxDelegationRate,
         MaxExpectedCost,
+        MaxExpectedLoss,
         MaxFalseAlarmRate,
+        MaxLossIncrease,
         MinAccuracy,
         MinGroupAccuracy,
         MinPrecision,

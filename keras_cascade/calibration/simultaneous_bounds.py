@@ -37,15 +37,19 @@ class SimultaneousBounds:
       share at the threshold where the count first exceeds such a number,
       because a share at a smaller count is no larger.
 
+    Where qualities are fractions, a kept example counts as such a flip with
+    the probability `max(teacher quality − student quality, 0)`, drawn once:
+    the share of these draws is the mean of that difference.
+
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`; examples are then
             drawn by rejection, as `fit_threshold` does. Defaults to `None`.
         confidence: float in (0, 1), of each of the two kinds of bounds.
             Defaults to `0.95`.
-        seed: int, of the rejection. Defaults to `0`.
+        seed: int, of the draws. Defaults to `0`.
 
     Example:
 
@@ -75,6 +79,7 @@ class SimultaneousBounds:
         self._bounds = _bounds_of_counts(
             self._sample.trials, round(1 - confidence, 12)
         )
+        self._flips = self._negative_flips(seed)
 
     @property
     def examples(self) -> int:
@@ -90,7 +95,7 @@ class SimultaneousBounds:
         Returns:
             float64 array of the same shape.
         """
-        return self._bound(self._sample.negative_flips, thresholds)
+        return self._bound(self._flips, thresholds)
 
     def delegation_rate(self, thresholds: npt.ArrayLike) -> np.ndarray:
         """Upper bounds of the delegation rate.
@@ -102,6 +107,16 @@ class SimultaneousBounds:
             float64 array of the same shape.
         """
         return self._bound(self._sample.delegated, thresholds)
+
+    def _negative_flips(self, seed):
+        """Counts of negative flips, drawn where qualities are fractions."""
+        sample, examples = self._sample, self._sample.examples
+        if not sample.is_fractional:
+            return sample.negative_flips
+        # A stream of its own, independent of the rejection's.
+        draw = np.random.default_rng([seed, 1]).random(len(examples))
+        lost = examples.teacher - examples.student
+        return examples.kept(sample.counted & (draw[examples.order] < lost))
 
     def _bound(self, counts, thresholds):
         examples = self._sample.examples

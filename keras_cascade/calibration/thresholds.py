@@ -80,6 +80,7 @@ def calibrate(
         class_names=class_names,
         per_class=per_class,
         min_class_examples=min_class_examples,
+        loss_name=results.loss_name,
     )
     return dataclasses.replace(
         point, traffic=None if traffic is None else traffic.get_config()
@@ -103,16 +104,23 @@ def fit_threshold(
     class_names: Sequence[str] | None = None,
     per_class: bool = False,
     min_class_examples: int = MIN_CLASS_EXAMPLES,
+    loss_name: str | None = None,
 ) -> OperatingPoint:
     """Finds the threshold that meets an objective on calibration examples.
 
     The examples must have been used neither to train nor will be used to
     report: a threshold looks best on the data that chose it.
 
+    Where answers are not simply right or wrong, as with several labels per
+    example or in regression, the columns hold the quality of each answer, 1
+    less a loss in [0, 1] (`kc.MaxExpectedLoss`, `kc.MaxLossIncrease`).
+    "Accuracy" is then the mean quality. Columns that hold nothing but 0 and 1
+    are right and wrong, whatever their type.
+
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         objective: `Objective`, or a list of them: the cheapest threshold that
             meets all.
         sample_weight: optional float array `(examples,)`, non-negative: how
@@ -149,6 +157,8 @@ def fit_threshold(
         min_class_examples: int, with `per_class`: classes predicted for fewer
             examples are pooled and share one threshold; while the pool has
             fewer itself, the rarest other class joins it. Defaults to `100`.
+        loss_name: optional str, such as `"Hamming loss"`: the name of
+            `1 - quality`, in texts. Defaults to `None`: accuracies.
 
     Returns:
         `OperatingPoint`. Its threshold is exact in the scores' precision:
@@ -188,11 +198,11 @@ def fit_threshold(
     }
     sample = CalibrationSample(**columns, **shared, classes=classes)
     objective.check_sample(sample)
-    if objective.guarantees() and not sample.trials:
+    trials = objective.tested_examples(sample)
+    if objective.guarantees() and not trials:
         raise ValueError(f"{objective} cannot be guaranteed: {NONE_COUNTED}")
     threshold: Any
     per_class_values: dict[str, Any] = {}
-    trials = sample.trials
     if per_class:
         predicted, teacher_classes = sample.predictions_sorted(objective)
         highest = int(max(predicted.max(), teacher_classes.max()))
@@ -219,6 +229,7 @@ def fit_threshold(
         costs,
         objective.describe(),
         student_labels=student_labels,
+        loss_name=loss_name,
     )
     point = dataclasses.replace(point, **per_class_values)
     guarantees = objective.guarantees(sample)
@@ -231,10 +242,11 @@ def fit_threshold(
             {**guarantee, "in_each_predicted_class": True}
             for guarantee in guarantees
         ]
+    # An accuracy is 1 less a loss: an increase of this is a drop of that.
     drops = [
         guarantee["at_most"]
         for guarantee in guarantees
-        if guarantee["quantity"] == "accuracy_drop"
+        if guarantee["quantity"] in ("accuracy_drop", "loss_increase")
     ]
     return dataclasses.replace(
         point,
@@ -272,6 +284,7 @@ def fit_thresholds(
     class_names: Sequence[str] | None = None,
     per_class: bool = False,
     min_class_examples: int = MIN_CLASS_EXAMPLES,
+    loss_name: str | None = None,
 ) -> dict[str, OperatingPoint]:
     """Finds one threshold per operating point, each with its own objective.
 
@@ -299,6 +312,7 @@ def fit_thresholds(
         class_names: as `fit_threshold`.
         per_class: as `fit_threshold`.
         min_class_examples: as `fit_threshold`.
+        loss_name: as `fit_threshold`.
 
     Returns:
         Dict of name to `OperatingPoint`.
@@ -330,7 +344,7 @@ def fit_thresholds(
                 sample_weight, costs, labels, seed, max_weight, classes,
                 student_labels=student_labels, teacher_labels=teacher_labels,
                 class_names=class_names, per_class=per_class,
-                min_class_examples=min_class_examples,
+                min_class_examples=min_class_examples, loss_name=loss_name,
             ),
             name=name,
         )
@@ -365,13 +379,14 @@ def measure_threshold(
     objective: dict[str, Any] | None = None,
     *,
     student_labels: npt.ArrayLike | None = None,
+    loss_name: str | None = None,
 ) -> OperatingPoint:
     """Measures accuracy, delegation rate and cost at one threshold.
 
     Args:
         scores: float array `(examples,)`, higher = the student is surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         threshold: float. Delegate when `score < threshold`. Or one float
             for each class that the student predicts.
         sample_weight: optional float array `(examples,)`, non-negative.
@@ -381,6 +396,7 @@ def measure_threshold(
             threshold. Defaults to `None`.
         student_labels: int array `(examples,)`, the student's classes, with
             one threshold for each. Defaults to `None`.
+        loss_name: as `fit_threshold`. Defaults to `None`.
 
     Returns:
         `OperatingPoint`.
@@ -426,4 +442,5 @@ def measure_threshold(
             if per_class
             else None
         ),
+        loss_name=loss_name,
     )

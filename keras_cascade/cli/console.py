@@ -67,13 +67,9 @@ def show_point(point, costs, as_json, title):
         return
     rows = {
         "objective": repr(deserialize(point.objective)),
-        **{
-            name: getattr(point, name)
-            for name in (
-                "threshold", "delegation_rate", "accuracy",
-                "student_accuracy", "teacher_accuracy",
-            )
-        },
+        "threshold": point.threshold,
+        "delegation_rate": point.delegation_rate,
+        **_measured(point),
         f"cost ({costs.unit})": point.amortized_cost,
         **(
             {
@@ -86,11 +82,26 @@ def show_point(point, costs, as_json, title):
         ),
         "examples": point.examples,
         "guaranteed of new inputs": "\n".join(
-            guarantee_sentence(one, costs.unit) for one in point.guarantees
+            guarantee_sentence(one, costs.unit, point.loss_name)
+            for one in point.guarantees
         )
         or "nothing: pass --confidence",
     }  # fmt: skip
     show(rows, as_json, title)
+
+
+def _measured(point):
+    """Accuracies of an operating point by name, or losses that have one."""
+    accuracies = {
+        name: getattr(point, name)
+        for name in ("accuracy", "student_accuracy", "teacher_accuracy")
+    }
+    if point.loss_name is None:
+        return accuracies
+    return {
+        name.replace("_", " ").replace("accuracy", point.loss_name): 1 - value
+        for name, value in accuracies.items()
+    }
 
 
 def show_demo(report, output, as_json):

@@ -128,7 +128,8 @@ def report_of_results(cascade, splits, data, point, seed):
         **numbers,
         "remarks": remarks_on_models(cascade, test) + numbers["remarks"],
         "guarantees": [
-            guarantee_sentence(one, costs.unit) for one in guarantees
+            guarantee_sentence(one, costs.unit, results.loss_name)
+            for one in guarantees
         ],
         "traffic": mix and traffic_in_words(mix, splits.class_names),
         "fingerprints": _fingerprints(record, results.examples),

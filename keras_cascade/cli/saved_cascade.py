@@ -14,7 +14,9 @@ from keras_cascade import (
     MaxCost,
     MaxDelegationRate,
     MaxExpectedCost,
+    MaxExpectedLoss,
     MaxFalseAlarmRate,
+    MaxLossIncrease,
     MinAccuracy,
     MinGroupAccuracy,
     MinPrecision,
@@ -42,6 +44,8 @@ OBJECTIVES = {
     "max_accuracy_drop": MaxAccuracyDrop,
     "max_cost": MaxCost,
     "max_delegation_rate": MaxDelegationRate,
+    "max_expected_loss": MaxExpectedLoss,
+    "max_loss_increase": MaxLossIncrease,
     "min_accuracy": MinAccuracy,
     "min_class_accuracy": functools.partial(MinGroupAccuracy, "class"),
 }

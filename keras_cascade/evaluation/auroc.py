@@ -14,9 +14,12 @@ def auroc_student_right(
 ) -> float:
     """AUROC of the score for examples that the student gets right.
 
+    Undefined for qualities that are fractions, which are neither right nor
+    wrong.
+
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -24,7 +27,8 @@ def auroc_student_right(
         Float in [0, 1]; 0.5 for a score that knows nothing. Ties count half.
 
     Raises:
-        UndefinedMetricError: the student is always right, or always wrong.
+        UndefinedMetricError: the student is always right, or always wrong,
+            or its quality is a fraction.
 
     Example:
 
@@ -35,6 +39,10 @@ def auroc_student_right(
     examples = SortedExamples(
         scores, student_correct, student_correct, sample_weight
     )
+    if examples.is_fractional:
+        raise UndefinedMetricError(
+            "the student's quality is a fraction, neither right nor wrong"
+        )
     return _auroc(
         examples,
         examples.student,
@@ -52,14 +60,15 @@ def auroc_delegating_helps(
 ) -> float:
     """AUROC of the score for examples where delegating helps.
 
-    Delegating helps where the teacher is right and the student wrong. A
+    Delegating helps where the teacher is right and the student wrong; with
+    qualities that are fractions, where the teacher's is the higher one. A
     student can be unsure where the teacher is wrong too; delegating that
     costs and does not help.
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -82,7 +91,7 @@ def auroc_delegating_helps(
     )
     return _auroc(
         examples,
-        examples.teacher & ~examples.student,
+        examples.teacher > examples.student,
         sign=-1,
         always="delegating helps on every example",
         never="delegating helps on no example",

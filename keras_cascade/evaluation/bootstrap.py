@@ -13,7 +13,10 @@ from keras_cascade.evaluation.deferral_score import NO_BETTER_ORDER
 from keras_cascade.evaluation.delegated_at import delegated_at
 from keras_cascade.evaluation.effective_examples import effective_examples
 from keras_cascade.evaluation.exact_intervals import share_interval
-from keras_cascade.evaluation.sorted_examples import SortedExamples
+from keras_cascade.evaluation.sorted_examples import (
+    SortedExamples,
+    checked_columns,
+)
 from keras_cascade.utils.validation import check_weight
 
 #: With fewer errors, or fewer right answers, resamples vary too little, and
@@ -56,11 +59,13 @@ def bootstrap_curve(
       (Kish's number times the share), of which the interval is taken.
     - `score`: the percentile interval alone; it needs some 20 examples that
       delegating helps.
+    - Qualities that are fractions: `accuracy` as with weights, for a mean of
+      values in [0, 1] has no exact interval; the rest as above.
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
         threshold: optional float. Delegate when `score < threshold`. Defaults
@@ -132,7 +137,9 @@ def bootstrap_curve(
             if name == "area":
                 interval = exact.widened(*interval)
             elif name != "score":
-                interval = exact.of_share(*interval)
+                fractions = name == "accuracy" and columns[1].dtype != bool
+                value, low, high = interval
+                interval = exact.of_share(value, low, high, fractions)
             report[name] = dict(
                 zip(("value", "low", "high"), map(float, interval), strict=True)
             )
@@ -152,9 +159,9 @@ class _ExactEnds:
         self.is_weighted = bool((weight != weight[0]).any())
         self._confidence = confidence
 
-    def of_share(self, value, low, high):
-        """Interval of a share: exact without weights."""
-        if self.is_weighted:
+    def of_share(self, value, low, high, is_fractional=False):
+        """Interval of a share: exact without weights and fractions."""
+        if self.is_weighted or is_fractional:
             return self.widened(value, low, high)
         events = round(float(value) * self.trials)
         return value, *share_interval(events, self.trials, self._confidence)
@@ -186,8 +193,8 @@ class ResampledCurve:
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: float array `(examples,)`, positive.
         rates: float array, delegation rates to look at.
         threshold: float or `None`.
@@ -209,8 +216,11 @@ class ResampledCurve:
         self._rates = np.asarray(rates, dtype="float64")
         self._order, self._weight = examples.order, examples.weight
         student, teacher = examples.student, examples.teacher
-        self._gain = self._weight * (teacher.astype(int) - student)
-        columns = [student, teacher & ~student, student & ~teacher]
+        gain = teacher.astype("float64") - student
+        self._gain = self._weight * gain
+        #: Order of an oracle, for differences that are fractions.
+        self._ideal = np.argsort(-gain) if examples.is_fractional else None
+        columns = [student, np.maximum(gain, 0), np.maximum(-gain, 0)]
         if threshold is not None:
             delegated = delegated_at(scores, threshold)[self._order]
             columns += [np.where(delegated, teacher, student), delegated]
@@ -247,6 +257,8 @@ class ResampledCurve:
         # (gains·(1 - gains) + losses·(1 - losses)) / 2.
         random = student + (gains - losses) / 2
         room = (gains * (1 - gains) + losses * (1 - losses)) / 2
+        if self._ideal is not None:
+            room = self._ideal_area(counts, total) - (gains - losses) / 2
         score = np.full(len(room), np.nan)
         np.divide(area - random, room, out=score, where=room > ROUNDING)
         measured = {
@@ -257,6 +269,19 @@ class ResampledCurve:
         if at_threshold:
             measured["accuracy"], measured["delegation_rate"] = at_threshold
         return measured
+
+    def _ideal_area(self, counts, total):
+        """Area that an oracle gains over the student, of each resample."""
+        counts = counts[:, self._ideal]
+        start = np.zeros((len(counts), 1))
+        rate, gained = (
+            np.hstack([start, np.cumsum(counts * column, axis=1) / total])
+            for column in (
+                self._weight[self._ideal],
+                self._gain[self._ideal],
+            )
+        )
+        return np.trapezoid(gained, rate, axis=1)
 
     def _up_to_rates(self, rate, values):
         """Returns `values` of each resample at the highest rate per limit."""
@@ -391,13 +416,14 @@ def with_weight(
         `scores`, `student_correct`, `teacher_correct` and `sample_weight` as
         arrays.
     """
-    SortedExamples(scores, student_correct, teacher_correct, sample_weight)
-    scores = np.asarray(scores)
+    scores, student, teacher, sample_weight = checked_columns(
+        scores, student_correct, teacher_correct, sample_weight
+    )
     weight = check_weight(sample_weight, len(scores))
     counts = weight > 0
     return (
         scores[counts],
-        np.asarray(student_correct, dtype=bool)[counts],
-        np.asarray(teacher_correct, dtype=bool)[counts],
+        student[counts],
+        teacher[counts],
         weight[counts],
     )

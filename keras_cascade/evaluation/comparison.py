@@ -55,8 +55,9 @@ def compare(
     differences of `accuracy` and `delegation_rate` at the thresholds have an
     exact paired interval instead (`exact_intervals`), and those of accuracy at
     a budget the wider of both where fewer than 10 examples differ. Areas,
-    scores and weighted examples have percentile intervals alone: where either
-    cascade has fewer than some 10 errors, they cover less than they state.
+    scores, weighted examples and accuracies of qualities that are fractions
+    have percentile intervals alone: where either cascade has fewer than some
+    10 errors, they cover less than they state.
 
     Each interval stands on its own: of many differences between equal
     cascades, one in twenty is expected to exclude 0 at 95 %. Decide before
@@ -235,8 +236,11 @@ def _exact_intervals(pair, thresholds, rates, confidence):
             for one, d in zip(pair, delegated, strict=True)
         ]
 
+    fractions = any(
+        column.dtype != bool for one in pair for column in _columns(one)[1:3]
+    )
     counts = {}
-    for rate in rates:
+    for rate in () if fractions else rates:
         curves = [one.deferral_curve() for one in pair]
         delegated = [
             delegated_at(one.scores, curve.thresholds[curve.index_of(rate)])
@@ -250,7 +254,8 @@ def _exact_intervals(pair, thresholds, rates, confidence):
             delegated_at(one.scores, threshold)
             for one, threshold in zip(pair, thresholds, strict=True)
         ]
-        counts["accuracy"] = differing(right(delegated))
+        if not fractions:
+            counts["accuracy"] = differing(right(delegated))
         counts["delegation_rate"] = differing(delegated)
     return {
         name: paired_difference_interval(*found, len(pair[0]), confidence)

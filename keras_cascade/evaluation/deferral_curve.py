@@ -29,6 +29,8 @@ class DeferralCurve:
         student_accuracy: float, at no delegation.
         teacher_accuracy: float, at full delegation.
         examples: int.
+        loss_name: str, such as `"Hamming loss"`, where accuracies are means
+            of `1 - loss`; the plot is then of the loss. Defaults to `None`.
     """
 
     thresholds: np.ndarray
@@ -37,6 +39,7 @@ class DeferralCurve:
     student_accuracy: float
     teacher_accuracy: float
     examples: int
+    loss_name: str | None = None
 
     def index_of(self, rate: float) -> int:
         """Index of the candidate with the highest rate up to `rate`.
@@ -124,10 +127,13 @@ def deferral_curve(
     student_correct: npt.ArrayLike,
     teacher_correct: npt.ArrayLike,
     sample_weight: npt.ArrayLike | None = None,
+    loss_name: str | None = None,
 ) -> DeferralCurve:
     """Computes the deferral curve over all candidate thresholds.
 
-    `accuracy = P(keep ∧ student right) + P(delegate ∧ teacher right)`.
+    `accuracy = P(keep ∧ student right) + P(delegate ∧ teacher right)`; where
+    qualities are fractions in [0, 1], their mean, of the student's on kept
+    examples and the teacher's on delegated ones.
 
     Candidates are the midpoints between adjacent distinct scores, never
     rounded, and the two ends: the type's lowest number delegates nothing, its
@@ -135,10 +141,12 @@ def deferral_curve(
 
     Args:
         scores: float array `(examples,)`, higher = surer. No NaN.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`: every example counts the same.
+        loss_name: optional str, the name of `1 - quality` where qualities are
+            fractions. Defaults to `None`.
 
     Returns:
         `DeferralCurve`.
@@ -156,15 +164,17 @@ def deferral_curve(
     [0.667, 1.0, 1.0, 1.0]
     """
     return curve_of(
-        SortedExamples(scores, student_correct, teacher_correct, sample_weight)
+        SortedExamples(scores, student_correct, teacher_correct, sample_weight),
+        loss_name,
     )
 
 
-def curve_of(examples):
+def curve_of(examples, loss_name=None):
     """Computes the deferral curve of sorted examples.
 
     Args:
         examples: `SortedExamples`.
+        loss_name: str or `None`. Defaults to `None`.
 
     Returns:
         `DeferralCurve`.
@@ -189,4 +199,5 @@ def curve_of(examples):
         student_accuracy=float(accuracy[0]),
         teacher_accuracy=float(accuracy[-1]),
         examples=len(examples),
+        loss_name=loss_name,
     )

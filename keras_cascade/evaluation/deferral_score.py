@@ -8,7 +8,7 @@ import numpy.typing as npt
 from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.evaluation.deferral_curve import curve_of, deferral_curve
 from keras_cascade.evaluation.sorted_examples import SortedExamples
-from keras_cascade.utils.validation import check_booleans
+from keras_cascade.utils.validation import check_qualities
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.deferral_curve import DeferralCurve
@@ -55,16 +55,18 @@ def oracle_curve(
 
     It knows which model is right, and delegates first where only the teacher
     is, then where delegating makes no difference, last where only the student
-    is.
+    is. With qualities that are fractions it delegates by how much better the
+    teacher's is.
 
     Args:
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
     Returns:
-        `DeferralCurve` with at most four candidates.
+        `DeferralCurve` with at most four candidates; with fractions, one
+        more than there are distinct differences.
 
     Example:
 
@@ -76,8 +78,7 @@ def oracle_curve(
     ([0.0, 0.25, 0.75, 1.0], [0.5, 0.75, 0.75, 0.5])
     """
     rows = np.size(student_correct)
-    student = check_booleans("student_correct", student_correct, rows)
-    teacher = check_booleans("teacher_correct", teacher_correct, rows)
+    student, teacher = check_qualities(student_correct, teacher_correct, rows)
     surer = student.astype("float64") - teacher
     return deferral_curve(surer, student, teacher, sample_weight)
 
@@ -96,8 +97,8 @@ def deferral_score(
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -120,7 +121,7 @@ def deferral_score(
         scores, student_correct, teacher_correct, sample_weight
     )
     counts = slice(None) if examples.weight is None else examples.weight > 0
-    gain = examples.teacher.astype(int) - examples.student
+    gain = examples.teacher.astype("float64") - examples.student
     if np.ptp(gain[counts]) == 0:
         raise UndefinedMetricError(NO_BETTER_ORDER)
     curve = curve_of(examples)

@@ -85,6 +85,7 @@ class ExampleResults:
             self.student_correct,
             self.teacher_correct,
             self.sample_weight,
+            self.loss_name,
         )
 
 

@@ -9,6 +9,7 @@ from keras_cascade.errors import UndefinedMetricError
 from keras_cascade.utils.validation import (
     check_booleans,
     check_column,
+    check_qualities,
     check_weight,
 )
 
@@ -24,8 +25,8 @@ def per_class(
 
     Args:
         labels: int array `(examples,)`, the right classes.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         delegated: optional bool array `(examples,)`. Defaults to `None`: the
             cascade's columns are `None`.
         sample_weight: optional float array `(examples,)`, non-negative.
@@ -57,14 +58,8 @@ def per_class(
         )
     rows = len(labels)
     check_column("labels", labels, rows)
-    columns = {
-        "student_accuracy": check_booleans(
-            "student_correct", student_correct, rows
-        ),
-        "teacher_accuracy": check_booleans(
-            "teacher_correct", teacher_correct, rows
-        ),
-    }
+    student, teacher = check_qualities(student_correct, teacher_correct, rows)
+    columns = {"student_accuracy": student, "teacher_accuracy": teacher}
     if delegated is not None:
         delegated = check_booleans("delegated", delegated, rows)
         columns["cascade_accuracy"] = np.where(

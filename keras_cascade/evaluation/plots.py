@@ -34,7 +34,7 @@ def deferral_figure(curve, title, point=None):
 
 
 def draw_deferral_curve(axes, curve, title=None, point=None):
-    """Draws the deferral curve into axes.
+    """Draws the deferral curve into axes, or the loss where it has a name.
 
     Args:
         axes: `matplotlib.axes.Axes`.
@@ -43,31 +43,40 @@ def draw_deferral_curve(axes, curve, title=None, point=None):
         point: optional `(delegation_rate, accuracy)` to mark.
     """
     percent = 100 * curve.delegation_rate
+
+    def value(accuracy):
+        return 100 * accuracy if curve.loss_name is None else 1 - accuracy
+
+    def text(number):
+        unit = curve.loss_name is None
+        return f"{number:.1f} %" if unit else f"{number:.4f}"
+
     axes.step(
-        percent, 100 * curve.accuracy, color=CASCADE, lw=2,
+        percent, value(curve.accuracy), color=CASCADE, lw=2,
         where="post", label="cascade, gate decides",
     )  # fmt: skip
     axes.plot(
-        percent[[0, -1]], 100 * curve.random_accuracy()[[0, -1]],
+        percent[[0, -1]], value(curve.random_accuracy()[[0, -1]]),
         color="0.55", ls="--", lw=1.2, label="cascade, delegated at random",
     )  # fmt: skip
-    teacher = 100 * curve.teacher_accuracy
-    student = 100 * curve.student_accuracy
-    axes.axhline(teacher, color=TEACHER, lw=1, label=f"teacher {teacher:.1f} %")
+    teacher = value(curve.teacher_accuracy)
+    student = value(curve.student_accuracy)
+    axes.axhline(teacher, color=TEACHER, lw=1, label=f"teacher {text(teacher)}")
     axes.plot(
-        0, student, "o", color=STUDENT, ms=7, label=f"student {student:.1f} %"
+        0, student, "o", color=STUDENT, ms=7, label=f"student {text(student)}"
     )
     if point is not None:
-        rate, accuracy = 100 * point[0], 100 * point[1]
+        rate, at_point = 100 * point[0], value(point[1])
         axes.plot(
-            rate, accuracy, "D", color=CASCADE, ms=9, mec="white", zorder=5,
-            label=f"as shipped: {accuracy:.1f} % at {rate:.1f} % delegated",
+            rate, at_point, "D", color=CASCADE, ms=9, mec="white", zorder=5,
+            label=f"as shipped: {text(at_point)} at {rate:.1f} % delegated",
         )  # fmt: skip
     axes.set_xlabel("share of inputs sent to the teacher (%)")
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(curve.loss_name or "accuracy (%)")
     if title:
         axes.set_title(title)
     axes.set_xlim(-1.5, 101.5)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    side = "lower" if curve.loss_name is None else "upper"
+    axes.legend(loc=f"{side} right", frameon=False)

@@ -39,8 +39,8 @@ def selective_accuracy(
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 

@@ -23,7 +23,7 @@ def aurc(
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -60,7 +60,7 @@ def augrc(
 
     Args:
         scores: float array `(examples,)`, higher = surer.
-        student_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`.
 
@@ -96,7 +96,7 @@ def _runs(scores, student_correct, sample_weight):
     weight = examples.weight
     if weight is None:
         weight = np.ones(len(examples))
-    columns = np.stack([weight > 0, weight, weight * ~examples.student])
+    columns = np.stack([weight > 0, weight, weight * (1 - examples.student)])
     starts = examples.delegated(np.ones(len(examples), dtype=bool))[:-1]
     sizes, weight, wrong = np.add.reduceat(columns, starts, axis=1)[:, ::-1]
     counts = sizes > 0

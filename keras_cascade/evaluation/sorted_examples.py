@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from keras_cascade.utils.validation import check_booleans, check_weight
+from keras_cascade.utils.validation import check_qualities, check_weight
 
 
 class SortedExamples:
@@ -15,15 +15,18 @@ class SortedExamples:
 
     Args:
         scores: float array `(examples,)`, higher = surer. Finite.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`; or float array in [0, 1],
+            the quality of each answer, 1 less its loss.
+        teacher_correct: bool or float array `(examples,)`, likewise.
         sample_weight: optional float array `(examples,)`, non-negative.
             Defaults to `None`: every example counts the same.
 
     Attributes:
         order: int array `(examples,)`, index of each sorted example in the
             arguments.
-        student, teacher: bool arrays, sorted.
+        student, teacher: bool arrays, sorted; both float64 where one of them
+            holds a fraction.
+        is_fractional: bool, true where they are float64.
         weight: float64 array, sorted, or `None`.
         distinct: float array, the distinct scores, ascending.
         thresholds: float array `(distinct + 1,)`, one per candidate.
@@ -41,6 +44,7 @@ class SortedExamples:
         self.order = np.argsort(scores, kind="stable")
         scores = scores[self.order]
         self.student, self.teacher = student[self.order], teacher[self.order]
+        self.is_fractional = student.dtype != bool
         self.weight = None if weight is None else weight[self.order]
         # Ends of runs of equal scores: only whole runs can be delegated.
         self._last_of_run = np.flatnonzero(
@@ -102,12 +106,14 @@ def checked_columns(
     Args:
         scores: float array `(examples,)`; other numbers become float64, so
             that a threshold between two of them exists.
-        student_correct: bool array `(examples,)`.
-        teacher_correct: bool array `(examples,)`.
+        student_correct: bool array `(examples,)`, or float array in [0, 1].
+        teacher_correct: bool array `(examples,)`, or float array in [0, 1].
         sample_weight: optional float array `(examples,)`. Defaults to `None`.
 
     Returns:
-        Tuple of four arrays, the last `None` without weights.
+        Tuple of four arrays: the second and third both bool, where all of
+        their values are 0 or 1, or both float64; the last `None` without
+        weights.
     """
     scores = np.asarray(scores)
     if scores.dtype not in (np.float32, np.float64):
@@ -140,7 +146,6 @@ def checked_columns(
         )
     return (
         scores,
-        check_booleans("student_correct", student),
-        check_booleans("teacher_correct", teacher),
+        *check_qualities(student, teacher),
         None if weight is None else check_weight(weight),
     )

@@ -24,7 +24,7 @@ from keras_cascade.evaluation.per_class import per_class, worst_class
 from keras_cascade.evaluation.reliability import reliability_diagram
 from keras_cascade.evaluation.selective_accuracy import selective_accuracy
 from keras_cascade.evaluation.selective_risk import augrc, aurc
-from keras_cascade.utils.validation import check_weight
+from keras_cascade.utils.validation import check_qualities, check_weight
 
 if TYPE_CHECKING:
     from keras_cascade.evaluation.costs import Costs
@@ -46,7 +46,8 @@ def summarize(
 ) -> dict[str, Any]:
     """Computes every number of the evaluation report.
 
-    All numbers are weighted by `results.sample_weight`. A number that the
+    All numbers are weighted by `results.sample_weight`. Where qualities are
+    fractions, an accuracy is their mean. A number that the
     examples do not determine is `None`, and `undefined` says why.
 
     Args:
@@ -146,9 +147,7 @@ class _Sections:
         )
         self.curve = deferral_curve(*self._columns)
         self.weight = check_weight(results.sample_weight, self.curve.examples)
-        self._student, self._teacher = (
-            np.asarray(correct, dtype=bool) for correct in self._columns[1:3]
-        )
+        self._student, self._teacher = check_qualities(*self._columns[1:3])
         self._delegated = None
         if threshold is not None:
             self._delegated = delegated_at(results.scores, threshold)
@@ -268,6 +267,10 @@ class _Sections:
             reason = "the student's confidence is not known"
             self.undefined["calibration"] = reason
             return None
+        if self._student.dtype != bool:
+            reason = "qualities are fractions, neither right nor wrong"
+            self.undefined["calibration"] = reason
+            return None
         diagram = reliability_diagram(
             self._results.student_confidence,
             self._student,
@@ -356,7 +359,7 @@ def _share_among(values, among, weight, nothing):
     """Returns the weighted mean of the values at `among`.
 
     Args:
-        values: bool array `(examples,)`.
+        values: bool or float array `(examples,)`.
         among: bool array `(examples,)`.
         weight: float array `(examples,)`.
         nothing: str, the reason where these have no weight.

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import stats
 
+from keras_cascade.utils.validation import check_qualities
+
 #: Fewer examples say nothing.
 MIN_EXAMPLES = 50
 #: Level of the tests.
@@ -20,7 +22,8 @@ def teacher_remarks(results) -> list[str]:
 
     Returns:
         List of sentences with the figures; empty for a teacher that is of
-        use, and for fewer than 50 examples.
+        use, for fewer than 50 examples, and, but for equal answers, where
+        qualities are fractions: the tests are of right and wrong.
 
     Example:
 
@@ -44,9 +47,12 @@ student 100.0%.
     count = len(results)
     if count < MIN_EXAMPLES or results.labels is None:
         return []
+    student, teacher = check_qualities(
+        results.student_correct, results.teacher_correct
+    )
+    if student.dtype != bool:
+        return _remarks_on_equality(results)
     remarks = []
-    teacher = np.asarray(results.teacher_correct, bool)
-    student = np.asarray(results.student_correct, bool)
     of = f"{teacher.mean():.1%} right on {count} examples"
     chance = np.unique(results.labels, return_counts=True)[1].max() / count
     if chance < 1:
@@ -63,12 +69,16 @@ student 100.0%.
             f"The teacher is below the student: {of}, the student "
             f"{student.mean():.1%}."
         )
-    if _are_equal(results):
-        remarks.append(
-            "The teacher equals the student: both give the same answers to "
-            f"all {count} examples, so that delegation changes nothing."
-        )
-    return remarks
+    return remarks + _remarks_on_equality(results)
+
+
+def _remarks_on_equality(results):
+    if not _are_equal(results):
+        return []
+    return [
+        "The teacher equals the student: both give the same answers to "
+        f"all {len(results)} examples, so that delegation changes nothing."
+    ]
 
 
 def _more_often_right(one, other):

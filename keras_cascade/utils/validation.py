@@ -68,6 +68,57 @@ def check_booleans(
     return values.astype(bool, copy=False)
 
 
+def check_quality(
+    name: str, values: npt.ArrayLike, rows: int | None = None
+) -> np.ndarray:
+    """Returns a bool or float64 array of qualities in [0, 1], or raises.
+
+    An example's quality is 1 less its loss. Where all of them are 0 or 1, in
+    whatever type, they are booleans.
+
+    Args:
+        name: str, for the error message.
+        values: array of booleans, or of numbers in [0, 1].
+        rows: int, number of examples. Defaults to `None`: any shape.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind != "f":
+        return check_booleans(name, values, rows)
+    if rows is not None and values.shape != (rows,):
+        raise ValueError(_wrong_shape(name, values.shape, rows))
+    usable = (values >= 0) & (values <= 1)  # NaN is neither
+    if not usable.all():
+        raise ValueError(
+            f"Expected {name} to hold booleans, or the quality of each answer "
+            "in [0, 1], which is 1 less its loss. Received values such as "
+            f"{values[~usable].ravel()[:3].tolist()} in "
+            f"{int((~usable).sum())} of {values.size} examples. Divide a loss "
+            "by its largest possible value, and subtract it from 1."
+        )
+    if ((values == 0) | (values == 1)).all():
+        return values.astype(bool)
+    return values.astype("float64", copy=False)
+
+
+def check_qualities(
+    student: npt.ArrayLike, teacher: npt.ArrayLike, rows: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two columns of qualities of one type, bool or float64.
+
+    A column of booleans beside one of fractions is taken as floats.
+
+    Args:
+        student: array of booleans, or of numbers in [0, 1].
+        teacher: array of booleans, or of numbers in [0, 1].
+        rows: int, number of examples. Defaults to `None`: any shape.
+    """
+    student = check_quality("student_correct", student, rows)
+    teacher = check_quality("teacher_correct", teacher, rows)
+    if student.dtype != teacher.dtype:
+        return student.astype("float64"), teacher.astype("float64")
+    return student, teacher
+
+
 def check_weight(
     sample_weight: npt.ArrayLike | None, rows: int | None = None
 ) -> np.ndarray:

@@ -98,6 +98,17 @@ def test_objectives_on_a_class(text, expected):
     assert repr(parse_objective(text, 0.95)) == expected
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("max_expected_loss=0.1", "MaxExpectedLoss(0.1, confidence=0.95)"),
+        ("max_loss_increase=0.02", "MaxLossIncrease(0.02, confidence=0.95)"),
+    ],
+)
+def test_objectives_on_losses(text, expected):
+    assert repr(parse_objective(text, 0.95)) == expected
+
+
 def test_a_cost_matrix_is_read_from_a_file(tmp_path):
     file = tmp_path / "costs.csv"
     file.write_text("0, 1\n5, 0\n")

@@ -90,7 +90,7 @@ def test_random_delegation_is_a_straight_line():
         (([np.inf, 1], [1, 1], [1, 1]), "NaN or infinity in 1 of 2"),
         (([0.1, 0.2], [1], [1, 1]), "equally long"),
         (([[0.1]], [[1]], [[1]]), "one-dimensional"),
-        (([0.1], [0.5], [1]), "student_correct to hold booleans"),
+        (([0.1], [1.5], [1]), "student_correct to hold booleans"),
         (([0.1], [1], [1], [0.0]), "sample_weight"),
         (([0.1], [1], [1], [-1.0]), "sample_weight"),
         ((np.array([LARGEST], "float32"), [1], [1]), "finite scores"),

@@ -128,7 +128,7 @@ def test_the_teacher_is_always_reached():
     ("arguments", "message"),
     [
         (([1, 0], [1]), "teacher_correct to hold one value for each of 2"),
-        (([0.5], [1]), "student_correct to hold booleans"),
+        (([-0.5], [1]), "student_correct to hold booleans"),
         (([], []), "at least one example"),
         (([1], [1], [-1.0]), "sample_weight"),
     ],

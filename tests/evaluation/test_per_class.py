@@ -58,7 +58,7 @@ def test_without_a_threshold_the_cascade_is_left_out():
     [
         (([], [], []), "one class an example"),
         (([0, 1], [1], [1, 1]), "student_correct to hold one value"),
-        (([0, 1], [1, 1], [0.5, 1]), "teacher_correct to hold booleans"),
+        (([0, 1], [1, 1], [1.5, 1]), "teacher_correct to hold booleans"),
         (([0, np.nan], [1, 1], [1, 1]), "labels to be finite"),
         (([0], [1], [1], [1, 0]), "delegated to hold one value"),
     ],

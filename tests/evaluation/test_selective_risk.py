@@ -89,7 +89,7 @@ def test_order_and_scale_do_not_matter(case, random):
         (([], []), "at least one example"),
         (([np.nan, 1], [1, 1]), "NaN or infinity in 1 of 2"),
         (([0.1, 0.2], [1]), "equally long"),
-        (([0.1], [0.5]), "hold booleans"),
+        (([0.1], [1.5]), "hold booleans"),
         (([0.1], [1], [0.0]), "sample_weight"),
     ],
 )

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_cascade.evaluation.delegated_at import delegated_at
+from keras_cascade.utils.validation import check_qualities
 
 MOST_MISTAKES = 12
 LONGEST_TEXT = 600
@@ -16,7 +17,8 @@ _ROUNDING = 1e-3
 def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
     """Examples that the gate accepts and the student gets wrong, surest first.
 
-    Examples of weight zero are left out.
+    Examples of weight zero are left out. Of qualities that are fractions, all
+    below 1 are mistakes.
 
     Args:
         results: `ExampleResults`, with labels and student labels.
@@ -48,7 +50,10 @@ def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
     """
     if results.labels is None or results.student_labels is None:
         return None
-    wrong = ~np.asarray(results.student_correct, dtype=bool)
+    student, teacher = check_qualities(
+        results.student_correct, results.teacher_correct
+    )
+    wrong = student < 1
     wrong &= ~delegated_at(results.scores, threshold, results.student_labels)
     if results.sample_weight is not None:
         wrong &= np.asarray(results.sample_weight) > 0
@@ -62,7 +67,7 @@ def hardest_mistakes(results, threshold, most=MOST_MISTAKES):
             "student_label": int(results.student_labels[row]),
             "student_confidence": float(results.student_confidence[row]),
             "score": float(results.scores[row]),
-            "teacher_right": bool(results.teacher_correct[row]),
+            "teacher_right": bool(teacher[row] == 1),
         }
         for row in rows
     ]

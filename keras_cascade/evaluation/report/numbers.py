@@ -27,6 +27,8 @@ SIDES = {
     "recall": "above",
     "false_alarm_rate": "above",
     "expected_cost": "above",
+    "expected_loss": "above",
+    "loss_increase": "above",
     "delegation_rate": "below",
     "amortized_cost": "below",
 }
