@@ -90,7 +90,7 @@ def parse_manifest(raw: bytes, file: str | os.PathLike) -> dict:
         manifest = _parsed(text, file)
         current = current_names(manifest)
         check_manifest(current, file)
-        sealed = manifest.get(SEAL, seal(manifest)) == seal(manifest)
+        sealed = SEAL not in manifest or manifest[SEAL] == seal(manifest)
     except RecursionError:
         raise BundleError(
             f"'{file}' is not a valid manifest: it is nested too deeply."
@@ -169,7 +169,7 @@ def _shortened(value, key=None):
         return value
     types = set(map(type, value)) if len(value) > LONG else set()
     if types and types <= {int, float}:
-        fractions = (one for one in value if one != int(one))
+        fractions = (one for one in value if one % 1)
         return [min(value), max(value), next(fractions, max(value)), value[0]]
     if types == {str} and key == "classes":
         return value[:2]
