@@ -133,7 +133,7 @@ class TemperatureGate(Gate):
     def outputs_to_keep(
         self, outputs: np.ndarray, labels: np.ndarray
     ) -> "np.ndarray | GroupedLogits":
-        """What `fit_temperature` needs of a batch of the student's outputs.
+        """Reduces a batch of student outputs to what `fit_temperature` needs.
 
         Args:
             outputs: float array `(batch, classes)`.
