@@ -126,7 +126,7 @@ class TwoStagePass:
         columns, examples = self.results_builder(), Fingerprint()
         run_student = self._run_keeping() if keep_outputs else self.run_student
         # Only gates that need less than all outputs of many have it.
-        reduce = getattr(self.parts[2], "outputs_to_keep", None)
+        reduce = getattr(self._gate, "outputs_to_keep", None)
         for x, y, weight in counted(
             batches, "Asking student and teacher", lambda one: rows_of(one[0])
         ):
