@@ -125,12 +125,16 @@ class TwoStagePass:
         ask_teacher = ask_teacher or self.ask_teacher
         columns, examples = self.results_builder(), Fingerprint()
         run_student = self._run_keeping() if keep_outputs else self.run_student
+        # Only gates that need less than all outputs of many have it.
+        reduce = getattr(self._gate, "outputs_to_keep", None)
         for x, y, weight in counted(
             batches, "Asking student and teacher", lambda one: rows_of(one[0])
         ):
             examples.update(x)
             outputs = run_student(x)
             kept = {name: outputs[name] for name in KEPT if name in outputs}
+            if "student_outputs" in kept and reduce is not None:
+                kept["student_outputs"] = reduce(kept["student_outputs"], y)
             columns.add(
                 y, outputs["score"], outputs[self._gate.answer_name],
                 ask_teacher(x), weight, **kept,

@@ -10,6 +10,8 @@ from rich.text import Text
 
 #: Keys of a report that only its page and its file show.
 PAGE_ONLY = ("slider", "summary", "mistakes")
+#: Thresholds of classes that a table lists.
+MOST_THRESHOLDS = 30
 
 
 def stdout_console():
@@ -73,8 +75,8 @@ def show_point(point, costs, as_json, title):
         f"cost ({costs.unit})": point.amortized_cost,
         **(
             {
-                "thresholds of predicted classes": ", ".join(
-                    f"{one:.4g}" for one in point.class_thresholds
+                "thresholds of predicted classes": _thresholds(
+                    point.class_thresholds
                 )
             }
             if point.class_thresholds
@@ -102,6 +104,16 @@ def _measured(point):
         name.replace("_", " ").replace("accuracy", point.loss_name): 1 - value
         for name, value in accuracies.items()
     }
+
+
+def _thresholds(values):
+    """Thresholds in words; of many classes the ends and the number."""
+    if len(values) <= MOST_THRESHOLDS:
+        return ", ".join(f"{one:.4g}" for one in values)
+    return (
+        f"{min(values):.4g} to {max(values):.4g}, {len(set(values)):,} "
+        f"different ones of {len(values):,} classes"
+    )
 
 
 def show_demo(report, output, as_json):

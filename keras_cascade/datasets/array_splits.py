@@ -8,6 +8,9 @@ from keras_cascade.utils.image_format import scaled
 
 CALIBRATION_SHARE = 0.25
 TEST_SHARE = 0.25
+#: Calibration examples beside a data set's own test split, at most, where
+#: there are no more classes.
+MOST_CALIBRATION = 10_000
 #: Examples of a class, at least.
 FEWEST = 4
 #: Rows among which the training examples are shuffled, and their bytes.
@@ -139,7 +142,9 @@ def splits_from_arrays(
                 f"; {np.count_nonzero(~new)} that the test split holds are "
                 "left out"
             )
-        shares["calibration"] = min(CALIBRATION_SHARE, 10_000 / len(y))
+        # Every class is in it, however many there are.
+        most = max(MOST_CALIBRATION, len(class_names))
+        shares["calibration"] = min(CALIBRATION_SHARE, most / len(y))
     _, first = np.unique(groups, return_index=True)
     if len(first) == len(groups):
         groups = None

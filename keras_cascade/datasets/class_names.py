@@ -75,7 +75,8 @@ def matching_labels(found, expected, name):
         list(map(class_name, found)),
         list(map(class_name, expected)),
     )
-    unknown = [one for one in found if one not in expected]
+    known = set(expected)
+    unknown = [one for one in found if one not in known]
     if not unknown:
         return label_indices(found, expected)
     # Labels that are indices, or a model whose classes nobody named.
@@ -85,7 +86,8 @@ def matching_labels(found, expected, name):
         unnamed and len(found) == len(expected)
     ):
         return np.arange(len(found), dtype="int32")
-    missing = [one for one in expected if one not in found]
+    present = set(found)
+    missing = [one for one in expected if one not in present]
     raise ValueError(
         f"Data spec '{name}' and the model differ in their classes. Expected: "
         f"classes out of {_shown(expected)}. Received: {_shown(unknown)}, "

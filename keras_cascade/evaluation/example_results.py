@@ -37,7 +37,8 @@ class ExampleResults:
             probability, or `None`.
         teacher_confidence: the same of the teacher.
         student_outputs: float32 array `(examples, outputs)`, the gate's
-            inputs; kept only on request.
+            inputs, kept only on request; of more than 256 classes, where the
+            gate has a temperature, the `GroupedLogits` that fit it.
         features: dict of student layer name to array, batch first, for a gate
             that reads them; kept only on request.
         gate_inputs: float32 array `(examples, inputs)`: what a `LearnedGate`
@@ -69,7 +70,7 @@ class ExampleResults:
     teacher_labels: np.ndarray | None = None
     student_confidence: np.ndarray | None = None
     teacher_confidence: np.ndarray | None = None
-    student_outputs: np.ndarray | None = None
+    student_outputs: Any = None
     features: dict | None = None
     classes: int | None = None
     gate_inputs: np.ndarray | None = None
@@ -200,4 +201,5 @@ def _joined(parts):
     """Concatenates the batches of one column."""
     if isinstance(parts[0], dict):
         return {name: _joined([p[name] for p in parts]) for name in parts[0]}
-    return np.concatenate(parts)
+    joined = getattr(parts[0], "joined", np.concatenate)
+    return joined(parts)

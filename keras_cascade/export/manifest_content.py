@@ -25,6 +25,8 @@ STUDENT_FILE = "student.tflite"
 TEACHER_FOLDER = "teacher/1"
 #: Longer lists (the group of each example) are not for the manifest.
 LONGEST_LIST = 1_000
+#: Of more classes than these the model card names a few.
+MOST_NAMED, FEW_NAMED = 100, 5
 VERSIONED = ("keras", "tensorflow", "ai-edge-litert", "numpy")
 
 
@@ -156,6 +158,8 @@ def model_card(
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         **manifest,
         point=manifest["operating_points"][0],
+        most_named=MOST_NAMED,
+        few_named=FEW_NAMED,
         why_no_probes=why_no_probes,
         remarks=remarks,
     )

@@ -79,12 +79,9 @@ class MixedInt8:
         Returns:
             Dict of layer name to mean distance, the largest first.
         """
-        expected = _answers(self._content, inputs)
         every = set(self._paths)
         distances = {
-            name: _distance(
-                _answers(self._without(every - set(tensors)), inputs), expected
-            )
+            name: self._distance(self._without(every - set(tensors)), inputs)
             for name, tensors in self.layers.items()
         }
         return dict(
@@ -108,11 +105,10 @@ class MixedInt8:
             for name, effect in list(effects.items())[:MOST_NAMED]
         )
         text = f"Alone in 8 bits, these layers move them most: {worst}."
-        expected = _answers(self._content, inputs)
         names, count = list(effects), 1
         while count < len(names):
             content = self.quantized(names[:count])
-            distance = _distance(_answers(content, inputs), expected)
+            distance = self._distance(content, inputs)
             if distance <= MARGIN * limit:
                 size = len(content) / len(self._content)
                 return (
@@ -127,16 +123,23 @@ class MixedInt8:
         """The file in int8 but for the operations with these outputs."""
         return CONVERTER.quantize(self._content, sorted(tensors))
 
+    def _distance(self, content, inputs):
+        """Mean distance of a file's answers from those in float.
 
-def _answers(content, inputs):
-    """Probabilities of a file on batches."""
+        Both files run on a batch at a time: no answers are kept.
+        """
+        run, expected = _runner(content), _runner(self._content)
+        distances = [
+            np.abs(run(batch) - expected(batch)).sum(axis=1) / 2
+            for batch in inputs
+        ]
+        return float(np.concatenate(distances).mean())
+
+
+def _runner(content):
+    """Function from a batch to the probabilities of a file."""
     from ai_edge_litert.interpreter import Interpreter
 
     with hidden_native_output():
         runner = Interpreter(model_content=content).get_signature_runner()
-    outputs = [runner(**batch)["student_outputs"] for batch in inputs]
-    return numpy_softmax(np.concatenate(outputs))
-
-
-def _distance(found, expected):
-    return float(np.abs(found - expected).sum(axis=1).mean() / 2)
+    return lambda batch: numpy_softmax(runner(**batch)["student_outputs"])

@@ -108,7 +108,7 @@ def check_logits_to_fit(outputs):
     if outputs.dtype.kind not in "iuf":
         outputs = outputs.astype("float32")
     if len(outputs.shape) == 2:
-        _check_enough(outputs)
+        check_enough(outputs)
     check_logits("student", outputs)
     return outputs
 
@@ -116,7 +116,7 @@ def check_logits_to_fit(outputs):
 def _checked_inputs(inputs):
     """Returns inputs `(examples, inputs)` of a gate's head, or raises."""
     inputs = np.asarray(inputs, "float32")
-    _check_enough(inputs)
+    check_enough(inputs)
     bad = int((~np.isfinite(inputs)).sum())
     if bad:
         raise ValueError(
@@ -126,7 +126,12 @@ def _checked_inputs(inputs):
     return inputs
 
 
-def _check_enough(rows):
+def check_enough(rows):
+    """Raises where there are too few examples to fit a gate to.
+
+    Args:
+        rows: sized object, with one element per example.
+    """
     if len(rows) < MIN_EXAMPLES:
         raise ValueError(
             f"Fitting a gate needs at least {MIN_EXAMPLES} held-out examples. "

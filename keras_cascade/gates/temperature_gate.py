@@ -12,15 +12,19 @@ from keras import ops
 
 from keras_cascade.gates.gate import Gate
 from keras_cascade.gates.gate_examples import (
+    check_enough,
     check_logits_to_fit,
     check_weight_to_fit,
     flattened,
 )
+from keras_cascade.gates.grouped_logits import GroupedLogits
 from keras_cascade.utils.tensor_ops import Tensor
 from keras_cascade.utils.validation import check_labels
 
 #: Temperatures above so many typical differences of logits are not looked for.
 REACH = 1e4
+#: Of more classes, the logits of an example are kept in groups.
+MANY_CLASSES = 256
 
 
 class TemperatureGate(Gate):
@@ -77,7 +81,7 @@ class TemperatureGate(Gate):
 
     def fit_temperature(
         self,
-        outputs: npt.ArrayLike,
+        outputs: "npt.ArrayLike | GroupedLogits",
         labels: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None = None,
     ) -> float:
@@ -95,7 +99,9 @@ class TemperatureGate(Gate):
             outputs: float array of shape `(examples, classes)`: the
                 student's logits on examples that it was not trained on. On
                 its training examples a student is surer than elsewhere, and
-                the temperature would come out too low.
+                the temperature would come out too low. Of many classes
+                `GroupedLogits`, as `Cascade.judge(keep_outputs=True)` keeps
+                them.
             labels: int array of shape `(examples,)`, the right classes.
             sample_weight: float array of shape `(examples,)`. Defaults to
                 `None`: all count the same.
@@ -123,6 +129,22 @@ class TemperatureGate(Gate):
         """
         self.temperature = best_temperature(outputs, labels, sample_weight)
         return self.temperature
+
+    def outputs_to_keep(
+        self, outputs: np.ndarray, labels: np.ndarray
+    ) -> "np.ndarray | GroupedLogits":
+        """Reduces a batch of student outputs to what `fit_temperature` needs.
+
+        Args:
+            outputs: float array `(batch, classes)`.
+            labels: int array `(batch,)`, the right classes.
+
+        Returns:
+            `outputs`; of more than 256 classes, `GroupedLogits`.
+        """
+        if outputs.shape[1] <= MANY_CLASSES:
+            return outputs
+        return GroupedLogits.of(outputs, labels)
 
     def tempered(self, logits: Tensor) -> Tensor:
         """Returns `(logits − top logit) / temperature`, free of overflow."""
@@ -162,35 +184,32 @@ def best_temperature(outputs, labels, sample_weight=None):
     (-1e9) have no influence.
 
     Args:
-        outputs: float array `(examples, classes)` of logits `z`.
+        outputs: float array `(examples, classes)` of logits `z`, or
+            `GroupedLogits` of these labels.
         labels: int array `(examples,)`.
         sample_weight: float array `(examples,)` or `None`.
 
     Returns:
         float.
     """
-    logits = check_logits_to_fit(outputs)
-    rows, classes = logits.shape
+    grouped = isinstance(outputs, GroupedLogits)
+    if grouped:
+        check_enough(outputs)
+    else:
+        outputs = check_logits_to_fit(outputs)
+    rows, classes = outputs.shape
     labels = check_labels(flattened(labels), rows, classes)
     weight = check_weight_to_fit(sample_weight, rows)
     counted = weight > 0
-    logits = logits[counted].astype("float64")
-    labels, weight = labels[counted], weight[counted]
+    outputs, labels, weight = outputs[counted], labels[counted], weight[counted]
     _check_varied(labels)
-    # `NLL(T)` depends on differences of logits only; the largest becomes 0.
-    logits -= logits.max(axis=1, keepdims=True)
-    right = logits[np.arange(len(logits)), labels]
+    logits = outputs if grouped else _DenseLogits(outputs, labels)
+    right = logits.label_logits.astype("float64")
     _check_some_are_wrong(right)
-    # The smallest distance above 0 of each row that has one.
-    below = np.where(logits < 0, logits, -np.inf).max(axis=1)
-    size = float(np.median(-below[below > -np.inf]))
+    size = float(np.median(-logits.gaps[logits.gaps > -np.inf]))
 
     def slope(log_inverse):
-        share = scipy.special.softmax(
-            logits * (np.exp(log_inverse) / size), axis=1
-        )
-        # A class without a share counts for nothing, however low its logit.
-        mean = np.where(share > 0, share * logits, 0.0).sum(axis=1)
+        mean = logits.mean_logits(np.exp(log_inverse) / size)
         return np.average((mean - right) / size, weights=weight)
 
     low, high = -np.log(REACH), 0.0
@@ -200,6 +219,30 @@ def best_temperature(outputs, labels, sample_weight=None):
         high += np.log(10.0)
     root = scipy.optimize.brentq(slope, low, high, xtol=1e-12)
     return float(size * np.exp(-root))
+
+
+class _DenseLogits:
+    """All logits of each row, as `GroupedLogits` has those of many classes.
+
+    Args:
+        logits: float array `(rows, classes)`.
+        labels: int array `(rows,)`.
+    """
+
+    def __init__(self, logits, labels):
+        # `NLL(T)` depends on differences of logits; the largest becomes 0.
+        logits = logits.astype("float64")
+        logits -= logits.max(axis=1, keepdims=True)
+        self._logits = logits
+        self.label_logits = logits[np.arange(len(logits)), labels]
+        # The smallest distance above 0 of each row that has one.
+        self.gaps = np.where(logits < 0, logits, -np.inf).max(axis=1)
+
+    def mean_logits(self, inverse):
+        """Mean logit of each row under `softmax(inverse * logits)`."""
+        share = scipy.special.softmax(self._logits * inverse, axis=1)
+        # A class without a share counts for nothing, however low its logit.
+        return np.where(share > 0, share * self._logits, 0.0).sum(axis=1)
 
 
 def _check_varied(labels):

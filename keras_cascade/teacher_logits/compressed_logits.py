@@ -47,6 +47,20 @@ def expand(arrays, classes):
     )
 
 
+def check_top_k(top_k, classes):
+    """Raises unless the k largest of so many logits can be kept.
+
+    Args:
+        top_k: int or `None`.
+        classes: int.
+    """
+    if top_k is not None and not 2 <= top_k < classes:
+        raise ValueError(
+            f"Expected `top_k` from 2 to {classes - 1}, or None. Received: "
+            f"{top_k!r}."
+        )
+
+
 def _narrowed(logits, dtype):
     limit = np.finfo(dtype).max
     return np.clip(logits, -limit, limit).astype(dtype)

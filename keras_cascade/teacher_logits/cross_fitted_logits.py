@@ -22,11 +22,17 @@ from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
 )
-from keras_cascade.teacher_logits.compressed_logits import compress
+from keras_cascade.teacher_logits.compressed_logits import (
+    check_top_k,
+    compress,
+)
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
 )
 from keras_cascade.teacher_logits.views import key_arrays
+
+#: Logits that are kept in memory until they are written, at least.
+CHUNK_VALUES = 2**22
 
 
 def cross_fit_teacher_logits(
@@ -36,6 +42,7 @@ def cross_fit_teacher_logits(
     path: str | os.PathLike | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    top_k: int | None = None,
     **fit_kwargs: Any,
 ) -> TeacherLogitsCache:
     """Computes logits of each example by a teacher not trained on it.
@@ -53,6 +60,8 @@ def cross_fit_teacher_logits(
             a temporary one, for as long as the cache is in use.
         seed: int, of the folds. Defaults to `0`.
         batch_size: int, of the teachers' answers. Defaults to `256`.
+        top_k: int, or `None` for all logits. Keeps the k largest and the sum
+            of the rest; for thousands of classes. Defaults to `None`.
         **fit_kwargs: of the teachers' `fit`, such as `epochs`.
 
     Returns:
@@ -82,6 +91,7 @@ def cross_fit_teacher_logits(
                 folder,
                 seed,
                 batch_size,
+                top_k,
                 **fit_kwargs,
             )
         )
@@ -104,25 +114,14 @@ def cross_fit_teacher_logits(
             logits_model(teacher),
             to_numpy(take_rows(part, slice(0, DEFAULT_BATCH_SIZE))),
         )
-        run = inference(teacher)
-        logits = np.concatenate(
-            [
-                run(to_numpy(take_rows(part, slice(start, start + batch_size))))
-                for start in range(0, rows_of(part), batch_size)
-            ]
-        )
-        classes = logits.shape[1]
         store.path.mkdir(parents=True, exist_ok=True)
-        store.append(
-            {
-                **key_arrays(to_numpy(part), hashes[outside]),
-                **compress(logits, "float32", None),
-            }
+        classes = _answer(
+            store, inference(teacher), part, hashes[outside], batch_size, top_k
         )
     store.write_info(
         {
             "dtype": "float32",
-            "top_k": None,
+            "top_k": top_k,
             "views": 1,
             "classes": classes,
             "teacher_sha256": None,
@@ -131,3 +130,35 @@ def cross_fit_teacher_logits(
         }
     )
     return TeacherLogitsCache(path)
+
+
+def _answer(store, run, x, hashes, batch_size, top_k):
+    """Appends a teacher's answers to a part; returns the number of classes."""
+    waiting, rows, classes = [], 0, None
+    for start in range(0, rows_of(x), batch_size):
+        batch = slice(start, start + batch_size)
+        inputs = to_numpy(take_rows(x, batch))
+        logits = run(inputs)
+        classes = logits.shape[1]
+        check_top_k(top_k, classes)
+        keys = key_arrays(inputs, hashes[batch])
+        keys.setdefault("cast", keys["keys"])
+        waiting.append({**keys, **compress(logits, "float32", top_k)})
+        rows += len(logits)
+        if rows * (top_k or classes) >= CHUNK_VALUES:
+            _append(store, waiting)
+            waiting, rows = [], 0
+    if waiting:
+        _append(store, waiting)
+    return classes
+
+
+def _append(store, parts):
+    """Appends a chunk of several batches."""
+    arrays = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+    }
+    if np.array_equal(arrays["cast"], arrays["keys"]):
+        del arrays["cast"]
+    store.append(arrays)

@@ -8,11 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_cascade.datasets.batches import take_rows
+from keras_cascade.datasets.batches import concatenate_rows, take_rows
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.runtime.queueing.teacher_log import TeacherLog
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
-from keras_cascade.teacher_logits.compressed_logits import compress
+from keras_cascade.teacher_logits.compressed_logits import (
+    check_top_k,
+    compress,
+)
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
@@ -25,6 +28,7 @@ def cache_teacher_log(
     path: str | os.PathLike,
     extend: TeacherLogitsCache | None = None,
     teacher: keras.Model | None = None,
+    top_k: int | None = None,
 ) -> tuple[Any, np.ndarray, TeacherLogitsCache]:
     """Converts a device's log to training data with teacher logits.
 
@@ -57,6 +61,9 @@ def cache_teacher_log(
             logits with it, as it does for `extend`. Leave it out where
             `redact` changed the inputs: the answers are then to what the
             device saw. Defaults to `None`.
+        top_k: int, keeps the k largest logits of an example and the sum of
+            the rest; for thousands of classes. Defaults to `None`: as
+            `extend`, or all logits.
 
     Returns:
         `(x, y, cache)`: the examples, an array or a dict of them; int32 labels
@@ -66,52 +73,91 @@ def cache_teacher_log(
         ValueError: nothing was logged, `path` exists, or `extend` is of
             another teacher or cannot be extended.
     """
-    x, logits = _read(log)
     if Path(path).exists():
         raise ValueError(
             f"Expected a path for a new cache. '{path}' exists already."
         )
-    settings = _settings(extend, teacher, logits.shape[1])
-    _, first = np.unique(example_hashes(x), return_index=True)
-    first = np.sort(first)
-    x, logits = take_rows(x, first), logits[first]
-    keys = view_keys(example_hashes(x), 0)
-    store = ChunkStore(path)
-    store.write_info({**settings, "complete": False})
-    fresh = np.ones(len(keys), bool)
-    if extend is not None:
-        old = ChunkStore(extend.path)
-        for chunk in old.chunks():
-            shutil.copytree(chunk, Path(path) / chunk.name)
-            fresh &= ~np.isin(keys, old.open(chunk)["keys"])
-    if fresh.any():
-        store.append(
-            {
-                "keys": keys[fresh],
-                **compress(logits[fresh], settings["dtype"], settings["top_k"]),
-            }
-        )
-    store.write_info({**settings, "complete": True})
-    return x, logits.argmax(axis=1).astype("int32"), TeacherLogitsCache(path)
-
-
-def _read(log):
     opened = log if isinstance(log, TeacherLog) else TeacherLog(log)
     try:
-        inputs, logits = opened.read()
+        x, y = _write(opened, ChunkStore(path), extend, teacher, top_k)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     finally:
         if opened is not log:
             opened.close()
-    return (inputs if len(inputs) > 1 else next(iter(inputs.values()))), logits
+    return x, y, TeacherLogitsCache(path)
 
 
-def _settings(extend, teacher, classes):
+def _write(log, store, extend, teacher, top_k):
+    """Writes the cache batch by batch; returns the examples and labels."""
+    seen: set[int] = set()
+    inputs, labels, settings, stored = [], [], None, np.empty(0, "uint64")
+    for arrays, logits in log.read_batches():
+        if settings is None:
+            settings = _settings(extend, teacher, logits.shape[1], top_k)
+            store.write_info({**settings, "complete": False})
+            if extend is not None:
+                stored = _copied(extend, store)
+        x = arrays if len(arrays) > 1 else next(iter(arrays.values()))
+        keys = view_keys(example_hashes(x), 0)
+        fresh = np.array([_is_new(key, seen) for key in keys.tolist()])
+        if not fresh.any():
+            continue
+        inputs.append(take_rows(x, fresh))
+        labels.append(logits[fresh].argmax(axis=1).astype("int32"))
+        fresh &= ~np.isin(keys, stored)
+        if fresh.any():
+            store.append(
+                {
+                    "keys": keys[fresh],
+                    **compress(
+                        logits[fresh], settings["dtype"], settings["top_k"]
+                    ),
+                }
+            )
+    store.write_info({**settings, "complete": True})
+    return _joined(inputs), np.concatenate(labels)
+
+
+def _is_new(key, seen):
+    new = key not in seen
+    seen.add(key)
+    return new
+
+
+def _copied(cache, store):
+    """Copies a cache's chunks; returns their keys."""
+    old, keys = ChunkStore(cache.path), [np.empty(0, "uint64")]
+    for chunk in old.chunks():
+        shutil.copytree(chunk, store.path / chunk.name)
+        keys.append(old.open(chunk)["keys"])
+    return np.concatenate(keys)
+
+
+def _joined(parts):
+    try:
+        return concatenate_rows(parts)
+    except ValueError:
+        raise ValueError(
+            "Expected rows of one size in the log. Received several. Let each "
+            "size of input have a log of its own."
+        ) from None
+
+
+def _settings(extend, teacher, classes, top_k):
     if extend is None:
+        check_top_k(top_k, classes)
         sha256 = None if teacher is None else weights_sha256(teacher)
         return {
-            "dtype": "float32", "top_k": None, "views": 1, "augmented": False,
+            "dtype": "float32", "top_k": top_k, "views": 1, "augmented": False,
             "teacher_sha256": sha256, "classes": classes,
         }  # fmt: skip
+    if top_k not in (None, extend.top_k):
+        raise ValueError(
+            f"Expected the `top_k` of the cache '{extend.path}' or None. "
+            f"Received: {top_k!r}, where that has {extend.top_k!r}."
+        )
     if extend.info.get("augmented") or extend.views > 1:
         raise ValueError(
             f"Expected a cache of plain examples. '{extend.path}' holds "

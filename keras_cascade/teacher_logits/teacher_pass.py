@@ -22,7 +22,11 @@ from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
 )
-from keras_cascade.teacher_logits.compressed_logits import DTYPES, compress
+from keras_cascade.teacher_logits.compressed_logits import (
+    DTYPES,
+    check_top_k,
+    compress,
+)
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
     weights_sha256,
@@ -184,7 +188,7 @@ class _Chunk:
                 if len(answered)
                 else logits.shape[1]
             )
-            _check_top_k(top_k, self.classes)
+            check_top_k(top_k, self.classes)
         compressed = compress(logits, self._settings["dtype"], top_k)
         keys.setdefault("cast", keys["keys"])
         for name, array in {**keys, **compressed}.items():
@@ -266,14 +270,6 @@ def _check(dtype, views, augment):
         raise ValueError(
             "More than one view needs `augment`, a function of "
             "`(example, seed)`. Received: None."
-        )
-
-
-def _check_top_k(top_k, classes):
-    if top_k is not None and not 2 <= top_k < classes:
-        raise ValueError(
-            f"Expected `top_k` from 2 to {classes - 1}, or None. Received: "
-            f"{top_k!r}."
         )
 
 

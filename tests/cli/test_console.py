@@ -71,3 +71,10 @@ def test_a_spinner_on_a_terminal(monkeypatch, capsys):
     with console.spinner("Answering [red]"):
         pass
     assert "[red]" in capsys.readouterr().err
+
+
+def test_thresholds_of_many_classes():
+    few = console._thresholds([0.5, 0.25])
+    assert few == "0.5, 0.25"
+    many = console._thresholds([0.25] * 2_000 + [0.75] * 1_000)
+    assert many == "0.25 to 0.75, 2 different ones of 3,000 classes"

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_cascade.datasets import array_splits
 from keras_cascade.datasets.array_splits import (
     splits_from_arrays,
     stratified_parts,
@@ -75,3 +76,17 @@ def test_too_few_different_inputs_are_split_all_the_same():
     splits = splits_from_arrays("x", x, y, ["first", "second"])
     assert sum(splits.sizes.values()) == 22
     assert "equal examples are in several splits" in splits.how
+
+
+def test_every_class_is_calibrated_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(array_splits, "MOST_CALIBRATION", 10)
+    x = np.arange(150)
+    splits = splits_from_arrays(
+        "x", x, x % 30, [f"class {c}" for c in range(30)],
+        test=(x + 150, x % 30),
+    )  # fmt: skip
+    assert sorted(splits.arrays("calibration")[1].tolist()) == list(range(30))
+    few = splits_from_arrays(
+        "x", x, x % 2, ["a", "b"], test=(x + 150, x % 2)
+    )  # fmt: skip
+    assert few.sizes["calibration"] == 10

@@ -268,3 +268,46 @@ def test_caches_that_cannot_be_extended(cascade, blobs, tmp_path, dense_model):
     with pytest.raises(ValueError, match="plain examples"):
         cache_teacher_log(log, tmp_path / "c", extend=many)
     log.close()
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_a_log_of_several_batches(cascade, tmp_path, top_k):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 6)).astype("float32")
+    x[300:310] = x[:10]  # in another batch
+    x[5] = x[4]  # in the same one
+    logits = rng.normal(size=(600, 4)).astype("float32")
+    log = TeacherLog(tmp_path / "log", SPECS, CLASSES)
+    log.add({"input": x}, logits)
+    batches = [len(answers) for _, answers in log.read_batches(256)]
+    assert batches == [256, 256, 88]
+    x_new, y_new, cache = cache_teacher_log(log, tmp_path / "c", top_k=top_k)
+    _, first = np.unique(x, axis=0, return_index=True)
+    first = np.sort(first)
+    np.testing.assert_array_equal(x_new, x[first])
+    np.testing.assert_array_equal(y_new, logits[first].argmax(axis=1))
+    assert (len(cache), cache.top_k) == (len(first), top_k)
+    answers, confidence = cache.answers(x_new)
+    np.testing.assert_array_equal(answers, y_new)
+    shares = np.exp(logits[first].astype("float64"))
+    np.testing.assert_allclose(
+        confidence, shares.max(axis=1) / shares.sum(axis=1), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="`top_k` from 2 to 3"):
+        cache_teacher_log(log, tmp_path / "d", top_k=4)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(ValueError, match="`top_k` of the cache"):
+        cache_teacher_log(log, tmp_path / "d", extend=cache, top_k=3)
+    log.close()
+
+
+def test_batches_leave_damaged_rows_out(log, caplog):
+    made = log()
+    made.add(*numbered(5))
+    with made._file.transaction() as db:
+        db.execute("UPDATE rows SET checksum = x'00' WHERE seq IN (1, 2)")
+    batches = [inputs["input"][:, 0].tolist() for inputs, _ in
+               made.read_batches(2)]  # fmt: skip
+    assert batches == [[2.0, 3.0], [4.0]]
+    assert made.damaged_rows == 2
+    assert "2 of 5 rows" in caplog.text

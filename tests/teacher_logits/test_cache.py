@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import keras_cascade as kc
 from keras_cascade.fitting import margin_summary
+from keras_cascade.teacher_logits import cross_fitted_logits
 from keras_cascade.teacher_logits.compressed_logits import compress, expand
 
 
@@ -360,6 +361,44 @@ def test_cross_fitted_logits_come_from_teachers_that_never_saw_the_example(
     del temporary
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_cross_fitted_logits_are_written_in_chunks(
+    blobs, tmp_path, monkeypatch, top_k
+):
+    monkeypatch.setattr(cross_fitted_logits, "CHUNK_VALUES", 64)
+    x, y = blobs(120)
+    rng = np.random.default_rng(0)
+    teachers = []
+
+    class Fixed(keras.Sequential):
+        def fit(self, x, y, **kwargs):
+            self.set_weights([rng.normal(size=(6, 4)), np.zeros(4)])
+
+    def build():
+        teachers.append(Fixed([keras.Input((6,)), keras.layers.Dense(4)]))
+        return teachers[-1]
+
+    cache = kc.cross_fit_teacher_logits(
+        build, (x, y), 2, tmp_path / "c", batch_size=10, top_k=top_k
+    )
+    width = top_k or 4
+    chunks = sorted((tmp_path / "c").glob("chunk-*"))
+    rows = [len(np.load(chunk / "keys.npy")) for chunk in chunks]
+    # A chunk ends with the batch of 10 that brings it to 64 values.
+    assert sum(rows) == 120
+    assert max(rows) == 10 * -(-64 // (10 * width))
+    assert cache.top_k == top_k
+    answers, confidence = cache.answers(x)
+    shares = np.stack([softmax(one.predict(x, verbose=0)) for one in teachers])
+    gap = np.abs(shares.max(axis=-1) - confidence).min(axis=0)
+    assert gap.max() < 1e-5
+    nearest = np.abs(shares.max(axis=-1) - confidence).argmin(axis=0)
+    expected = shares[nearest, np.arange(120)].argmax(axis=-1)
+    np.testing.assert_array_equal(answers, expected)
+    with pytest.raises(ValueError, match="`top_k` from 2 to 3"):
+        kc.cross_fit_teacher_logits(build, (x, y), 2, top_k=4)
 
 
 def test_the_margins_are_shown_before_training(

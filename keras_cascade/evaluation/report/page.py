@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from keras_cascade.evaluation.example_results import ExampleResults
 
 CURVE_POINTS = 201
+#: Classes that the page lists, at most.
+MOST_CLASSES = 200
 FILES = ("report.json", "deferral_curve.png", "report.html")
 
 
@@ -121,6 +123,7 @@ def render_page(report, shown):
         metrics=metric_rows(report["summary"], report["costs"], decimals),
         cost_decimals=decimals,
         threshold_decimals=threshold_decimals(report["slider"]["threshold"]),
+        class_rows=class_rows(report["summary"]["per_class"]),
         class_name=lambda number: (
             names[number] if number < len(names) else str(number)
         ),
@@ -157,6 +160,37 @@ def percent(share, decimals=2):
     '97.13 %'
     """
     return f"{fixed(100 * share, decimals)} %"
+
+
+def class_rows(table, most=MOST_CLASSES):
+    """Rows of the table of classes: all, or those with the most mistakes.
+
+    Args:
+        table: list of dicts, as `per_class` returns it, or `None`.
+        most: int, the largest number of rows. Defaults to `200`.
+
+    Returns:
+        List of dicts, by ascending class; of too many classes those where
+        the cascade (without a threshold, the student) loses most weight.
+
+    Example:
+
+    >>> from keras_cascade.evaluation import per_class
+    >>> from keras_cascade.evaluation.report.page import class_rows
+    >>> table = per_class([0, 1, 2, 2], [1, 0, 0, 0], [1, 1, 1, 1])
+    >>> [row["class"] for row in class_rows(table, most=1)]
+    [2]
+    """
+    if table is None or len(table) <= most:
+        return table or []
+
+    def lost(row):
+        accuracy = row["cascade_accuracy"]
+        accuracy = row["student_accuracy"] if accuracy is None else accuracy
+        return row["share"] * (1.0 - (1.0 if accuracy is None else accuracy))
+
+    rows = sorted(table, key=lost, reverse=True)[:most]
+    return sorted(rows, key=lambda row: row["class"])
 
 
 def metric_rows(summary, costs, cost_decimals):

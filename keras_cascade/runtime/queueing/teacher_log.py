@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -148,30 +148,57 @@ class TeacherLog:
         Raises:
             ValueError: no rows, or rows of different sizes.
         """
-        with self._file.transaction() as db:
-            records = db.execute(
-                "SELECT inputs, logits, checksum FROM rows ORDER BY seq"
-            ).fetchall()
-        rows = [row for row in map(self._unpacked, records) if row is not None]
-        self.damaged_rows = len(records) - len(rows)
-        if self.damaged_rows:
+        parts = list(self.read_batches())
+        inputs = {
+            name: _joined(name, [part[name] for part, _ in parts])
+            for name in self._names
+        }
+        return inputs, np.concatenate([logits for _, logits in parts])
+
+    def read_batches(
+        self, rows: int = 256
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Reads all rows in batches, the oldest first.
+
+        No more than a batch is in memory. Rows that are added meanwhile are
+        read too. Damaged rows are treated as by `read`.
+
+        Args:
+            rows: int, the number of rows in a batch. Defaults to `256`.
+
+        Yields:
+            `(inputs, logits)`, as `read` returns them.
+
+        Raises:
+            ValueError: no rows, or rows of different sizes in a batch.
+        """
+        last, records, damaged = -1, 0, 0
+        while batch := self._records(last, rows):
+            last = batch[-1][0]
+            unpacked = [self._unpacked(record[1:]) for record in batch]
+            kept = [row for row in unpacked if row is not None]
+            records += len(batch)
+            damaged += len(batch) - len(kept)
+            if kept:
+                columns = zip(*(arrays for arrays, _ in kept), strict=True)
+                inputs = {
+                    name: _stacked(name, column)
+                    for name, column in zip(self._names, columns, strict=True)
+                }
+                yield inputs, np.stack([logits for _, logits in kept])
+        self.damaged_rows = damaged
+        if damaged:
             _logger.warning(
                 "%d of %d rows of the log '%s' are damaged and left out.",
-                self.damaged_rows,
-                len(records),
+                damaged,
+                records,
                 self.path,
             )
-        if not rows:
+        if damaged == records:
             raise ValueError(
                 f"Expected rows in the log '{self.path}'. There are none"
                 f"{' that are not damaged' if records else ''}."
             )
-        columns = zip(*(arrays for arrays, _ in rows), strict=True)
-        inputs = {
-            name: _stacked(name, column)
-            for name, column in zip(self._names, columns, strict=True)
-        }
-        return inputs, np.stack([logits for _, logits in rows])
 
     def clear(self) -> None:
         """Deletes all rows; their inputs are overwritten."""
@@ -181,6 +208,14 @@ class TeacherLog:
     def close(self) -> None:
         """Closes the file, so that another process may open it."""
         self._file.close()
+
+    def _records(self, last, rows):
+        with self._file.transaction() as db:
+            return db.execute(
+                "SELECT seq, inputs, logits, checksum FROM rows "
+                "WHERE seq > ? ORDER BY seq LIMIT ?",
+                (last, rows),
+            ).fetchall()
 
     def _redacted(self, row):
         row = self._redact({name: _copied(v) for name, v in row.items()})
@@ -250,7 +285,18 @@ def _stacked(name, values):
     try:
         return np.stack(values)
     except ValueError:
-        raise ValueError(
-            f"Expected rows of one size in input '{name}'. Received: "
-            f"{sorted({value.shape for value in values})[:5]}."
-        ) from None
+        raise _differ(name, values) from None
+
+
+def _joined(name, parts):
+    try:
+        return np.concatenate(parts)
+    except ValueError:
+        raise _differ(name, [part[0] for part in parts]) from None
+
+
+def _differ(name, values):
+    return ValueError(
+        f"Expected rows of one size in input '{name}'. Received: "
+        f"{sorted({value.shape for value in values})[:5]}."
+    )
