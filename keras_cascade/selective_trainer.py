@@ -493,7 +493,7 @@ class SelectiveTrainer(keras.Model):
         return self.task.check_shapes(*shapes)
 
     def _right(self, logits, labels):
-        """Which answers are right; of other tasks, `1 - loss`."""
+        """Correctness of answers; of other tasks, `1 - loss`."""
         if self.task.one_class_per_example:
             return is_right(logits, labels)
         return self.task.quality(labels, self.task.answers(as_float(logits)))
