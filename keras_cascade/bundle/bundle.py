@@ -25,7 +25,7 @@ from keras_cascade.errors import BundleError
 __all__ = ["Bundle", "BundleError", "hash_file"]
 
 HEX = "[0-9a-fA-F]{64}"
-#: Kind of a teacher elsewhere whose server states its identity.
+#: Kind of a teacher elsewhere that devices ask at its URL.
 URL = "Url"
 #: Tries to read a bundle that is exchanged while it is read.
 ATTEMPTS = 5
@@ -282,14 +282,15 @@ class Bundle:
         remote = self.remote_teacher
         if not remote:
             return sentence
-        if remote["kind"] == URL:
+        if remote["url"] is not None and remote["kind"] == URL:
             return (
                 f"{sentence} It runs at a URL: pass teacher='{remote['url']}'."
             )
         return (
             f"{sentence} It was exported with one that no bundle can hold "
             f"({remote['kind']}): pass an object with `logits(inputs)`, such "
-            f"as `keras_cascade.teachers.{remote['kind']}(...)`, or a URL."
+            f"as `keras_cascade.teachers.{remote['kind']}(...)`, or the URL "
+            "where `keras_cascade.serving.serve(..., teacher=...)` serves it."
         )
 
     def operating_point(self, name: str = "default") -> dict:
