@@ -14,11 +14,7 @@ from keras.src.applications import efficientnet
 
 import keras_cascade as kc
 from benchmarks.coverage.inputs import give_varied_answers, images
-from keras_cascade.serving.loaded_teacher import LoadedTeacher
-from keras_cascade.serving.server_metrics import ServerMetrics
-from keras_cascade.serving.settings import Limits, Tokens
-from keras_cascade.serving.teacher_service import TeacherService
-from tests.helpers.http_server_thread import HttpServerThread
+from tests.helpers.served_teacher import served
 from tests.helpers.texts import make_bert, make_texts
 
 HALF = kc.MaxDelegationRate(0.5, tolerance=1.0)
@@ -102,17 +98,13 @@ def check_end_to_end(teacher, student, x, y, own, folder, **fit_options):
     delegated = scores < np.float32(point["threshold"])
     assert 0 < delegated.sum() < len(x)
 
-    def service():
-        limits, metrics = Limits(), ServerMetrics()
-        loaded = LoadedTeacher.load(bundle, limits, metrics)
-        return TeacherService(loaded, limits, Tokens(), metrics)
-
-    with HttpServerThread(service) as server:
-        url = f"http://127.0.0.1:{server.port}/v1/models/teacher"
-        with kc.runtime.EdgeCascade.load(
+    with (
+        served(bundle) as url,
+        kc.runtime.EdgeCascade.load(
             bundle.path, teacher=url, teacher_identity="required"
-        ) as edge:
-            answer = edge.predict(x)
+        ) as edge,
+    ):
+        answer = edge.predict(x)
     assert answer.teacher_error is None
     np.testing.assert_array_equal(answer.source == "cloud", delegated)
     np.testing.assert_allclose(
@@ -137,7 +129,7 @@ def test_mobile_net_v2_and_efficient_net(tmp_path):
     for model in (teacher, student):
         assert model.layers[-1].activation is keras.activations.softmax
         give_varied_answers(
-            kc.models.logits_model(model), images(4, 128, 32, 0.0, 255.0)
+            kc.models.logits_model(model), images(4, 48, 32, 0.0, 255.0)
         )
     x = images(1, 64, 32, 0.0, 255.0)
 
@@ -161,7 +153,7 @@ def test_efficient_net_b0_and_a_student_of_mobile_net_v2(tmp_path):
     for model in (teacher, student):
         logits = kc.models.logits_model(model)
         assert logits.count_params() == model.count_params()
-        give_varied_answers(logits, images(4, 128, 32, 0.0, 255.0))
+        give_varied_answers(logits, images(4, 48, 32, 0.0, 255.0))
     x = images(1, 64, 32, 0.0, 255.0)
 
     def own(x):

@@ -157,7 +157,11 @@ def serve(
 
         teacher = get(teacher)
     elif bundle.teacher_folder is None:
-        raise BundleError(f"{bundle.lacks_teacher()} There is none to serve.")
+        raise BundleError(
+            f"{bundle.lacks_teacher()} There is none to serve: pass the object "
+            "as `teacher`, on the command line its name with `--teacher "
+            "MODULE:NAME`."
+        )
     _check_installed()
     from keras_cascade.serving.loaded_teacher import LoadedTeacher
     from keras_cascade.serving.reloader import Reloader

@@ -1,6 +1,5 @@
 """Teachers that no bundle can hold, served over HTTP for their bundles."""
 
-import contextlib
 import pickle
 import sys
 
@@ -23,9 +22,7 @@ from keras_cascade.serving import ServerProcess
 from keras_cascade.serving.loaded_teacher import LoadedTeacher
 from keras_cascade.serving.server_metrics import ServerMetrics
 from keras_cascade.serving.settings import Limits
-from keras_cascade.serving.teacher_service import TeacherService
 from tests.helpers.chat_endpoint import ChatEndpoint
-from tests.helpers.http_server_thread import HttpServerThread
 from tests.helpers.linear_teachers import (
     CLASSES,
     WEIGHTS,
@@ -34,25 +31,13 @@ from tests.helpers.linear_teachers import (
     softmax,
     torch_module,
 )
+from tests.helpers.served_teacher import served
 from tests.helpers.texts import WORDS, make_texts
 
 TRAIN, CALIBRATION = examples(300, seed=1), examples(200, seed=2)
 NEW = examples(100, seed=3)[0]
 TEXTS, TEXT_LABELS = make_texts(200, seed=1)
 NAMES = ["lost card", "exchange rate", "top up"]
-
-
-@contextlib.contextmanager
-def served(bundle, teacher):
-    """Serves a teacher object for its bundle; yields the URL."""
-
-    def service():
-        limits, metrics = Limits(), ServerMetrics()
-        loaded = LoadedTeacher.load(bundle, limits, metrics, teacher=teacher)
-        return TeacherService(loaded, limits, None, metrics)
-
-    with HttpServerThread(service) as server:
-        yield f"http://127.0.0.1:{server.port}/v1/models/teacher"
 
 
 def load(bundle, url, **options):
