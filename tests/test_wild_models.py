@@ -216,7 +216,10 @@ def test_one_logit_and_a_student_of_a_saved_model(tmp_path):
     student = kc.models.load_model(tmp_path / "saved")
 
     def own(x):
-        return [two_columns(model(x), are_logits=True) for model in (teacher, student)]
+        return [
+            two_columns(model(x), are_logits=True)
+            for model in (teacher, student)
+        ]
 
     check_end_to_end(teacher, student, *points(2), own, tmp_path)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
-from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 from keras_cascade.errors import TeacherError
+from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.converter_process import CONVERTER
 from keras_cascade.export.export_job import ExportJob

@@ -98,7 +98,10 @@ def test_its_answers_are_known_by_their_identity(
 
 def test_without_a_teacher_the_policy_decides(open_page):
     page, _ = open_page
-    for policy, source in [("answer", "edge_fallback"), ("abstain", "abstained")]:
+    for policy, source in [
+        ("answer", "edge_fallback"),
+        ("abstain", "abstained"),
+    ]:
         assert load(page, "torch", onFailure=policy) is None
         assert {row["source"] for row in predict(page, NEW)} == {"edge", source}
     assert load(page, "torch", onFailure="raise") is None

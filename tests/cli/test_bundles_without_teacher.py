@@ -38,7 +38,10 @@ def test_verify_checks_the_files_and_says_what_is_missing(bundle, run):
 def test_predict_applies_the_policy(bundle, run):
     arguments = ["predict", bundle.path, "--input"]
     arguments.append(bundle.path.parent / "x.npy")
-    for policy, source in [("answer", "edge_fallback"), ("abstain", "abstained")]:
+    for policy, source in [
+        ("answer", "edge_fallback"),
+        ("abstain", "abstained"),
+    ]:
         printed = run(*arguments, "--on-failure", policy, "--json")
         assert printed.count(source) > 0
         assert "cloud" not in printed

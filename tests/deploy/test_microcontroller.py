@@ -257,7 +257,9 @@ def test_the_student_in_tflite_micro_is_decided_as_by_edge_cascade(run):
     )
     outputs = student.run({"input": x})
     lines = [
-        " ".join(map(str, ["default", 1, 0, "abstain", 10, *probabilities, *rest]))
+        " ".join(
+            map(str, ["default", 1, 0, "abstain", 10, *probabilities, *rest])
+        )
         for probabilities, *rest in zip(
             outputs["probabilities"],
             outputs["score"],

@@ -214,9 +214,9 @@ def test_an_llm(tmp_path):
         with (
             served(bundle, teacher) as url,
             load(bundle, url, on_failure="raise") as edge,
+            pytest.raises(TeacherError, match="no answer to row 0"),
         ):
-            with pytest.raises(TeacherError, match="no answer to row 0"):
-                edge.logits({"input": np.array([declined], object)})
+            edge.logits({"input": np.array([declined], object)})
     # Only what is new is charged: the server asks about nothing of its own.
     assert set(endpoint.charges.values()) == {1}
     assert charged <= len(TEXTS)
