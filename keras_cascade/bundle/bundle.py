@@ -270,7 +270,7 @@ class Bundle:
 
     @property
     def remote_teacher(self) -> dict:
-        """What the manifest says of a teacher that the bundle does not hold.
+        """The manifest's entry of a teacher that the bundle does not hold.
 
         Empty where there is none.
         """

@@ -117,7 +117,7 @@ class SklearnPipeline(Teacher):
 
 
 def _state(part):
-    """What an estimator and those in it have learnt, to be hashed."""
+    """Learnt values of an estimator and of those in it, to be hashed."""
     if isinstance(part, types.FunctionType):
         return part.__qualname__, code_of(part)
     if isinstance(part, dict):
