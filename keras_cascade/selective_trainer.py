@@ -429,7 +429,7 @@ class SelectiveTrainer(keras.Model):
         )
         shares = None
         if self.gate.takes_probabilities:
-            shares = ops.softmax(_every(every, student), axis=-1)
+            shares = self.gate.answers(_every(every, student))
         delegated = self.gate.decide(score, shares)
         outputs = {
             **outputs,
