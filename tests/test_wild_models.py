@@ -129,7 +129,7 @@ def test_mobile_net_v2_and_efficient_net(tmp_path):
     for model in (teacher, student):
         assert model.layers[-1].activation is keras.activations.softmax
         give_varied_answers(
-            kc.models.logits_model(model), images(4, 48, 32, 0.0, 255.0)
+            kc.models.logits_model(model), images(4, 128, 32, 0.0, 255.0)
         )
     x = images(1, 64, 32, 0.0, 255.0)
 
