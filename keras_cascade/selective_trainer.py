@@ -428,9 +428,9 @@ class SelectiveTrainer(keras.Model):
             _every(every, outputs["student_outputs"]), features or None
         )
         shares = None
-        if self.gate.class_thresholds is not None:
-            shares = ops.softmax(_every(every, student), axis=-1)
-        delegated = self.gate.delegate(score, shares)
+        if self.gate.takes_probabilities:
+            shares = self.gate.answers(_every(every, student))
+        delegated = self.gate.decide(score, shares)
         outputs = {
             **outputs,
             "score": score,

@@ -1,7 +1,9 @@
 """Classifiers as their authors ship them, as teachers and students.
 
-Each cascade is trained one step, calibrated, exported and asked on the device;
-expected are the answers of the user's own models.
+Each cascade is trained one step, calibrated, exported, and its teacher served;
+expected are the answers of the user's own models. Eight kinds of teachers and
+students are here; teachers of ONNX, PyTorch, scikit-learn and an LLM are in
+`tests/teachers`.
 """
 
 import warnings
@@ -12,11 +14,7 @@ from keras.src.applications import efficientnet
 
 import keras_cascade as kc
 from benchmarks.coverage.inputs import give_varied_answers, images
-from keras_cascade.serving.loaded_teacher import LoadedTeacher
-from keras_cascade.serving.server_metrics import ServerMetrics
-from keras_cascade.serving.settings import Limits, Tokens
-from keras_cascade.serving.teacher_service import TeacherService
-from tests.helpers.http_server_thread import HttpServerThread
+from tests.helpers.served_teacher import served
 from tests.helpers.texts import make_bert, make_texts
 
 HALF = kc.MaxDelegationRate(0.5, tolerance=1.0)
@@ -67,8 +65,8 @@ def two_columns(outputs, are_logits=False):
     return outputs
 
 
-def check_end_to_end(teacher, student, x, y, own, folder, served=False):
-    """Trains one step, calibrates, exports and asks the device.
+def check_end_to_end(teacher, student, x, y, own, folder, **fit_options):
+    """Trains one step, calibrates, exports, and asks the served teacher.
 
     Args:
         teacher: the user's model.
@@ -78,43 +76,44 @@ def check_end_to_end(teacher, student, x, y, own, folder, served=False):
         own: function from inputs to the expected probabilities of the
             teacher, and of the student.
         folder: path to write to.
-        served: bool. Asks the teacher over HTTP, not in this process.
+        fit_options: of `Cascade.fit`.
+
+    Returns:
+        The bundle.
     """
     before = own(x)
     weights = student.get_weights() if student.built else []
     cascade = kc.Cascade(teacher, student)
     cascade.compile(keras.optimizers.SGD(0.01))
-    cascade.fit(x[:32], y[:32], batch_size=32, verbose=0)
+    cascade.fit(x[:32], y[:32], batch_size=32, verbose=0, **fit_options)
     cascade.calibrate((x[32:], y[32:]), HALF)
     expected = own(x)
     np.testing.assert_allclose(expected[0], before[0], atol=1e-6)
     for old, new in zip(weights[-1:], student.get_weights()[-1:], strict=True):
         assert (old != new).any()
     bundle = cascade.export(folder / "bundle")
-    if not served:
-        edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
-        compare(edge.predict(x), *expected)
-        return
+    # Keras's decisions, by the threshold that ships.
+    point = bundle.operating_point()
+    scores = cascade.predict(x, verbose=0)["score"]
+    delegated = scores < np.float32(point["threshold"])
+    assert 0 < delegated.sum() < len(x)
 
-    def service():
-        limits, metrics = Limits(), ServerMetrics()
-        loaded = LoadedTeacher.load(bundle, limits, metrics)
-        return TeacherService(loaded, limits, Tokens(), metrics)
-
-    with HttpServerThread(service) as server:
-        url = f"http://127.0.0.1:{server.port}/v1/models/teacher"
-        with kc.runtime.EdgeCascade.load(bundle.path, teacher=url) as edge:
-            compare(edge.predict(x), *expected)
-
-
-def compare(answer, teacher, student):
-    cloud = answer.source == "cloud"
-    assert set(answer.source) == {"edge", "cloud"}
+    with (
+        served(bundle) as url,
+        kc.runtime.EdgeCascade.load(
+            bundle.path, teacher=url, teacher_identity="required"
+        ) as edge,
+    ):
+        answer = edge.predict(x)
+    assert answer.teacher_error is None
+    np.testing.assert_array_equal(answer.source == "cloud", delegated)
     np.testing.assert_allclose(
-        answer.probabilities,
-        np.where(cloud[:, None], teacher, student),
-        atol=1e-4,
+        answer.probabilities[delegated], expected[0][delegated], atol=1e-5
     )
+    np.testing.assert_allclose(
+        answer.probabilities[~delegated], expected[1][~delegated], atol=1e-5
+    )
+    return bundle
 
 
 def test_mobile_net_v2_and_efficient_net(tmp_path):
@@ -141,46 +140,48 @@ def test_mobile_net_v2_and_efficient_net(tmp_path):
     check_end_to_end(teacher, student, x, one_hot, own, tmp_path)
 
 
-def test_efficient_net_b0_whole():
-    model = keras.applications.EfficientNetB0(
+def test_efficient_net_b0_and_a_student_of_mobile_net_v2(tmp_path):
+    """Both whole, as `keras.applications` makes them."""
+    keras.utils.set_random_seed(1)
+    teacher = keras.applications.EfficientNetB0(
         weights=None, classes=3, input_shape=(32, 32, 3)
     )
-    config, nodes = model.get_config(), len(model.layers)
-    logits = kc.models.logits_model(model)
-    x = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3))
-    np.testing.assert_allclose(
-        keras.ops.softmax(logits(x)), model(x), atol=1e-6
+    student = keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, weights=None, classes=3
     )
-    assert logits.count_params() == model.count_params()
-    assert model.get_config() == config
-    assert len(model.layers) == nodes
+    config, nodes = teacher.get_config(), len(teacher.layers)
+    for model in (teacher, student):
+        logits = kc.models.logits_model(model)
+        assert logits.count_params() == model.count_params()
+        give_varied_answers(logits, images(4, 48, 32, 0.0, 255.0))
+    x = images(1, 64, 32, 0.0, 255.0)
+
+    def own(x):
+        return [model.predict(x, verbose=0) for model in (teacher, student)]
+
+    check_end_to_end(teacher, student, x, np.arange(64) % 3, own, tmp_path)
+    assert teacher.get_config() == config
+    assert len(teacher.layers) == nodes
 
 
-def test_bert_classifier(tmp_path):
-    """With a softmax, and the preprocessor that it brings; names as labels."""
-    bert = make_bert(length=8, blocks=1, width=8, activation="softmax")
-    assert bert.layers[-1].activation is keras.activations.softmax
+def test_bert_classifiers(tmp_path):
+    """With a softmax, and the preprocessor that they bring; names as labels."""
+    keras.utils.set_random_seed(3)
+    teacher, student = (
+        make_bert(length=8, blocks=1, width=8, activation="softmax")
+        for _ in range(2)
+    )
+    assert teacher.layers[-1].activation is keras.activations.softmax
     x, y = make_texts(64, seed=0)
-    tokenizer = kc.text.train_tokenizer(x, vocabulary_size=200, lengths=8)
-    bag = kc.models.text_bag(tokenizer.vocabulary_size, classes=3)
-    student = kc.text.TextModel(
-        keras.Sequential([bag, keras.layers.Softmax()]), tokenizer
-    )
-    student(x[:1])
     names = np.array(["card", "rate", "transfer"])
-    cascade = kc.Cascade(bert, student)
-    cascade.compile(keras.optimizers.SGD(0.01))
-    cascade.fit(x, names[y], class_names=names, verbose=0)
-    x_cal, y_cal = make_texts(64, seed=1)
-    cascade.calibrate((x_cal, names[y_cal]), HALF)
-    bundle = cascade.export(tmp_path / "bundle")
-    assert bundle.classes == names.tolist()
-    edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
-    compare(
-        edge.predict(x_cal),
-        bert.predict(x_cal, verbose=0),
-        keras.ops.convert_to_numpy(student(x_cal)),
+
+    def own(x):
+        return [model.predict(x, verbose=0) for model in (teacher, student)]
+
+    bundle = check_end_to_end(
+        teacher, student, x, names[y], own, tmp_path, class_names=names
     )
+    assert bundle.classes == names.tolist()
 
 
 def test_h5_with_a_sigmoid_and_a_student_of_one_logit(tmp_path):
@@ -194,7 +195,33 @@ def test_h5_with_a_sigmoid_and_a_student_of_one_logit(tmp_path):
             two_columns(student.predict(x, verbose=0), are_logits=True),
         )
 
-    check_end_to_end(teacher, student, *points(2), own, tmp_path, served=True)
+    check_end_to_end(teacher, student, *points(2), own, tmp_path)
+
+
+def test_a_sigmoid_and_a_student_of_an_h5_file(tmp_path):
+    teacher = dense(1, "sigmoid", 1)
+    dense(2, "softmax", 2).save(tmp_path / "student.h5")
+    student = kc.models.load_model(tmp_path / "student.h5")
+
+    def own(x):
+        return two_columns(teacher(x)), two_columns(student(x))
+
+    check_end_to_end(teacher, student, *points(2), own, tmp_path)
+
+
+def test_one_logit_and_a_student_of_a_saved_model(tmp_path):
+    """The variables of the SavedModel are trained."""
+    teacher = dense(1, None, 1)
+    dense(1, None, 2).export(tmp_path / "saved", verbose=False)
+    student = kc.models.load_model(tmp_path / "saved")
+
+    def own(x):
+        return [
+            two_columns(model(x), are_logits=True)
+            for model in (teacher, student)
+        ]
+
+    check_end_to_end(teacher, student, *points(2), own, tmp_path)
 
 
 def test_saved_model_and_a_student_with_a_sigmoid(tmp_path):
@@ -210,7 +237,7 @@ def test_saved_model_and_a_student_with_a_sigmoid(tmp_path):
 
     x, y = points(2)
     y = y.astype("float32")[:, None]
-    check_end_to_end(teacher, student, x, y, own, tmp_path, served=True)
+    check_end_to_end(teacher, student, x, y, own, tmp_path)
 
 
 def test_subclassed_softmax(tmp_path):
@@ -224,7 +251,7 @@ def test_subclassed_softmax(tmp_path):
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        check_end_to_end(teacher, student, x, y + 1, own, tmp_path, served=True)
+        check_end_to_end(teacher, student, x, y + 1, own, tmp_path)
     texts = [str(one.message) for one in said]
     for role, name in (("teacher", "big"), ("student", "small")):
         begin = f"The {role} '{name}' outputs probabilities, and no activation"

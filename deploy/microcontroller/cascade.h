@@ -53,6 +53,8 @@ struct OperatingPoint {
   const char* name;
   float threshold;
   bool is_in_file;
+  /// One for each class that the student predicts; nullptr: `threshold`.
+  const float* class_thresholds = nullptr;
 };
 
 /// Returns the operating point of that name, or nullptr.
@@ -89,13 +91,6 @@ class Cloud {
   virtual bool Queue() { return false; }
 };
 
-inline bool IsDelegated(const StudentAnswer& student,
-                        const OperatingPoint& point) {
-  if (point.is_in_file) return student.delegate;
-  // Not `score < threshold`: a NaN score has to be delegated.
-  return !(student.score >= point.threshold);
-}
-
 /// Index of the greatest value, the first of equal ones.
 inline int ArgMax(const float* values, int count) {
   int best = 0;
@@ -103,6 +98,17 @@ inline int ArgMax(const float* values, int count) {
     if (values[i] > values[best]) best = i;
   }
   return best;
+}
+
+inline bool IsDelegated(const StudentAnswer& student,
+                        const OperatingPoint& point, int classes) {
+  if (point.is_in_file) return student.delegate;
+  const float threshold =
+      point.class_thresholds == nullptr
+          ? point.threshold
+          : point.class_thresholds[ArgMax(student.probabilities, classes)];
+  // Not `score < threshold`: a NaN score has to be delegated.
+  return !(student.score >= threshold);
 }
 
 /// Softmax in place.
@@ -149,7 +155,7 @@ inline Prediction Decide(const StudentAnswer& student,
   const auto use_own = [&] {
     std::memcpy(probabilities, student.probabilities, sizeof(float) * classes);
   };
-  if (!IsDelegated(student, point)) {
+  if (!IsDelegated(student, point, classes)) {
     use_own();
     return {own, Source::kEdge, false};
   }

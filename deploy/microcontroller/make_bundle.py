@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_cascade.bundle import Bundle
 from keras_cascade.export.tflite_file import operations, read, signature_of
+from keras_cascade.runtime.operating_points import delegation_rules
 
 DEFAULT = "default"
 LARGEST = float(np.finfo("float32").max)
@@ -105,7 +106,7 @@ def bundle_header(bundle, content, arena):
         raise SystemExit(
             f"Expected an input of fixed sizes. Received: {spec['shape']}."
         )
-    teacher = manifest.get("teacher") or {}
+    teacher = manifest.get("teacher") or bundle.remote_teacher
     (asked,) = bundle.teacher_inputs
     model = read(content)
     signature = signature_of(model)
@@ -118,6 +119,7 @@ def bundle_header(bundle, content, arena):
     (own,) = bundle.student_inputs
     quantization = own.get("quantization") or {"scale": 0, "zero_point": 0}
     scale, zero_point = quantization["scale"], quantization["zero_point"]
+    delegation_rules(bundle)  # refuses another number of class thresholds
     points = sorted(
         manifest["operating_points"], key=lambda one: one["name"] != DEFAULT
     )
@@ -153,15 +155,31 @@ def bundle_header(bundle, content, arena):
         *(f"    {quoted(name)}," for name in bundle.classes),
         "};",
         f"constexpr int kPointCount = {len(points)};",
+        *(
+            f"constexpr float kClassThresholds{i}[] = "
+            f"{{{', '.join(map(number, one['class_thresholds']))}}};"
+            for i, one in enumerate(points)
+            if one.get("class_thresholds")
+        ),
         "constexpr OperatingPoint kOperatingPoints[] = {",
         *(
             f"    {{{quoted(one['name'])}, {number(one['threshold'])}, "
-            f"{str(one['name'] == DEFAULT).lower()}}},"
-            for one in points
+            f"{str(one['name'] == DEFAULT).lower()}, "
+            + (
+                f"kClassThresholds{i}}},"
+                if one.get("class_thresholds")
+                else "nullptr},"
+            )
+            for i, one in enumerate(points)
         ),
         "};",
+        "// nullptr: none is known, and any teacher is asked.",
         "constexpr const char* kTeacherIdentity = "
-        + (quoted(bundle.teacher_identity or "") + ";"),
+        + (
+            "nullptr;"
+            if bundle.teacher_identity is None
+            else f"{quoted(bundle.teacher_identity)};"
+        ),
         f"constexpr const char* kTeacherInput = {quoted(described)};",
         "constexpr const char* kTeacherOutput = "
         + quoted(teacher.get("output", "logits"))

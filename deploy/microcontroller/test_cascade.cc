@@ -37,8 +37,17 @@ int DecideAll() {
   char name[32], policy_name[16], score[32];
   int classes, delegate, outcome;
   OperatingPoint point = {name, 0, false};
-  while (std::scanf("%31s %f %15s %d", name, &point.threshold, policy_name,
-                    &classes) == 4) {
+  // One threshold, or one for each class.
+  float thresholds[kMost];
+  int count;
+  while (std::scanf("%31s %d", name, &count) == 2) {
+    if (count < 1 || count > kMost) return 1;
+    for (int i = 0; i < count; ++i) {
+      if (std::scanf("%f", &thresholds[i]) != 1) return 1;
+    }
+    if (std::scanf("%15s %d", policy_name, &classes) != 2) return 1;
+    point.threshold = thresholds[ArgMax(thresholds, count)];
+    point.class_thresholds = count > 1 ? thresholds : nullptr;
     point.is_in_file = std::strcmp(name, "default") == 0;
     OnFailure policy;
     if (classes > kMost || !ReadOnFailure(policy_name, &policy)) return 1;

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +25,7 @@ from keras_cascade.errors import BundleError
 __all__ = ["Bundle", "BundleError", "hash_file"]
 
 HEX = "[0-9a-fA-F]{64}"
-#: Kind of a teacher elsewhere whose server states its identity.
+#: Kind of a teacher elsewhere that devices ask at its URL.
 URL = "Url"
 #: Tries to read a bundle that is exchanged while it is read.
 ATTEMPTS = 5
@@ -242,17 +243,18 @@ class Bundle:
 
     @property
     def teacher_identity(self) -> str | None:
-        """Hash of the teacher's files and classes; `None` without a teacher.
+        """Hash of the teacher's files and classes; `None` where none is known.
 
         Known from the manifest alone, so that a device whose copy lacks the
         teacher can tell it from another. 64 hexadecimal digits: SHA-256 of
         the classes in label order, the files' hashes, the output's name and
-        the tokenizer's hash, as JSON with sorted keys.
+        the tokenizer's hash, as JSON with sorted keys; of an ONNX file also
+        how it becomes logits. Of a teacher that the bundle does not hold, the
+        identity in `remote_teacher`.
         """
         teacher = self.manifest.get("teacher")
         if teacher is None:
-            remote = self.manifest.get("remote_teacher") or {}
-            return remote.get("identity") if remote.get("kind") == URL else None
+            return self.remote_teacher.get("identity")
         content = {
             "classes": self.classes,
             "files": teacher["files"],
@@ -260,24 +262,35 @@ class Bundle:
             "text": teacher.get("text", {}).get("sha256"),
         }
         if "onnx" in teacher:
-            content["onnx"] = teacher["onnx"]
+            # In hex: other languages write a float in another way.
+            clip = struct.pack(">d", teacher["onnx"]["clip"]).hex()
+            content["onnx"] = {**teacher["onnx"], "clip": clip}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    @property
+    def remote_teacher(self) -> dict:
+        """The manifest's entry of a teacher that the bundle does not hold.
+
+        Empty where there is none.
+        """
+        return self.manifest.get("remote_teacher") or {}
 
     def lacks_teacher(self) -> str:
         """Returns the sentence for errors that need the teacher's files."""
         sentence = f"The bundle '{self.path}' holds no teacher."
-        remote = self.manifest.get("remote_teacher")
-        if remote is None:
+        remote = self.remote_teacher
+        if not remote:
             return sentence
-        if remote["kind"] == URL:
+        if remote["url"] is not None and remote["kind"] == URL:
             return (
                 f"{sentence} It runs at a URL: pass teacher='{remote['url']}'."
             )
         return (
             f"{sentence} It was exported with one that no bundle can hold "
             f"({remote['kind']}): pass an object with `logits(inputs)`, such "
-            f"as `keras_cascade.teachers.{remote['kind']}(...)`, or a URL."
+            f"as `keras_cascade.teachers.{remote['kind']}(...)`, or the URL "
+            "where `keras_cascade.serving.serve(..., teacher=...)` serves it."
         )
 
     def operating_point(self, name: str = "default") -> dict:

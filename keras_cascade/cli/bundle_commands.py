@@ -333,11 +333,16 @@ def serve(
         typer.Option(hidden=True, metavar="FILE"),
     ] = None,
     public_key: PublicKey = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="in Python, of a bundle that holds none", metavar="MODULE:NAME"
+        ),
+    ] = None,
     allow_file_operations: Annotated[
         bool,
-        typer.Option(
-            "--allow-file-operations", help="in the graph: if you trust it"
-        ),
+        # Hidden: the error that asks for it names it.
+        typer.Option("--allow-file-operations", hidden=True),
     ] = False,
 ):
     """Serve a bundle's teacher over HTTP and gRPC until Ctrl-C.
@@ -347,6 +352,7 @@ def serve(
       keras-cascade serve saved_models/fashion_mnist --port 8501
     """
     from keras_cascade import serving
+    from keras_cascade.cli.teacher_object import teacher_object
 
     serving.serve(
         bundle,
@@ -369,4 +375,5 @@ def serve(
         allow_file_operations=allow_file_operations,
         cors_origins=() if cors_origin == ["none"] else cors_origin,
         web=web,
+        teacher=None if teacher is None else teacher_object(teacher),
     )

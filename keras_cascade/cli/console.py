@@ -219,6 +219,11 @@ def show_bench(result, as_json):
         "process of its own; student and cascade without TensorFlow, the "
         "cascade's teacher served over HTTP."
     )
+    if "no_teacher" in result:
+        console.print(
+            f"The student alone was timed. {result['no_teacher']}",
+            markup=False,
+        )
 
 
 def show_prediction(prediction, as_json):

@@ -163,6 +163,8 @@ def bench(bundle_path, spec, batches, threads, runs, seed, data_options=None):
             parts["teacher"] = measure("teacher")
             with ServerProcess(bundle.path, Path(folder, "log")) as server:
                 parts["cascade"] = measure("cascade", "--url", server.url)
+        else:
+            parts["no_teacher"] = bundle.lacks_teacher()
     return {
         "bundle": str(bundle.path),
         "student_bytes": bundle.manifest["student"]["bytes"],

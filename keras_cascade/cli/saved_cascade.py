@@ -330,17 +330,24 @@ def load_cascade(file):
     except ValueError as error:
         if "TFSMLayer" not in str(error):
             raise
-        raise ValueError(
-            f"Expected '{file}' to hold models of Keras. Received one that is "
-            "a SavedModel, whose graph is code. If you trust the file and the "
-            f"SavedModel, set the environment variable {TRUST}=1."
-        ) from error
+        raise _untrusted(file) from error
+    if getattr(getattr(cascade, "teacher", None), "is_untrusted", False):
+        raise _untrusted(file)
     if not isinstance(cascade, Cascade):
         raise ValueError(
             f"Expected '{file}' to hold a cascade, as `keras-cascade train` "
             f"saves it. Received: a {type(cascade).__name__}."
         )
     return cascade
+
+
+def _untrusted(file):
+    return ValueError(
+        f"Expected '{file}' to hold models of Keras. Received one with a "
+        "SavedModel, whose graph is code, or with an endpoint, which your key "
+        "would be sent to. If you trust the file and what it names, set the "
+        f"environment variable {TRUST}=1."
+    )
 
 
 def _set_costs(cascade, text, data):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from keras_cascade.bundle import Bundle, new_folder
 from keras_cascade.bundle.bundle import hash_file
 from keras_cascade.bundle.manifest import MANIFEST, write_manifest
+from keras_cascade.errors import TeacherError
 from keras_cascade.evaluation.teacher_remarks import teacher_remarks
 from keras_cascade.export.backend import check_backend
 from keras_cascade.export.converter_process import CONVERTER
@@ -174,7 +175,9 @@ def export_bundle(
             model.check_lengths(job.example_inputs)
         point, comparison = job.write_student(artifact, folder / STUDENT_FILE)
         points = [point, *job.named_points(comparison.results)]
-        teacher, entries = _write_teacher(job, folder / TEACHER_FOLDER)
+        teacher, entries = _write_teacher(
+            job, folder / TEACHER_FOLDER, class_names
+        )
         onnx_files = _write_onnx(job, folder, onnx_parts)
         manifest = manifest_of(
             job, folder, target.name, class_names, points, comparison
@@ -194,9 +197,9 @@ def export_bundle(
                     folder, job.data.batches()
                 )
         _add_student_probes(manifest, artifact.open(folder / STUDENT_FILE))
-        why_no_probes = None
-        if teacher is not None:
-            why_no_probes = _add_probes(manifest, teacher, job.teacher.example)
+        why_no_probes = _add_probes(
+            manifest, _probed(cascade, teacher), job.teacher.example
+        )
         if job.quantization != FLOAT32:
             whole = job.artifact_in(FLOAT32).convert(point.decision_threshold)
             manifest["verification"]["size_over_float32"] = manifest["student"][
@@ -216,7 +219,7 @@ def export_bundle(
     return Bundle.load(target)
 
 
-def _write_teacher(job, folder):
+def _write_teacher(job, folder, class_names):
     """Writes the teacher's SavedModel and compares it with Keras.
 
     Of a teacher that is no Keras model, what a bundle can hold.
@@ -226,7 +229,7 @@ def _write_teacher(job, folder):
         the bundle holds none; dict of what the manifest says of it.
     """
     if is_external(job.cascade):
-        return write_external_teacher(job, folder)
+        return write_external_teacher(job, folder, class_names)
     job.teacher.write_saved_model(folder)
     teacher = SavedModelTeacher(folder)
     check_teacher(
@@ -252,20 +255,41 @@ def _add_student_probes(manifest, student):
         entry["probes"] = probes
 
 
+def _probed(cascade, teacher):
+    """The teacher to ask about probe rows; `None` of one that is not asked.
+
+    Args:
+        cascade: `Cascade`.
+        teacher: object that executes the bundle's file, or `None`.
+    """
+    if teacher is None and cascade.teacher.teacher.takes_probes:
+        return cascade.teacher.teacher
+    return teacher
+
+
 def _add_probes(manifest, teacher, example):
     """Adds the probe rows to the teacher's entry in the manifest.
 
     Args:
         manifest: dict.
-        teacher: `SavedModelTeacher` of the exported file.
+        teacher: object with `logits(inputs)`, or `None`: it is not asked.
         example: dict of its inputs' names to arrays, a batch.
 
     Returns:
         str, why there are none, or `None`.
     """
-    entry = manifest["teacher"]
+    if teacher is None:
+        return None
+    entry = manifest["teacher"] or manifest["remote_teacher"]
     specs = entry.get("input", manifest["input"])
-    probes = teacher_probes(teacher, specs, example, entry["files"])
+    seed = entry.get("files") or {"identity": entry["identity"]}
+    try:
+        probes = teacher_probes(teacher, specs, example, seed)
+    except (TeacherError, ValueError) as error:
+        if manifest["teacher"]:
+            raise
+        why = " ".join(str(error).split())[:200]
+        return f"it refuses made-up inputs ({why})"
     why_none = probes.pop("why_no_probes", None)
     entry |= probes
     return why_none

@@ -12,7 +12,7 @@ from keras_cascade.runtime.teachers.onnx_teacher import (
 from keras_cascade.runtime.teachers.saved_model_teacher import SavedModelTeacher
 
 
-def write_external_teacher(job, folder) -> tuple[Any, dict]:
+def write_external_teacher(job, folder, classes) -> tuple[Any, dict]:
     """Writes what a bundle can hold of a teacher that is no Keras model.
 
     A file that is written is run, and compared with the teacher's own
@@ -21,6 +21,7 @@ def write_external_teacher(job, folder) -> tuple[Any, dict]:
     Args:
         job: `ExportJob`.
         folder: `Path` of the teacher in the bundle, such as `teacher/1`.
+        classes: list of str, in label order.
 
     Returns:
         `(runner, entries)`: an object with `logits(inputs)` that executes the
@@ -30,7 +31,9 @@ def write_external_teacher(job, folder) -> tuple[Any, dict]:
     teacher = job.cascade.teacher.teacher
     described = teacher.write(Path(folder), job.signature)
     if described is None:
-        return None, {"teacher": None, "remote_teacher": teacher.elsewhere()}
+        remote = teacher.elsewhere()
+        remote.setdefault("identity", teacher.served_identity(classes))
+        return None, {"teacher": None, "remote_teacher": remote}
     runner: Any
     if described.get("format") == ONNX:
         options = described[ONNX]
@@ -58,7 +61,7 @@ def timed_teacher(job, folder):
     Raises:
         ValueError: the teacher has no file.
     """
-    runner, _ = write_external_teacher(job, folder)
+    runner, _ = write_external_teacher(job, folder, [])
     if runner is None:
         raise ValueError(
             "Expected a teacher whose files can be run, for its time. "

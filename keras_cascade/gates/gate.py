@@ -1,5 +1,7 @@
 """Base class of gates."""
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -236,6 +238,48 @@ class Gate(keras.layers.Layer):
         # a score that is not a number.
         return ops.less(ops.cast(keep, "float32"), 0.5)
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """`True` where `decide` needs the student's probabilities.
+
+        So it is with `class_thresholds`, and where a subclass has its own
+        `delegate(score, probabilities)`.
+        """
+        kind = type(self)
+        if kind.delegate is Gate.delegate:
+            return self._class_thresholds is not None
+        return _arguments_of(kind.delegate) > 1
+
+    def decide(
+        self, score: Tensor, probabilities: Tensor | None = None
+    ) -> Tensor:
+        """Calls `delegate`, with the probabilities where it takes them.
+
+        A subclass's own `delegate(score)` decides by the score alone, and
+        has no thresholds per class.
+
+        Args:
+            score: as in `delegate`.
+            probabilities: as in `delegate`.
+
+        Returns:
+            Boolean tensor of shape `(batch,)`: true where delegated.
+
+        Raises:
+            ValueError: there are class thresholds, and `delegate` takes no
+                probabilities.
+        """
+        if self.takes_probabilities:
+            return self.delegate(score, probabilities)
+        if self._class_thresholds is not None:
+            raise ValueError(
+                f"Expected `{type(self).__name__}.delegate(score, "
+                "probabilities)`, as this gate has a threshold for each class "
+                "that the student predicts. Received one of `score` alone: "
+                "add the argument, or calibrate without `per_class=True`."
+            )
+        return self.delegate(score)
+
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
@@ -250,6 +294,16 @@ class Gate(keras.layers.Layer):
 
     def __repr__(self):
         return constructor_repr(self)
+
+
+@functools.cache
+def _arguments_of(method):
+    """Number of positional arguments that a method takes after `self`."""
+    kinds = [one.kind for one in inspect.signature(method).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return 2
+    named = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD
+    return sum(kind not in named for kind in kinds) - 1
 
 
 def _checked(threshold):

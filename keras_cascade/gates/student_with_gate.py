@@ -95,5 +95,5 @@ class StudentWithGate(keras.Model):
             "logits": logits,
             self.gate.answer_name: answers,
             "score": score,
-            "delegate": self.gate.delegate(score, answers),
+            "delegate": self.gate.decide(score, answers),
         }

@@ -12,10 +12,13 @@ from keras_cascade.runtime.teachers.local_teacher import (
     local_teacher,
 )
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
+from keras_cascade.serving.attached_teacher import AttachedTeacher
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
 from keras_cascade.serving.server_log import log
 
+#: What runs a teacher, in the words of Triton.
+SAVED_MODEL, ONNX_PLATFORM = "tensorflow_savedmodel", "onnxruntime_onnx"
 BYTES_PER_REQUEST = 64 * 1024
 BYTES_PER_ROW = 256
 BYTES_PER_VALUE = 64
@@ -27,14 +30,18 @@ class LoadedTeacher:
     Use `LoadedTeacher.load(bundle, limits, metrics)`.
 
     Args:
-        bundle: `keras_cascade.bundle.Bundle` with a teacher.
+        bundle: `keras_cascade.bundle.Bundle`.
         run: function from dict of input name to array, to logits.
         limits: `Limits`.
         metrics: `ServerMetrics`.
+        identity: str. Defaults to `None`: the bundle's `teacher_identity`.
+        platform: str, what runs the teacher, in words of Open Inference v2.
+            Defaults to `"tensorflow_savedmodel"`.
 
     Attributes:
-        identity: str, the bundle's `teacher_identity`.
-        inputs: list of the SavedModel's inputs, as in the manifest.
+        identity: str, that answers state.
+        platform: str.
+        inputs: list of the teacher's inputs, as in the manifest.
         classes: list of str.
         output: str, the output's name.
         max_rows: int, of one request.
@@ -45,23 +52,34 @@ class LoadedTeacher:
             where the web page is served.
     """
 
-    def __init__(self, bundle, run, limits, metrics):
-        self.identity = bundle.teacher_identity
+    def __init__(
+        self, bundle, run, limits, metrics, identity=None, platform=SAVED_MODEL
+    ):
+        teacher = bundle.manifest.get("teacher") or {}
+        described = teacher or bundle.remote_teacher
+        self.identity = identity or bundle.teacher_identity
+        self.platform = platform
         self.inputs = bundle.teacher_inputs
         self.classes = bundle.classes
-        self.output = bundle.manifest["teacher"]["output"]
-        self.version = bundle.teacher_folder.name
+        self.output = described.get("output", "logits")
+        self.version = bundle.teacher_folder.name if teacher else "1"
         self.manifest_sha256 = bundle.manifest_sha256
         self.device_files = {}
         self.max_rows = limits.max_batch
         self.max_request_bytes = _max_bytes(self.inputs, limits)
-        text = bundle.manifest["teacher"].get("text", {})
-        self._tokenizer = text.get("sha256")
+        self._tokenizer = teacher.get("text", {}).get("sha256")
         self._ranges = RangeCheck(self.inputs)
         self._batcher = Batcher(run, limits, metrics)
 
     @classmethod
-    def load(cls, bundle, limits, metrics, allow_file_operations=False):
+    def load(
+        cls,
+        bundle,
+        limits,
+        metrics,
+        allow_file_operations=False,
+        teacher=None,
+    ):
         """Loads a bundle's teacher and runs it once per batch size 1 and 2.
 
         Args:
@@ -70,12 +88,15 @@ class LoadedTeacher:
             metrics: `ServerMetrics`.
             allow_file_operations: bool, as in `SavedModelTeacher.of`.
                 Defaults to `False`.
+            teacher: `keras_cascade.teachers.Teacher`, for a bundle that was
+                exported with it and cannot hold it. Defaults to `None`.
 
         Raises:
-            BundleError: the bundle cannot be served.
+            BundleError: the bundle cannot be served, or `teacher` is not the
+                one that it was exported with.
             TeacherError: its SavedModel cannot be loaded.
         """
-        if bundle.teacher_folder is None:
+        if teacher is None and bundle.teacher_folder is None:
             raise BundleError(bundle.lacks_teacher())
         for spec in bundle.teacher_inputs:
             if spec["dtype"] not in V2_TYPES:
@@ -84,12 +105,24 @@ class LoadedTeacher:
                     f"Received: '{spec['name']}' of {spec['dtype']} in the "
                     f"bundle '{bundle.path}', which cannot be served."
                 )
+        if teacher is not None:
+            attached = AttachedTeacher(teacher, bundle)
+            return cls(
+                bundle,
+                attached.logits,
+                limits,
+                metrics,
+                attached.identity,
+                attached.platform,
+            )
         teacher = local_teacher(bundle, allow_file_operations)
         # Traces and warms the graph, and shows that it takes any batch size.
         for rows in (1, 2):
             _check_logits(bundle, teacher, rows)
-        run = _blaming_inputs(teacher, is_onnx(bundle))
-        return cls(bundle, run, limits, metrics)
+        onnx = is_onnx(bundle)
+        run = _blaming_inputs(teacher, onnx)
+        platform = ONNX_PLATFORM if onnx else SAVED_MODEL
+        return cls(bundle, run, limits, metrics, platform=platform)
 
     def same_task(self, other):
         """Returns `True` if classes, inputs and tokenizer are the same.
@@ -161,6 +194,13 @@ class LoadedTeacher:
         logits = await self._batcher(inputs, deadline, gone, client)
         logits = np.ascontiguousarray(logits, "float32")
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+        if rows.size and self.platform == AttachedTeacher.platform:
+            raise RequestError(
+                400,
+                f"The teacher has no answer to row {rows[0]} of {list(inputs)}."
+                " Expected: values in the range of those that it was trained "
+                "on; an LLM may decline a text.",
+            )
         if rows.size:
             raise RequestError(
                 400,

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.serving.cors import ANY, checked_origins
@@ -47,6 +48,7 @@ def serve(
     allow_file_operations: bool = False,
     cors_origins: Sequence[str] | None = None,
     web: bool = False,
+    teacher: Any = None,
 ) -> None:
     """Serves a bundle's teacher over HTTP and gRPC until SIGTERM or SIGINT.
 
@@ -112,9 +114,15 @@ def serve(
         web: bool. Serves a web page at `/web/` that runs the bundle in a
             browser and asks this server, and with it, to whoever reaches the
             server, the bundle's files for devices. Defaults to `False`.
+        teacher: what `keras_cascade.teachers.get` takes, such as a PyTorch
+            module or a scikit-learn pipeline: the teacher that the bundle was
+            exported with and cannot hold. It is checked to be that one, and
+            its answers state the identity that the manifest has. Defaults to
+            `None`: the bundle's own.
 
     Raises:
-        BundleError: the bundle cannot be used or holds no teacher.
+        BundleError: the bundle cannot be used, holds no teacher, or was
+            exported with another one than `teacher`.
         FileNotFoundError: the page, which is built by Node, is not installed.
         ImportError: the extra `serve` is not installed.
         OSError: the address cannot be listened on.
@@ -143,8 +151,17 @@ def serve(
         return Bundle.load(path, public_key=key)
 
     bundle = open_bundle()
-    if bundle.teacher_folder is None:
-        raise BundleError(f"{bundle.lacks_teacher()} There is none to serve.")
+    if teacher is not None:
+        # Here, as it loads Keras.
+        from keras_cascade.teachers import get
+
+        teacher = get(teacher)
+    elif bundle.teacher_folder is None:
+        raise BundleError(
+            f"{bundle.lacks_teacher()} There is none to serve: pass the object "
+            "as `teacher`, on the command line its name with `--teacher "
+            "MODULE:NAME`."
+        )
     _check_installed()
     from keras_cascade.serving.loaded_teacher import LoadedTeacher
     from keras_cascade.serving.reloader import Reloader
@@ -191,12 +208,12 @@ def serve(
         metrics = ServerMetrics()
 
         def load(bundle):
-            teacher = LoadedTeacher.load(
-                bundle, limits, metrics, allow_file_operations
+            loaded = LoadedTeacher.load(
+                bundle, limits, metrics, allow_file_operations, teacher
             )
             if web:
-                teacher.device_files = device_files(bundle)
-            return teacher
+                loaded.device_files = device_files(bundle)
+            return loaded
 
         service = TeacherService(
             load(bundle), limits, credentials.tokens, metrics

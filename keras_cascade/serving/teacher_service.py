@@ -207,7 +207,7 @@ class TeacherService:
         return {
             "name": self.name,
             "versions": [teacher.version],
-            "platform": "tensorflow_savedmodel",
+            "platform": teacher.platform,
             "inputs": [
                 {
                     "name": spec["name"],

@@ -67,14 +67,21 @@ class Callable(Teacher):
     def identity(self) -> str:
         digest = hashlib.sha256(f"{self.outputs} {self.clip} ".encode())
         digest.update((self.name or _name(self.function)).encode())
-        code = getattr(self.function, "__code__", None)
-        if self.name is None and code is not None:
-            digest.update(code.co_code + marshal.dumps(_constants(code)))
+        if self.name is None:
+            digest.update(code_of(self.function))
         return digest.hexdigest()
 
     def get_config(self) -> dict[str, Any]:
         name = self.name or _name(self.function)
         return {**super().get_config(), "name": name}
+
+
+def code_of(function: abc.Callable) -> bytes:
+    """Returns a function's byte code with its constants; empty of others."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return b""
+    return code.co_code + marshal.dumps(_constants(code))
 
 
 def _constants(code):

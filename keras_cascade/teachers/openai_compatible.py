@@ -287,7 +287,6 @@ class OpenAICompatible(Teacher):
         return {
             "kind": "OpenAICompatible",
             "url": self.url,
-            "identity": self.identity(),
             "model": self.model,
         }
 

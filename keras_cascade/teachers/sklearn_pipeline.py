@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_cascade.runtime.teachers.answers import CLIP
+from keras_cascade.teachers.callable import code_of
 from keras_cascade.teachers.teacher import Teacher
+from keras_cascade.utils.optional_package import optional_package
 
+#: Attributes that change as an estimator is used: the address of an object.
+VOLATILE = ("_stop_words_id",)
 METHODS = {"predict_proba": "probabilities", "decision_function": "logits"}
 
 
@@ -52,6 +56,8 @@ class SklearnPipeline(Teacher):
     >>> teacher.logits(x).argmax(axis=1).tolist()
     [1, 1, 0, 0]
     """
+
+    takes_probes = True
 
     def __init__(
         self,
@@ -96,7 +102,9 @@ class SklearnPipeline(Teacher):
         digest = hashlib.sha256(
             f"{self.class_names} {self.method} {self.clip}".encode()
         )
-        digest.update(pickle.dumps(self.pipeline, protocol=5))
+        # Pickle's own bytes differ between processes.
+        joblib = optional_package("joblib", extra="sklearn")
+        digest.update(joblib.hash(_state(self.pipeline), "sha1").encode())
         return digest.hexdigest()
 
     def get_config(self) -> dict[str, Any]:
@@ -106,6 +114,24 @@ class SklearnPipeline(Teacher):
             "pipeline": type(self.pipeline).__name__,
             "classes": self.class_names,
         }
+
+
+def _state(part):
+    """Learnt values of an estimator and of those in it, to be hashed."""
+    if isinstance(part, types.FunctionType):
+        return part.__qualname__, code_of(part)
+    if isinstance(part, dict):
+        return {key: _state(one) for key, one in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_state(one) for one in part]
+    if hasattr(part, "get_params") and hasattr(part, "__dict__"):
+        learnt = {
+            name: _state(one)
+            for name, one in vars(part).items()
+            if name not in VOLATILE
+        }
+        return type(part).__qualname__, learnt
+    return part
 
 
 def _rows(inputs):

@@ -63,6 +63,9 @@ class Teacher(abc.ABC):
     """
 
     class_names: list[str] | None = None
+    #: Inputs that are made up may be asked about, at export: it is no
+    #: endpoint, and an answer costs nothing.
+    takes_probes = False
 
     def __init__(self, outputs: str = "logits", clip: float = CLIP) -> None:
         check_outputs(outputs, clip)
@@ -129,6 +132,18 @@ class Teacher(abc.ABC):
             ).encode()
         )
 
+    def served_identity(self, classes: list[str]) -> str | None:
+        """Returns the identity that a server of this teacher states.
+
+        Args:
+            classes: list of str, the bundle's, in label order.
+
+        Returns:
+            SHA-256 of `identity()` and the classes, in hex.
+        """
+        content = {"classes": list(classes), "teacher": self.identity()}
+        return _sha256(json.dumps(content, sort_keys=True).encode())
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this teacher again, as JSON."""
         return {"outputs": self.outputs, "clip": self.clip}
@@ -161,10 +176,9 @@ class Teacher(abc.ABC):
         """Returns the manifest's `remote_teacher` of a bundle without it.
 
         Returns:
-            Dict of `kind`, `url` and `identity`; the last two `None` where
-            there are none.
+            Dict of `kind` and `url`, which is `None` where there is none.
         """
-        return {"kind": type(self).__name__, "url": None, "identity": None}
+        return {"kind": type(self).__name__, "url": None}
 
     def keep_answers_in(self, folder: str | os.PathLike) -> None:  # noqa: B027
         """Keeps paid answers in a folder; other teachers keep none.

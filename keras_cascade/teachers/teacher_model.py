@@ -29,6 +29,11 @@ RESTORED: dict[str, type[Teacher]] = {
     "SavedModel": SavedModel,
     "Url": Url,
 }
+#: Why some of them are not made in Keras's safe mode.
+RISKS = {
+    "OpenAICompatible": "your key would be sent to the URL that the file names",
+    "SavedModel": "a SavedModel's graph is code",
+}
 EXPECTED = (
     "Expected the teacher to be a `keras.Model` from inputs to logits, an "
     "object with `logits(inputs)`, a function, a PyTorch module, a fitted "
@@ -108,6 +113,8 @@ class TeacherModel(keras.Model):
     Attributes:
         teacher: `Teacher` or `None`; set it with `attach`.
         error: the error that the teacher raised inside of a graph, or `None`.
+        is_untrusted: bool. `True` where the file names a teacher that Keras's
+            safe mode does not make.
     """
 
     #: Checks and files of Keras models do not apply.
@@ -121,6 +128,7 @@ class TeacherModel(keras.Model):
         # XLA cannot call Python.
         self.supports_jit = False
         self.error: Exception | None = None
+        self.is_untrusted = False
         self._missing = missing
         self._classes: int | None = None
         self._set(teacher)
@@ -224,16 +232,19 @@ class TeacherModel(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TeacherModel:
         saved, missing = config["teacher"], config["missing"]
-        teacher = None
+        teacher, risk = None, None
         if saved is not None:
-            try:
-                teacher = RESTORED[saved["kind"]].restored(saved["config"])
-                if _is_file(teacher) and _changed(teacher, saved):
-                    teacher = None
-                    missing += ", whose files changed since it was saved"
-            except (OSError, RuntimeError, ValueError, ImportError) as error:
-                missing += f" ({' '.join(str(error).split())[:200]})"
+            risk = RISKS.get(saved["kind"]) if _is_safe_mode() else None
+            if risk is None:
+                teacher, why = _restored(saved)
+                missing += why
+            else:
+                missing += (
+                    f" ({risk}: `load_model(path, safe_mode=False)` makes it "
+                    "of a file that you trust)"
+                )
         model = cls(teacher, missing, name=config["name"])
+        model.is_untrusted = risk is not None
         model._classes = config.get("classes")
         return model
 
@@ -242,6 +253,7 @@ class TeacherModel(keras.Model):
         object.__setattr__(self, "teacher", teacher)
         object.__setattr__(self, "_memory", _memory_of(teacher))
         self.error = None
+        self.is_untrusted = False
 
     def _attached(self):
         if self.teacher is None:
@@ -282,6 +294,33 @@ class TeacherModel(keras.Model):
             jax.ShapeDtypeStruct(shape, np.float32),
             *leaves,
         )
+
+
+class _Probe(keras.layers.TFSMLayer):
+    """Layer of the kind that Keras's safe mode refuses, without a file."""
+
+    def __init__(self) -> None:
+        keras.layers.Layer.__init__(self)
+
+
+def _is_safe_mode():
+    """Returns `True` where Keras is asked to run no code of a file."""
+    try:
+        _Probe.from_config({})
+    except ValueError:
+        return True
+    return False
+
+
+def _restored(saved):
+    """`(Teacher, "")` of a config, or `(None, why not)`."""
+    try:
+        teacher = RESTORED[saved["kind"]].restored(saved["config"])
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        return None, f" ({' '.join(str(error).split())[:200]})"
+    if _is_file(teacher) and _changed(teacher, saved):
+        return None, ", whose files changed since it was saved"
+    return teacher, ""
 
 
 def _memory_of(teacher):

@@ -40,6 +40,8 @@ class Torch(Teacher):
     ```
     """
 
+    takes_probes = True
+
     def __init__(
         self,
         module: Any,

@@ -126,12 +126,30 @@ class Url(Teacher):
         return cls(**config)
 
     def elsewhere(self) -> dict[str, Any]:
-        return {
-            "kind": "Url",
-            "url": self.url,
-            "identity": self._stated.seen,
-            "output": self.output,
-        }
+        # A device reads logits: `serve` with this object hands them out.
+        url = self.url if self.outputs == "logits" else None
+        return {"kind": "Url", "url": url, "output": self._served_output()}
+
+    def served_identity(self, classes: list[str]) -> str | None:
+        """Returns the identity that its server states; `None` of none.
+
+        Of a server of probabilities that of the one that makes logits of
+        them.
+
+        Args:
+            classes: list of str; the server's identity has them already.
+        """
+        if self.outputs == "logits":
+            return self._stated.seen
+        return super().served_identity(classes)
+
+    @property
+    def takes_probes(self) -> bool:  # type: ignore[override]
+        """`True` where its server states no identity."""
+        return self._stated.seen is None
+
+    def _served_output(self):
+        return self.output if self.outputs == "logits" else "logits"
 
     def close(self) -> None:
         """Closes the connections."""

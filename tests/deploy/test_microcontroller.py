@@ -60,7 +60,8 @@ def test_decisions(run):
         student, teacher = case["student"], case["teacher"] or {}
         name = case["operating_point"]
         score = student["score"]
-        line = [name, VECTORS["thresholds"][name], case["on_failure"], 3]
+        thresholds = np.atleast_1d(VECTORS["thresholds"][name]).tolist()
+        line = [name, len(thresholds), *thresholds, case["on_failure"], 3]
         line += student["probabilities"]
         line += ["nan" if score is None else score, student["delegate"]]
         line += [1, *teacher["logits"]] if "logits" in teacher else [2]
@@ -179,6 +180,43 @@ def test_the_generated_header_compiles(make_bundle, tmp_path):
     ]
 
 
+def test_class_thresholds_and_a_remote_teacher_in_the_header(
+    make_bundle, tmp_path
+):
+    whole = Bundle.load(FASHION)
+    thresholds = [0.1 * number for number in range(10)]
+    (point,) = whole.manifest["operating_points"]
+    points = [point, point | {"name": "x", "class_thresholds": thresholds}]
+    remote = {"kind": "Url", "url": None, "identity": None, "output": "out"}
+    changes = {"operating_points": points, "teacher": None}
+    bundle = Bundle(whole.path, whole.manifest | changes)
+    bundle.manifest["remote_teacher"] = remote
+    content = whole.read("student.tflite")
+    shutil.copy(FOLDER / "cascade.h", tmp_path)
+    (tmp_path / "generated").mkdir()
+    (tmp_path / "generated" / "bundle.h").write_text(
+        make_bundle.bundle_header(bundle, content, 4096)
+    )
+    (tmp_path / "main.cc").write_text(
+        '#include "generated/bundle.h"\n#include <cstdio>\n'
+        "using namespace keras_cascade;\n"
+        "int main() {\n"
+        '  std::printf("%d %d %s", kOperatingPoints[0].class_thresholds ==\n'
+        "    nullptr, kTeacherIdentity == nullptr, kTeacherOutput);\n"
+        "  for (int i = 0; i < kClassCount; ++i)\n"
+        '    std::printf(" %.9g",\n'
+        "      double(kOperatingPoints[1].class_thresholds[i]));\n}\n"
+    )
+    _run("g++", "-std=c++17", "-Wall", "-Werror", tmp_path / "main.cc",
+         "-o", tmp_path / "main")  # fmt: skip
+    printed = _run(tmp_path / "main").decode().split()
+    assert printed[:3] == ["1", "1", "out"]
+    assert printed[3:] == [f"{np.float32(one):.9g}" for one in thresholds]
+    points[1]["class_thresholds"] = thresholds[:9]
+    with pytest.raises(BundleError, match="9 class thresholds for 10"):
+        make_bundle.bundle_header(bundle, content, 4096)
+
+
 def test_every_operation_of_a_gate_has_a_name_of_the_resolver(make_bundle):
     """Names of `micro_mutable_op_resolver.h`, for what students here have."""
     made = {
@@ -219,7 +257,9 @@ def test_the_student_in_tflite_micro_is_decided_as_by_edge_cascade(run):
     )
     outputs = student.run({"input": x})
     lines = [
-        " ".join(map(str, ["default", 0, "abstain", 10, *probabilities, *rest]))
+        " ".join(
+            map(str, ["default", 1, 0, "abstain", 10, *probabilities, *rest])
+        )
         for probabilities, *rest in zip(
             outputs["probabilities"],
             outputs["score"],

@@ -15,6 +15,7 @@ from keras_cascade.bundle.manifest import parse_manifest
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime import EdgeCascade, edge_cascade
 from keras_cascade.runtime.inputs import InputValidator
+from keras_cascade.runtime.teachers.teacher_at import open_teacher
 from keras_cascade.runtime.teachers.teacher_identity import TeacherIdentity
 from keras_cascade.runtime.teachers.v2_http_teacher import V2HttpTeacher
 from tests.helpers import deploy_vectors
@@ -101,7 +102,17 @@ def test_thresholds_are_those_of_edge_cascade(bundle):
     rules = edge_cascade.delegation_rules(bundle)
     for name, rule in rules.items():
         if rule.threshold is not None:
-            assert float(rule.threshold) == VECTORS["thresholds"][name]
+            assert rule.threshold.tolist() == VECTORS["thresholds"][name]
+
+
+@pytest.mark.parametrize("case", VECTORS["teachers"], ids=lambda c: c["why"])
+def test_identities_of_other_teachers(case, tmp_path):
+    raw = json.dumps(case["manifest"]).encode()
+    bundle = Bundle(tmp_path, parse_manifest(raw, "manifest.json"))
+    assert bundle.teacher_identity == case["identity"]
+    url = "http://127.0.0.1:1/v2/models/teacher"
+    with contextlib.closing(open_teacher(url, bundle)) as teacher:
+        assert teacher._output == case["output"]
 
 
 @pytest.mark.parametrize("case", VECTORS["rows"], ids=lambda c: c["error"])

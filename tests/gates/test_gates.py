@@ -203,3 +203,61 @@ def test_gates_are_imported_first_in_a_process():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "MarginGate(threshold=0.5)"
+
+
+class ByScore(MarginGate):
+    """Gate of a user whose `delegate` takes the score alone."""
+
+    def delegate(self, score):
+        # The other half of the rows.
+        return keras.ops.logical_not(super().delegate(score))
+
+
+class ByClass(MarginGate):
+    """Gate of a user that never delegates class 0."""
+
+    def delegate(self, score, probabilities):
+        first = keras.ops.argmax(probabilities, axis=-1) == 0
+        return keras.ops.logical_and(super().delegate(score), ~first)
+
+
+def cascade_with(gate):
+    """A cascade of 3 classes, trained for one epoch and calibrated."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)).astype("float32")
+    y = x[:, :3].argmax(axis=1)
+    keras.utils.set_random_seed(0)
+    teacher, student = (
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        for _ in range(2)
+    )
+    cascade = kc.Cascade(teacher, student, gate=gate)
+    cascade.compile(keras.optimizers.Adam(0.05))
+    cascade.fit(x[:100], y[:100], verbose=0, validation_data=(x, y))
+    cascade.calibrate((x[100:], y[100:]), kc.MaxDelegationRate(0.4))
+    return cascade, x, y
+
+
+def test_a_users_own_delegate_of_the_score():
+    cascade, x, y = cascade_with(ByScore())
+    answer = cascade.predict(x, verbose=0)
+    keep = answer["score"] < cascade.gate.threshold
+    assert 0 < keep.sum() < len(x)
+    np.testing.assert_array_equal(answer["delegated"], ~keep)
+    metrics = cascade.evaluate(
+        x, y, allow_training_data=True, verbose=0, return_dict=True
+    )
+    assert metrics["delegation_rate"] == pytest.approx((~keep).mean())
+    cascade.gate.class_thresholds = [0.1, 0.2, 0.3]
+    with pytest.raises(ValueError, match=r"delegate\(score, probabilities\)"):
+        cascade.predict(x, verbose=0)
+
+
+def test_a_users_own_delegate_of_score_and_probabilities():
+    cascade, x, _ = cascade_with(ByClass())
+    logits = keras.ops.convert_to_numpy(cascade.student(x))
+    answer = cascade.predict(x, verbose=0)
+    below = answer["score"] < cascade.gate.threshold
+    expected = below & (logits.argmax(axis=1) != 0)
+    assert (expected != below).any()
+    np.testing.assert_array_equal(answer["delegated"], expected)

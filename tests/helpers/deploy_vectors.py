@@ -10,6 +10,7 @@ with `EdgeCascade`.
 import hashlib
 import json
 import math
+import struct
 
 import numpy as np
 
@@ -23,7 +24,24 @@ SOURCES = {
     "raise": None,
 }
 LARGEST = float(np.finfo("float32").max)
-POINTS = {"default": 0.5, "frugal": 0.7, "never": -1e39, "always": 1e39}
+POINTS = {
+    "default": 0.5,
+    "frugal": 0.7,
+    "never": -1e39,
+    "always": 1e39,
+    "by_class": [0.2, 0.7, 1e39],
+}
+#: How an ONNX teacher's file becomes logits; the numbers are written
+#: otherwise in each language.
+ONNX = [
+    {"output": "logits", "outputs": "logits", "clip": 1e-7},
+    {
+        "output": "d\u00e9j\u00e0",
+        "outputs": "probabilities",
+        "clip": 0.1,
+        "inputs": {"input": "features"},
+    },
+]
 
 
 def manifest(**changes):
@@ -31,7 +49,12 @@ def manifest(**changes):
     points = [
         {
             "name": name,
-            "threshold": threshold,
+            "threshold": float(np.max(threshold)),
+            **(
+                {"class_thresholds": threshold}
+                if isinstance(threshold, list)
+                else {}
+            ),
             "objective": None,
             "confidence": None,
             "delegation_rate": 0.1,
@@ -94,6 +117,7 @@ def manifest(**changes):
 def decisions():
     """Returns cases of a student's outputs, a policy and a teacher."""
     sure, unsure, tied = [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.4, 0.4, 0.2]
+    first, fifth = [0.8, 0.1, 0.1], float(np.float32(0.2))
     logits, tied_logits = [3.0, -1.0, 0.5], [1.0, 2.0, 2.0]
     near = float(np.float32(0.7))  # below 0.7, and not delegated
     below = float(np.nextafter(np.float32(0.7), np.float32(0)))
@@ -109,6 +133,14 @@ def decisions():
         ("nan_is_delegated", "frugal", sure, None, 0, logits),
         ("least_threshold", "never", sure, -LARGEST, 1, None),
         ("largest_threshold", "always", sure, 1e38, 0, logits),
+        # The threshold of the student's class, not the highest.
+        ("class_keeps", "by_class", first, fifth, 1, None),
+        ("class_delegates", "by_class", first, 0.19, 0, logits),
+        ("other_class_keeps", "by_class", sure, near, 1, None),
+        ("other_class_delegates", "by_class", sure, below, 0, logits),
+        ("class_of_a_tie_keeps", "by_class", tied, fifth, 1, None),
+        ("class_largest", "by_class", unsure, 1e38, 0, logits),
+        ("class_nan_is_delegated", "by_class", first, None, 0, logits),
     ]
     for name, point, probabilities, score, delegate, answer in cases:
         student = {
@@ -181,6 +213,24 @@ def refused():
                 "a threshold that is no number",
                 "operating_points",
                 {"operating_points": [point | {"threshold": "0.5"}]},
+            ),
+            (
+                "fewer class thresholds than classes",
+                "operating_points",
+                {
+                    "operating_points": [
+                        point | {"class_thresholds": [0.5, 0.5]}
+                    ]
+                },
+            ),
+            (
+                "a class threshold that is no number",
+                "operating_points",
+                {
+                    "operating_points": [
+                        point | {"class_thresholds": [0.5, "0.5", 0.5]}
+                    ]
+                },
             ),
             (
                 "a file outside of the bundle",
@@ -273,17 +323,43 @@ def answers(identity):
 def identity_of(content):
     """Hash of a bundle's teacher, as docs/identity.md defines it."""
     teacher = content["teacher"]
-    text = json.dumps(
-        {
-            "classes": content["classes"],
-            "files": teacher["files"],
-            "output": teacher["output"],
-            "text": None,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    )
+    hashed = {
+        "classes": content["classes"],
+        "files": teacher["files"],
+        "output": teacher["output"],
+        "text": None,
+    }
+    if "onnx" in teacher:
+        clip = struct.pack(">d", teacher["onnx"]["clip"]).hex()
+        hashed["onnx"] = teacher["onnx"] | {"clip": clip}
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def teachers():
+    """Returns manifests with other teachers: their identities and outputs."""
+    whole = manifest()["teacher"]
+    for onnx in ONNX:
+        content = manifest(teacher=whole | {"format": "onnx", "onnx": onnx})
+        yield {
+            "why": f"an ONNX file's {onnx['outputs']}",
+            "manifest": content,
+            "identity": identity_of(content),
+            "output": "logits",
+        }
+    for why, remote, output in [
+        ("one at a URL", {"identity": "1" * 64, "output": "scores"}, "scores"),
+        ("one without a stated identity", {"identity": None}, "logits"),
+    ]:
+        described = {"kind": "Url", "url": "https://t.example/v2/models/t"}
+        yield {
+            "why": why,
+            "manifest": manifest(
+                teacher=None, remote_teacher=described | remote
+            ),
+            "identity": remote["identity"],
+            "output": output,
+        }
 
 
 def vectors():
@@ -294,17 +370,20 @@ def vectors():
         "about": "Written by `python -m tests.helpers.deploy_vectors`. A number"
         " that is null is NaN.",
         "manifest": whole,
-        "thresholds": {
-            name: float(np.float32(np.clip(one, -LARGEST, LARGEST)))
-            for name, one in POINTS.items()
-        },
+        "thresholds": {name: rounded(one) for name, one in POINTS.items()},
         "identity": identity,
+        "teachers": list(teachers()),
         "decisions": list(decisions()),
         "refused": refused(),
         "rows": rows(),
         "quantizations": list(quantizations()),
         "answers": list(answers(identity)),
     }
+
+
+def rounded(threshold):
+    """A threshold, or a list of one for each class, in float32."""
+    return np.clip(threshold, -LARGEST, LARGEST).astype("float32").tolist()
 
 
 def text():

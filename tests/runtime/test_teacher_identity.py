@@ -498,7 +498,7 @@ def test_probes_that_do_not_fit_the_bundle(bundle):
 
 def test_without_a_teacher_nothing_is_required(bundle):
     bare = Bundle(bundle.path, {**bundle.manifest, "teacher": None})
-    with pytest.raises(ValueError, match="Expected a bundle with a teacher"):
+    with pytest.raises(ValueError, match="knows its teacher's identity"):
         open_teacher("http://h:1", bare, teacher_identity="required")
     open_teacher("http://h:1", bare).close()
 

@@ -29,7 +29,7 @@ def answered(monkeypatch):
     """The answers of every teacher that a server has loaded."""
     answers = []
 
-    def keep(self, bundle, run, limits, metrics):
+    def keep(self, bundle, run, limits, metrics, platform):
         answers.append(run({"input": X}))
 
     monkeypatch.setattr(LoadedTeacher, "__init__", keep)

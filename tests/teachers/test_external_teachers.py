@@ -181,6 +181,32 @@ def test_a_saved_model(saved_model, folder):
         check_device(edge, expected)
 
 
+def test_safe_mode_runs_no_saved_model(saved_model, tmp_path):
+    """Neither as `kc.teachers.SavedModel` nor as a Keras model."""
+    file = tmp_path / "cascade.keras"
+    teacher = kc.teachers.SavedModel(saved_model, outputs="probabilities")
+    kc.Cascade(teacher, student_of()).save(file)
+    loaded = keras.models.load_model(file)
+    with pytest.raises(ValueError, match=r"graph is code.*safe_mode=False"):
+        loaded.predict(NEW, verbose=0)
+    loaded.teacher = teacher
+    expected = loaded.predict(NEW, verbose=0)
+    trusted = keras.models.load_model(file, safe_mode=False)
+    np.testing.assert_array_equal(
+        trusted.predict(NEW, verbose=0)["probabilities"],
+        expected["probabilities"],
+    )
+    keras_model = kc.models.load_model(saved_model)
+    # Probabilities, as Keras hands them out: no cascade is trained here.
+    kc.Cascade(keras_model, student_of()).save(file)
+    with pytest.raises(ValueError, match="safe_mode=False"):
+        keras.models.load_model(file)
+    trusted = keras.models.load_model(file, safe_mode=False)
+    np.testing.assert_allclose(
+        trusted.teacher(NEW), softmax(NEW @ WEIGHTS), atol=1e-6
+    )
+
+
 def test_a_pytorch_module(folder):
     module = torch_module()
     cascade = trained(module)

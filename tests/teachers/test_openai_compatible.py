@@ -245,7 +245,14 @@ def test_the_key_is_sent_and_stands_nowhere(texts, tmp_path, monkeypatch):
         cascade = kc.Cascade(teacher, student)
         cascade.predict(texts[0][:8], verbose=0)
         cascade.save(tmp_path / "cascade.keras")
-        loaded = keras.models.load_model(tmp_path / "cascade.keras")
+        saved = tmp_path / "cascade.keras"
+        untrusted = keras.models.load_model(saved)
+        # A file could name any URL, and any variable as the key.
+        asked = endpoint.counts["requests"]
+        with pytest.raises(ValueError, match="your key would be sent"):
+            untrusted.predict(texts[0][8:16], verbose=0)
+        assert endpoint.counts["requests"] == asked
+        loaded = keras.models.load_model(saved, safe_mode=False)
         assert loaded.teacher.teacher.get_config() == teacher.get_config()
         for file in tmp_path.rglob("*"):
             if file.is_file():

@@ -8,7 +8,9 @@ import {
   IntegerInputStudent,
 } from "./integer-inputs";
 import { LiteRtStudent } from "./litert-student";
-import type { Manifest, OperatingPoint, TextSpec } from "./manifest";
+import {
+  type Manifest, type OperatingPoint, teacherOutput, type TextSpec,
+} from "./manifest";
 import { OnnxStudent } from "./onnx-student";
 import type { LateAnswer, Prediction, Source } from "./prediction";
 import type { Student, StudentOutput } from "./student";
@@ -475,7 +477,7 @@ export class EdgeCascade {
         ? new HttpTeacher(teacher, {
             token: this.options.token,
             timeout: this.options.timeout,
-            output: this.manifest.teacher?.output ?? "logits",
+            output: teacherOutput(this.manifest),
             classes: this.classes.length,
             identity,
             binary: this.options.binary,
@@ -509,13 +511,16 @@ class TokenizedTeacher implements Teacher {
 }
 
 /** Not `score < threshold`: a NaN score has to be delegated. */
-function isDelegated(output: StudentOutput, point: OperatingPoint): boolean {
+export function isDelegated(
+  output: StudentOutput,
+  point: OperatingPoint,
+): boolean {
   if (point.name === DEFAULT) return output.delegate;
   return !(output.score >= thresholdOf(point, argmax(output.probabilities)));
 }
 
 /** The predicted class's threshold in float32, as Python rounds it. */
-function thresholdOf(point: OperatingPoint, label: number): number {
+export function thresholdOf(point: OperatingPoint, label: number): number {
   const threshold = point.class_thresholds?.[label] ?? point.threshold;
   return Math.fround(
     Math.min(MAX_FLOAT32, Math.max(-MAX_FLOAT32, threshold)),

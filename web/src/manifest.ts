@@ -40,6 +40,23 @@ export interface OperatingPoint {
   [key: string]: unknown;
 }
 
+/** How the output of an ONNX teacher becomes logits. */
+export interface OnnxReading {
+  output: string;
+  outputs: "logits" | "probabilities";
+  clip: number;
+  inputs?: Record<string, string>;
+}
+
+/** A teacher that runs elsewhere. */
+export interface RemoteTeacher {
+  kind: string;
+  url: string | null;
+  /** What its server states; `null` where that is not known. */
+  identity: string | null;
+  output?: string;
+}
+
 /** A file of the bundle. */
 export interface FileSpec {
   file: string;
@@ -66,7 +83,11 @@ export interface Manifest {
     output: string;
     input?: InputSpec[];
     text?: TextSpec;
+    /** Which output of an ONNX file is read, and how it becomes logits. */
+    onnx?: OnnxReading;
   } | null;
+  /** Where `teacher` is null: the teacher that the bundle does not hold. */
+  remote_teacher?: RemoteTeacher;
   onnx?: { student?: FileSpec & { operating_point: OperatingPoint } };
   operating_points: OperatingPoint[];
   costs: { student: number; teacher: number; unit: string; network?: number };
@@ -77,6 +98,7 @@ export const FORMAT = "keras_cascade.bundle";
 export const VERSION = 1;
 export const MAX_BYTES = 16 * 1024 * 1024;
 const SEAL = "sha256";
+const POINT = "'name', 'threshold' and one class threshold per class or none";
 const DTYPES = [
   "bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64",
   "uint8", "uint16", "uint32", "uint64", "string",
@@ -149,21 +171,36 @@ export async function parseManifest(
 /**
  * Identity of a bundle's teacher, which a server states with its answers.
  *
- * @returns SHA-256 in hex; `null` of a bundle without a teacher.
+ * @returns SHA-256 in hex; `null` where none is known.
  */
 export async function teacherIdentity(
   manifest: Manifest,
 ): Promise<string | null> {
   const teacher = manifest.teacher;
-  if (!teacher) return null;
+  if (!teacher) return manifest.remote_teacher?.identity ?? null;
   return sha256(
     canonicalText({
       classes: manifest.classes,
       files: teacher.files,
       output: teacher.output,
       text: teacher.text?.sha256 ?? null,
+      ...(teacher.onnx === undefined
+        ? {}
+        : { onnx: { ...teacher.onnx, clip: float64Hex(teacher.onnx.clip) } }),
     }),
   );
+}
+
+/** Name of the output with the teacher's logits. */
+export function teacherOutput(manifest: Manifest): string {
+  return (manifest.teacher ?? manifest.remote_teacher)?.output ?? "logits";
+}
+
+/** A number's eight bytes: Python writes decimals in another way. */
+function float64Hex(value: number): string {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, value);
+  return view.getBigUint64(0).toString(16).padStart(16, "0");
 }
 
 function checkForm(manifest: JsonObject, where: string): void {
@@ -194,6 +231,7 @@ function checkForm(manifest: JsonObject, where: string): void {
     isArrayOf(classes, isString) && classes.length >= 2,
     "classes", "at least two names",
   );
+  const count = (classes as Json[]).length;
   checkInputs(manifest.input, "input", check);
   checkFile(manifest.student, "student", check);
   const student = manifest.student as JsonObject;
@@ -211,18 +249,31 @@ function checkForm(manifest: JsonObject, where: string): void {
     const one = teacher as JsonObject;
     if (one.input !== undefined) checkInputs(one.input, "teacher.input", check);
     checkText(one.text, "teacher.text", check);
+    check(
+      one.onnx === undefined || isReading(one.onnx),
+      "teacher.onnx", "'output', 'outputs' and 'clip'",
+    );
   }
+  const remote = manifest.remote_teacher;
+  check(
+    remote === undefined ||
+      (isObject(remote) && isString(remote.kind) &&
+        isTextOrNull(remote.url) && isTextOrNull(remote.identity) &&
+        (remote.output === undefined || isString(remote.output))),
+    "remote_teacher", "'kind', 'url' and 'identity'",
+  );
   const onnx = manifest.onnx;
   if (isObject(onnx) && onnx.student !== undefined) {
     checkFile(onnx.student, "onnx.student", check);
     const one = onnx.student as JsonObject;
-    check(isPoint(one.operating_point), "onnx.student.operating_point",
-      "'name' and 'threshold'");
+    check(isPoint(one.operating_point, count),
+      "onnx.student.operating_point", POINT);
   }
   const points = manifest.operating_points;
   check(
-    isArrayOf(points, isPoint) && points.length > 0,
-    "operating_points", "a list with 'name' and 'threshold' each",
+    isArrayOf(points, (one) => isPoint(one, count)) &&
+      points.length > 0,
+    "operating_points", `a list with ${POINT} each`,
   );
   const costs = manifest.costs;
   check(
@@ -298,13 +349,27 @@ function isHash(value: Json | undefined): boolean {
   return isString(value) && /^[0-9a-f]{64}$/.test(value);
 }
 
-function isPoint(value: Json | undefined): boolean {
+function isPoint(value: Json | undefined, classes: number): boolean {
   if (!isObject(value)) return false;
   const perClass = value.class_thresholds ?? null;
   return (
     isString(value.name) && isNumber(value.threshold) &&
-    (perClass === null || isArrayOf(perClass, isNumber))
+    (perClass === null ||
+      (isArrayOf(perClass, isNumber) && perClass.length === classes))
   );
+}
+
+function isReading(value: Json): boolean {
+  return (
+    isObject(value) && isString(value.output) && isString(value.outputs) &&
+    isNumber(value.clip) &&
+    (value.inputs === undefined ||
+      (isObject(value.inputs) && Object.values(value.inputs).every(isString)))
+  );
+}
+
+function isTextOrNull(value: Json | undefined): boolean {
+  return value === null || isString(value);
 }
 
 function isObject(value: Json | undefined): value is JsonObject {

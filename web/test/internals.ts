@@ -1,7 +1,8 @@
+export { isDelegated, thresholdOf } from "../src/edge-cascade";
 export { TeacherError } from "../src/errors";
 export { prepareExample } from "../src/inputs";
 export { dequantized, quantized } from "../src/integer-inputs";
-export { parseManifest } from "../src/manifest";
+export { parseManifest, teacherIdentity, teacherOutput } from "../src/manifest";
 export { StrictJson } from "../src/strict-json";
 export { TeacherCaller } from "../src/teacher-caller";
 export { Tokenizer } from "../src/tokenizer";

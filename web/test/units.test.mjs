@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 
 import {
@@ -6,16 +7,25 @@ import {
   dequantized,
   encodeV1,
   encodeV2,
+  isDelegated,
+  parseManifest,
   prepareExample,
   quantized,
   StrictJson,
   TeacherCaller,
   TeacherError,
+  teacherIdentity,
+  teacherOutput,
+  thresholdOf,
 } from "../dist-test/internals.js";
 
 const INPUTS = {
   input: { dtype: "float32", shape: [1, 2], data: new Float32Array([1, 2]) },
 };
+/** Those of the code in other languages. */
+const VECTORS = JSON.parse(
+  readFileSync(new URL("../../deploy/vectors.json", import.meta.url), "utf8"),
+);
 const CONTEXT = { rows: 0, sent() {} };
 
 /** A clock whose sleeps take no time, and whose chance is given. */
@@ -192,4 +202,47 @@ test("inputs are quantized as NumPy does", () => {
     assert.equal(dequantized(other, specs), other);
   }
   assert.equal(dequantized({ input: every }, specs).input[0], -255);
+});
+
+/** Reads a manifest of the vectors. */
+function read(manifest) {
+  return parseManifest(
+    new TextEncoder().encode(JSON.stringify(manifest)), "manifest.json",
+  );
+}
+
+test("operating points decide as deploy/vectors.json says", async () => {
+  const manifest = await read(VECTORS.manifest);
+  const points = Object.fromEntries(
+    manifest.operating_points.map((one) => [one.name, one]),
+  );
+  for (const [name, expected] of Object.entries(VECTORS.thresholds)) {
+    [expected].flat().forEach((one, label) => {
+      assert.equal(thresholdOf(points[name], label), one);
+    });
+  }
+  for (const { name, student, operating_point, expected } of VECTORS.decisions) {
+    const output = {
+      ...student, score: student.score ?? NaN, delegate: student.delegate !== 0,
+    };
+    assert.equal(
+      isDelegated(output, points[operating_point]), expected.source !== "edge", name,
+    );
+  }
+});
+
+test("a teacher's identity and output are Python's", async () => {
+  const own = await read(VECTORS.manifest);
+  assert.equal(await teacherIdentity(own), VECTORS.identity);
+  for (const { why, manifest, identity, output } of VECTORS.teachers) {
+    const one = await read(manifest);
+    assert.equal(await teacherIdentity(one), identity, why);
+    assert.equal(teacherOutput(one), output, why);
+  }
+});
+
+test("manifests that the others refuse are refused", async () => {
+  for (const { why, manifest } of VECTORS.refused) {
+    await assert.rejects(read(manifest), { name: "BundleError" }, why);
+  }
 });

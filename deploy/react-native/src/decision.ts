@@ -58,9 +58,10 @@ export function operatingPoint(
   return found ?? points[0]!;
 }
 
-/** The threshold in the scores' own float32. */
-export function threshold(point: OperatingPoint): number {
-  return Math.fround(Math.min(LARGEST, Math.max(-LARGEST, point.threshold)));
+/** The threshold of the student's class, in the scores' own float32. */
+export function threshold(point: OperatingPoint, label = 0): number {
+  const value = point.class_thresholds?.[label] ?? point.threshold;
+  return Math.fround(Math.min(LARGEST, Math.max(-LARGEST, value)));
 }
 
 export function isDelegated(
@@ -70,7 +71,7 @@ export function isDelegated(
   // This point's threshold is part of the student's file.
   if (point.name === DEFAULT) return student.delegate;
   // Not `score < threshold`: a NaN score has to be delegated.
-  return !(student.score >= threshold(point));
+  return !(student.score >= threshold(point, argmax(student.probabilities)));
 }
 
 /** Checks the name of a policy. */

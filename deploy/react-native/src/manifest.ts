@@ -15,7 +15,18 @@ export interface InputSpec {
 
 export interface OperatingPoint {
   name: string;
+  /** With `class_thresholds` the highest of them. */
   threshold: number;
+  /** One threshold for each class that the student predicts. */
+  class_thresholds?: number[] | null;
+}
+
+/** How the output of an ONNX teacher becomes logits. */
+interface OnnxReading {
+  output: string;
+  outputs: string;
+  clip: number;
+  inputs?: Record<string, string>;
 }
 
 interface FileSpec {
@@ -34,7 +45,10 @@ export interface Manifest {
     output: string;
     input?: InputSpec[];
     text?: { sha256: string };
+    onnx?: OnnxReading;
   } | null;
+  /** Where `teacher` is null: the teacher that the bundle does not hold. */
+  remote_teacher?: { identity: string | null; output?: string };
   operating_points: OperatingPoint[];
 }
 
@@ -97,9 +111,13 @@ export function readManifest(text: string, pin?: string): Manifest {
     isList(operating_points, 1) &&
       operating_points.every(
         (one: any) =>
-          typeof one?.name === "string" && Number.isFinite(one.threshold),
+          typeof one?.name === "string" && Number.isFinite(one.threshold) &&
+          (one.class_thresholds == null ||
+            (one.class_thresholds.length === classes.length &&
+              one.class_thresholds.every(Number.isFinite))),
       ),
-    "operating_points", "a list with 'name' and 'threshold' each",
+    "operating_points",
+    "a list with 'name', 'threshold' and one class threshold per class or none",
   );
   return manifest;
 }
@@ -160,17 +178,35 @@ export function quantized(row: ArrayLike<number>, spec: InputSpec): number[] {
   });
 }
 
-/** Identity of the bundle's teacher, as docs/identity.md defines it. */
+/**
+ * Identity of the bundle's teacher, as docs/identity.md defines it; `null`
+ * where none is known.
+ */
 export function teacherIdentity(manifest: Manifest): string | null {
   const { teacher, classes } = manifest;
-  if (!teacher) return null;
+  if (!teacher) return manifest.remote_teacher?.identity ?? null;
   const text = canonical({
     classes,
     files: teacher.files,
     output: teacher.output,
     text: teacher.text?.sha256 ?? null,
+    ...(teacher.onnx === undefined
+      ? {}
+      : { onnx: { ...teacher.onnx, clip: float64Hex(teacher.onnx.clip) } }),
   });
   return hash(utf8ToBytes(text));
+}
+
+/** Name of the output with the teacher's logits. */
+export function teacherOutput(manifest: Manifest): string {
+  return (manifest.teacher ?? manifest.remote_teacher)?.output ?? "logits";
+}
+
+/** A number's eight bytes: Python writes decimals in another way. */
+function float64Hex(value: number): string {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, value);
+  return bytesToHex(new Uint8Array(view.buffer));
 }
 
 /** JSON with sorted keys, no spaces and ASCII escapes; of texts and lists. */

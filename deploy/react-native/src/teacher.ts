@@ -1,5 +1,7 @@
 import { TeacherError } from "./errors.js";
-import { type InputSpec, type Manifest, teacherIdentity } from "./manifest.js";
+import {
+  type InputSpec, type Manifest, teacherIdentity, teacherOutput,
+} from "./manifest.js";
 
 const TYPES: Record<string, string> = {
   bool: "BOOL", float32: "FP32", float64: "FP64", int8: "INT8", int16: "INT16",
@@ -85,7 +87,7 @@ export class Teacher {
   }
 
   private get output(): string {
-    return this.manifest.teacher?.output ?? "logits";
+    return teacherOutput(this.manifest);
   }
 
   private read(

@@ -7,7 +7,7 @@ import test from "node:test";
 import { decide, operatingPoint, threshold } from "../src/decision.js";
 import { BundleError, TeacherError } from "../src/errors.js";
 import {
-  checkFile, checkRow, quantized, readManifest, teacherIdentity,
+  checkFile, checkRow, quantized, readManifest, teacherIdentity, teacherOutput,
 } from "../src/manifest.js";
 import { Student } from "../src/student.js";
 import { Teacher } from "../src/teacher.js";
@@ -59,13 +59,24 @@ for (const one of VECTORS.decisions) {
 
 test("thresholds are float32", () => {
   for (const point of MANIFEST.operating_points) {
-    assert.equal(threshold(point), VECTORS.thresholds[point.name]);
+    const expected = [VECTORS.thresholds[point.name]].flat();
+    expected.forEach((one, label) => {
+      assert.equal(threshold(point, label), one);
+    });
   }
 });
 
 test("the identity is Python's", () => {
   assert.equal(teacherIdentity(MANIFEST), VECTORS.identity);
 });
+
+for (const one of VECTORS.teachers) {
+  test(`the identity and output of ${one.why}`, () => {
+    const manifest = readManifest(JSON.stringify(one.manifest));
+    assert.equal(teacherIdentity(manifest), one.identity);
+    assert.equal(teacherOutput(manifest), one.output);
+  });
+}
 
 for (const { why, message, manifest } of VECTORS.refused) {
   test(`refuses ${why}`, () => {
@@ -113,6 +124,7 @@ for (const { dtype, quantization, values, integers } of VECTORS.quantizations) {
 async function asked(
   answer: { status: number; headers: Record<string, string>; body: string },
   options = {},
+  manifest = MANIFEST,
 ) {
   const received: { request?: IncomingMessage; body?: any } = {};
   const server = createServer(async (request, response) => {
@@ -125,7 +137,7 @@ async function asked(
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}/v2/models/teacher`;
-  const teacher = new Teacher(url, MANIFEST, options);
+  const teacher = new Teacher(url, manifest, options);
   try {
     return { logits: await teacher.logits([0, 0.25, 0.5, 1]), received };
   } finally {
@@ -167,6 +179,14 @@ test("a stranger is taken with identity off; nobody there is an error", async ()
   assert.deepEqual(logits, VECTORS.answers[0].logits);
   const nobody = new Teacher("http://127.0.0.1:1/v2/models/teacher", MANIFEST);
   await assert.rejects(nobody.logits([0, 0, 0, 0]), TeacherError);
+});
+
+test("any teacher is asked where no identity is known", async () => {
+  const known = VECTORS.teachers.find((one: any) => one.identity === null);
+  const manifest = readManifest(JSON.stringify(known.manifest));
+  for (const answer of VECTORS.answers.slice(0, 3)) {
+    assert.deepEqual((await asked(answer, {}, manifest)).logits, [3, -1, 0.5]);
+  }
 });
 
 /** Outputs in an order of their own, as the library hands them out. */

@@ -58,8 +58,8 @@ class TeacherIdentity:
             that does not is checked by probe rows) or `"off"`.
         expected: str or `None`, `Bundle.teacher_identity`.
         inputs: list of the teacher's inputs, as in the manifest.
-        probes: dict, the manifest's `teacher.probes`, or `None`. Defaults to
-            `None`.
+        probes: dict, the `probes` of the manifest's `teacher` or
+            `remote_teacher`, or `None`. Defaults to `None`.
 
     Raises:
         ValueError: another mode, or a bundle without a teacher where the
@@ -80,10 +80,10 @@ class TeacherIdentity:
             )
         if expected is None and mode == "required":
             raise ValueError(
-                "Expected a bundle with a teacher for "
-                "`teacher_identity='required'`. Received one without."
+                "Expected a bundle whose manifest knows its teacher's identity"
+                " for `teacher_identity='required'`. Received one without."
             )
-        self.off = mode == "off" or expected is None
+        self.off = mode == "off" or (expected is None and not probes)
         self._required = mode == "required"
         self._expected = expected or ""
         self._inputs = inputs
@@ -98,7 +98,7 @@ class TeacherIdentity:
         Raises:
             BundleError: its probe rows do not fit its inputs and classes.
         """
-        teacher = bundle.manifest.get("teacher") or {}
+        teacher = bundle.manifest.get("teacher") or bundle.remote_teacher
         identity = cls(
             mode,
             bundle.teacher_identity,
@@ -132,6 +132,8 @@ class TeacherIdentity:
         """
         if self.off:
             return True
+        if not self._expected:  # none was stated at export: probe rows tell
+            return False
         if stated is None:
             if self._required:
                 raise TeacherError(

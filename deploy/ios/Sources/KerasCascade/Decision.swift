@@ -62,7 +62,7 @@ public struct Decision {
   public func isDelegated(_ student: StudentAnswer) -> Bool {
     if point.isInFile { return student.delegate }
     // Not `score < threshold`: a NaN score has to be delegated.
-    return !(student.score >= point.float)
+    return !(student.score >= point.float(argMax(student.probabilities)))
   }
 
   /// Answers one row.
@@ -101,11 +101,7 @@ public struct Decision {
   private func answer(
     _ probabilities: [Float], _ student: StudentAnswer, _ source: Source
   ) -> Prediction {
-    // The first of equal ones.
-    var label = 0
-    for (i, value) in probabilities.enumerated() where value > probabilities[label] {
-      label = i
-    }
+    let label = argMax(probabilities)
     return Prediction(
       label: label, name: classes[label], probabilities: probabilities,
       score: student.score, source: source)
@@ -116,6 +112,15 @@ public struct Decision {
       label: -1, name: nil, probabilities: student.probabilities,
       score: student.score, source: source)
   }
+}
+
+/// Index of the greatest value, the first of equal ones.
+private func argMax(_ probabilities: [Float]) -> Int {
+  var label = 0
+  for (i, value) in probabilities.enumerated() where value > probabilities[label] {
+    label = i
+  }
+  return label
 }
 
 private func softmax(_ logits: [Float]) -> [Float] {

@@ -26,7 +26,7 @@ public struct HTTPTeacher {
     self.checksIdentity = checksIdentity
   }
 
-  private var output: String { manifest.teacher?.output ?? "logits" }
+  private var output: String { manifest.teacherOutput }
 
   /// Asks for the logits of one row.
   public func logits(_ row: [Float]) async throws -> [Float] {
@@ -93,9 +93,11 @@ public struct HTTPTeacher {
     }
     let answer = try? JSONDecoder().decode(Answer.self, from: content)
     // An answer that cannot be decoded is no proof of another teacher.
-    if checksIdentity, stated != nil || answer != nil {
+    if checksIdentity, let expected = manifest.teacherIdentity,
+      stated != nil || answer != nil
+    {
       let identity = stated ?? answer?.parameters?.teacher
-      guard identity == manifest.teacherIdentity else {
+      guard identity == expected else {
         throw TeacherError(
           identity == nil
             ? "The teacher at \(url) does not state its identity. Serve the "

@@ -73,12 +73,20 @@ public struct InputSpec: Decodable {
 
 public struct OperatingPoint: Decodable {
   public let name: String
+  /// With `classThresholds` the highest of them.
   public let threshold: Double
+  /// One threshold for each class that the student predicts.
+  public let classThresholds: [Double]?
 
-  /// The threshold in the scores' own float32.
-  public var float: Float {
+  private enum CodingKeys: String, CodingKey {
+    case name, threshold
+    case classThresholds = "class_thresholds"
+  }
+
+  /// The threshold of the student's class, in the scores' own float32.
+  public func float(_ label: Int) -> Float {
     let largest = Double(Float.greatestFiniteMagnitude)
-    return Float(min(max(threshold, -largest), largest))
+    return Float(min(max(classThresholds?[label] ?? threshold, -largest), largest))
   }
 
   /// This point's threshold is part of the student's file.
@@ -105,6 +113,21 @@ public struct Manifest: Decodable {
     public let output: String
     public let input: [InputSpec]?
     public let text: Text?
+    public let onnx: OnnxReading?
+  }
+
+  /// How the output of an ONNX teacher becomes logits.
+  public struct OnnxReading: Decodable {
+    public let output: String
+    public let outputs: String
+    public let clip: Double
+    public let inputs: [String: String]?
+  }
+
+  /// A teacher that the bundle does not hold.
+  public struct RemoteTeacher: Decodable {
+    public let identity: String?
+    public let output: String?
   }
 
   private struct Version: Decodable {
@@ -116,10 +139,12 @@ public struct Manifest: Decodable {
   public let input: [InputSpec]
   public let student: Student
   public let teacher: Teacher?
+  public let remoteTeacher: RemoteTeacher?
   public let operatingPoints: [OperatingPoint]
 
   private enum CodingKeys: String, CodingKey {
     case classes, input, student, teacher
+    case remoteTeacher = "remote_teacher"
     case operatingPoints = "operating_points"
   }
 
@@ -171,19 +196,31 @@ public struct Manifest: Decodable {
     }
   }
 
-  /// Identity of the bundle's teacher, as docs/identity.md defines it.
+  /// Name of the output with the teacher's logits.
+  public var teacherOutput: String {
+    teacher?.output ?? remoteTeacher?.output ?? "logits"
+  }
+
+  /// Identity of the bundle's teacher, as docs/identity.md defines it; `nil`
+  /// where none is known.
   public var teacherIdentity: String? {
-    guard let teacher else { return nil }
+    guard let teacher else { return remoteTeacher?.identity }
     let names = classes.map(quoted).joined(separator: ",")
-    let files = teacher.files.keys.sorted { Array($0.utf8).lexicographicallyPrecedes($1.utf8) }
-      .map { "\(quoted($0)):\(quoted(teacher.files[$0]!))" }
-      .joined(separator: ",")
     let text = teacher.text.map { quoted($0.sha256) } ?? "null"
+    let onnx = teacher.onnx.map { "\"onnx\":\(reading($0))," } ?? ""
     // JSON with sorted keys, no spaces and ASCII escapes.
     let json =
-      "{\"classes\":[\(names)],\"files\":{\(files)},"
+      "{\"classes\":[\(names)],\"files\":\(mapped(teacher.files)),\(onnx)"
       + "\"output\":\(quoted(teacher.output)),\"text\":\(text)}"
     return sha256(Data(json.utf8))
+  }
+
+  private func reading(_ onnx: OnnxReading) -> String {
+    // Eight bytes in hex: Python writes decimals in another way.
+    let clip = String(format: "%016llx", onnx.clip.bitPattern)
+    let inputs = onnx.inputs.map { "\"inputs\":\(mapped($0))," } ?? ""
+    return "{\"clip\":\"\(clip)\",\(inputs)\"output\":\(quoted(onnx.output)),"
+      + "\"outputs\":\(quoted(onnx.outputs))}"
   }
 
   private func check() throws {
@@ -195,6 +232,9 @@ public struct Manifest: Decodable {
     try check(classes.count >= 2, "classes", "two names or more")
     try check(!input.isEmpty, "input", "one input or more")
     try check(!operatingPoints.isEmpty, "operating_points", "one or more")
+    try check(
+      operatingPoints.allSatisfy { $0.classThresholds.map(\.count) ?? classes.count == classes.count },
+      "operating_points", "one class threshold per class or none")
     let parts = student.file.split(separator: "/", omittingEmptySubsequences: false)
     let isInside =
       !parts.contains { ["", ".", ".."].contains($0) }
@@ -218,6 +258,13 @@ private func place(of error: DecodingError) -> String {
   @unknown default:
     return "a key"
   }
+}
+
+/// Texts by name as JSON, sorted.
+private func mapped(_ texts: [String: String]) -> String {
+  let listed = texts.keys.sorted { Array($0.utf8).lexicographicallyPrecedes($1.utf8) }
+    .map { "\(quoted($0)):\(quoted(texts[$0]!))" }
+  return "{\(listed.joined(separator: ","))}"
 }
 
 func sha256(_ content: Data) -> String {

@@ -68,9 +68,18 @@ final class VectorsTests: XCTestCase {
 
   func testIdentityAndThresholds() throws {
     XCTAssertEqual(manifest.teacherIdentity, vectors["identity"] as? String)
-    let thresholds = try XCTUnwrap(vectors["thresholds"] as? [String: NSNumber])
+    let thresholds = try XCTUnwrap(vectors["thresholds"] as? [String: Any])
     for point in manifest.operatingPoints {
-      XCTAssertEqual(Double(point.float), thresholds[point.name]?.doubleValue)
+      let expected = thresholds[point.name]
+      let values = expected as? [NSNumber] ?? [try XCTUnwrap(expected as? NSNumber)]
+      for (label, value) in values.enumerated() {
+        XCTAssertEqual(Double(point.float(label)), value.doubleValue)
+      }
+    }
+    for one in try cases("teachers") {
+      let manifest = try Manifest.read(json(one["manifest"]))
+      XCTAssertEqual(manifest.teacherIdentity, one["identity"] as? String)
+      XCTAssertEqual(manifest.teacherOutput, one["output"] as? String)
     }
   }
 

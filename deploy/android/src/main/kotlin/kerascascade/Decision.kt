@@ -60,7 +60,7 @@ class Decision(
     fun isDelegated(student: StudentAnswer): Boolean =
         if (point.isInFile) student.delegate
         // Not `score < threshold`: a NaN score has to be delegated.
-        else !(student.score >= point.float)
+        else !(student.score >= point.float(argMax(student.probabilities)))
 
     /**
      * Answers one row.
@@ -102,15 +102,20 @@ class Decision(
         source: Source,
         error: String? = null,
     ): Prediction {
-        // The first of equal ones.
-        var label = 0
-        for (i in probabilities.indices) {
-            if (probabilities[i] > probabilities[label]) label = i
-        }
+        val label = argMax(probabilities)
         return Prediction(
             label, classes[label], probabilities, student.score, source, error
         )
     }
+}
+
+/** Index of the greatest value, the first of equal ones. */
+private fun argMax(probabilities: FloatArray): Int {
+    var label = 0
+    for (i in probabilities.indices) {
+        if (probabilities[i] > probabilities[label]) label = i
+    }
+    return label
 }
 
 private fun softmax(logits: FloatArray): FloatArray {

@@ -23,7 +23,7 @@ class HttpTeacher(
     private val timeout: Int = 10_000,
     private val checkIdentity: Boolean = true,
 ) {
-    private val output = manifest.teacherOutput ?: "logits"
+    private val output = manifest.teacherOutput
 
     /** Asks for the logits of one row; throws a [TeacherException]. */
     fun logits(row: FloatArray): FloatArray {
@@ -97,7 +97,8 @@ class HttpTeacher(
     }
 
     private fun checkIdentity(stated: String?) {
-        if (!checkIdentity || stated == manifest.teacherIdentity) return
+        val expected = manifest.teacherIdentity
+        if (!checkIdentity || expected == null || stated == expected) return
         throw TeacherException(
             if (stated == null) "The teacher at $url does not state its identity. " +
                 "Serve the bundle's teacher with `keras-cascade serve`, or pass " +

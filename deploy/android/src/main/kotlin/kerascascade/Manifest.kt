@@ -55,10 +55,20 @@ class InputSpec(
     }
 }
 
-class OperatingPoint(val name: String, val threshold: Double) {
-    /** The threshold in the scores' own float32. */
-    val float: Float
-        get() = threshold.coerceIn(
+/**
+ * A threshold with a name.
+ *
+ * @property threshold with [classThresholds] the highest of them.
+ * @property classThresholds one for each class that the student predicts.
+ */
+class OperatingPoint(
+    val name: String,
+    val threshold: Double,
+    val classThresholds: List<Double>? = null,
+) {
+    /** The threshold of the student's class, in the scores' own float32. */
+    fun float(label: Int): Float =
+        (classThresholds?.get(label) ?: threshold).coerceIn(
             -Float.MAX_VALUE.toDouble(), Float.MAX_VALUE.toDouble()
         ).toFloat()
 
@@ -84,8 +94,12 @@ class Manifest private constructor(
     val studentFile: String,
     val studentSha256: String,
     val readsTexts: Boolean,
-    val teacherOutput: String?,
-    /** Identity of the bundle's teacher, as docs/identity.md defines it. */
+    /** Name of the output with the teacher's logits. */
+    val teacherOutput: String,
+    /**
+     * Identity of the bundle's teacher, as docs/identity.md defines it; `null`
+     * where none is known.
+     */
     val teacherIdentity: String?,
     val operatingPoints: List<OperatingPoint>,
 ) {
@@ -151,15 +165,9 @@ class Manifest private constructor(
             )
             val teacher = json.optJSONObject("teacher")
             val input = inputs(json, "input")!!
+            val remote = json.optJSONObject("remote_teacher")
             val points = list(json.opt("operating_points")).map {
-                val threshold = (it as? JSONObject)?.opt("threshold")
-                check(
-                    it is JSONObject && it.opt("name") is String && threshold is Number,
-                    "operating_points", "'name' and 'threshold' each",
-                )
-                OperatingPoint(
-                    (it as JSONObject).getString("name"), (threshold as Number).toDouble()
-                )
+                point(it as? JSONObject ?: JSONObject(), classes!!.size)
             }
             check(points.isNotEmpty(), "operating_points", "one or more")
             return Manifest(
@@ -170,9 +178,28 @@ class Manifest private constructor(
                 file as String,
                 hash as String,
                 student.has("text"),
-                teacher?.getString("output"),
-                teacher?.let { identity(classes, it) },
+                (teacher ?: remote)?.opt("output") as? String ?: "logits",
+                if (teacher == null) remote?.opt("identity") as? String
+                else identity(classes, teacher),
                 points,
+            )
+        }
+
+        private fun point(json: JSONObject, classes: Int): OperatingPoint {
+            val name = json.opt("name")
+            val threshold = json.opt("threshold")
+            val listed = json.opt("class_thresholds") as? JSONArray
+            val perClass = listed?.let { list(it).filterIsInstance<Number>() }
+            check(
+                name is String && threshold is Number && (perClass == null ||
+                    perClass.size == classes && perClass.size == listed.length()),
+                "operating_points",
+                "'name', 'threshold' and one class threshold per class or none each",
+            )
+            return OperatingPoint(
+                name as String,
+                (threshold as Number).toDouble(),
+                perClass?.map { it.toDouble() },
             )
         }
 
@@ -196,20 +223,36 @@ class Manifest private constructor(
         }
 
         private fun identity(classes: List<String>, teacher: JSONObject): String {
-            val files = teacher.getJSONObject("files")
-            val names = mutableListOf<String>()
-            for (name in files.keys()) names.add(name as String)
-            val listed = names.sorted().joinToString(",") {
-                "${quoted(it)}:${quoted(files.getString(it))}"
-            }
             val text = teacher.optJSONObject("text")?.getString("sha256")
+            val onnx = teacher.optJSONObject("onnx")?.let { reading(it) } ?: ""
             // JSON with sorted keys, no spaces and ASCII escapes.
             return sha256(
                 ("{\"classes\":[${classes.joinToString(",", transform = ::quoted)}]," +
-                    "\"files\":{$listed}," +
+                    "\"files\":${mapped(teacher.getJSONObject("files"))},$onnx" +
                     "\"output\":${quoted(teacher.getString("output"))}," +
                     "\"text\":${text?.let(::quoted) ?: "null"}}").toByteArray()
             )
+        }
+
+        /** How an ONNX file's output becomes logits. */
+        private fun reading(onnx: JSONObject): String {
+            // Eight bytes in hex: Python writes decimals in another way.
+            val clip = "%016x".format(onnx.getDouble("clip").toRawBits())
+            val inputs = onnx.optJSONObject("inputs")
+                ?.let { "\"inputs\":${mapped(it)}," } ?: ""
+            return "\"onnx\":{\"clip\":\"$clip\",$inputs" +
+                "\"output\":${quoted(onnx.getString("output"))}," +
+                "\"outputs\":${quoted(onnx.getString("outputs"))}},"
+        }
+
+        /** Texts by name as JSON, sorted. */
+        private fun mapped(json: JSONObject): String {
+            val names = mutableListOf<String>()
+            for (name in json.keys()) names.add(name as String)
+            val listed = names.sorted().joinToString(",") {
+                "${quoted(it)}:${quoted(json.getString(it))}"
+            }
+            return "{$listed}"
         }
 
         private fun check(fits: Boolean, key: String, expected: String) {

@@ -6,6 +6,7 @@ import com.sun.net.httpserver.HttpServer
 import java.io.File
 import java.net.InetSocketAddress
 import kotlin.math.abs
+import org.json.JSONArray
 import org.json.JSONObject
 
 private var passed = 0
@@ -54,8 +55,20 @@ fun main(arguments: Array<String>) {
     test("thresholds") {
         val expected = vectors.getJSONObject("thresholds")
         for (point in manifest.operatingPoints) {
-            val one = expected.getDouble(point.name)
-            expect(point.float.toDouble() == one, point.float)
+            val one = expected.get(point.name)
+            val values = list(one).ifEmpty { listOf(one) }
+            values.forEachIndexed { label, value ->
+                val made = point.float(label)
+                expect(made.toDouble() == (value as Number).toDouble(), made)
+            }
+        }
+    }
+    for (one in list(vectors.get("teachers"))) {
+        val case = one as JSONObject
+        test("the identity and output of ${case.getString("why")}") {
+            val made = Manifest.read(case.getJSONObject("manifest").toString().toByteArray())
+            expect(made.teacherIdentity == text(case, "identity"), made.teacherIdentity)
+            expect(made.teacherOutput == case.getString("output"), made.teacherOutput)
         }
     }
     for (one in list(vectors.get("decisions"))) decides(one as JSONObject, manifest)
@@ -104,6 +117,16 @@ fun main(arguments: Array<String>) {
         }
     }
     for (one in list(vectors.get("answers"))) reads(one as JSONObject, manifest)
+    test("any teacher is asked where no identity is known") {
+        val cases = list(vectors.get("teachers")).map { it as JSONObject }
+        val unknown = cases.first { it.isNull("identity") }.getJSONObject("manifest")
+        for (one in list(vectors.get("answers")).take(3)) {
+            val case = JSONObject((one as JSONObject).toString())
+            case.put("error", JSONObject.NULL)
+            case.put("logits", JSONArray(listOf(3.0, -1.0, 0.5)))
+            reads(case, Manifest.read(unknown.toString().toByteArray()))
+        }
+    }
     println("$passed passed, 0 failed")
 }
 
