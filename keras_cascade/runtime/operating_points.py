@@ -59,7 +59,10 @@ def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
     rules = {}
     for point in bundle.manifest["operating_points"]:
         threshold = _rounded(threshold_of(point))
-        if threshold.ndim and len(threshold) != len(bundle.classes):
+        one_class = bundle.answer_form.one_class
+        if threshold.ndim and not (
+            one_class and len(threshold) == len(bundle.classes)
+        ):
             raise BundleError(
                 f"'{bundle.path}' is damaged: its operating point "
                 f"'{point['name']}' has {len(threshold)} class thresholds for "

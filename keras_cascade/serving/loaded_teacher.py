@@ -15,6 +15,7 @@ from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
 from keras_cascade.serving.server_log import log
+from keras_cascade.utils.answer_form import fits
 
 BYTES_PER_REQUEST = 64 * 1024
 BYTES_PER_ROW = 256
@@ -36,6 +37,7 @@ class LoadedTeacher:
         identity: str, the bundle's `teacher_identity`.
         inputs: list of the SavedModel's inputs, as in the manifest.
         classes: list of str.
+        form: `AnswerForm` of the answers.
         output: str, the output's name.
         max_rows: int, of one request.
         max_request_bytes: int, of one request, as JSON or in binary.
@@ -48,7 +50,7 @@ class LoadedTeacher:
     def __init__(self, bundle, run, limits, metrics):
         self.identity = bundle.teacher_identity
         self.inputs = bundle.teacher_inputs
-        self.classes = bundle.classes
+        self.classes, self.form = bundle.classes, bundle.answer_form
         self.output = bundle.manifest["teacher"]["output"]
         self.version = bundle.teacher_folder.name
         self.manifest_sha256 = bundle.manifest_sha256
@@ -106,7 +108,7 @@ class LoadedTeacher:
         inputs = [
             (one["name"], one["shape"], one["dtype"]) for one in self.inputs
         ]
-        return self.classes, inputs, self._tokenizer
+        return self.classes, self.form, inputs, self._tokenizer
 
     def check(self, x):
         """Checks a request's inputs and converts them to arrays.
@@ -152,7 +154,8 @@ class LoadedTeacher:
             client: see `Batcher`. Defaults to `None`.
 
         Returns:
-            float32 array `(rows, classes)`, finite.
+            float32 array `(rows, classes)`, finite; of another task in its
+            shape.
 
         Raises:
             RequestError: the queue is full, or the teacher's logits of
@@ -160,7 +163,8 @@ class LoadedTeacher:
         """
         logits = await self._batcher(inputs, deadline, gone, client)
         logits = np.ascontiguousarray(logits, "float32")
-        rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+        finite = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
+        rows = np.flatnonzero(~finite)
         if rows.size:
             raise RequestError(
                 400,
@@ -246,8 +250,8 @@ def _check_logits(bundle, teacher, rows):
         spec["name"]: _example(spec, rows) for spec in bundle.teacher_inputs
     }
     shape = np.shape(teacher.logits(examples))
-    expected = rows, len(bundle.classes)
-    if shape != expected:
+    expected = rows, *bundle.answer_form.sizes
+    if not fits(shape, expected):
         raise BundleError(
             f"Expected logits of shape {expected} from the teacher of "
             f"'{bundle.path}'. Received: {shape}."
