@@ -16,9 +16,9 @@ from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.manifest import SIGNATURE
 from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.trainer import batched
-from keras_cascade.datasets.input_checks import class_label_check
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export.bundle_checks import Check, check_bundle
+from keras_cascade.export.bundle_task import label_check
 from keras_cascade.export.measured_runtimes import open_measured_runtime
 from keras_cascade.export.runtime_checks import (
     check_refit,
@@ -79,9 +79,7 @@ def verify(
         examples = _examples(bundle, spec, split, seed, data_options)
 
         def batches():
-            return examples.checked_batches(
-                class_label_check(len(bundle.classes))
-            )
+            return examples.checked_batches(label_check(bundle))
 
         checks, measured = check_bundle(bundle, batches())
         found = {"measured": measured}

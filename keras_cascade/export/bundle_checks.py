@@ -15,13 +15,17 @@ from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.evaluation.example_results import ExampleResultsBuilder
+from keras_cascade.export.bundle_task import builder_of
 from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,
 )
 from keras_cascade.export.tflite_file import operations
-from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
+from keras_cascade.export.verification import (
+    BATCH_SIZES,
+    TOLERANCE,
+    difference_key,
+)
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.operating_points import threshold_of
 from keras_cascade.runtime.student_interpreter import open_student
@@ -31,14 +35,12 @@ from keras_cascade.runtime.tokenized import (
     student_with_tokenizer,
     teacher_with_tokenizer,
 )
-from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.answer_form import LINEAR
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
 #: Level of the tests of guarantees.
 ERROR = 0.01
-#: Outputs that are compared between batch sizes.
-COMPARED = ("probabilities", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ def check_bundle(
 
     Raises:
         BundleError: a file is missing or altered, or the manifest not valid.
+        ValueError: the bundle is of a task whose class is not registered.
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
@@ -85,6 +88,7 @@ def check_bundle(
             "decision can be measured. Expected: the whole bundle, as it was "
             "exported."
         )
+    form, builder = bundle.answer_form, builder_of(bundle)
     checks = [
         Check(
             "files",
@@ -112,6 +116,8 @@ def check_bundle(
             student,
             bundle.operating_point(),
             bundle.manifest["verification"],
+            form,
+            builder(),
         )
     ]
     if "student" in bundle.onnx_files:
@@ -124,6 +130,8 @@ def check_bundle(
                 student_with_tokenizer(interpreter, bundle),
                 entry["operating_point"],
                 entry["verification"],
+                form,
+                builder(),
             )
         )
     examples, teacher_gap = _run(bundle, runs, batches)
@@ -132,7 +140,7 @@ def check_bundle(
             Check(
                 "teacher.onnx",
                 teacher_gap <= TOLERANCE,
-                "its probabilities differ from the SavedModel's by up to "
+                f"its {form.name} differ from the SavedModel's by up to "
                 f"{teacher_gap:.1e}",
             )
         )
@@ -206,7 +214,12 @@ def _signature(bundle):
     inputs = ", ".join(
         f"{spec['name']} {spec['dtype']}" for spec in bundle.inputs
     )
-    return f"inputs {inputs}; {len(bundle.classes)} classes"
+    form = bundle.answer_form
+    if form.one_class:
+        return f"inputs {inputs}; {len(bundle.classes)} classes"
+    task = bundle.manifest["task"]["class"]
+    sizes = [size or "free" for size in form.sizes]
+    return f"inputs {inputs}; {form.name} {sizes} of {task}"
 
 
 def _run(bundle, runs, batches):
@@ -221,22 +234,24 @@ def _run(bundle, runs, batches):
     if "teacher" in bundle.onnx_files:
         name = bundle.manifest["onnx"]["teacher"]["file"]
         session = open_session(bundle.read(name), name)
-    examples, gap = Fingerprint(), None
+    examples, gap, form = Fingerprint(), None, bundle.answer_form
     for x, y, weight in batches:
         examples.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
         logits = validate_logits(
-            teacher.logits(inputs), rows_of(x), len(bundle.classes)
+            teacher.logits(inputs), rows_of(x), form.sizes
         )
-        probabilities = numpy_softmax(logits)
+        answers = form.of_logits(logits)
         for run in runs:
-            run.add(inputs, y, probabilities, weight)
+            run.add(inputs, y, answers, weight)
         if session is not None:
             reader = getattr(teacher, "reader", lambda inputs: (inputs, None))
             (onnx_logits,) = session.run(["logits"], reader(inputs)[0])
             difference = np.abs(
-                numpy_softmax(onnx_logits) - probabilities
+                form.of_logits(onnx_logits) - answers
             ).max()
+            if form.activation == LINEAR:  # values have no scale of their own
+                difference /= max(1.0, np.abs(answers).max())
             gap = max(gap or 0.0, float(difference))
     return examples, gap
 
@@ -401,6 +416,8 @@ class _FileRun:
         student: object with `run(inputs)`.
         point: dict, the manifest's operating point of the file.
         verification: dict, the manifest's entry for the file.
+        form: `AnswerForm`.
+        columns: empty `ExampleResultsBuilder`.
 
     Attributes:
         gap: float, how far the answers at other batch sizes are from those
@@ -408,7 +425,7 @@ class _FileRun:
         wrong: int, decisions that are not those of `score < threshold`.
     """
 
-    def __init__(self, name, student, point, verification):
+    def __init__(self, name, student, point, verification, form, columns):
         self.name = name
         self.point = point
         self.gap = None
@@ -416,18 +433,19 @@ class _FileRun:
         self._student = student
         # Rounding to few bits may turn the last bit of a sum into a step.
         self._accepted = {
-            "probabilities": verification["max_probability_difference"],
+            form.name: verification[difference_key(form)],
             "score": verification["max_score_difference"],
         }
-        self._columns = ExampleResultsBuilder()
+        self._form = form
+        self._columns = columns
 
-    def add(self, inputs, y, teacher_probabilities, weight):
+    def add(self, inputs, y, teacher_answers, weight):
         """Runs one batch and keeps its results.
 
         Args:
             inputs: dict of input name to array, batch first.
-            y: int array `(rows,)`.
-            teacher_probabilities: array `(rows, classes)`.
+            y: int array `(rows,)`; of another task its labels.
+            teacher_answers: array `(rows, classes)`, or in the task's shape.
             weight: array `(rows,)`, or `None`.
         """
         outputs = self._student.run(inputs)
@@ -436,12 +454,12 @@ class _FileRun:
         delegated = delegated_at(
             outputs["score"],
             threshold_of(self.point),
-            outputs["probabilities"].argmax(axis=-1),
+            self._form.predicted(outputs[self._form.name]),
         )
         self.wrong += int((outputs["delegate"] != delegated).sum())
         self._columns.add(
-            y, outputs["score"], outputs["probabilities"],
-            teacher_probabilities, weight,
+            y, outputs["score"], outputs[self._form.name],
+            teacher_answers, weight,
         )  # fmt: skip
 
     def build(self, examples):
@@ -455,8 +473,8 @@ class _FileRun:
             for start in range(0, rows, size):
                 cut = slice(start, min(start + size, rows))
                 part = self._student.run({k: v[cut] for k, v in inputs.items()})
-                for name in COMPARED:
+                for name, stated in self._accepted.items():
                     difference = np.abs(part[name] - expected[name][cut]).max()
-                    accepted = max(TOLERANCE, self._accepted[name])
+                    accepted = max(TOLERANCE, stated)
                     gap = max(gap, float(difference) / accepted)
         return gap

@@ -234,6 +234,7 @@ def _write_teacher(job, folder):
         job.cascade.two_stage_pass().ask_teacher,
         job.example_inputs,
         job.signature,
+        job.answers,
     )
     return teacher, {}
 

@@ -14,6 +14,7 @@ from keras_cascade.runtime.integer_inputs import with_integer_inputs
 from keras_cascade.runtime.tokenized import student_with_tokenizer
 from keras_cascade.utils.answer_form import (
     ANSWER_NAMES,
+    PROBABILITIES,
     AnswerForm,
     answer_name,
     fits,
@@ -24,6 +25,8 @@ from keras_cascade.utils.native_output import hidden_native_output
 SIGNATURE = "serving_default"
 #: Outputs beside the answers, which are `probabilities` or `values`.
 DECISION = ("score", "delegate")
+#: Outputs of one class per example.
+OUTPUTS = (PROBABILITIES, *DECISION)
 
 _students: weakref.WeakSet[StudentInterpreter] = weakref.WeakSet()
 
