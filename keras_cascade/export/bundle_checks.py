@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -272,6 +272,7 @@ def measured_at(bundle, results, point) -> dict:
         results.sample_weight,
         Costs(**bundle.manifest["costs"]),
         student_labels=results.student_labels,
+        loss_name=results.loss_name,
     ).to_dict()
 
 
@@ -308,13 +309,10 @@ def _guarantee_holds(guarantee, results, point, bundle):
             True,
             "not tested: it is for a traffic mix",
         )
-    if quantity == "accuracy_drop":
-        negative_flips = _share(results.teacher_correct & ~right, ERROR / 2)
-        positive_flips = _share(right & ~results.teacher_correct, ERROR / 2)
-        lowest = negative_flips.low - positive_flips.high
+    if quantity in ("accuracy_drop", "loss_increase"):
         limit = guarantee["at_most"]
         measured = results.teacher_correct.mean() - right.mean()
-        passed = lowest <= limit
+        passed = _lowest_drop(results.teacher_correct, right) <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):
         limit, measured = guarantee["at_most"], delegated.mean()
         lowest = _share(delegated, ERROR).low
@@ -326,6 +324,9 @@ def _guarantee_holds(guarantee, results, point, bundle):
     elif quantity == "accuracy":
         limit, measured = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
+    elif quantity == "expected_loss":
+        limit, measured = guarantee["at_most"], 1 - right.mean()
+        passed = _share(right, ERROR).high >= 1 - limit
     elif quantity == "group_accuracy":
         return Check(
             f"guarantee on {quantity}", True, "not tested: no groups are given"
@@ -402,8 +403,42 @@ def _threshold_in_words(point):
     return f"{point['threshold']}"
 
 
+def _lowest_drop(teacher, right):
+    """Lower bound of the mean of `teacher - right`, at the 1 % level."""
+    if right.dtype.kind != "b":
+        return -_mean_interval(right - teacher, ERROR, width=2.0).high
+    negative_flips = _share(teacher & ~right, ERROR / 2)
+    positive_flips = _share(right & ~teacher, ERROR / 2)
+    return negative_flips.low - positive_flips.high
+
+
+def _mean_interval(values, error, width=1.0):
+    """Empirical Bernstein interval of a mean (Maurer and Pontil, 2009).
+
+    Args:
+        values: float array, in an interval of `width`.
+        error: float, probability per end.
+        width: float. Defaults to `1.0`.
+    """
+    n, log = len(values), np.log(2 / error)
+    reach = np.sqrt(2 * values.var(ddof=1) * log / n)
+    reach += 7 * width * log / (3 * (n - 1))
+    mean = values.mean()
+    return _Interval(float(mean - reach), float(mean + reach))
+
+
+class _Interval(NamedTuple):
+    low: float
+    high: float
+
+
 def _share(events, error):
-    """Clopper-Pearson interval with an error probability per end."""
+    """Interval of a share with an error probability per end.
+
+    Clopper and Pearson's of events; of qualities in [0, 1] that of their mean.
+    """
+    if events.dtype.kind != "b":
+        return _mean_interval(events, error)
     test = stats.binomtest(int(events.sum()), len(events))
     return test.proportion_ci(1 - 2 * error, method="exact")
 

@@ -597,6 +597,7 @@ def _operating_point(cascade, objective, results, file):
         sample_weight=results.sample_weight,
         costs=cascade.costs,
         student_labels=results.student_labels,
+        loss_name=results.loss_name,
     )
     if objective is None:
         return measured
