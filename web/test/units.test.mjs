@@ -6,6 +6,7 @@ import {
   dequantized,
   encodeV1,
   encodeV2,
+  parseManifest,
   prepareExample,
   quantized,
   StrictJson,
@@ -192,4 +193,19 @@ test("inputs are quantized as NumPy does", () => {
     assert.equal(dequantized(other, specs), other);
   }
   assert.equal(dequantized({ input: every }, specs).input[0], -255);
+});
+
+test("a bundle of another task than one class per example is refused", async () => {
+  const manifest = {
+    format: "keras_cascade.bundle",
+    version: 2,
+    task: { class: "MultiLabel", activation: "sigmoid" },
+  };
+  const raw = new TextEncoder().encode(JSON.stringify(manifest));
+  await assert.rejects(parseManifest(raw, "URL"), {
+    name: "BundleError",
+    message:
+      'The bundle at URL is of the task "MultiLabel"; this package answers ' +
+      "with one class per example. Run it with the Python package.",
+  });
 });
