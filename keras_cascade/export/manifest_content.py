@@ -164,7 +164,7 @@ def model_card(
     )
     environment.filters["sentence"] = guarantee_sentence
     return environment.from_string(template.read_text(encoding="utf-8")).render(
-        **manifest,
+        **{"task": None, **manifest},
         point=manifest["operating_points"][0],
         most_named=MOST_NAMED,
         few_named=FEW_NAMED,
