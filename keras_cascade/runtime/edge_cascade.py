@@ -657,4 +657,9 @@ def _row_counter(teacher):
 def _open_file(kind, path, bundle):
     """Opens a queue or a log at a path, or with a dict of its arguments."""
     options = path if isinstance(path, dict) else {"path": path}
-    return kind(inputs=bundle.inputs, classes=bundle.classes, **options)
+    return kind(
+        inputs=bundle.inputs,
+        classes=bundle.classes,
+        form=bundle.answer_form,
+        **options,
+    )
