@@ -113,8 +113,8 @@ def check_manifest(manifest: dict, where: str | os.PathLike = MANIFEST) -> None:
     if isinstance(version, int) and version > TASK_VERSION:
         raise BundleError(
             f"'{where}' has version {version}; this keras_cascade reads "
-            f"versions {VERSION} and {TASK_VERSION}. Upgrade keras_cascade, or export the bundle "
-            "again."
+            f"versions {VERSION} and {TASK_VERSION}. Upgrade keras_cascade, or "
+            "export the bundle again."
         )
     if _validator().is_valid(_shortened(manifest)):
         return

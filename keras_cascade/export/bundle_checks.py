@@ -238,18 +238,14 @@ def _run(bundle, runs, batches):
     for x, y, weight in batches:
         examples.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
-        logits = validate_logits(
-            teacher.logits(inputs), rows_of(x), form.sizes
-        )
+        logits = validate_logits(teacher.logits(inputs), rows_of(x), form.sizes)
         answers = form.of_logits(logits)
         for run in runs:
             run.add(inputs, y, answers, weight)
         if session is not None:
             reader = getattr(teacher, "reader", lambda inputs: (inputs, None))
             (onnx_logits,) = session.run(["logits"], reader(inputs)[0])
-            difference = np.abs(
-                form.of_logits(onnx_logits) - answers
-            ).max()
+            difference = np.abs(form.of_logits(onnx_logits) - answers).max()
             if form.activation == LINEAR:  # values have no scale of their own
                 difference /= max(1.0, np.abs(answers).max())
             gap = max(gap or 0.0, float(difference))

@@ -74,7 +74,10 @@ def open_measured_runtime(
             f"Expected the runtime 'compiled' with the accelerator "
             f"{accelerator!r}. Received: {name!r}."
         )
-    if name in ("litertjs", "tflite-micro") and not bundle.answer_form.one_class:
+    if (
+        name in ("litertjs", "tflite-micro")
+        and not bundle.answer_form.one_class
+    ):
         raise ExportError(
             f"The runtime '{name}' is measured with bundles of one class per "
             "example. Received: one of the task "

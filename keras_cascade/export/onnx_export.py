@@ -101,9 +101,7 @@ def export_onnx(
         threshold = None
         if part == "student":
             threshold = cascade.gate.decision_threshold
-        _compare(
-            named, file, example_inputs, signature, threshold, job.answers
-        )
+        _compare(named, file, example_inputs, signature, threshold, job.answers)
         os.replace(file, target)
     return signature
 

@@ -81,9 +81,7 @@ def compare_runtime(
         counts.add(reference.run(inputs), answers)
         if teacher is None:
             continue
-        logits = validate_logits(
-            teacher.logits(inputs), rows_of(x), form.sizes
-        )
+        logits = validate_logits(teacher.logits(inputs), rows_of(x), form.sizes)
         columns.add(
             y, answers["score"], answers[form.name],
             form.of_logits(logits), weight,
@@ -96,7 +94,9 @@ def compare_runtime(
         **counts.numbers(),
         **runtime.details,
     }
-    checks = [Check(f"runtime {runtime.name}", counts.passed, _detail(numbers, form))]
+    checks = [
+        Check(f"runtime {runtime.name}", counts.passed, _detail(numbers, form))
+    ]
     if teacher is None:
         return checks, numbers, None
     results = columns.build(fingerprint)
@@ -300,7 +300,6 @@ class _Counts:
             key = f"max_{name}_difference"
             largest = float(gap.max(initial=0.0))
             setattr(self, key, max(getattr(self, key), largest))
-
 
     def numbers(self) -> dict:
         """JSON-compatible dict, with keys as in a manifest."""

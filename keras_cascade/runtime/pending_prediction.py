@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class PendingPrediction:
     __slots__ = (
         "_answers", "_classes", "_form", "_ids", "_inputs", "_labels",
         "_operating_point", "_score", "_source", "_started",
-        "_student_seconds", "_teacher_error", "_teacher_seconds", "_teacher_started", "_truncated",
-        "rows",
+        "_student_seconds", "_teacher_error", "_teacher_seconds",
+        "_teacher_started", "_truncated", "rows",
     )  # fmt: skip
 
     def __init__(
@@ -186,7 +186,8 @@ def late_prediction(
         `EdgePrediction`.
     """
     form = form or AnswerForm((len(classes),))
-    answers = np.empty((len(rows), *form.sizes), "float32")  # type: ignore[arg-type]
+    sizes = cast("tuple[int, ...]", form.sizes)
+    answers = np.empty((len(rows), *sizes), "float32")
     source = np.full(len(rows), "refused", SOURCE)
     for index, row in enumerate(rows):
         if row.logits is None:

@@ -256,7 +256,7 @@ def test_the_other_formats(tmp_path, name):
 
 
 def test_a_cascade_of_cascades_in_one_graph(tmp_path):
-    inner, (x, y) = calibrated("hamming")
+    inner, (x, _) = calibrated("hamming")
     outer = kc.Cascade(inner, inner.student, task=inner.task)
     outer.compile(optimizer="adam")
     outer.threshold = 0.4

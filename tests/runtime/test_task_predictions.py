@@ -105,9 +105,7 @@ def test_failure_policies(case):
     answered = edge.predict(x)
     assert ((answered.source == "edge_fallback") == delegated).all()
     assert answered.answered.all()
-    np.testing.assert_array_equal(
-        answered.labels, edge.predict_alone(x).labels
-    )
+    np.testing.assert_array_equal(answered.labels, edge.predict_alone(x).labels)
     abstained = EdgeCascade(bundle, teacher, "abstain", **options).predict(x)
     assert (abstained.answered == ~delegated).all()
     np.testing.assert_array_equal(

@@ -78,7 +78,7 @@ def test_the_largest_logits_alone_are_refused(served):
 
 
 def test_a_server_of_another_task_is_not_asked(served, task_bundle):
-    name, _, _, server = served
+    *_, server = served
     bundle = task_bundle("example")[1]
     x, _ = TASKS["example"][1](20, 54)
     with EdgeCascade.load(bundle.path, server.url, retries=0) as edge:

@@ -206,7 +206,7 @@ class RemoteTeacher(abc.ABC):
         """Rows of a request; fewer where their answers have many numbers."""
         if len(self._sizes) == 1 or None in self._sizes:
             return self._max_rows
-        numbers = math.prod(self._sizes)  # type: ignore[arg-type]
+        numbers = math.prod(size or 1 for size in self._sizes)
         most = max(1, MAX_BYTES // (BYTES_PER_NUMBER * numbers))
         return min(self._max_rows, most)
 
@@ -420,7 +420,8 @@ def numbers_of(answer, axes: int = 2):
         for row in answer:
             numbers_of(row, axes - 1)
         return answer
-    kinds, lengths = set(), set()
+    kinds: set = set()
+    lengths: set = set()
     for row in answer:
         is_list = isinstance(row, (list, tuple))
         kinds.update(map(type, row) if is_list else (type(row),))

@@ -180,9 +180,7 @@ class TeacherIdentity:
             logits = np.concatenate(
                 [np.asarray(numbers_of(one, expected.ndim)) for one in answers]
             )
-            logits = validate_logits(
-                logits, len(expected), expected.shape[1:]
-            )
+            logits = validate_logits(logits, len(expected), expected.shape[1:])
             gap = float(np.abs(logits - expected).max())
             received = f"by {gap:.3g}"
         except (TeacherError, TypeError, ValueError) as error:
