@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_cascade.bundle import BundleError
 from keras_cascade.runtime.operating_points import (
     DEFAULT,
     delegation_rules,
@@ -89,7 +90,13 @@ def difference_from_probes(student, bundle, probes: dict) -> str | None:
     answers = run_row_by_row(student.run, inputs)
     for name in (one for one in SHARES if one in probes):
         tolerance = probes[f"{name}_tolerance"]
-        stated = np.asarray(probes[name], "float64")
+        try:
+            stated = np.asarray(probes[name], "float64")
+        except (TypeError, ValueError):  # rows of different lengths
+            raise BundleError(
+                f"The probe rows of '{bundle.path}' do not fit its answers. "
+                "Export the bundle again."
+            ) from None
         if answers[name].shape != stated.shape:
             return (
                 f"its `{name}` have the shape {answers[name].shape}, where "

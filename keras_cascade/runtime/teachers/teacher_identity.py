@@ -201,7 +201,7 @@ class TeacherIdentity:
         sizes = bundle.answer_form.sizes
         try:
             shape = self._probe_logits.shape
-        except ValueError:  # rows of different lengths
+        except (TypeError, ValueError):  # rows of different lengths
             shape = ()
         if (
             not fits(shape, (probes["rows"], *sizes))
