@@ -17,6 +17,7 @@ from keras_cascade.bundle.manifest import SIGNATURE
 from keras_cascade.cli.data_options import DataOptions
 from keras_cascade.cli.task_data import task_examples
 from keras_cascade.cli.trainer import batched
+from keras_cascade.datasets.batches import take_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export.bundle_checks import Check, check_bundle
 from keras_cascade.export.bundle_task import label_check
@@ -192,7 +193,8 @@ def _examples(bundle, spec, split, seed, data_options):
 
 def _inputs(spec, seed, bundle, data_options):
     if not bundle.answer_form.one_class:
-        x = task_examples(bundle, spec, labelled=False).first_rows(ROWS)
+        x = task_examples(bundle, spec, labelled=False).x
+        x = take_rows(x, slice(0, ROWS))
         return x if isinstance(x, dict) else {bundle.inputs[0]["name"]: x}
     options = data_options or DataOptions()
     test = options.load_for_bundle(spec, seed, bundle).test

@@ -72,7 +72,7 @@ def test_other_data(files, tmp_path):
     with pytest.raises(ValueError, match="Expected --data npz:FILE for a bun"):
         saved_bundle.verify(bundle, "digits", "test", 0)
     np.savez(tmp_path / "inputs.npz", x=np.zeros((3, 6), "float32"))
-    with pytest.raises(ValueError, match="'x' .* and 'y' in"):
+    with pytest.raises(ValueError, match=r"'x' .* and 'y' in"):
         saved_bundle.verify(bundle, f"npz:{tmp_path}/inputs.npz", "test", 0)
     np.savez(
         tmp_path / "classes.npz", x=np.zeros((3, 6), "float32"), y=np.arange(3)
