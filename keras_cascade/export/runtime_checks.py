@@ -266,7 +266,7 @@ class _Counts:
         examples: int.
         decision_flips: int, rows that one delegates and the other keeps.
         label_flips: int, rows with another class, or with another label in
-            any place.
+            any position.
         not_finite: int, rows without a finite answer.
         max_answer_difference: float, of the other rows.
         max_score_difference: float, of the other rows.

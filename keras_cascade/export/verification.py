@@ -502,7 +502,7 @@ class _AnswerGaps:
 
 
 def label_flips(form: AnswerForm, answers, others) -> int:
-    """Number of rows with another label, in any place; 0 of values.
+    """Number of rows with another label, in any position; 0 of values.
 
     Args:
         form: `AnswerForm`.

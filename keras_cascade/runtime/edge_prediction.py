@@ -59,8 +59,8 @@ class EdgePrediction:
             or `None` where no row was queued.
         truncated: bool array `(rows,)`, which texts were longer than the
             student reads, and were cut for it; `None` of other inputs.
-        values: float32 array `(rows, values)` of a regression, in the place
-            of `probabilities`; `None` of other tasks.
+        values: float32 array `(rows, values)` of a regression, as
+            `probabilities` of other tasks; `None` of those.
     """
 
     labels: np.ndarray

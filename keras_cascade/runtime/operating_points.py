@@ -59,9 +59,8 @@ def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
     rules = {}
     for point in bundle.manifest["operating_points"]:
         threshold = _rounded(threshold_of(point))
-        one_class = bundle.answer_form.one_class
-        if threshold.ndim and not (
-            one_class and len(threshold) == len(bundle.classes)
+        if threshold.ndim and (
+            "task" in bundle.manifest or len(threshold) != len(bundle.classes)
         ):
             raise BundleError(
                 f"'{bundle.path}' is damaged: its operating point "
