@@ -618,6 +618,7 @@ class Cascade(SelectiveTrainer):
         """
         # `None` raises there, with a hint.
         condition = calibration.get(cast("Objective", objective))
+        self._check_task_takes(per_class=per_class or None)
         self.gate.check_ready()
         data = self._labelled(data, y, batch_size, class_names)
         results = self.judge(
@@ -941,6 +942,8 @@ class Cascade(SelectiveTrainer):
 
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):
+            if not self.task.one_class_per_example:
+                remedy = f"override `score` of {type(self.task).__name__}"
             raise ValueError(
                 f"Expected a gate with a method `{method}`. Received: "
                 f"{type(self.gate).__name__}, which has none. Calibrate it as "

@@ -143,16 +143,7 @@ class TwoStagePass:
 
     def results_builder(self):
         """Returns an empty `ExampleResultsBuilder` of the task."""
-        task = self._gate.task
-        if task is None:
-            return ExampleResultsBuilder()
-        return ExampleResultsBuilder(
-            lambda labels, answers: keras.ops.convert_to_numpy(
-                task.quality(labels, answers)
-            ),
-            task.loss_name,
-            task.zero_one_loss,
-        )
+        return results_builder(self._gate.task)
 
     def _run_keeping(self):
         """`run_student` that returns the inputs of the gate as well."""
@@ -168,6 +159,24 @@ def _compute_dtypes(*models):
         for model in models
         for layer in model._flatten_layers()
     ]
+
+
+def results_builder(task=None):
+    """Returns an empty `ExampleResultsBuilder` of a task.
+
+    Args:
+        task: `keras_cascade.tasks.Task`. Defaults to `None`: one class per
+            example.
+    """
+    if task is None:
+        return ExampleResultsBuilder()
+    return ExampleResultsBuilder(
+        lambda labels, answers: keras.ops.convert_to_numpy(
+            task.quality(labels, answers)
+        ),
+        task.loss_name,
+        task.zero_one_loss,
+    )
 
 
 class _DelegatedRows:

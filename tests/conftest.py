@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_cascade as kc
+from tests.helpers import task_cascades
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,20 @@ def bundle_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundles") / "blobs"
     made.export(path, class_names=["a", "b", "c", "d"])
     return path
+
+
+@pytest.fixture(scope="session")
+def task_bundle(tmp_path_factory):
+    """A function of a task's name: `(Cascade, Bundle, calibration data)`."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            cascade, data = task_cascades.calibrated(name)
+            path = tmp_path_factory.mktemp("tasks") / name
+            names = [f"{name} {one}" for one in range(cascade.classes)]
+            bundle = cascade.export(path, onnx=True, class_names=names)
+            made[name] = cascade, bundle, data
+        return made[name]
+
+    return of

@@ -21,6 +21,7 @@ from keras_cascade.bundle.manifest import (
 )
 from keras_cascade.bundle.writing import private_folder
 from keras_cascade.errors import BundleError
+from keras_cascade.utils.answer_form import AnswerForm
 
 __all__ = ["Bundle", "BundleError", "hash_file"]
 
@@ -223,8 +224,29 @@ class Bundle:
 
     @property
     def classes(self) -> list[str]:
-        """List of class names, in label order."""
+        """List of class names, in label order; of labels, or of values."""
         return self.manifest["classes"]
+
+    @property
+    def answer_form(self) -> AnswerForm:
+        """`AnswerForm` of the answers, from the manifest's `task`.
+
+        Raises:
+            BundleError: its parts contradict each other.
+        """
+        task = self.manifest.get("task")
+        if task is None:
+            return AnswerForm((len(self.classes),))
+        form = AnswerForm(tuple(task["shape"]), task["activation"], False)
+        if form.sizes[-1] != len(self.classes) or form.name != task["output"]:
+            raise BundleError(
+                f"The `task` of '{self.path}' does not fit its manifest. "
+                f"Expected: answers called '{form.name}' with "
+                f"{len(self.classes)} numbers along the last axis, one for "
+                f"each of `classes`. Received: '{task['output']}' of sizes "
+                f"{task['shape']}. Export the bundle again."
+            )
+        return form
 
     @property
     def inputs(self) -> list[dict]:

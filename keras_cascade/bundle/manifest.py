@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 SIGNATURE = f"{MANIFEST}.sig"
 FORMAT = "keras_cascade.bundle"
 VERSION = 1
+#: Of manifests with a `task`: a reader of version 1 would take such a bundle
+#: for a classifier, and refuses a higher version than its own.
+TASK_VERSION = 2
 #: Counts additions that an earlier reader of the same version can ignore.
 MINOR_VERSION = 2
 #: The key under which a manifest has its own hash.
@@ -39,7 +42,7 @@ def read_manifest(file: str | os.PathLike) -> dict:
         file: path of `manifest.json`.
 
     Returns:
-        Dict that fits the schema of version 1.
+        Dict that fits the schema.
 
     Raises:
         BundleError: missing, not JSON, of a newer version, not valid, or
@@ -75,7 +78,7 @@ def parse_manifest(raw: bytes, file: str | os.PathLike) -> dict:
         file: path that they are from, for errors.
 
     Returns:
-        Dict that fits the schema of version 1.
+        Dict that fits the schema.
 
     Raises:
         BundleError: not JSON, of a newer version, not valid, or altered
@@ -107,11 +110,11 @@ def parse_manifest(raw: bytes, file: str | os.PathLike) -> dict:
 def check_manifest(manifest: dict, where: str | os.PathLike = MANIFEST) -> None:
     """Raises a `BundleError` unless `manifest` fits the schema."""
     version = manifest.get("version") if isinstance(manifest, dict) else None
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version > TASK_VERSION:
         raise BundleError(
             f"'{where}' has version {version}; this keras_cascade reads "
-            f"version {VERSION}. Upgrade keras_cascade, or export the bundle "
-            "again."
+            f"versions {VERSION} and {TASK_VERSION}. Upgrade keras_cascade, or "
+            "export the bundle again."
         )
     if _validator().is_valid(_shortened(manifest)):
         return

@@ -103,7 +103,10 @@ def verify(
         # Its first check is that of the files, which is done.
         checks = result["checks"] + measured["checks"][1:]
         result |= {**measured, "checks": checks}
-        title = f"{bundle}, on the {split} split of {data}"
+        part = f"the {split} split"
+        if "task" in opened.manifest:
+            part = "all rows"
+        title = f"{bundle}, on {part} of {data}"
     show_checks(result, as_json, title)
     if not result["passed"]:
         raise typer.Exit(1)

@@ -228,6 +228,9 @@ def show_bench(result, as_json):
 
 def show_prediction(prediction, as_json):
     """Prints the predictions, one line per row."""
+    if prediction.labels.ndim > 1:
+        _show_task_prediction(prediction, as_json)
+        return
     rows = [
         {
             "label": int(label),
@@ -258,3 +261,45 @@ def show_prediction(prediction, as_json):
     stdout_console().print(table)
     if error is not None:
         stderr_console().print(f"Teacher: {error}")
+
+
+def _show_task_prediction(prediction, as_json):
+    """Prints the answers of a task that is not one class per example."""
+    answers, of_values = prediction.probabilities, prediction.values is not None
+    if of_values:
+        answers = prediction.values
+    rows = []
+    for index, names in enumerate(prediction.names):
+        row = {
+            "score": float(prediction.score[index]),
+            "source": str(prediction.source[index]),
+        }
+        if answers.ndim > 2:  # several axes: too long for a line
+            shape = " x ".join(map(str, answers.shape[1:]))
+            labels = prediction.labels[index].tolist() if as_json else shape
+            rows.append({"labels": labels, **row})
+            continue
+        numbers = dict(
+            zip(prediction.classes, answers[index].tolist(), strict=True)
+        )
+        name = "values" if of_values else "probabilities"
+        labels = {} if of_values else {"labels": names}
+        rows.append({**labels, name: numbers, **row})
+    error = prediction.teacher_error
+    if as_json:
+        print(json.dumps({"rows": rows, "teacher_error": error}, indent=2))
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(_in_words(value) for value in row.values()))
+    stdout_console().print(table)
+    if error is not None:
+        stderr_console().print(f"Teacher: {error}")
+
+
+def _in_words(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one:.4g}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

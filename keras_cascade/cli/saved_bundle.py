@@ -15,10 +15,12 @@ import numpy as np
 from keras_cascade.bundle import Bundle
 from keras_cascade.bundle.manifest import SIGNATURE
 from keras_cascade.cli.data_options import DataOptions
+from keras_cascade.cli.task_data import task_examples
 from keras_cascade.cli.trainer import batched
-from keras_cascade.datasets.input_checks import class_label_check
+from keras_cascade.datasets.batches import take_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.export.bundle_checks import Check, check_bundle
+from keras_cascade.export.bundle_task import label_check
 from keras_cascade.export.measured_runtimes import open_measured_runtime
 from keras_cascade.export.runtime_checks import (
     check_refit,
@@ -50,7 +52,8 @@ def verify(
 
     Args:
         bundle: `Bundle`, or the folder of one.
-        spec: str, data spec.
+        spec: str, data spec; of a bundle with a task `npz:PATH`, all of whose
+            rows are used.
         split: `"test"` or `"calibration"`.
         seed: int, of the splits.
         data_options: `DataOptions`. Defaults to `None`: as the manifest says.
@@ -79,9 +82,7 @@ def verify(
         examples = _examples(bundle, spec, split, seed, data_options)
 
         def batches():
-            return examples.checked_batches(
-                class_label_check(len(bundle.classes))
-            )
+            return examples.checked_batches(label_check(bundle))
 
         checks, measured = check_bundle(bundle, batches())
         found = {"measured": measured}
@@ -184,6 +185,8 @@ def _examples(bundle, spec, split, seed, data_options):
         raise ValueError(
             f"Expected --split test or calibration. Received: '{split}'."
         )
+    if not bundle.answer_form.one_class:
+        return task_examples(bundle, spec)
     options = data_options or DataOptions()
     return LabelledData.from_argument(
         batched(options.load_for_bundle(spec, seed, bundle))[split]
@@ -191,6 +194,10 @@ def _examples(bundle, spec, split, seed, data_options):
 
 
 def _inputs(spec, seed, bundle, data_options):
+    if not bundle.answer_form.one_class:
+        x = task_examples(bundle, spec, labelled=False).x
+        x = take_rows(x, slice(0, ROWS))
+        return x if isinstance(x, dict) else {bundle.inputs[0]["name"]: x}
     options = data_options or DataOptions()
     test = options.load_for_bundle(spec, seed, bundle).test
     x = LabelledData.from_argument(test.batch(ROWS)).first_rows(ROWS)

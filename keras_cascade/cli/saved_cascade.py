@@ -338,6 +338,13 @@ def load_cascade(file):
             f"Expected '{file}' to hold a cascade, as `keras-cascade train` "
             f"saves it. Received: a {type(cascade).__name__}."
         )
+    if not cascade.task.one_class_per_example:
+        raise ValueError(
+            "The commands on a saved cascade read data of one class per "
+            f"example. Received: '{file}', of the task {cascade.task!r}. Use "
+            "`evaluate`, `calibrate` and `export` of the cascade in Python; "
+            "the commands on its bundle take it."
+        )
     return cascade
 
 

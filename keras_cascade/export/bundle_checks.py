@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -15,13 +15,17 @@ from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
 from keras_cascade.evaluation.delegated_at import delegated_at
-from keras_cascade.evaluation.example_results import ExampleResultsBuilder
+from keras_cascade.export.bundle_task import builder_of
 from keras_cascade.export.onnx_interpreter import (
     OnnxStudentInterpreter,
     open_session,
 )
 from keras_cascade.export.tflite_file import operations
-from keras_cascade.export.verification import BATCH_SIZES, TOLERANCE
+from keras_cascade.export.verification import (
+    BATCH_SIZES,
+    TOLERANCE,
+    difference_key,
+)
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.operating_points import threshold_of
 from keras_cascade.runtime.student_interpreter import open_student
@@ -31,14 +35,12 @@ from keras_cascade.runtime.tokenized import (
     student_with_tokenizer,
     teacher_with_tokenizer,
 )
-from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.answer_form import LINEAR
 
 #: Numbers of the same examples that need not be equal to the last bit.
 SAME = 1e-6
 #: Level of the tests of guarantees.
 ERROR = 0.01
-#: Outputs that are compared between batch sizes.
-COMPARED = ("probabilities", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ def check_bundle(
 
     Raises:
         BundleError: a file is missing or altered, or the manifest not valid.
+        ValueError: the bundle is of a task whose class is not registered.
     """
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
@@ -85,6 +88,7 @@ def check_bundle(
             "decision can be measured. Expected: the whole bundle, as it was "
             "exported."
         )
+    form, builder = bundle.answer_form, builder_of(bundle)
     checks = [
         Check(
             "files",
@@ -112,6 +116,8 @@ def check_bundle(
             student,
             bundle.operating_point(),
             bundle.manifest["verification"],
+            form,
+            builder(),
         )
     ]
     if "student" in bundle.onnx_files:
@@ -124,6 +130,8 @@ def check_bundle(
                 student_with_tokenizer(interpreter, bundle),
                 entry["operating_point"],
                 entry["verification"],
+                form,
+                builder(),
             )
         )
     examples, teacher_gap = _run(bundle, runs, batches)
@@ -132,7 +140,7 @@ def check_bundle(
             Check(
                 "teacher.onnx",
                 teacher_gap <= TOLERANCE,
-                "its probabilities differ from the SavedModel's by up to "
+                f"its {form.name} differ from the SavedModel's by up to "
                 f"{teacher_gap:.1e}",
             )
         )
@@ -206,7 +214,12 @@ def _signature(bundle):
     inputs = ", ".join(
         f"{spec['name']} {spec['dtype']}" for spec in bundle.inputs
     )
-    return f"inputs {inputs}; {len(bundle.classes)} classes"
+    form = bundle.answer_form
+    if form.one_class:
+        return f"inputs {inputs}; {len(bundle.classes)} classes"
+    task = bundle.manifest["task"]["class"]
+    sizes = [size or "free" for size in form.sizes]
+    return f"inputs {inputs}; {form.name} {sizes} of {task}"
 
 
 def _run(bundle, runs, batches):
@@ -221,22 +234,20 @@ def _run(bundle, runs, batches):
     if "teacher" in bundle.onnx_files:
         name = bundle.manifest["onnx"]["teacher"]["file"]
         session = open_session(bundle.read(name), name)
-    examples, gap = Fingerprint(), None
+    examples, gap, form = Fingerprint(), None, bundle.answer_form
     for x, y, weight in batches:
         examples.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
-        logits = validate_logits(
-            teacher.logits(inputs), rows_of(x), len(bundle.classes)
-        )
-        probabilities = numpy_softmax(logits)
+        logits = validate_logits(teacher.logits(inputs), rows_of(x), form.sizes)
+        answers = form.of_logits(logits)
         for run in runs:
-            run.add(inputs, y, probabilities, weight)
+            run.add(inputs, y, answers, weight)
         if session is not None:
             reader = getattr(teacher, "reader", lambda inputs: (inputs, None))
             (onnx_logits,) = session.run(["logits"], reader(inputs)[0])
-            difference = np.abs(
-                numpy_softmax(onnx_logits) - probabilities
-            ).max()
+            difference = np.abs(form.of_logits(onnx_logits) - answers).max()
+            if form.activation == LINEAR:  # values have no scale of their own
+                difference /= max(1.0, np.abs(answers).max())
             gap = max(gap or 0.0, float(difference))
     return examples, gap
 
@@ -257,6 +268,7 @@ def measured_at(bundle, results, point) -> dict:
         results.sample_weight,
         Costs(**bundle.manifest["costs"]),
         student_labels=results.student_labels,
+        loss_name=results.loss_name,
     ).to_dict()
 
 
@@ -293,13 +305,10 @@ def _guarantee_holds(guarantee, results, point, bundle):
             True,
             "not tested: it is for a traffic mix",
         )
-    if quantity == "accuracy_drop":
-        negative_flips = _share(results.teacher_correct & ~right, ERROR / 2)
-        positive_flips = _share(right & ~results.teacher_correct, ERROR / 2)
-        lowest = negative_flips.low - positive_flips.high
+    if quantity in ("accuracy_drop", "loss_increase"):
         limit = guarantee["at_most"]
         measured = results.teacher_correct.mean() - right.mean()
-        passed = lowest <= limit
+        passed = _lowest_drop(results.teacher_correct, right) <= limit
     elif quantity in ("delegation_rate", "amortized_cost"):
         limit, measured = guarantee["at_most"], delegated.mean()
         lowest = _share(delegated, ERROR).low
@@ -311,6 +320,9 @@ def _guarantee_holds(guarantee, results, point, bundle):
     elif quantity == "accuracy":
         limit, measured = guarantee["at_least"], right.mean()
         passed = _share(right, ERROR).high >= limit
+    elif quantity == "expected_loss":
+        limit, measured = guarantee["at_most"], 1 - right.mean()
+        passed = _share(right, ERROR).high >= 1 - limit
     elif quantity == "group_accuracy":
         return Check(
             f"guarantee on {quantity}", True, "not tested: no groups are given"
@@ -387,8 +399,42 @@ def _threshold_in_words(point):
     return f"{point['threshold']}"
 
 
+def _lowest_drop(teacher, right):
+    """Lower bound of the mean of `teacher - right`, at the 1 % level."""
+    if right.dtype.kind != "b":
+        return -_mean_interval(right - teacher, ERROR, width=2.0).high
+    negative_flips = _share(teacher & ~right, ERROR / 2)
+    positive_flips = _share(right & ~teacher, ERROR / 2)
+    return negative_flips.low - positive_flips.high
+
+
+def _mean_interval(values, error, width=1.0):
+    """Empirical Bernstein interval of a mean (Maurer and Pontil, 2009).
+
+    Args:
+        values: float array, in an interval of `width`.
+        error: float, probability per end.
+        width: float. Defaults to `1.0`.
+    """
+    n, log = len(values), np.log(2 / error)
+    reach = np.sqrt(2 * values.var(ddof=1) * log / n)
+    reach += 7 * width * log / (3 * (n - 1))
+    mean = values.mean()
+    return _Interval(float(mean - reach), float(mean + reach))
+
+
+class _Interval(NamedTuple):
+    low: float
+    high: float
+
+
 def _share(events, error):
-    """Clopper-Pearson interval with an error probability per end."""
+    """Interval of a share with an error probability per end.
+
+    Clopper and Pearson's of events; of qualities in [0, 1] that of their mean.
+    """
+    if events.dtype.kind != "b":
+        return _mean_interval(events, error)
     test = stats.binomtest(int(events.sum()), len(events))
     return test.proportion_ci(1 - 2 * error, method="exact")
 
@@ -401,6 +447,8 @@ class _FileRun:
         student: object with `run(inputs)`.
         point: dict, the manifest's operating point of the file.
         verification: dict, the manifest's entry for the file.
+        form: `AnswerForm`.
+        columns: empty `ExampleResultsBuilder`.
 
     Attributes:
         gap: float, how far the answers at other batch sizes are from those
@@ -408,7 +456,7 @@ class _FileRun:
         wrong: int, decisions that are not those of `score < threshold`.
     """
 
-    def __init__(self, name, student, point, verification):
+    def __init__(self, name, student, point, verification, form, columns):
         self.name = name
         self.point = point
         self.gap = None
@@ -416,18 +464,19 @@ class _FileRun:
         self._student = student
         # Rounding to few bits may turn the last bit of a sum into a step.
         self._accepted = {
-            "probabilities": verification["max_probability_difference"],
+            form.name: verification[difference_key(form)],
             "score": verification["max_score_difference"],
         }
-        self._columns = ExampleResultsBuilder()
+        self._form = form
+        self._columns = columns
 
-    def add(self, inputs, y, teacher_probabilities, weight):
+    def add(self, inputs, y, teacher_answers, weight):
         """Runs one batch and keeps its results.
 
         Args:
             inputs: dict of input name to array, batch first.
-            y: int array `(rows,)`.
-            teacher_probabilities: array `(rows, classes)`.
+            y: int array `(rows,)`; of another task its labels.
+            teacher_answers: array `(rows, classes)`, or in the task's shape.
             weight: array `(rows,)`, or `None`.
         """
         outputs = self._student.run(inputs)
@@ -436,12 +485,12 @@ class _FileRun:
         delegated = delegated_at(
             outputs["score"],
             threshold_of(self.point),
-            outputs["probabilities"].argmax(axis=-1),
+            self._form.predicted(outputs[self._form.name]),
         )
         self.wrong += int((outputs["delegate"] != delegated).sum())
         self._columns.add(
-            y, outputs["score"], outputs["probabilities"],
-            teacher_probabilities, weight,
+            y, outputs["score"], outputs[self._form.name],
+            teacher_answers, weight,
         )  # fmt: skip
 
     def build(self, examples):
@@ -455,8 +504,8 @@ class _FileRun:
             for start in range(0, rows, size):
                 cut = slice(start, min(start + size, rows))
                 part = self._student.run({k: v[cut] for k, v in inputs.items()})
-                for name in COMPARED:
+                for name, stated in self._accepted.items():
                     difference = np.abs(part[name] - expected[name][cut]).max()
-                    accepted = max(TOLERANCE, self._accepted[name])
+                    accepted = max(TOLERANCE, stated)
                     gap = max(gap, float(difference) / accepted)
         return gap

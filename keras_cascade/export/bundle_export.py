@@ -237,6 +237,7 @@ def _write_teacher(job, folder, class_names):
         job.cascade.two_stage_pass().ask_teacher,
         job.example_inputs,
         job.signature,
+        job.answers,
     )
     return teacher, {}
 

@@ -19,7 +19,7 @@ from keras_cascade.calibration import (
     measure_threshold,
 )
 from keras_cascade.calibration.thresholds import joint_objectives
-from keras_cascade.datasets.batches import concatenate_rows
+from keras_cascade.datasets.batches import concatenate_rows, take_rows
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.delegated_at import delegated_at
@@ -39,7 +39,11 @@ from keras_cascade.export.quantization import (
 from keras_cascade.export.signature import Signature
 from keras_cascade.export.student_artifact import StudentArtifact
 from keras_cascade.export.tabular_layers import check_tabular_layers
-from keras_cascade.export.targets import check_target, checked_targets
+from keras_cascade.export.targets import (
+    MICROCONTROLLER,
+    check_target,
+    checked_targets,
+)
 from keras_cascade.export.tflite_student import TFLiteStudent
 from keras_cascade.export.verification import (
     MEAN_DISTANCE,
@@ -54,6 +58,7 @@ from keras_cascade.models.preprocessed_model import PreprocessedModel
 from keras_cascade.prediction import inference
 from keras_cascade.runtime.operating_points import DEFAULT
 from keras_cascade.text.text_columns import as_text_arrays
+from keras_cascade.utils.answer_form import AnswerForm
 from keras_cascade.utils.numpy_top_k import TopKRows, top_k_arrays
 
 if TYPE_CHECKING:
@@ -142,6 +147,7 @@ class ExportJob:
             self._default = every.pop(DEFAULT, None)
             self._objectives = every
         cascade.gate.check_ready()
+        self._check_task()
         self.data: LabelledData | None = None
         if calibration_data is not None:
             self.data = LabelledData.from_argument(
@@ -190,6 +196,54 @@ class ExportJob:
     def teacher(self) -> ExportedModel:
         """The teacher as it is converted."""
         return self._exported("teacher")
+
+    @functools.cached_property
+    def answers(self) -> AnswerForm:
+        """`AnswerForm` of the cascade's answers.
+
+        Sizes of an answer that follow from free sizes of the inputs are free.
+        """
+        task = self.cascade.task
+        if task.one_class_per_example:
+            return AnswerForm((self.cascade.classes,))
+        run = self.cascade.two_stage_pass().run_student
+        x = take_rows(self.example_inputs, slice(0, 1))
+        shapes = [run(x)[task.answer_name].shape[1:]]
+        if self.signature.is_free:
+            resized = self.signature.resized(x, 2.0)
+            shapes.append(run(resized)[task.answer_name].shape[1:])
+        sizes = tuple(
+            one[0] if len(set(one)) == 1 else None
+            for one in zip(*shapes, strict=True)
+        )
+        return AnswerForm(sizes, task.activation, False)
+
+    def _check_task(self):
+        """Raises where files of another task than classes are not made."""
+        task = self.cascade.task
+        if task.one_class_per_example:
+            return
+        unable = {
+            f"quantization={self.quantization!r}": (
+                self.quantization in TRAINING,
+                "It trains the student on with a distillation of classes. "
+                "Choose None, 'float16', 'dynamic', 'int8' or 'int4'.",
+            ),
+            f"float_layers={self._float_layers!r}": (
+                bool(self._float_layers),
+                "It measures classes. Choose 'dynamic' or 'float16' where "
+                "'int8' moves the answers too far.",
+            ),
+            "targets='microcontroller'": (
+                MICROCONTROLLER in self._targets,
+                "The readers for it read classes.",
+            ),
+        }
+        for argument, (asked, reason) in unable.items():
+            if asked:
+                raise ValueError(
+                    f"Expected no {argument} with {task!r}. {reason}"
+                )
 
     def student_artifact(self):
         """TFLite artifact of the student and its gate, as it is shipped.
@@ -266,6 +320,7 @@ class ExportJob:
             self.cascade.two_stage_pass().run_student,
             self.example_inputs,
             self.signature,
+            self.answers,
             artifact.quantization,
         )
 
@@ -343,7 +398,7 @@ class ExportJob:
                 "and data of that size."
             ) from error
         self._input_shape = shapes
-        for name in ("signature", "student", "teacher"):
+        for name in ("signature", "student", "teacher", "answers"):
             vars(self).pop(name, None)
 
     def _named_sizes(self):
@@ -383,15 +438,17 @@ class ExportJob:
         try:
             comparison = compare(
                 self.student.as_served(artifact.open(whole)),
-                two_stages.run_student,
-                two_stages.ask_teacher,
+                two_stages,
                 data.checked_batches(cascade.check_labels),
                 self.signature,
+                self.answers,
                 artifact.quantization,
                 cascade.data_record.traffic,
             )
         except MovedAnswersError as error:
-            advice = artifact.advice(MEAN_DISTANCE)
+            advice = ""
+            if self.answers.one_class:
+                advice = artifact.advice(MEAN_DISTANCE)
             raise ExportError(f"{error} {advice}".strip()) from error
         results = comparison.results
         calibrated = cascade.operating_point
@@ -416,6 +473,7 @@ class ExportJob:
             self.signature,
             point.decision_threshold,
             comparison,
+            self.answers,
         )
         if whole != path:
             comparison.alone_difference = check_rows_alone(
@@ -423,6 +481,7 @@ class ExportJob:
                 artifact.open(whole),
                 self.student,
                 data.checked_batches(cascade.check_labels),
+                self.answers,
                 artifact.quantization,
             )
         return point, comparison
@@ -538,6 +597,7 @@ def _operating_point(cascade, objective, results, file):
         sample_weight=results.sample_weight,
         costs=cascade.costs,
         student_labels=results.student_labels,
+        loss_name=results.loss_name,
     )
     if objective is None:
         return measured

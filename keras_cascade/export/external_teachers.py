@@ -47,6 +47,7 @@ def write_external_teacher(job, folder, classes) -> tuple[Any, dict]:
         job.cascade.two_stage_pass().ask_teacher,
         job.example_inputs,
         job.signature,
+        job.answers,
     )
     return runner, {"teacher": described}
 

@@ -106,7 +106,7 @@ def export_fused(
             },
             [cascade.student, cascade.gate, cascade.teacher],
         )
-        _check(folder, cascade, example_inputs, signature)
+        _check(folder, job)
     return signature
 
 
@@ -119,12 +119,14 @@ def fused(cascade, student_with_gate, inputs):
         inputs: tensors, batch first.
 
     Returns:
-        Dict of `probabilities`, `score` and `delegate`.
+        Dict of `probabilities`, `score` and `delegate`; of another task than
+        classes its answers, by their name.
     """
     import tensorflow as tf
 
     answer = as_answer(student_with_gate(inputs, training=False))
-    of_student = answer["probabilities"]
+    name = cascade.gate.answer_name
+    of_student = answer[name]
     rows = tf.where(answer["delegate"])
 
     def with_teacher():
@@ -132,29 +134,32 @@ def fused(cascade, student_with_gate, inputs):
             lambda tensor: tf.gather_nd(tensor, rows), inputs
         )
         return tf.tensor_scatter_nd_update(
-            of_student, rows, _probabilities(cascade.teacher, delegated)
+            of_student, rows, _teacher_answers(cascade, delegated)
         )
 
     # Not every model takes a batch of no rows.
-    answer["probabilities"] = tf.cond(
+    answer[name] = tf.cond(
         tf.size(rows) > 0, with_teacher, lambda: tf.identity(of_student)
     )
     return answer
 
 
-def _probabilities(teacher, inputs):
+def _teacher_answers(cascade, inputs):
+    teacher, gate = cascade.teacher, cascade.gate
     if hasattr(teacher, "two_stage_pass"):
         student = StudentWithGate(
             teacher.student, teacher.gate, teacher.classes
         )
-        return fused(teacher, student, inputs)["probabilities"]
-    return keras.ops.softmax(as_float(teacher(inputs, training=False)))
+        return fused(teacher, student, inputs)[gate.answer_name]
+    return gate.answers(as_float(teacher(inputs, training=False)))
 
 
-def _check(folder, cascade, inputs, signature):
+def _check(folder, job):
     """Compares every signature with Keras at every batch size."""
     import tensorflow as tf
 
+    cascade, answers = job.cascade, job.answers
+    inputs, signature = job.example_inputs, job.signature
     loaded = tf.saved_model.load(str(folder))
 
     def run(name, named):
@@ -170,6 +175,7 @@ def _check(folder, cascade, inputs, signature):
         two_stages.ask_teacher,
         inputs,
         signature,
+        answers,
     )
     rows = np.arange(max(BATCH_SIZES)) % rows_of(inputs)
     for size in BATCH_SIZES:
@@ -181,17 +187,17 @@ def _check(folder, cascade, inputs, signature):
             delegate = delegated_at(
                 outputs["score"],
                 cascade.gate.decision_threshold,
-                student["probabilities"].argmax(axis=-1),
+                answers.predicted(student[answers.name]),
             )
+            of_student = student[answers.name]
             expected = {
                 "score": student["score"],
                 "delegate": delegate,
-                "probabilities": student["probabilities"],
+                answers.name: of_student,
             }
             if name == ENDPOINT:
-                expected["probabilities"] = np.where(
-                    delegate[:, None], teacher, student["probabilities"]
-                )
+                row = delegate.reshape(-1, *[1] * len(answers.sizes))
+                expected[answers.name] = np.where(row, teacher, of_student)
             for output, values in expected.items():
                 check_same(
                     f"SavedModel's signature '{name}'",

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, cast
 import jinja2
 
 from keras_cascade.bundle.bundle import hash_file
-from keras_cascade.bundle.manifest import FORMAT, MINOR_VERSION, VERSION
+from keras_cascade.bundle.manifest import (
+    FORMAT,
+    MINOR_VERSION,
+    TASK_VERSION,
+    VERSION,
+)
 from keras_cascade.calibration.guarantees import guarantee_sentence
+from keras_cascade.export.bundle_task import described_task
 from keras_cascade.export.export_job import ExportJob
 from keras_cascade.export.score_bins import score_bins
 from keras_cascade.export.signature import ENDPOINT
@@ -50,15 +56,17 @@ def manifest_of(
     if points[0].class_thresholds is not None:
         gate_config["class_thresholds"] = points[0].class_thresholds
     costs = cascade.costs
+    task = described_task(cascade.task, job.answers)
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": TASK_VERSION if task else VERSION,
         "minor_version": MINOR_VERSION,
         "name": name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(
             timespec="seconds"
         ),
         "classes": class_names,
+        **task,
         "input": _inputs(job),
         "student": _student(job, folder / STUDENT_FILE, comparison),
         "teacher": _teacher(folder / TEACHER_FOLDER),
@@ -156,7 +164,7 @@ def model_card(
     )
     environment.filters["sentence"] = guarantee_sentence
     return environment.from_string(template.read_text(encoding="utf-8")).render(
-        **manifest,
+        **{"task": None, **manifest},
         point=manifest["operating_points"][0],
         most_named=MOST_NAMED,
         few_named=FEW_NAMED,

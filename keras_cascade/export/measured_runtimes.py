@@ -74,6 +74,16 @@ def open_measured_runtime(
             f"Expected the runtime 'compiled' with the accelerator "
             f"{accelerator!r}. Received: {name!r}."
         )
+    if (
+        name in ("litertjs", "tflite-micro")
+        and not bundle.answer_form.one_class
+    ):
+        raise ExportError(
+            f"The runtime '{name}' is measured with bundles of one class per "
+            "example. Received: one of the task "
+            f"{bundle.manifest['task']['class']}. Choose 'interpreter', "
+            "'compiled' or 'onnxruntime'."
+        )
     file = bundle.manifest["student"]["file"]
     if name in ("interpreter", "compiled"):
         student, _ = open_runtime(bundle, 1, name, accelerator, fall_back=False)

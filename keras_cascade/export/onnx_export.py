@@ -101,7 +101,7 @@ def export_onnx(
         threshold = None
         if part == "student":
             threshold = cascade.gate.decision_threshold
-        _compare(named, file, example_inputs, signature, threshold)
+        _compare(named, file, example_inputs, signature, threshold, job.answers)
         os.replace(file, target)
     return signature
 
@@ -222,13 +222,13 @@ def _convert(model, file, signature):
     file.write_bytes(content)
 
 
-def _compare(model, file, inputs, signature, threshold):
+def _compare(model, file, inputs, signature, threshold, answers):
     """Opens the file in onnxruntime; tf2onnx can write one that is invalid."""
     session = open_session(file)
     names = [output.name for output in session.get_outputs()]
     for part, expected in _answers(model, inputs, signature):
-        answers = session.run(names, signature.named(part))
-        outputs = dict(zip(names, answers, strict=True))
+        values = session.run(names, signature.named(part))
+        outputs = dict(zip(names, values, strict=True))
         if set(outputs) != set(expected):
             raise ExportError(
                 f"Expected the outputs {sorted(expected)} in the ONNX file. "
@@ -238,7 +238,9 @@ def _compare(model, file, inputs, signature, threshold):
             # Exactly as the file's own scores say: a score on the threshold
             # may fall to the other side in Keras.
             expected["delegate"] = delegated_at(
-                outputs["score"], threshold, outputs["probabilities"].argmax(1)
+                outputs["score"],
+                threshold,
+                answers.predicted(outputs[answers.name]),
             )
         for name, values in expected.items():
             check_same("ONNX file", name, outputs[name], values)

@@ -1,7 +1,8 @@
 """Executes ONNX files in onnxruntime."""
 
 from keras_cascade.errors import ExportError
-from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.runtime.student_interpreter import DECISION
+from keras_cascade.utils.answer_form import answer_name
 from keras_cascade.utils.onnx_session import cpu_session
 
 
@@ -37,13 +38,15 @@ class OnnxStudentInterpreter:
     """Runs a bundle's `student.onnx`, with `StudentInterpreter`'s interface.
 
     Args:
-        file: path of an ONNX file with the outputs `probabilities`, `score`
-            and `delegate`, or its content as bytes.
+        file: path of an ONNX file with the outputs `probabilities` (or
+            `values`), `score` and `delegate`, or its content as bytes.
         name: str, what errors call the file. Defaults to `None`: its path.
     """
 
     def __init__(self, file, name=None):
         self._session = open_session(file, name)
+        names = [output.name for output in self._session.get_outputs()]
+        self._names = [answer_name(names), *DECISION]
 
     def run(self, inputs):
         """Runs one batch.
@@ -55,8 +58,8 @@ class OnnxStudentInterpreter:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
             `delegate` `(rows,)`, bool.
         """
-        answers = self._session.run(list(OUTPUTS), dict(inputs))
-        answer = dict(zip(OUTPUTS, answers, strict=True))
+        answers = self._session.run(self._names, dict(inputs))
+        answer = dict(zip(self._names, answers, strict=True))
         return {**answer, "delegate": answer["delegate"].astype(bool)}
 
     def close(self) -> None:

@@ -20,14 +20,13 @@ from keras_cascade.bundle.writing import replace_file
 from keras_cascade.datasets.batches import rows_of
 from keras_cascade.datasets.fingerprint import Fingerprint
 from keras_cascade.evaluation.costs import Costs
-from keras_cascade.evaluation.example_results import (
-    ExampleResults,
-    ExampleResultsBuilder,
-)
+from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.export.bundle_checks import Check, check_point, measured_at
+from keras_cascade.export.bundle_task import builder_of
 from keras_cascade.export.export_job import OPERATING_POINT_NAME
 from keras_cascade.export.manifest_content import described_point
 from keras_cascade.export.measured_runtimes import MeasuredRuntime
+from keras_cascade.export.verification import difference_key, label_flips
 from keras_cascade.runtime.inputs import prepare_inputs
 from keras_cascade.runtime.operating_points import (
     DEFAULT,
@@ -39,7 +38,7 @@ from keras_cascade.runtime.teachers.local_teacher import local_teacher
 from keras_cascade.runtime.teachers.remote_teacher import validate_logits
 from keras_cascade.runtime.tokenized import teacher_with_tokenizer
 from keras_cascade.traffic_mix import TrafficMix
-from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.answer_form import AnswerForm
 
 #: What a manifest has in the place of a list that is too long for it.
 SHORTENED = re.compile(r"\d+ values")
@@ -72,8 +71,9 @@ def compare_runtime(
     teacher = None
     if with_teacher or points:
         teacher = teacher_with_tokenizer(local_teacher(bundle), bundle)
-    reference, counts = open_student(bundle), _Counts()
-    columns, fingerprint = ExampleResultsBuilder(), Fingerprint()
+    form = bundle.answer_form
+    reference, counts = open_student(bundle), _Counts(form)
+    columns, fingerprint = builder_of(bundle)(), Fingerprint()
     for x, y, weight in batches:
         fingerprint.update(x)
         inputs = prepare_inputs(x, bundle.inputs, allow_single=False)
@@ -81,22 +81,22 @@ def compare_runtime(
         counts.add(reference.run(inputs), answers)
         if teacher is None:
             continue
-        logits = validate_logits(
-            teacher.logits(inputs), rows_of(x), len(bundle.classes)
-        )
+        logits = validate_logits(teacher.logits(inputs), rows_of(x), form.sizes)
         columns.add(
-            y, answers["score"], answers["probabilities"],
-            numpy_softmax(logits), weight,
+            y, answers["score"], answers[form.name],
+            form.of_logits(logits), weight,
         )  # fmt: skip
     numbers = {
         "runtime": runtime.name,
         "accelerator": runtime.accelerator,
         "version": runtime.version,
         "file": runtime.file,
-        **dataclasses.asdict(counts),
+        **counts.numbers(),
         **runtime.details,
     }
-    checks = [Check(f"runtime {runtime.name}", counts.passed, _detail(numbers))]
+    checks = [
+        Check(f"runtime {runtime.name}", counts.passed, _detail(numbers, form))
+    ]
     if teacher is None:
         return checks, numbers, None
     results = columns.build(fingerprint)
@@ -259,20 +259,25 @@ def _shortened(value):
 class _Counts:
     """Differences between two runtimes.
 
+    Args:
+        form: `AnswerForm`.
+
     Attributes:
         examples: int.
         decision_flips: int, rows that one delegates and the other keeps.
-        label_flips: int, rows with another class.
+        label_flips: int, rows with another class, or with another label in
+            any position.
         not_finite: int, rows without a finite answer.
-        max_probability_difference: float, of the other rows.
+        max_answer_difference: float, of the other rows.
         max_score_difference: float, of the other rows.
     """
 
+    form: AnswerForm
     examples: int = 0
     decision_flips: int = 0
     label_flips: int = 0
     not_finite: int = 0
-    max_probability_difference: float = 0.0
+    max_answer_difference: float = 0.0
     max_score_difference: float = 0.0
 
     @property
@@ -281,33 +286,40 @@ class _Counts:
 
     def add(self, expected: dict, answers: dict) -> None:
         """Adds one batch."""
-        probabilities, score = answers["probabilities"], answers["score"]
-        finite = np.isfinite(probabilities).all(axis=1) & np.isfinite(score)
+        form, score = self.form, answers["score"]
+        found, stated = answers[form.name], expected[form.name]
+        finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+        finite &= np.isfinite(score)
         flips = _decisions(answers) != _decisions(expected)
-        labels = probabilities.argmax(axis=1)
         self.examples += len(score)
         self.decision_flips += int(flips.sum())
-        self.label_flips += int(
-            (labels != expected["probabilities"].argmax(axis=1)).sum()
-        )
+        self.label_flips += label_flips(form, found, stated)
         self.not_finite += int((~finite).sum())
-        for name in ("probability", "score"):
-            output = "probabilities" if name == "probability" else name
+        for name, output in (("answer", form.name), ("score", "score")):
             gap = np.abs(answers[output][finite] - expected[output][finite])
             key = f"max_{name}_difference"
             largest = float(gap.max(initial=0.0))
             setattr(self, key, max(getattr(self, key), largest))
+
+    def numbers(self) -> dict:
+        """JSON-compatible dict, with keys as in a manifest."""
+        numbers = {
+            name: value for name, value in vars(self).items() if name != "form"
+        }
+        difference = numbers.pop("max_answer_difference")
+        numbers[difference_key(self.form)] = difference
+        return numbers
 
 
 def _decisions(answers) -> Any:
     return np.asarray(answers["delegate"]).astype(bool)
 
 
-def _detail(numbers):
+def _detail(numbers, form):
     said = (
         f"{numbers['decision_flips']} of {numbers['examples']} decisions are "
-        "not those of the interpreter; probabilities differ by up to "
-        f"{numbers['max_probability_difference']:.2g}, scores by up to "
+        f"not those of the interpreter; {form.name} differ by up to "
+        f"{numbers[difference_key(form)]:.2g}, scores by up to "
         f"{numbers['max_score_difference']:.2g}"
     )
     if numbers["not_finite"]:

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from keras_cascade.errors import ExportError
-from keras_cascade.runtime.student_interpreter import OUTPUTS
+from keras_cascade.runtime.student_interpreter import DECISION
+from keras_cascade.utils.answer_form import answer_name
 from keras_cascade.utils.native_output import without_remarks
 
 ENDPOINT = "serving_default"
@@ -226,7 +227,8 @@ def as_answer(outputs) -> dict:
 
     `delegate` is int32, 0 or 1: browsers refuse tensors of type BOOL.
     """
-    answer = {name: outputs[name] for name in OUTPUTS}
+    names = (answer_name(outputs), *DECISION)
+    answer = {name: outputs[name] for name in names}
     return {
         **answer,
         "delegate": keras.ops.cast(answer["delegate"], "int32"),

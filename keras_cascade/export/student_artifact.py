@@ -21,7 +21,8 @@ class StudentArtifact:
     """A student and its gate in one file format, for any threshold.
 
     A subclass implements `convert` and `open`. Its files have the outputs
-    `probabilities`, `score` and `delegate`, whatever the format.
+    `probabilities` (or `values`, of a regression), `score` and `delegate`,
+    whatever the format.
 
     Args:
         student_with_gate: built `StudentWithGate`. Converting changes neither

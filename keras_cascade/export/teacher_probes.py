@@ -20,6 +20,8 @@ from keras_cascade.runtime.teachers.probe_rows import (
 TOLERANCE = 0.02
 #: Rows to begin with, and at most.
 ROWS, MOST_ROWS = 8, 64
+#: Fewest, where the answer to a row has several axes.
+FEWEST_ROWS = 2
 #: Logits in a manifest at most, but for the first rows.
 MOST_NUMBERS = 65_536
 #: Share of classes that may be as good as equal to another class.
@@ -48,6 +50,15 @@ def teacher_probes(teacher, specs, example_inputs, files) -> dict:
     text = json.dumps(files, sort_keys=True)
     seed = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
     rows, alike = ROWS, 1.0
+    first = np.shape(teacher.logits(probe_inputs(specs, seed, 1, shapes)))
+    if len(first) > 2:  # the answer to a row has several axes
+        most = MOST_NUMBERS // int(np.prod(first))
+        if most < FEWEST_ROWS:
+            return {
+                "why_no_probes": "its answer to one row has more numbers than "
+                "a manifest should hold"
+            }
+        rows = min(rows, most)
     while True:
         inputs = probe_inputs(specs, seed, rows, shapes)
         logits = np.asarray(teacher.logits(inputs), "float32")
@@ -57,7 +68,7 @@ def teacher_probes(teacher, specs, example_inputs, files) -> dict:
         if not _repeats(teacher, inputs, logits, tolerance):
             return {"why_no_probes": "its logits of the same input vary"}
         alike = _alike(logits, 2 * tolerance)
-        enough = 2 * rows * logits.shape[1] > MOST_NUMBERS
+        enough = 2 * logits.size > MOST_NUMBERS
         if not alike or rows == MOST_ROWS or enough:
             break
         rows *= 2
@@ -66,16 +77,24 @@ def teacher_probes(teacher, specs, example_inputs, files) -> dict:
             "why_no_probes": "it answers made-up inputs with the same logits "
             f"for {alike:.0%} of its classes"
         }
+    if not tolerance:  # of a single output no other can be alike
+        return {"why_no_probes": "it answers made-up inputs with one value"}
     return {
         "probes": {
             "rows": rows,
             "seed": seed,
             "shapes": shapes,
             # The shortest decimal numbers that are these float32.
-            "logits": [[float(str(one)) for one in row] for row in logits],
+            "logits": _nested(logits),
             "tolerance": tolerance,
         }
     }
+
+
+def _nested(values):
+    if values.ndim:
+        return [_nested(one) for one in values]
+    return float(str(values[()]))
 
 
 def _repeats(teacher, inputs, logits, tolerance):
@@ -92,6 +111,6 @@ def _repeats(teacher, inputs, logits, tolerance):
 
 def _alike(logits, distance):
     """Returns the share of classes within a distance of another class."""
-    columns = np.asarray(logits.T, "float64")
+    columns = np.asarray(logits, "float64").reshape(-1, logits.shape[-1]).T
     nearest = KDTree(columns).query(columns, k=2, p=np.inf)[0][:, 1]
     return float((nearest <= distance).mean())

@@ -10,12 +10,9 @@ from keras_cascade.datasets.batches import rows_of, take_rows
 from keras_cascade.datasets.fingerprint import Fingerprint, example_hashes
 from keras_cascade.errors import ExportError
 from keras_cascade.evaluation.delegated_at import Threshold, delegated_at
-from keras_cascade.evaluation.example_results import (
-    ExampleResults,
-    ExampleResultsBuilder,
-)
+from keras_cascade.evaluation.example_results import ExampleResults
 from keras_cascade.export.quantization import TRAINING
-from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.answer_form import LINEAR, AnswerForm
 from keras_cascade.utils.progress import tell
 
 #: A dynamic batch can collapse to one size: all of these are run.
@@ -51,6 +48,17 @@ TO_TRY = {
 }
 
 
+#: The same, of another task than one class per example.
+TO_TRY_TASK = {
+    "int8": " Try 'dynamic', 'float16', or more calibration examples.",
+    "int4": TO_TRY["int4"],
+    "dynamic": " Try 'float16'.",
+    "float16": TO_TRY["float16"],
+}
+#: Fewer rows do not say how values spread; below it there is no scale.
+FEW_ROWS, SMALLEST = 30, 1e-6
+
+
 class MovedAnswersError(ExportError):
     """A file whose answers are too far from those of Keras."""
 
@@ -69,10 +77,14 @@ class Comparison:
         delegated: bool array `(examples,)`, by the exported file, with the
             threshold that Keras has.
         keras_delegated: bool array `(examples,)`.
-        keras_labels: int array `(examples,)`, the Keras student's classes.
-        max_probability_difference: float.
+        keras_correct: bool array `(examples,)`, of the Keras student; or
+            float array, `1 - loss` of another task.
+        label_flips: int, examples with another label than the Keras student
+            gives; `None` of tasks without labels.
+        max_answer_difference: float.
         max_score_difference: float.
         batch_sizes: list of int that were run.
+        answers: `AnswerForm`.
         alone_difference: float, largest difference of a score in the portable
             file, of one row; `None` where that is the same file.
     """
@@ -82,10 +94,12 @@ class Comparison:
     hashes: np.ndarray
     delegated: np.ndarray
     keras_delegated: np.ndarray
-    keras_labels: np.ndarray
-    max_probability_difference: float
+    keras_correct: np.ndarray
+    label_flips: int | None
+    max_answer_difference: float
     max_score_difference: float
     batch_sizes: list
+    answers: AnswerForm
     alone_difference: float | None = None
 
     def describe(self, threshold: Threshold) -> dict:
@@ -96,7 +110,10 @@ class Comparison:
         """
         results = self.results
         delegated = delegated_at(self.scores, threshold, results.student_labels)
-        keras_correct = self.keras_labels == results.labels
+        keras_correct = self.keras_correct
+        flips = {}
+        if self.label_flips is not None:
+            flips = {"label_flips": self.label_flips}
 
         def share(correct):
             return float(np.average(correct, weights=results.sample_weight))
@@ -113,22 +130,32 @@ class Comparison:
             "decision_flips_at_float_threshold": _count(
                 self.delegated != self.keras_delegated
             ),
-            "label_flips": _count(results.student_labels != self.keras_labels),
+            **flips,
             "accuracy_change": accuracy(delegated, results.student_correct)
             - accuracy(self.keras_delegated, keras_correct),
             "student_accuracy_change": share(results.student_correct)
             - share(keras_correct),
-            "max_probability_difference": self.max_probability_difference,
+            difference_key(self.answers): self.max_answer_difference,
             "max_score_difference": self.max_score_difference,
         }
 
 
+def difference_key(answers: AnswerForm) -> str:
+    """Key of the largest difference of answers in a manifest.
+
+    Args:
+        answers: `AnswerForm`.
+    """
+    one = "value" if answers.activation == LINEAR else "probability"
+    return f"max_{one}_difference"
+
+
 def compare(
     student,
-    run_student,
-    ask_teacher,
+    two_stages,
     batches,
     signature,
+    answers,
     quantization="float32",
     traffic=None,
 ):
@@ -136,10 +163,10 @@ def compare(
 
     Args:
         student: object with `run(inputs)` that executes the exported file.
-        run_student: function from inputs to the outputs in Keras.
-        ask_teacher: function from inputs to the teacher's probabilities.
+        two_stages: `TwoStagePass` of the models in Keras.
         batches: iterable of `(x, y, sample_weight)`.
         signature: `Signature`; learns the inputs' value ranges.
+        answers: `AnswerForm`.
         quantization: str, of the file; says how close its answers must be.
             Defaults to `"float32"`.
         traffic: `TrafficMix` to weight the examples by. Defaults to `None`.
@@ -150,51 +177,52 @@ def compare(
     Raises:
         ExportError: the file's outputs are not those of Keras.
     """
-    columns, examples, sizes = ExampleResultsBuilder(), Fingerprint(), set()
-    names = ("scores", "hashes", "delegated", "keras_delegated", "keras_labels")
+    columns = two_stages.results_builder()
+    of_keras = two_stages.results_builder()
+    examples, sizes = Fingerprint(), set()
+    names = ("scores", "hashes", "delegated", "keras_delegated")
     parts = {name: [] for name in names}
-    gaps = {"probabilities": 0.0, "score": 0.0}
-    distance = 0.0
+    gaps, score_gap, flips = _AnswerGaps(answers), 0.0, 0
     for number, (x, y, weight) in enumerate(batches):
         signature.widen(x)
         examples.update(x)
         named = signature.named(x)
         exported = student.run(named)
-        keras_outputs = run_student(x)
+        keras_outputs = two_stages.run_student(x)
         sizes.add(rows_of(x))
-        for name, largest in gaps.items():
-            gaps[name] = max(largest, _gap(exported, keras_outputs, name))
+        gaps.add(exported, keras_outputs)
+        score_gap = max(score_gap, _gap(exported, keras_outputs, "score"))
         if number == 0:
-            _check_batch_sizes(student, named, exported, keras_outputs)
+            _check_batch_sizes(student, named, exported, keras_outputs, answers)
             sizes.update(BATCH_SIZES)
-        distance += 0.5 * float(
-            np.abs(
-                exported["probabilities"] - keras_outputs["probabilities"]
-            ).sum()
-        )
         parts["scores"].append(exported["score"])
         parts["hashes"].append(example_hashes(x))
         parts["delegated"].append(exported["delegate"])
         parts["keras_delegated"].append(keras_outputs["delegate"])
-        parts["keras_labels"].append(
-            keras_outputs["probabilities"].argmax(axis=-1)
+        of_student, expected = (
+            outputs[answers.name] for outputs in (exported, keras_outputs)
         )
-        columns.add(
-            y, exported["score"], exported["probabilities"], ask_teacher(x),
-            weight,
-        )  # fmt: skip
+        teacher = two_stages.ask_teacher(x)
+        columns.add(y, exported["score"], of_student, teacher, weight)
+        of_keras.add(y, keras_outputs["score"], expected, teacher, weight)
+        flips += label_flips(answers, of_student, expected)
     results = columns.build(examples)
-    _check_answers(quantization, gaps["probabilities"], distance / len(results))
+    gaps.check(quantization)
     return Comparison(
         results=results if traffic is None else traffic.applied_to(results),
         **{name: np.concatenate(part) for name, part in parts.items()},
-        max_probability_difference=gaps["probabilities"],
-        max_score_difference=gaps["score"],
+        keras_correct=of_keras.build(None).student_correct,
+        label_flips=None if answers.activation == LINEAR else flips,
+        max_answer_difference=gaps.largest,
+        max_score_difference=score_gap,
         batch_sizes=sorted(sizes),
+        answers=answers,
     )
 
 
-def check_decisions(student, batches, signature, threshold, comparison):
+def check_decisions(
+    student, batches, signature, threshold, comparison, answers
+):
     """Runs a file once more, with its final threshold.
 
     Args:
@@ -203,6 +231,7 @@ def check_decisions(student, batches, signature, threshold, comparison):
         signature: `Signature`.
         threshold: that the file should have, as in `convert`.
         comparison: `Comparison`, of the file's first run.
+        answers: `AnswerForm`.
 
     Raises:
         ExportError: a score changed, a decision is not `score < threshold`,
@@ -243,7 +272,7 @@ def check_decisions(student, batches, signature, threshold, comparison):
         expected = delegated_at(
             exported["score"],
             threshold,
-            exported["probabilities"].argmax(axis=-1),
+            answers.predicted(exported[answers.name]),
         )
         if not np.array_equal(exported["delegate"], expected):
             wrong = _count(exported["delegate"] != expected)
@@ -254,7 +283,9 @@ def check_decisions(student, batches, signature, threshold, comparison):
             )
 
 
-def check_rows_alone(alone, whole, model, batches, quantization="float32"):
+def check_rows_alone(
+    alone, whole, model, batches, answers, quantization="float32"
+):
     """Compares a portable file with the one for many rows, row by row.
 
     Args:
@@ -262,6 +293,7 @@ def check_rows_alone(alone, whole, model, batches, quantization="float32"):
         whole: the same, of the file for any number of rows.
         model: `ExportedModel` of the student.
         batches: iterable of `(x, y, sample_weight)`.
+        answers: `AnswerForm`.
         quantization: str, of the files. Defaults to `"float32"`.
 
     Returns:
@@ -281,19 +313,17 @@ def check_rows_alone(alone, whole, model, batches, quantization="float32"):
     answer, expected = (
         {
             name: np.concatenate([one[name] for one in side])
-            for name in ("probabilities", "score")
+            for name in (answers.name, "score")
         }
         for side in zip(*found, strict=True)
     )
-    gap = _gap(answer, expected, "probabilities")
-    distance = 0.5 * np.abs(
-        answer["probabilities"] - expected["probabilities"]
-    ).sum(axis=1)
-    _check_answers(quantization, gap, float(distance.mean()))
+    _AnswerGaps(answers, [(answer, expected)]).check(quantization)
     return _gap(answer, expected, "score")
 
 
-def check_sizes(student, run_student, x, signature, quantization="float32"):
+def check_sizes(
+    student, run_student, x, signature, answers, quantization="float32"
+):
     """Compares an exported student with Keras at other sizes of its inputs.
 
     Args:
@@ -303,6 +333,7 @@ def check_sizes(student, run_student, x, signature, quantization="float32"):
             itself refuses, such as texts beyond a model's longest, are left
             out.
         signature: `Signature` with free sizes.
+        answers: `AnswerForm`.
         quantization: str, of the file. Defaults to `"float32"`.
 
     Raises:
@@ -318,11 +349,8 @@ def check_sizes(student, run_student, x, signature, quantization="float32"):
                     f"The exported student does not run at the sizes "
                     f"{signature.row_shapes(resized)}: {error}"
                 ) from error
-            gap = _gap(answer, expected, "probabilities", part)
-            distance = 0.5 * np.abs(
-                answer["probabilities"] - expected["probabilities"][part]
-            ).sum(axis=1)
-            _check_answers(quantization, gap, float(distance.mean()))
+            rows = {name: values[part] for name, values in expected.items()}
+            _AnswerGaps(answers, [(answer, rows)]).check(quantization)
 
 
 def answers_at_sizes(x, signature, answer):
@@ -350,14 +378,25 @@ def answers_at_sizes(x, signature, answer):
         yield resized, expected
 
 
-def check_teacher(teacher, ask_teacher, x, signature):
-    """Compares an exported teacher with Keras at every batch size."""
+def check_teacher(teacher, ask_teacher, x, signature, answers):
+    """Compares an exported teacher with Keras at every batch size.
+
+    Args:
+        teacher: object with `logits(inputs)` that executes the file.
+        ask_teacher: function from inputs to the teacher's answers in Keras.
+        x: inputs.
+        signature: `Signature`.
+        answers: `AnswerForm`.
+
+    Raises:
+        ExportError: the file does not answer as Keras does.
+    """
     rows = np.arange(max(BATCH_SIZES)) % rows_of(x)
     for size in BATCH_SIZES:
         part = take_rows(x, rows[:size])
-        exported = numpy_softmax(teacher.logits(signature.named(part)))
+        exported = answers.of_logits(teacher.logits(signature.named(part)))
         expected = ask_teacher(part)
-        check_same("exported teacher", "probabilities", exported, expected)
+        check_same("exported teacher", answers.name, exported, expected)
 
 
 def check_same(artifact, name, output, expected):
@@ -386,26 +425,97 @@ def check_same(artifact, name, output, expected):
     )
 
 
-def _check_answers(quantization, largest_gap, mean_distance):
-    """Raises where answers are too far from those of Keras."""
-    if quantization in TRAINING:
-        return  # another student by now; its accuracy is in the manifest
-    limits = {"float32": TOLERANCE, "float16": FLOAT16_TOLERANCE}
-    if quantization in limits:
-        gap, limit = largest_gap, limits[quantization]
-        how = "by up to"
-    else:
-        gap, limit, how = mean_distance, MEAN_DISTANCE, "on average by"
-    if gap > limit:
-        raise MovedAnswersError(
-            "The exported student does not answer as Keras does: its "
-            f"probabilities ({quantization}) differ {how} {gap:.2g}, where "
-            f"{limit:.0e} is expected. The file was not kept."
-            f"{TO_TRY.get(quantization, '')}"
+class _AnswerGaps:
+    """Differences of a file's answers from those of Keras.
+
+    Values have no scale of their own: their largest difference is compared
+    with the largest value of Keras, and the mean one with the values' standard
+    deviation, or with that largest value where rows are few.
+
+    Args:
+        form: `AnswerForm`.
+        pairs: list of `(outputs, Keras's outputs)` to add. Defaults to `()`.
+
+    Attributes:
+        largest: float, largest difference of a number.
+    """
+
+    def __init__(self, form, pairs=()):
+        self.largest = 0.0
+        self._form = form
+        self._distance = self._largest_value = 0.0
+        self._rows = 0
+        self._sums = [0.0, 0.0]
+        for pair in pairs:
+            self.add(*pair)
+
+    def add(self, outputs, keras_outputs):
+        """Adds a batch of outputs."""
+        name = self._form.name
+        self.largest = max(self.largest, _gap(outputs, keras_outputs, name))
+        expected = keras_outputs[name]
+        self._rows += len(expected)
+        self._distance += float(
+            self._form.distance(outputs[name], expected).sum()
         )
+        if self._form.activation == LINEAR:
+            self._largest_value = max(
+                self._largest_value, float(np.abs(expected).max())
+            )
+            values = expected.astype("float64")
+            for power in (1, 2):
+                self._sums[power - 1] += (values**power).sum(axis=0)
+
+    def check(self, quantization):
+        """Raises where answers are too far from those of Keras."""
+        if quantization in TRAINING:
+            return  # another student by now; its accuracy is in the manifest
+        limits = {"float32": TOLERANCE, "float16": FLOAT16_TOLERANCE}
+        of_largest, of_mean, share = self._scales()
+        if quantization in limits:
+            gap, limit = self.largest / of_largest, limits[quantization]
+            how, share = "by up to", share and " of the largest value"
+        else:
+            gap = self._distance / max(self._rows, 1) / of_mean
+            limit, how = MEAN_DISTANCE, "on average by"
+        if gap > limit:
+            advice = TO_TRY.get(quantization, "")
+            if not self._form.one_class:  # takes no further arguments
+                advice = TO_TRY_TASK.get(quantization, "")
+            raise MovedAnswersError(
+                "The exported student does not answer as Keras does: its "
+                f"{self._form.name} ({quantization}) differ {how} "
+                f"{gap:.2g}{share}, where {limit:.0e} is expected. The file "
+                f"was not kept.{advice}"
+            )
+
+    def _scales(self):
+        """Scales of the largest and the mean difference, and their words."""
+        if self._form.activation != LINEAR:
+            return 1.0, 1.0, ""
+        largest = max(self._largest_value, SMALLEST)
+        if self._rows < FEW_ROWS:
+            return largest, largest, " of the largest value"
+        mean, square = (one / self._rows for one in self._sums)
+        spread = float(np.sqrt(np.maximum(square - mean**2, 0.0)).mean())
+        return largest, max(spread, SMALLEST), " of the values' spread"
 
 
-def _check_batch_sizes(student, named, expected, keras_outputs):
+def label_flips(form: AnswerForm, answers, others) -> int:
+    """Number of rows with another label, in any position; 0 of values.
+
+    Args:
+        form: `AnswerForm`.
+        answers: float array, batch first.
+        others: float array of the same shape.
+    """
+    if form.activation == LINEAR:
+        return 0
+    differ = form.labels(answers) != form.labels(others)
+    return _count(differ.reshape(len(differ), -1).any(axis=1))
+
+
+def _check_batch_sizes(student, named, expected, keras_outputs, answers):
     """Runs the first rows, repeated where they are few, at every size.
 
     Rounding to few bits may turn the last bit of a sum into a whole step, so
@@ -418,7 +528,7 @@ def _check_batch_sizes(student, named, expected, keras_outputs):
         for start in range(0, len(rows), size):
             cut = slice(start, min(start + size, len(rows)))
             part = student.run({k: v[cut] for k, v in named.items()})
-            for name in ("probabilities", "score"):
+            for name in (answers.name, "score"):
                 whole = expected[name][cut]
                 cost = _gap({name: whole}, keras_outputs, name, rows[cut])
                 same_shape = part[name].shape == whole.shape

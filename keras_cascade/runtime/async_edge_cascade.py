@@ -173,10 +173,9 @@ class AsyncEdgeCascade:
             logits = await self._in(
                 self._teachers, self.edge.logits, pending.delegated_inputs
             )
+            pending.resolve(logits)
         except TeacherError as error:
             await self._fall_back(pending, error)
-        else:
-            pending.resolve(logits)
         return pending.prediction()
 
     async def predict_alone(self, x: Inputs) -> EdgePrediction:

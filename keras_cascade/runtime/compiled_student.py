@@ -16,6 +16,7 @@ from keras_cascade.runtime.student_interpreter import (
     SIGNATURE,
     StudentInterpreter,
 )
+from keras_cascade.utils.answer_form import AnswerForm
 from keras_cascade.utils.forks import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
 
@@ -110,7 +111,7 @@ class CompiledStudent(StudentInterpreter):
             except RuntimeError as error:
                 raise self._unusable(error) from error
 
-    def check(self, specs: list[dict], classes: int) -> None:
+    def check(self, specs: list[dict], answers: AnswerForm) -> None:
         # Of sizes that the manifest leaves free, the file takes one.
         own = self.row_shapes()
         fixed = []
@@ -121,7 +122,7 @@ class CompiledStudent(StudentInterpreter):
                 for axis, size in enumerate(spec["shape"][1:])
             ]
             fixed.append({**spec, "shape": [1, *sizes]})
-        super().check(fixed, classes)
+        super().check(fixed, answers)
         super().forget()  # the interpreter that knows the file's details
 
     def row_shapes(self) -> dict[str, list[int]]:

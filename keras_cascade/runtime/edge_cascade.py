@@ -136,7 +136,7 @@ class EdgeCascade:
         self.on_failure = on_failure
         self.queue = self.log = None
         self._is_closed = False
-        self._classes = bundle.classes
+        self._classes, self._form = bundle.classes, bundle.answer_form
         self._validate: Callable = InputValidator(
             bundle.inputs, IntegerInputs.of(bundle.student_inputs)
         )
@@ -159,13 +159,14 @@ class EdgeCascade:
             self._row_counter = _row_counter(without_tokenizer(teacher))
             self._caller = TeacherCaller(
                 teacher,
-                len(bundle.classes),
+                self._form.sizes,
                 retries,
                 failures_to_open,
                 seconds_open,
                 hedge_after,
             )
         if queue is not None:
+            _check_fixed(self._form)
             from keras_cascade.runtime.queueing.queue_sender import QueueSender
             from keras_cascade.runtime.queueing.teacher_queue import (
                 TeacherQueue,
@@ -462,7 +463,7 @@ class EdgeCascade:
         ```
         """
         with self._with_queue().queue.answers(limit) as rows:
-            yield late_prediction(rows, self._classes)
+            yield late_prediction(rows, self._classes, self._form)
 
     def queue_status(self) -> QueueStatus:
         """Returns the numbers of queued rows, and the state of sending."""
@@ -553,6 +554,7 @@ class EdgeCascade:
             self._rule,
             self._classes,
             started,
+            self._form,
         )
 
     def _run_student(self, x):
@@ -622,6 +624,17 @@ def closed_error(name: str = "EdgeCascade") -> RuntimeError:
     )
 
 
+def _check_fixed(form):
+    """Raises where late answers could not be handed out together."""
+    if None in form.sizes:
+        raise ValueError(
+            "Expected a bundle whose answers have one size, with `queue`. "
+            f"Received: answers of sizes {list(form.sizes)}, of which None is "
+            "free. Export it with `input_shape`, or choose another "
+            "`on_failure`."
+        )
+
+
 def _is_remote(teacher):
     """Returns `True` of a teacher whose answers come over a network."""
     teacher = without_tokenizer(teacher)
@@ -644,4 +657,9 @@ def _row_counter(teacher):
 def _open_file(kind, path, bundle):
     """Opens a queue or a log at a path, or with a dict of its arguments."""
     options = path if isinstance(path, dict) else {"path": path}
-    return kind(inputs=bundle.inputs, classes=bundle.classes, **options)
+    return kind(
+        inputs=bundle.inputs,
+        classes=bundle.classes,
+        form=bundle.answer_form,
+        **options,
+    )

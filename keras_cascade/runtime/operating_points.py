@@ -59,7 +59,9 @@ def delegation_rules(bundle: Bundle) -> dict[str, DelegationRule]:
     rules = {}
     for point in bundle.manifest["operating_points"]:
         threshold = _rounded(threshold_of(point))
-        if threshold.ndim and len(threshold) != len(bundle.classes):
+        if threshold.ndim and (
+            "task" in bundle.manifest or len(threshold) != len(bundle.classes)
+        ):
             raise BundleError(
                 f"'{bundle.path}' is damaged: its operating point "
                 f"'{point['name']}' has {len(threshold)} class thresholds for "

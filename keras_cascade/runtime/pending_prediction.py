@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from keras_cascade.errors import TeacherError
 from keras_cascade.runtime.edge_prediction import EdgePrediction, Latency
 from keras_cascade.runtime.operating_points import DelegationRule
-from keras_cascade.utils.numpy_softmax import numpy_softmax
+from keras_cascade.utils.answer_form import VALUES, AnswerForm
 
 if TYPE_CHECKING:
     from keras_cascade.runtime.queueing.queued_row import QueuedRow
@@ -33,6 +33,7 @@ class PendingPrediction:
         rule: `DelegationRule`, of the operating point in use.
         classes: list of str.
         started: float, `time.perf_counter()` when the call began.
+        form: `AnswerForm`. Defaults to `None`: that of a classifier.
 
     Attributes:
         rows: int array, which rows go to the teacher.
@@ -40,10 +41,10 @@ class PendingPrediction:
 
     # A kept row spends single microseconds here: slots, and no properties.
     __slots__ = (
-        "_classes", "_ids", "_inputs", "_labels", "_operating_point",
-        "_probabilities", "_score", "_source", "_started", "_student_seconds",
-        "_teacher_error", "_teacher_seconds", "_teacher_started", "_truncated",
-        "rows",
+        "_answers", "_classes", "_form", "_ids", "_inputs", "_labels",
+        "_operating_point", "_score", "_source", "_started",
+        "_student_seconds", "_teacher_error", "_teacher_seconds",
+        "_teacher_started", "_truncated", "rows",
     )  # fmt: skip
 
     def __init__(
@@ -53,10 +54,12 @@ class PendingPrediction:
         rule: DelegationRule,
         classes: list[str],
         started: float,
+        form: AnswerForm | None = None,
     ):
         self._inputs = inputs
-        self._probabilities = outputs["probabilities"]
-        self._labels = self._probabilities.argmax(axis=-1)
+        self._form = form = form or AnswerForm((len(classes),))
+        self._answers = outputs[form.name]
+        self._labels = form.labels(self._answers)
         self._score = outputs["score"]
         self._truncated = outputs.get("truncated")
         self._source = _KEPT.repeat(len(self._labels))
@@ -79,11 +82,11 @@ class PendingPrediction:
 
     @property
     def student_result(self) -> tuple[np.ndarray, np.ndarray, str]:
-        """Scores, probabilities and operating point of the delegated rows."""
+        """Scores, answers and operating point of the delegated rows."""
         rows = self.rows
         return (
             self._score[rows],
-            self._probabilities[rows],
+            self._answers[rows],
             self._operating_point,
         )
 
@@ -95,13 +98,24 @@ class PendingPrediction:
         """Fills the delegated rows with the teacher's answer.
 
         Args:
-            logits: float32 array `(delegated rows, classes)`.
+            logits: float32 array `(delegated rows, classes)`; of another
+                task in its shape.
+
+        Raises:
+            TeacherError: other sizes than the student's answers have.
         """
+        sizes = self._answers.shape[1:]
+        if logits.shape[1:] != sizes:  # possible where sizes are free
+            raise TeacherError(
+                f"Expected an answer of the sizes {sizes} from the teacher, "
+                f"as the student's. Received: {logits.shape[1:]}.",
+                invalid_answer=True,
+            )
         self._stop_teacher_clock()
-        probabilities = numpy_softmax(logits).astype("float32")
+        answers = self._form.of_logits(logits).astype("float32")
         self._source[self.rows] = "cloud"
-        self._probabilities[self.rows] = probabilities
-        self._labels[self.rows] = probabilities.argmax(axis=-1)
+        self._answers[self.rows] = answers
+        self._labels[self.rows] = self._form.labels(answers)
 
     def fall_back(
         self, error: TeacherError, source: str, ids: list[str] | None = None
@@ -117,7 +131,7 @@ class PendingPrediction:
         self._teacher_error = str(error)
         self._source[self.rows] = source
         if source != "edge_fallback":
-            self._labels[self.rows] = -1
+            self._labels[self.rows] = self._form.no_label
         if ids is not None:
             all_ids: list[str | None] = [None] * len(self._labels)
             for row, row_id in zip(self.rows, ids, strict=True):
@@ -131,9 +145,13 @@ class PendingPrediction:
 
     def prediction(self) -> EdgePrediction:
         """Returns the finished `EdgePrediction`, and ends its latency."""
+        values = None
+        answers: np.ndarray | None = self._answers
+        if self._form.name == VALUES:
+            answers, values = None, answers
         return EdgePrediction(
             self._labels,
-            self._probabilities,
+            answers,
             self._score,
             self._source,
             self._classes,
@@ -146,6 +164,7 @@ class PendingPrediction:
             ),
             self._ids,
             self._truncated,
+            values,
         )
 
     def _stop_teacher_clock(self):
@@ -153,33 +172,38 @@ class PendingPrediction:
 
 
 def late_prediction(
-    rows: list[QueuedRow], classes: list[str]
+    rows: list[QueuedRow], classes: list[str], form: AnswerForm | None = None
 ) -> EdgePrediction:
     """Builds the prediction of queued rows from the teacher's late answers.
 
     Args:
         rows: list of `QueuedRow`, each with `logits` or an `error_message`.
         classes: list of str.
+        form: `AnswerForm` of fixed sizes. Defaults to `None`: that of a
+            classifier.
 
     Returns:
         `EdgePrediction`.
     """
-    probabilities = np.empty((len(rows), len(classes)), "float32")
-    labels = np.full(len(rows), -1, "int64")
+    form = form or AnswerForm((len(classes),))
+    sizes = cast("tuple[int, ...]", form.sizes)
+    answers = np.empty((len(rows), *sizes), "float32")
     source = np.full(len(rows), "refused", SOURCE)
     for index, row in enumerate(rows):
         if row.logits is None:
-            probabilities[index] = (
+            answers[index] = (
                 np.nan if row.probabilities is None else row.probabilities
             )
             continue
-        probabilities[index] = numpy_softmax(row.logits)
-        labels[index] = probabilities[index].argmax()
+        answers[index] = form.of_logits(row.logits)
         source[index] = "cloud"
+    labels = form.labels(answers)
+    labels[source != "cloud"] = form.no_label
+    by_values = form.name == VALUES
     messages = [row.error_message for row in rows if row.logits is None]
     return EdgePrediction(
         labels=labels,
-        probabilities=probabilities,
+        probabilities=None if by_values else answers,
         score=np.array([row.score for row in rows], "float32"),
         source=source,
         classes=classes,
@@ -188,4 +212,5 @@ def late_prediction(
             sorted({r.operating_point for r in rows} - {""})
         ),
         ids=[row.id for row in rows],
+        values=answers if by_values else None,
     )

@@ -12,11 +12,21 @@ import numpy as np
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.runtime.integer_inputs import with_integer_inputs
 from keras_cascade.runtime.tokenized import student_with_tokenizer
+from keras_cascade.utils.answer_form import (
+    ANSWER_NAMES,
+    PROBABILITIES,
+    AnswerForm,
+    answer_name,
+    fits,
+)
 from keras_cascade.utils.forks import never_free_in_forks
 from keras_cascade.utils.native_output import hidden_native_output
 
 SIGNATURE = "serving_default"
-OUTPUTS = ("probabilities", "score", "delegate")
+#: Outputs beside the answers, which are `probabilities` or `values`.
+DECISION = ("score", "delegate")
+#: Outputs of one class per example.
+OUTPUTS = (PROBABILITIES, *DECISION)
 
 _students: weakref.WeakSet[StudentInterpreter] = weakref.WeakSet()
 
@@ -60,7 +70,9 @@ class StudentInterpreter:
 
         Returns:
             Dict of `probabilities` `(rows, classes)`, `score` `(rows,)` and
-            `delegate` `(rows,)`, bool.
+            `delegate` `(rows,)`, bool. Of another task than classes the
+            answers have its shape, and are called `values` where they are no
+            probabilities.
         """
         try:
             outputs = self._runner()(**inputs)
@@ -81,13 +93,13 @@ class StudentInterpreter:
             for name, detail in details.items()
         }
 
-    def check(self, specs: list[dict], classes: int) -> None:
-        """Raises an error unless inputs and classes are those of a manifest.
+    def check(self, specs: list[dict], answers: AnswerForm) -> None:
+        """Raises an error unless inputs and answers are those of a manifest.
 
         Args:
             specs: list of `{"name", "shape", "dtype"}`, the batch first, and
                 `"quantization"` where it is stated.
-            classes: int.
+            answers: `AnswerForm`.
 
         Raises:
             BundleError: the file has others.
@@ -102,12 +114,15 @@ class StudentInterpreter:
             spec["name"]: (spec["dtype"], spec["shape"][1:]) for spec in specs
         }
         outputs = self._runner().get_output_details()
-        width = outputs["probabilities"]["shape"][-1]
-        if not _fits(expected, inputs) or width != classes:
+        name = answer_name(outputs)
+        sizes = _row(outputs[name])
+        answered = name == answers.name and _answers_fit(sizes, answers.sizes)
+        if not _fits(expected, inputs) or not answered:
             raise BundleError(
                 f"'{self._file}' does not fit its manifest. Expected: inputs "
-                f"{expected} and {classes} classes. Received: inputs {inputs} "
-                f"and {width} classes. Export the bundle again."
+                f"{expected} and {_described(answers.name, answers.sizes)}. "
+                f"Received: inputs {inputs} and {_described(name, sizes)}. "
+                "Export the bundle again."
             )
 
     def _check_scales(self, specs, details):
@@ -149,7 +164,8 @@ class StudentInterpreter:
                 runner = interpreter.get_signature_runner(SIGNATURE)
             except (RuntimeError, ValueError) as error:
                 raise self._unusable(error) from error
-            missing = set(OUTPUTS) - set(runner.get_output_details())
+            outputs = runner.get_output_details()
+            missing = {answer_name(outputs), *DECISION} - set(outputs)
             if missing:
                 raise BundleError(
                     f"'{self._file}' lacks the outputs {sorted(missing)}. "
@@ -213,7 +229,7 @@ def open_student(bundle: Bundle, num_threads: int = 1):
         num_threads,
         str(bundle.batch_student_file),
     )
-    student.check(bundle.student_inputs, len(bundle.classes))
+    student.check(bundle.student_inputs, bundle.answer_form)
     return student_with_tokenizer(with_integer_inputs(student, bundle), bundle)
 
 
@@ -231,7 +247,8 @@ def run_row_by_row(run: Callable, inputs: dict[str, np.ndarray]) -> dict:
     ]
     return {
         name: np.concatenate([answer[name] for answer in answers])
-        for name in OUTPUTS
+        for name in (*ANSWER_NAMES, *DECISION)
+        if name in answers[0]
     }
 
 
@@ -261,6 +278,23 @@ def _row(detail):
     """Returns the sizes of one row of an input; `None` for a free one."""
     sizes = detail["shape_signature"][1:].tolist()
     return [None if size < 0 else size for size in sizes]
+
+
+def _answers_fit(in_file, sizes):
+    """Compares sizes of an answer in the file; free ones fit all."""
+    if None in in_file:
+        sizes = [
+            None if own is None else size
+            for own, size in zip(in_file, sizes, strict=False)
+        ]
+        in_file = [1 if own is None else own for own in in_file]
+    return fits(in_file, sizes)
+
+
+def _described(name, sizes):
+    if name == "probabilities" and len(sizes) == 1:
+        return f"{sizes[0]} classes"
+    return f"'{name}' of sizes {list(sizes)}"
 
 
 def _fits(expected, inputs):

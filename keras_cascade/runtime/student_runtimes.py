@@ -111,7 +111,7 @@ def _checked(bundle, num_threads, accelerator):
     entry = bundle.manifest["student"]
     content, name = bundle.read(entry["file"]), str(bundle.student_file)
     student = CompiledStudent(content, num_threads, name, accelerator)
-    student.check(bundle.student_inputs, len(bundle.classes))
+    student.check(bundle.student_inputs, bundle.answer_form)
     probes = entry.get("probes")
     if probes is None:
         probes = student_probes(

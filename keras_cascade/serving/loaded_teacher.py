@@ -16,6 +16,7 @@ from keras_cascade.serving.attached_teacher import AttachedTeacher
 from keras_cascade.serving.batcher import Batcher
 from keras_cascade.serving.request_error import RequestError, too_many_rows
 from keras_cascade.serving.server_log import log
+from keras_cascade.utils.answer_form import fits
 
 #: What runs a teacher, in the words of Triton.
 SAVED_MODEL, ONNX_PLATFORM = "tensorflow_savedmodel", "onnxruntime_onnx"
@@ -43,6 +44,7 @@ class LoadedTeacher:
         platform: str.
         inputs: list of the teacher's inputs, as in the manifest.
         classes: list of str.
+        form: `AnswerForm` of the answers.
         output: str, the output's name.
         max_rows: int, of one request.
         max_request_bytes: int, of one request, as JSON or in binary.
@@ -60,7 +62,7 @@ class LoadedTeacher:
         self.identity = identity or bundle.teacher_identity
         self.platform = platform
         self.inputs = bundle.teacher_inputs
-        self.classes = bundle.classes
+        self.classes, self.form = bundle.classes, bundle.answer_form
         self.output = described.get("output", "logits")
         self.version = bundle.teacher_folder.name if teacher else "1"
         self.manifest_sha256 = bundle.manifest_sha256
@@ -139,7 +141,7 @@ class LoadedTeacher:
         inputs = [
             (one["name"], one["shape"], one["dtype"]) for one in self.inputs
         ]
-        return self.classes, inputs, self._tokenizer
+        return self.classes, self.form, inputs, self._tokenizer
 
     def check(self, x):
         """Checks a request's inputs and converts them to arrays.
@@ -185,7 +187,8 @@ class LoadedTeacher:
             client: see `Batcher`. Defaults to `None`.
 
         Returns:
-            float32 array `(rows, classes)`, finite.
+            float32 array `(rows, classes)`, finite; of another task in its
+            shape.
 
         Raises:
             RequestError: the queue is full, or the teacher's logits of
@@ -193,7 +196,8 @@ class LoadedTeacher:
         """
         logits = await self._batcher(inputs, deadline, gone, client)
         logits = np.ascontiguousarray(logits, "float32")
-        rows = np.flatnonzero(~np.isfinite(logits).all(axis=-1))
+        finite = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
+        rows = np.flatnonzero(~finite)
         if rows.size and self.platform == AttachedTeacher.platform:
             raise RequestError(
                 400,
@@ -286,8 +290,8 @@ def _check_logits(bundle, teacher, rows):
         spec["name"]: _example(spec, rows) for spec in bundle.teacher_inputs
     }
     shape = np.shape(teacher.logits(examples))
-    expected = rows, len(bundle.classes)
-    if shape != expected:
+    expected = rows, *bundle.answer_form.sizes
+    if not fits(shape, expected):
         raise BundleError(
             f"Expected logits of shape {expected} from the teacher of "
             f"'{bundle.path}'. Received: {shape}."

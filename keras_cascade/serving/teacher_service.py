@@ -3,7 +3,10 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from keras_cascade.runtime.teachers.remote_teacher import IDENTITY_PARAMETER
+from keras_cascade.runtime.teachers.remote_teacher import (
+    IDENTITY_PARAMETER,
+    TOP_K_HEADER,
+)
 from keras_cascade.runtime.teachers.v2_tensors import V2_TYPES
 from keras_cascade.serving.json_tensors import SMALL
 from keras_cascade.serving.request_error import RequestError
@@ -178,7 +181,8 @@ class TeacherService:
             the largest down, and the logsumexp of the others.
 
         Raises:
-            RequestError: a full queue, or a wrong number of edge rows.
+            RequestError: a full queue, a wrong number of edge rows, or the
+                largest logits alone of a teacher that needs all.
         """
         rows = len(next(iter(inputs.values())))
         edge_rows = record.edge_rows
@@ -187,6 +191,13 @@ class TeacherService:
                 400,
                 f"Expected '{EDGE_ROWS}' to count the request's {rows} rows "
                 f"among those the edge has seen. Received: {edge_rows}.",
+            )
+        if record.top_k is not None and not teacher.form.one_class:
+            raise RequestError(
+                400,
+                f"Expected no '{TOP_K_HEADER}': the answers of this teacher "
+                "are not one class per row, and need every logit. Leave it "
+                "out.",
             )
         logits = await teacher.logits(
             inputs, record.deadline, gone, record.client
@@ -220,7 +231,7 @@ class TeacherService:
                 {
                     "name": teacher.output,
                     "datatype": "FP32",
-                    "shape": [-1, len(teacher.classes)],
+                    "shape": [-1, *(size or -1 for size in teacher.form.sizes)],
                 }
             ],
             "properties": {IDENTITY_PARAMETER: teacher.identity},

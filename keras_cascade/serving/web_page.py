@@ -129,9 +129,16 @@ def device_files(bundle):
 
     Raises:
         BundleError: a file was altered or replaced since the bundle was
-            loaded.
+            loaded, or the bundle is of another task than one class per
+            example, which no browser runs.
     """
     manifest = bundle.manifest
+    if not bundle.answer_form.one_class:
+        raise BundleError(
+            "Expected a bundle of one class per example for the page at "
+            f"/web/. Received: '{bundle.path}', of the task "
+            f"{manifest['task']['class']}. Serve it without --web."
+        )
     parts = (
         manifest["student"],
         manifest["student"].get("text"),

@@ -127,7 +127,8 @@ def test_a_path_that_leads_out(copied, path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.update(version=2), "reads version 1"),
+        (lambda m: m.update(version=3), "reads versions 1 and 2"),
+        (lambda m: m.update(version=2), "1 was expected"),
         (lambda m: m.update(format="other"), "format"),
         (lambda m: m.pop("student"), "'student' is a required property"),
         (lambda m: m["student"].update(sha256="abc"), "sha256"),

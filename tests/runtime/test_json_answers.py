@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from keras_cascade.runtime import RestTeacher, TeacherError, V2HttpTeacher
 from keras_cascade.runtime.teachers import json_answers
@@ -222,3 +223,23 @@ def test_pieces_find_the_texts_that_one_search_finds(parts, chunk):
     with mock.patch.object(json_answers, "CHUNK", chunk):
         found = list(json_answers._runs(content))
     assert found == [one.span() for one in expected]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=5),
+    seed=st.integers(0, 2**31),
+    indent=st.sampled_from([None, 1]),
+)
+def test_long_answers_of_several_axes(shape, seed, indent):
+    rows = 1 + 8000 // int(np.prod(shape))  # beyond what is parsed whole
+    values = np.random.default_rng(seed).normal(size=(rows, *shape[1:]))
+    text = json.dumps({"outputs": values.tolist()}, indent=indent)
+    assert len(text) > SMALL
+    lists = 2 * int(np.prod(values.shape[:-1])) + rows
+    found = read_json(text.encode(), lists, values.ndim)["outputs"]
+    np.testing.assert_array_equal(
+        np.asarray(found, "float32"), values.astype("float32")
+    )
+    with pytest.raises(ValueError, match="axes"):
+        read_json(text.encode(), lists, values.ndim - 1)

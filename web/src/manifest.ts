@@ -211,6 +211,13 @@ function checkForm(manifest: JsonObject, where: string): void {
       );
     }
   };
+  if (isObject(manifest.task)) {
+    throw new BundleError(
+      `The bundle at ${where} is of the task ` +
+        `${JSON.stringify(manifest.task.class)}; this package answers with ` +
+        "one class per example. Run it with the Python package.",
+    );
+  }
   const version = manifest.version;
   if (typeof version === "number" && version > VERSION) {
     throw new BundleError(

@@ -246,3 +246,18 @@ test("manifests that the others refuse are refused", async () => {
     await assert.rejects(read(manifest), { name: "BundleError" }, why);
   }
 });
+
+test("a bundle of another task than one class per example is refused", async () => {
+  const manifest = {
+    format: "keras_cascade.bundle",
+    version: 2,
+    task: { class: "MultiLabel", activation: "sigmoid" },
+  };
+  const raw = new TextEncoder().encode(JSON.stringify(manifest));
+  await assert.rejects(parseManifest(raw, "URL"), {
+    name: "BundleError",
+    message:
+      'The bundle at URL is of the task "MultiLabel"; this package answers ' +
+      "with one class per example. Run it with the Python package.",
+  });
+});

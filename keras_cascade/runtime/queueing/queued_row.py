@@ -21,8 +21,8 @@ class QueuedRow:
         inputs: dict of input name to array, without a batch axis. Text is a
             `str` in an array of dtype `object`.
         score: float, the gate's.
-        probabilities: float32 array `(classes,)`, the student's; `None` of a
-            damaged row.
+        probabilities: float32 array `(classes,)`, the student's; of another
+            task its answer; `None` of a damaged row.
         operating_point: str.
         tries: int, how often the teacher failed on this row alone.
         logits: float32 array `(classes,)`, the teacher's, or `None`.

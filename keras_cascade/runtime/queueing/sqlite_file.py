@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 from keras_cascade.errors import QueueError
+from keras_cascade.utils.answer_form import AnswerForm
 from keras_cascade.utils.forks import never_free_in_forks
 
 VERSION = 2
@@ -224,22 +225,26 @@ class _Connection(sqlite3.Connection):
     """Connection that can be referenced weakly."""
 
 
-def content_format(inputs: list[dict], classes: list[str]) -> str:
-    """Describes the inputs and classes of a file, for `SqliteFile`.
+def content_format(
+    inputs: list[dict], classes: list[str], form: AnswerForm | None = None
+) -> str:
+    """Describes the inputs and answers of a file, for `SqliteFile`.
 
     Args:
         inputs: list of `{"name", "dtype", ...}`, as in the manifest.
         classes: list of str.
+        form: `AnswerForm`. Defaults to `None`: that of a classifier.
 
     Returns:
         str, as it stands in the file.
     """
-    return json.dumps(
-        {
-            "inputs": [[spec["name"], spec["dtype"]] for spec in inputs],
-            "classes": list(classes),
-        }
-    )
+    content: dict = {
+        "inputs": [[spec["name"], spec["dtype"]] for spec in inputs],
+        "classes": list(classes),
+    }
+    if form is not None and not form.one_class:
+        content["answers"] = [form.activation, *form.sizes]
+    return json.dumps(content)
 
 
 def _make_private(file, create):

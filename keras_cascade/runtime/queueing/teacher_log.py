@@ -24,6 +24,7 @@ from keras_cascade.runtime.queueing.sqlite_file import (
     SqliteFile,
     content_format,
 )
+from keras_cascade.utils.answer_form import AnswerForm
 
 MEBIBYTE = 1024 * 1024
 _TABLES = (
@@ -61,6 +62,8 @@ class TeacherLog:
             example without a batch axis (a text is a `str`), and returns the
             values to keep in the same form, or `None` to keep nothing.
             Defaults to `None`: inputs are kept as they are.
+        form: `AnswerForm` of the answers. Defaults to `None`: that of a
+            classifier.
 
     Attributes:
         classes: list of str.
@@ -76,6 +79,7 @@ class TeacherLog:
         max_rows: int = 10_000,
         max_bytes: int = 256 * MEBIBYTE,
         redact: Callable[[dict], dict | None] | None = None,
+        form: AnswerForm | None = None,
     ):
         if max_rows < 1 or max_bytes < 1:
             raise ValueError(
@@ -94,7 +98,7 @@ class TeacherLog:
                 raise ValueError(
                     "Expected `classes` to go with `inputs`. Received: None."
                 )
-            made_for = content_format(inputs, classes)
+            made_for = content_format(inputs, classes, form)
         self._file = SqliteFile(path, "log", _TABLES, made_for, _upgrade)
         about = json.loads(self._file.made_for)
         self._names = [name for name, _ in about["inputs"]]

@@ -37,6 +37,7 @@ from keras_cascade.runtime.queueing.sqlite_file import (
     SqliteFile,
     content_format,
 )
+from keras_cascade.utils.answer_form import AnswerForm
 
 MEBIBYTE = 1024 * 1024
 
@@ -68,6 +69,8 @@ class TeacherQueue:
         classes: list of str.
         max_rows: int. Defaults to `10_000`.
         max_bytes: int, of inputs. Defaults to 256 MiB.
+        form: `AnswerForm` of the answers. Defaults to `None`: that of a
+            classifier.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class TeacherQueue:
         classes: list[str],
         max_rows: int = 10_000,
         max_bytes: int = 256 * MEBIBYTE,
+        form: AnswerForm | None = None,
     ):
         self.path = os.fspath(path)
         self.max_rows = max_rows
@@ -88,7 +92,7 @@ class TeacherQueue:
             path,
             "queue",
             TABLES,
-            content_format(inputs, classes),
+            content_format(inputs, classes, form),
             upgrade_queue,
         )
 

@@ -87,7 +87,7 @@ class DetectedTeacher(HttpTeacher):
             else:
                 return kind(
                     self.url + path,
-                    self._classes,
+                    self._sizes,
                     self._output,
                     self.timeout,
                     self._max_rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import math
 import os
 import ssl
 import urllib.parse
@@ -35,6 +36,8 @@ from keras_cascade.runtime.teachers.remote_teacher import (
 from keras_cascade.runtime.teachers.teacher_identity import Proof
 
 CONNECTIONS = 64
+#: Lists of numbers in a row of an answer whose sizes are free.
+MOST_LISTS = 2**20
 IDLE_SECONDS = 60.0
 #: Sent with every request; `keras-cascade serve` states it in its answer.
 REQUEST_ID = "x-request-id"
@@ -328,7 +331,7 @@ class HttpTeacher(RemoteTeacher):
 
     def _json(self, content):
         try:
-            return read_json(content, self._max_rows)
+            return read_json(content, *self._most_lists())
         except ValueError as error:
             raise TeacherError(
                 f"The teacher at {self.url} did not answer in JSON, or in "
@@ -344,7 +347,21 @@ class HttpTeacher(RemoteTeacher):
         """
         if self._max_response_bytes is not None:
             return self._max_response_bytes
+        if None in self._sizes:
+            return MAX_BYTES
+        if len(self._sizes) > 1:  # `_rows_at_once` bounds the rows
+            lists = 2 * math.prod(self._sizes[:-1])
+            numbers = math.prod(self._sizes)
+            return 64 * 1024 + rows * (1024 + 64 * (lists + numbers))
         return min(MAX_BYTES, 64 * 1024 + rows * (1024 + 64 * self._classes))
+
+    def _most_lists(self):
+        """Returns how many lists an answer may have, and how deep."""
+        if len(self._sizes) == 1:
+            return self._max_rows, 2
+        free = None in self._sizes[:-1]
+        lists = MOST_LISTS if free else 2 * math.prod(self._sizes[:-1])
+        return self._max_rows * (1 + lists), 1 + len(self._sizes)
 
 
 class HttpClient:

@@ -29,16 +29,17 @@ _MANY_NUMBERS = re.compile(rb"[-+.eE0-9 \t\r\n,\[\]]{64}")
 _KEY = "keras_cascade.array"
 
 
-def read_json(content: bytes, rows: int):
+def read_json(content: bytes, rows: int, axes: int = 2):
     """Parses a text; in a long one arrays of numbers become `np.ndarray`.
 
     Args:
         content: bytes.
         rows: int, how many lists of numbers a long text may have in a list.
+        axes: int, how deep arrays may be. Defaults to `2`.
 
     Returns:
         The value. In a text of more than 32 KiB, a long array of numbers is a
-        float32 array of one axis, or of two for a list of lists.
+        float32 array of one axis, of two for a list of lists, or of more.
 
     Raises:
         ValueError: no JSON, lists of lists of different lengths, more rows,
@@ -46,7 +47,7 @@ def read_json(content: bytes, rows: int):
     """
     arrays: list[np.ndarray] = []
     if len(content) > SMALL:
-        content = _without_arrays(content, rows, arrays)
+        content = _without_arrays(content, rows, arrays, axes)
 
     def restored(values):
         number = values.get(_KEY)
@@ -60,7 +61,7 @@ def read_json(content: bytes, rows: int):
         raise ValueError(f"{type(error).__name__}, {error}") from None
 
 
-def _without_arrays(content, rows, arrays):
+def _without_arrays(content, rows, arrays, axes):
     """Returns the text with numbered objects in place of its long arrays."""
     if not content.isascii():
         # As str, one character of four bytes makes all others as long.
@@ -71,7 +72,7 @@ def _without_arrays(content, rows, arrays):
             raise ValueError(f"more than {rows} rows")
         while True:
             start = content.find(b"[", position, end_of_run)
-            end = _end_of_array(content, start, end_of_run)
+            end = _end_of_array(content, start, end_of_run, axes)
             if end is None:
                 break
             position = end
@@ -116,7 +117,7 @@ def _check_rest(size):
         )
 
 
-def _end_of_array(content, start, end):
+def _end_of_array(content, start, end, axes):
     """Returns the index behind the bracket that closes an array."""
     if start < 0:
         return None
@@ -125,8 +126,8 @@ def _end_of_array(content, start, end):
     while closing >= 0:
         if 0 <= opening < closing:
             depth += 1
-            if depth > 2:
-                raise ValueError("an array of more than two axes")
+            if depth > axes:
+                raise ValueError(f"an array of more than {axes} axes")
             opening = content.find(b"[", opening + 1, end)
         else:
             depth -= 1
@@ -140,7 +141,8 @@ def _array(content, start, end):
     """Reads what is between an array's brackets."""
     if content.find(b"[", start, end) < 0:
         return _row(content, start, end)
-    rows, position = [], start
+    rows: list[np.ndarray] = []
+    position = start
     for number in itertools.count():
         begin = content.find(b"[", position, end)
         last = begin < 0
@@ -149,11 +151,21 @@ def _array(content, start, end):
             raise ValueError("a list of lists and of something else")
         if last:
             break
-        position = content.find(b"]", begin, end) + 1
-        rows.append(_row(content, begin + 1, position - 1))
-        if len(rows[-1]) != len(rows[0]):
+        position = _closing(content, begin, end)
+        rows.append(_array(content, begin + 1, position - 1))
+        if rows[-1].shape != rows[0].shape:
             raise ValueError("rows of different lengths")
     return np.stack(rows)
+
+
+def _closing(content, start, end):
+    """Returns the index behind the bracket that closes one at `start`."""
+    depth, position = 1, start + 1
+    while depth:
+        closing = content.find(b"]", position, end)
+        depth += content.count(b"[", position, closing) - 1
+        position = closing + 1
+    return position
 
 
 def _row(content, start, end):

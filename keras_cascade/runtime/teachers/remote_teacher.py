@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import ipaddress
+import math
 import os
 import threading
 import warnings
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_cascade.errors import TeacherError
+from keras_cascade.utils.answer_form import fits, row_sizes
 from keras_cascade.utils.forks import reset_in_child
 from keras_cascade.utils.numpy_top_k import dense_logits
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 MAX_ROWS = 256
 MAX_BYTES = 32 * 1024 * 1024
+#: Of an answer, as JSON, with its share of brackets and white space.
+BYTES_PER_NUMBER = 32
 ENCRYPTED = ("https://", "grpcs://")
 #: The header that reports a `RowCounter`'s count to the server.
 ROWS_HEADER = "x-cascade-rows"
@@ -51,7 +55,8 @@ class RemoteTeacher(abc.ABC):
 
     Args:
         url: str, where the teacher is.
-        classes: int, how many logits a row must have.
+        classes: int, how many logits a row must have; or a tuple of the
+            sizes of a row, `None` where any is right.
         output: str, the model's output name. Defaults to `"logits"`.
         timeout: float, seconds for one whole request. Defaults to `10.0`.
         max_rows: int, rows in one request. Defaults to `256`.
@@ -83,7 +88,7 @@ class RemoteTeacher(abc.ABC):
     def __init__(
         self,
         url: str,
-        classes: int,
+        classes: int | tuple[int | None, ...],
         output: str = "logits",
         timeout: float = TIMEOUT,
         max_rows: int = MAX_ROWS,
@@ -125,7 +130,13 @@ class RemoteTeacher(abc.ABC):
         self.url = url
         self.timeout = timeout
         self.row_counter = None
-        self._classes = classes
+        self._sizes = row_sizes(classes)
+        if top_k is not None and len(self._sizes) != 1:
+            raise ValueError(
+                "Expected a teacher of classes, with one axis of logits a row, "
+                f"for `top_k={top_k}`. Received: {len(self._sizes)} axes."
+            )
+        self._classes = self._sizes[-1]
         self._output = output
         self._max_rows = max_rows
         self._token = token
@@ -186,9 +197,18 @@ class RemoteTeacher(abc.ABC):
     def _requests(self, inputs):
         """Yields the requests that a batch is cut into, and their rows."""
         rows = len(next(iter(inputs.values())))
-        for start in range(0, rows, self._max_rows):
-            end = min(rows, start + self._max_rows)
+        step = self._rows_at_once()
+        for start in range(0, rows, step):
+            end = min(rows, start + step)
             yield from self._cut(inputs, start, end)
+
+    def _rows_at_once(self):
+        """Rows of a request; fewer where their answers have many numbers."""
+        if len(self._sizes) == 1 or None in self._sizes:
+            return self._max_rows
+        numbers = math.prod(size or 1 for size in self._sizes)
+        most = max(1, MAX_BYTES // (BYTES_PER_NUMBER * numbers))
+        return min(self._max_rows, most)
 
     def _cut(self, inputs, start, end):
         part = {name: array[start:end] for name, array in inputs.items()}
@@ -210,7 +230,7 @@ class RemoteTeacher(abc.ABC):
     def _validated(self, answer, rows):
         if isinstance(answer, dict) and self._top_k is not None:
             return validate_top_k(answer, rows, self._classes, self._top_k)
-        return validate_logits(answer, rows, self._classes)
+        return validate_logits(answer, rows, self._sizes)
 
     @contextlib.contextmanager
     def _reported(self, rows):
@@ -291,13 +311,16 @@ class RowCounter:
             raise
 
 
-def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
+def validate_logits(
+    answer, rows: int, classes: int | tuple[int | None, ...]
+) -> np.ndarray:
     """Validates a teacher's answer and converts it to float32.
 
     Args:
         answer: array-like, the teacher's answer.
         rows: int, rows of the request.
-        classes: int, logits per row.
+        classes: int, logits per row; or a tuple of the sizes of a row,
+            `None` where any is right.
 
     Returns:
         float32 array `(rows, classes)`, finite.
@@ -305,8 +328,9 @@ def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
     Raises:
         TeacherError: not numbers, another shape, NaN or infinity.
     """
+    sizes = row_sizes(classes)
     try:
-        values = np.asarray(numbers_of(answer))
+        values = np.asarray(numbers_of(answer, 1 + len(sizes)))
         if values.dtype.kind not in "iuf":
             raise TypeError(f"values of type {values.dtype}")
         with np.errstate(over="ignore"):
@@ -317,9 +341,9 @@ def validate_logits(answer, rows: int, classes: int) -> np.ndarray:
             f"else ({type(error).__name__}: {str(error)[:200]}).",
             invalid_answer=True,
         ) from error
-    if logits.shape != (rows, classes):
+    if not fits(logits.shape, (rows, *sizes)):
         raise TeacherError(
-            f"Expected logits of shape {(rows, classes)} from the teacher. "
+            f"Expected logits of shape {(rows, *sizes)} from the teacher. "
             f"Received: {logits.shape}.",
             invalid_answer=True,
         )
@@ -376,7 +400,7 @@ def validate_top_k(answer, rows: int, classes: int, top_k: int) -> np.ndarray:
     return dense_logits(logits, index.astype("int32"), rest, classes)
 
 
-def numbers_of(answer):
+def numbers_of(answer, axes: int = 2):
     """Rejects lists whose array would be far larger than they are.
 
     NumPy gives every string of a list the length of its longest.
@@ -384,6 +408,7 @@ def numbers_of(answer):
     Args:
         answer: list of numbers, or of lists of numbers; anything else is
             returned as it is.
+        axes: int, how deep lists may be. Defaults to `2`.
 
     Raises:
         TypeError: a list of other values.
@@ -391,7 +416,12 @@ def numbers_of(answer):
     """
     if not isinstance(answer, (list, tuple)):
         return answer
-    kinds, lengths = set(), set()
+    if axes > 2 and all(isinstance(row, (list, tuple)) for row in answer):
+        for row in answer:
+            numbers_of(row, axes - 1)
+        return answer
+    kinds: set = set()
+    lengths: set = set()
     for row in answer:
         is_list = isinstance(row, (list, tuple))
         kinds.update(map(type, row) if is_list else (type(row),))

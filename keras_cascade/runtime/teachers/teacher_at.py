@@ -31,7 +31,7 @@ _BY_URL = [
 
 def teacher_at(
     url: str,
-    classes: int,
+    classes: int | tuple[int | None, ...],
     output: str | None = None,
     timeout: float | None = None,
     max_rows: int | None = None,
@@ -53,7 +53,7 @@ def teacher_at(
             form), `http(s)://HOST[:PORT]/v2/models/NAME` (Open Inference
             Protocol v2), `grpc(s)://HOST:PORT/NAME` (the same over gRPC), or
             `http(s)://HOST[:PORT]`, whose protocol is detected.
-        classes: int, how many logits a row must have.
+        classes: as in `RemoteTeacher`.
         output: as in `RemoteTeacher`. This and all further arguments default
             to `None`: the default of the teacher's class.
         timeout: as in `RemoteTeacher`.
@@ -146,6 +146,12 @@ def open_teacher(
         client_key=client_key,
         top_k=top_k,
     )
+    if top_k is not None and not bundle.answer_form.one_class:
+        raise ValueError(
+            "Expected a bundle of one class per example for `teacher_top_k`. "
+            f"Received: {top_k}, of the task {bundle.manifest['task']['class']}"
+            ", whose answers need every logit. Leave it out."
+        )
     identity = TeacherIdentity.of_bundle(bundle, teacher_identity)
     is_text = isinstance(location, (str, os.PathLike))
     location = os.fspath(location) if is_text else location
@@ -158,7 +164,7 @@ def open_teacher(
         options.setdefault("output", manifest.get("output", "logits"))
         teacher = teacher_at(
             location,
-            len(bundle.classes),
+            bundle.answer_form.sizes,
             timeout=timeout,
             identity=identity,
             **options,

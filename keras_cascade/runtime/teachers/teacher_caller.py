@@ -36,7 +36,8 @@ class TeacherCaller:
 
     Args:
         teacher: object with `logits(inputs)`.
-        classes: int, how many logits a row must have.
+        classes: int, how many logits a row must have; or a tuple of the
+            sizes of a row, `None` where any is right.
         retries: int >= 0, attempts after the first. Defaults to `2`.
         failures_to_open: int >= 1, failed attempts in a row after which the
             teacher is not asked for a while. Defaults to `5`.
@@ -50,7 +51,7 @@ class TeacherCaller:
     def __init__(
         self,
         teacher,
-        classes: int,
+        classes: int | tuple[int | None, ...],
         retries: int = 2,
         failures_to_open: int = 5,
         seconds_open: float = 10.0,

@@ -17,6 +17,7 @@ from keras_cascade.runtime.teachers.remote_teacher import (
     numbers_of,
     validate_logits,
 )
+from keras_cascade.utils.answer_form import fits
 
 MODES = ("required", "probe", "off")
 #: Seconds for which a connection that answered the probe rows is trusted. The
@@ -179,9 +180,9 @@ class TeacherIdentity:
         tolerance = self._all_probes["tolerance"]
         try:
             logits = np.concatenate(
-                [np.asarray(numbers_of(one)) for one in answers]
+                [np.asarray(numbers_of(one, expected.ndim)) for one in answers]
             )
-            logits = validate_logits(logits, *expected.shape)
+            logits = validate_logits(logits, len(expected), expected.shape[1:])
             gap = float(np.abs(logits - expected).max())
             received = f"by {gap:.3g}"
         except (TeacherError, TypeError, ValueError) as error:
@@ -198,11 +199,14 @@ class TeacherIdentity:
 
     def _check_form(self, bundle):
         probes = self._all_probes
-        widths = {len(row) for row in probes["logits"]}
         names = {spec["name"] for spec in self._inputs}
+        sizes = bundle.answer_form.sizes
+        try:
+            shape = self._probe_logits.shape
+        except (TypeError, ValueError):  # rows of different lengths
+            shape = ()
         if (
-            len(probes["logits"]) != probes["rows"]
-            or widths != {len(bundle.classes)}
+            not fits(shape, (probes["rows"], *sizes))
             or set(probes["shapes"]) != names
         ):
             raise BundleError(

@@ -45,7 +45,7 @@ class V2HttpTeacher(HttpTeacher):
 
     Args:
         url: str, such as `"http://127.0.0.1:8501/v2/models/teacher"`.
-        classes: int, how many logits a row must have.
+        classes: of `RemoteTeacher`.
         binary: bool or `None`. Sends and asks for tensors as bytes behind a
             JSON header, or as JSON numbers; `None` asks the server once
             whether it offers the former. Defaults to `None`.
@@ -56,7 +56,7 @@ class V2HttpTeacher(HttpTeacher):
     def __init__(
         self,
         url: str,
-        classes: int,
+        classes: int | tuple[int | None, ...],
         output: str = "logits",
         timeout: float = TIMEOUT,
         max_rows: int = MAX_ROWS,
@@ -208,7 +208,7 @@ class V2HttpTeacher(HttpTeacher):
 def _from_json(data, shape):
     """Reads JSON numbers, flat or nested, into their shape."""
     if not isinstance(data, np.ndarray):
-        data = np.asarray(numbers_of(data))
+        data = np.asarray(numbers_of(data, len(shape)))
     if data.size != math.prod(shape):
         raise ValueError(f"{data.size} values for the shape {shape}")
     return data.reshape(shape)
