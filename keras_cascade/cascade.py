@@ -197,11 +197,9 @@ class Cascade(SelectiveTrainer):
             ValueError: labels out of range or ambiguous, NaN in inputs, no
                 examples.
         """
-        self._check_task_takes(
-            teacher_logits=teacher_logits,
-            traffic=traffic,
-            class_weight=class_weight,
-        )
+        self._check_task_takes(traffic=traffic, class_weight=class_weight)
+        if teacher_logits is not None:
+            teacher_logits.check_task(self.task)
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         data = self._with_indices(data, class_names, strict=True)
         if teacher_logits is not None and spot_check:
@@ -446,17 +444,19 @@ class Cascade(SelectiveTrainer):
 
         Raises:
             ValueError: an example is not in the cache, or the cache is of
-                another teacher.
+                another teacher or task.
         """
-        self._check_task_takes(teacher_logits=teacher_logits, traffic=traffic)
+        self._check_task_takes(traffic=traffic)
         data = self._labelled(data, y, batch_size, class_names)
         ask_teacher = None
         if teacher_logits is not None:
+            teacher_logits.check_task(self.task)
             teacher_logits.check_answers_for(self.teacher)
-            ask_teacher = teacher_logits.answers
+            ask_teacher = self._cached_answers(teacher_logits)
             if spot_check:
+                both = self.two_stage_pass()
                 teacher_logits.spot_check(
-                    self.two_stage_pass().ask_teacher, data.first_rows()
+                    both.ask_teacher, data.first_rows(), both.answers
                 )
         results = self.two_stage_pass().score_examples(
             data.checked_batches(self.check_labels), keep_outputs, ask_teacher
@@ -938,6 +938,12 @@ class Cascade(SelectiveTrainer):
                 "one class per example. Leave it out; `sample_weight` weights "
                 "examples of every task."
             )
+
+    def _cached_answers(self, cache):
+        """Function from inputs to the teacher's answers, from a cache."""
+        if self.task.one_class_per_example:
+            return cache.answers
+        return lambda x: self.two_stage_pass().answers(cache.logits(x))
 
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):
