@@ -947,10 +947,11 @@ class Cascade(SelectiveTrainer):
 
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):
+            other = f", or {remedy}" if self.task.one_class_per_example else ""
             raise ValueError(
                 f"Expected a gate with a method `{method}`. Received: "
                 f"{type(self.gate).__name__}, which has none. Calibrate it as "
-                f"it is, or {remedy}."
+                f"it is{other}."
             )
 
     def _results_for_gate(

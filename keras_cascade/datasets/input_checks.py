@@ -54,8 +54,8 @@ def check_class_labels(y, classes):
             values = values[values != np.floor(values)]
         raise ValueError(
             f"{expected} Received: {y.dtype} values such as "
-            f"{values[:3].tolist()}. Numbers to predict, as in a regression, "
-            "are not supported: a gate needs classes."
+            f"{values[:3].tolist()}. For numbers to predict, pass "
+            "`task=keras_cascade.tasks.Regression(...)` to the `Cascade`."
         )
     if y.size and not (y.min() >= 0 and y.max() < classes):
         raise ValueError(

@@ -36,7 +36,7 @@ def compress(logits, dtype, top_k):
 
 
 def compress_outputs(outputs, dtype):
-    """Converts the outputs of a task to what is stored, of any shape, unshifted.
+    """Converts a task's outputs, of any shape, to what is stored, unshifted.
 
     Half precision keeps 11 bits: an output z is rounded by at most
     `|z| / 2048`.
