@@ -12,6 +12,8 @@
 # %%
 import keras_cascade as kc
 
+data = kc.datasets.load("fashion_mnist")
+
 # %% [markdown]
 # ## Scenes
 #
@@ -34,7 +36,6 @@ from matplotlib.colors import ListedColormap
 plt.style.use("tableau-colorblind10")
 CLASSES = ["background", "t-shirt/top", "trouser", "sandal", "bag"]
 SIZE, HALF = 32, 14
-data = kc.datasets.load("fashion_mnist")
 kinds = [data.class_names.index(name) for name in CLASSES[1:]]
 
 

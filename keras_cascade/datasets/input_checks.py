@@ -72,9 +72,9 @@ def _two_axes(y, classes):
     if numeric and not ones:
         return (
             "Expected one class per example, as an integer or one-hot. "
-            f"Received labels of shape {y.shape} that are not one-hot: several "
-            "classes per example, or none, are not supported. Train a cascade "
-            "for each class, with the labels `y[:, c]`."
+            f"Received labels of shape {y.shape} that are not one-hot. For "
+            "several classes per example, or none, pass `task='multilabel'` "
+            "to the `Cascade`."
         )
     if numeric and not np.isin(y, (0, 1)).all():
         return (

@@ -202,9 +202,8 @@ def _checked_labels(spec, name, x, y):
         remedy = (
             "Store `y.argmax(axis=-1)`."
             if kind == "one-hot"
-            else "A data set for the commands has one class per example, not "
-            "several classes; in Python, `Cascade(task='multilabel')` takes "
-            "such labels."
+            else "Examples of several classes are not supported by the "
+            "commands; in Python, `Cascade(task='multilabel')` takes them."
         )
         raise ValueError(
             f"{spec}: expected '{name}' to hold integer labels, one an "

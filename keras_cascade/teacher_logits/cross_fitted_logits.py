@@ -124,7 +124,7 @@ def cross_fit_teacher_logits(
         [example_hashes(inputs) for inputs, _, _ in data.batches()]
     )
     fit_kwargs.setdefault("verbose", 0)
-    shape = None
+    shape: tuple = ()
     for inside, outside in stratified_folds(labels, folds, seed):
         teacher = build_teacher()
         teacher.fit(take_rows(x, inside), y[inside], **fit_kwargs)
