@@ -14,14 +14,14 @@ from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.tasks.task import LINEAR
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compressed_logits import expand
+from keras_cascade.teacher_logits.key_index import KeyIndex
+from keras_cascade.teacher_logits.tolerances import TOLERANCE, tolerance
 from keras_cascade.teacher_logits.views import view_keys
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 from keras_cascade.utils.numpy_top_k import numpy_shares
 
 #: Rows are read in parts of at most so many logits.
 PART_VALUES = 2**20
-#: How far a cached softmax may lie from the live one, by precision.
-TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
 
 
 class TeacherLogitsCache:
@@ -91,11 +91,11 @@ class TeacherLogitsCache:
         sizes = [len(chunk["keys"]) for chunk in self._chunks]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         keys = np.concatenate([chunk["keys"] for chunk in self._chunks])
-        self._index = _KeyIndex(keys)
+        self._index = KeyIndex(keys)
         self._cast_index = None  # of examples in float64, cast to float32
         if any("cast" in chunk for chunk in self._chunks):
             cast = [chunk.get("cast", chunk["keys"]) for chunk in self._chunks]
-            self._cast_index = _KeyIndex(np.concatenate(cast))
+            self._cast_index = KeyIndex(np.concatenate(cast))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -290,7 +290,7 @@ class TeacherLogitsCache:
         gaps = np.abs(cached - live)
         limits = TOLERANCE[self.info["dtype"]]
         if self.activation is not None:
-            limits = _tolerance(outputs, self.activation, self.info["dtype"])
+            limits = tolerance(outputs, self.activation, self.info["dtype"])
         if (gaps > limits).any():  # NaN: there is no answer
             kind = "value" if self.activation == LINEAR else "probability"
             raise ValueError(
@@ -332,53 +332,11 @@ def _held(activation):
     return f"outputs of a task with the activation {activation!r}"
 
 
-def _tolerance(outputs, activation, dtype):
-    """How far each cached answer of a task may lie from the live one.
-
-    Rounding moves an output z by at most `|z| · 2**-11` in half precision; a
-    softmax or sigmoid moves by at most half as much. Beside it come 0.1 % in
-    probability, or 1 % of the spread of the values.
-
-    Args:
-        outputs: float array, cached, batch first.
-        activation: str.
-        dtype: str, of the cache.
-
-    Returns:
-        Float array that broadcasts over the answers.
-    """
-    rounding = 2.0**-11 if dtype == "float16" else 1e-5
-    if activation != LINEAR:
-        return TOLERANCE["float32"] + rounding * np.abs(outputs).max() / 2
-    others = tuple(range(outputs.ndim - 1))
-    spread = outputs.std(axis=others, keepdims=True)
-    return rounding * np.abs(outputs) + 0.01 * spread
-
-
 def _shares(arrays):
     """Softmax, of the k largest only where no others are stored."""
     if "classes" not in arrays:
         return numpy_softmax(arrays["logits"])
     return numpy_shares(arrays["logits"], arrays["rest"])
-
-
-class _KeyIndex:
-    """Rows of a cache by key.
-
-    Args:
-        keys: uint64 array `(rows,)`.
-    """
-
-    def __init__(self, keys):
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
-
-    def rows(self, keys):
-        """Returns `(rows, found)`; a row that was not found is 0."""
-        index = np.searchsorted(self._sorted, keys)
-        found = index < len(self._sorted)
-        found[found] = self._sorted[index[found]] == keys[found]
-        return self._order[np.where(found, index, 0)], found
 
 
 def weights_sha256(model):
