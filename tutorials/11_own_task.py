@@ -50,19 +50,17 @@ def scenes(split, count):
             row = next(rows)
             garment = pictures[row].reshape(HALF, 2, HALF, 2, 1).mean((1, 3))
             top, left = rng.integers(0, SIZE - HALF + 1, 2)
-            place = np.s_[scene, top : top + HALF, left : left + HALF]
+            area = np.s_[scene, top : top + HALF, left : left + HALF]
             shown = garment[..., 0] > 0.1
-            x[place][shown] = garment[shown]
-            y[place][shown] = 1 + kinds.index(labels[row])
+            x[area][shown] = garment[shown]
+            y[area][shown] = 1 + kinds.index(labels[row])
     return x, y
 
 
 x_train, y_train = scenes("train", 6_000)
 x_cal, y_cal = scenes("calibration", 2_400)
 x_test, y_test = scenes("test", 2_000)
-print(
-    f"{len(x_train):,} scenes, {(y_train > 0).mean():.0%} of the pixels shown"
-)
+print(f"{len(x_train):,} scenes, {(y_train == 0).mean():.0%} background")
 
 # %% [markdown]
 # ## The task
@@ -281,7 +279,7 @@ counts = np.array([np.bincount(mask.ravel(), minlength=5) for mask in y_test])
 two = (counts[:, 1:] >= 60).sum(axis=1) == 2
 kept = np.argmax(np.where(two, answer["score"], -1))
 delegated = np.argmin(np.where(two, answer["score"], 2))
-COLORS = ["black", "C0", "C1", "C2", "C3"]
+COLORS = ["black", "C0", "C1", "C2", "gold"]
 figure = plt.figure(figsize=(9, 8), layout="constrained")
 grid = figure.add_gridspec(3, 4, height_ratios=(1, 1, 1.6))
 for row, (scene, title) in enumerate(

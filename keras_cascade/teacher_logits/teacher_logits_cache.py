@@ -326,7 +326,7 @@ class TeacherLogitsCache:
 
 
 def _held(activation):
-    """What a cache holds, in a sentence."""
+    """Content of a cache, for a sentence."""
     if activation is None:
         return "logits of one class per example"
     return f"outputs of a task with the activation {activation!r}"

@@ -9,7 +9,7 @@ TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
 
 
 def tolerance(outputs, activation, dtype):
-    """How far each cached answer of a task may lie from the live one.
+    """Largest gap of each cached answer of a task to the live one.
 
     Rounding moves an output z by at most `|z| · 2**-11` in half precision; a
     softmax or sigmoid moves by at most half as much. Beside it come 0.1 % in

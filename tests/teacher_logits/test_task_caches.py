@@ -227,6 +227,15 @@ def test_what_cannot_be_cached(tmp_path, blobs):
         cached("regression", x, teacher)
 
 
+def test_a_row_of_nan_is_found_in_every_batch():
+    inputs = keras.Input((2,))
+    teacher = keras.Model(inputs, keras.ops.log(inputs) + 3.0)
+    x = np.random.default_rng(0).uniform(1.0, 9.0, (64, 2)).astype("float32")
+    x[-1] = -1.0
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        kc.cache_teacher_logits(x, teacher, task="multilabel", batch_size=16)
+
+
 def test_outputs_of_several_sizes_are_refused():
     inputs = keras.Input((None, None, 2))
     teacher = keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs))
