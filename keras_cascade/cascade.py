@@ -616,6 +616,7 @@ class Cascade(SelectiveTrainer):
                 or no threshold meets the objective. The threshold is then
                 left as it was.
         """
+        self._check_task_takes(per_class=per_class or None)
         # `None` raises there, with a hint.
         condition = calibration.get(cast("Objective", objective))
         self.gate.check_ready()

@@ -163,9 +163,20 @@ def test_what_is_about_classes_is_refused():
             ),
             "traffic",
         ),
+        (
+            lambda: made.calibrate(
+                (x, y), kc.MaxDelegationRate(0.5), per_class=True
+            ),
+            "per_class",
+        ),
     ):
         with pytest.raises(ValueError, match=f"Expected no `{name}`"):
             use()
+    for use in (made.fit_gate, made.fit_temperature):
+        with pytest.raises(ValueError, match="Calibrate it as it is\\.$"):
+            use((x, y))
+    with pytest.raises(ValueError, match="Received none for `labels`"):
+        made.calibrate((x, y), kc.MinRecall(1, 0.5))
 
 
 def test_models_and_labels_of_another_task():
