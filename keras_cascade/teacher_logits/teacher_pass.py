@@ -244,7 +244,7 @@ class _Chunk:
         return compress(logits, self._settings["dtype"], top_k)
 
     def _of_task(self, outputs):
-        # Whether they are logits, the first batch says; NaN, every one.
+        # Probabilities are looked for in the first batch, NaN in every one.
         first = self.shape is None
         activation = self._settings["activation"] if first else LINEAR
         check_outputs("teacher", outputs, activation)
