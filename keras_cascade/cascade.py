@@ -197,11 +197,9 @@ class Cascade(SelectiveTrainer):
             ValueError: labels out of range or ambiguous, NaN in inputs, no
                 examples.
         """
-        self._check_task_takes(
-            teacher_logits=teacher_logits,
-            traffic=traffic,
-            class_weight=class_weight,
-        )
+        self._check_task_takes(traffic=traffic, class_weight=class_weight)
+        if teacher_logits is not None:
+            teacher_logits.check_task(self.task)
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         data = self._with_indices(data, class_names, strict=True)
         if teacher_logits is not None and spot_check:
@@ -446,17 +444,19 @@ class Cascade(SelectiveTrainer):
 
         Raises:
             ValueError: an example is not in the cache, or the cache is of
-                another teacher.
+                another teacher or task.
         """
-        self._check_task_takes(teacher_logits=teacher_logits, traffic=traffic)
+        self._check_task_takes(traffic=traffic)
         data = self._labelled(data, y, batch_size, class_names)
         ask_teacher = None
         if teacher_logits is not None:
+            teacher_logits.check_task(self.task)
             teacher_logits.check_answers_for(self.teacher)
-            ask_teacher = teacher_logits.answers
+            ask_teacher = self._cached_answers(teacher_logits)
             if spot_check:
+                both = self.two_stage_pass()
                 teacher_logits.spot_check(
-                    self.two_stage_pass().ask_teacher, data.first_rows()
+                    both.ask_teacher, data.first_rows(), both.answers
                 )
         results = self.two_stage_pass().score_examples(
             data.checked_batches(self.check_labels), keep_outputs, ask_teacher
@@ -616,9 +616,9 @@ class Cascade(SelectiveTrainer):
                 or no threshold meets the objective. The threshold is then
                 left as it was.
         """
+        self._check_task_takes(per_class=per_class or None)
         # `None` raises there, with a hint.
         condition = calibration.get(cast("Objective", objective))
-        self._check_task_takes(per_class=per_class or None)
         self.gate.check_ready()
         data = self._labelled(data, y, batch_size, class_names)
         results = self.judge(
@@ -940,14 +940,24 @@ class Cascade(SelectiveTrainer):
                 "examples of every task."
             )
 
+    def _cached_answers(self, cache):
+        """Function from inputs to the teacher's answers, from a cache."""
+        if self.task.one_class_per_example:
+            return cache.answers
+        return lambda x: self.two_stage_pass().answers(cache.logits(x))
+
     def _check_gate_has(self, method, remedy):
         if not hasattr(self.gate, method):
+            other = f", or {remedy}"
             if not self.task.one_class_per_example:
-                remedy = f"override `score` of {type(self.task).__name__}"
+                other = (
+                    ", or override `score` of a subclass of "
+                    f"{type(self.task).__name__}"
+                )
             raise ValueError(
                 f"Expected a gate with a method `{method}`. Received: "
                 f"{type(self.gate).__name__}, which has none. Calibrate it as "
-                f"it is, or {remedy}."
+                f"it is{other}."
             )
 
     def _results_for_gate(

@@ -176,8 +176,9 @@ def check_cache(cache, cascade, inputs, verbose):
     """
     if cache.info["teacher_sha256"] is not None:  # of one single teacher
         cache.check_weights(cascade.teacher)
-        cache.spot_check(cascade.two_stage_pass().ask_teacher, inputs)
-    if verbose:
+        both = cascade.two_stage_pass()
+        cache.spot_check(both.ask_teacher, inputs, both.answers)
+    if verbose and cascade.task.one_class_per_example:
         print(margin_summary(cache.margins(), cascade.distillation))
 
 

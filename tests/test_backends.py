@@ -13,7 +13,7 @@ import keras_cascade as kc
 #: Test files that run on both backends. Each group is a test of its own, so
 #: that pytest-xdist runs them side by side and beside others.
 GROUPS = [
-    ["tests/distillation"],
+    ["tests/distillation", "tests/tasks/test_formulas.py"],
     ["tests/evaluation/test_flops.py", "tests/gates"],
     ["tests/test_cascade_training.py"],
     ["tests/test_cascade_use.py", "tests/test_data_record.py"],

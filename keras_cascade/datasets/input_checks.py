@@ -54,8 +54,8 @@ def check_class_labels(y, classes):
             values = values[values != np.floor(values)]
         raise ValueError(
             f"{expected} Received: {y.dtype} values such as "
-            f"{values[:3].tolist()}. Numbers to predict, as in a regression, "
-            "are not supported: a gate needs classes."
+            f"{values[:3].tolist()}. For numbers to predict, pass "
+            "`task=keras_cascade.tasks.Regression(...)` to the `Cascade`."
         )
     if y.size and not (y.min() >= 0 and y.max() < classes):
         raise ValueError(
@@ -72,9 +72,9 @@ def _two_axes(y, classes):
     if numeric and not ones:
         return (
             "Expected one class per example, as an integer or one-hot. "
-            f"Received labels of shape {y.shape} that are not one-hot: several "
-            "classes per example, or none, are not supported. Train a cascade "
-            "for each class, with the labels `y[:, c]`."
+            f"Received labels of shape {y.shape} that are not one-hot. For "
+            "several classes per example, or none, pass `task='multilabel'` "
+            "to the `Cascade`."
         )
     if numeric and not np.isin(y, (0, 1)).all():
         return (

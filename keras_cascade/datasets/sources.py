@@ -202,8 +202,8 @@ def _checked_labels(spec, name, x, y):
         remedy = (
             "Store `y.argmax(axis=-1)`."
             if kind == "one-hot"
-            else "Examples of several classes are not supported; train a "
-            "cascade for each of them."
+            else "Examples of several classes are not supported by the "
+            "commands; in Python, `Cascade(task='multilabel')` takes them."
         )
         raise ValueError(
             f"{spec}: expected '{name}' to hold integer labels, one an "
@@ -220,7 +220,9 @@ def _checked_labels(spec, name, x, y):
         raise ValueError(
             f"{spec}: expected '{name}' to hold integer labels, one an "
             f"example. Received: shape {y.shape}, {y.dtype}. Numbers to "
-            "predict, as in a regression, are not supported."
+            "predict, as in a regression, are not supported by the commands; "
+            "in Python, `Cascade(task=keras_cascade.tasks.Regression(...))` "
+            "takes them."
         )
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8")

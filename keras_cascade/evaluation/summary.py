@@ -298,8 +298,11 @@ class _Sections:
         """Table of classes, and the worst class of each model."""
         models = ("student", "teacher", "cascade")
         if self._results.labels is None:
+            reason = "the labels are not known"
+            if self._results.loss_name is not None:
+                reason = "the task is not one class per example"
             for path in ("per_class", "worst_class"):
-                self.undefined[path] = "the labels are not known"
+                self.undefined[path] = reason
             return {"per_class": None, "worst_class": None}
         table = per_class(
             self._results.labels,

@@ -26,7 +26,8 @@ def join_cached(inputs, logits):
 
     Args:
         inputs: structure of arrays or tensors.
-        logits: array or tensor `(batch, classes)`; or dict of `logits`,
+        logits: array or tensor `(batch, classes)`, or of another task in its
+            shape; or dict of `logits`,
             `classes` and `rest`, as `TeacherLogitsCache.arrays` has them.
     """
     return {INPUTS: inputs, LOGITS: logits}
@@ -147,11 +148,12 @@ class CachedData:
 
     def _packed(self, tensors):
         """Tensors of `tf.data` as a batch has them, with static shapes."""
-        width = self.cache.top_k or self.cache.classes
+        top_k = self.cache.top_k
+        shape = self.cache.shape if top_k is None else [top_k]
         for name, tensor in zip(self._names, tensors, strict=True):
-            tensor.set_shape([None] if name == "rest" else [None, width])
+            tensor.set_shape([None] if name == "rest" else [None, *shape])
         named = dict(zip(self._names, tensors, strict=True))
-        return named if self.cache.top_k else named["logits"]
+        return named if top_k else named["logits"]
 
     def _joined(self, batch):
         x, y, weight = unpack(batch)

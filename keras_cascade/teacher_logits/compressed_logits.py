@@ -1,4 +1,4 @@
-"""Compressed logits: half precision, or the k largest."""
+"""Compressed logits: half precision, or the k largest; raw outputs."""
 
 import numpy as np
 
@@ -33,6 +33,33 @@ def compress(logits, dtype, top_k):
         "classes": top["classes"],
         "rest": top["rest"] - highest[:, 0],
     }
+
+
+def compress_outputs(outputs, dtype):
+    """Converts a task's outputs, of any shape, to what is stored, unshifted.
+
+    Half precision keeps 11 bits: an output z is rounded by at most
+    `|z| / 2048`.
+
+    Args:
+        outputs: float array, batch first.
+        dtype: `"float16"` or `"float32"`.
+
+    Returns:
+        Dict of `logits`.
+
+    Raises:
+        ValueError: an output that half precision cannot hold.
+    """
+    outputs = np.asarray(outputs, dtype="float32")
+    largest = np.abs(outputs).max(initial=0.0)
+    if largest > np.finfo(dtype).max:
+        raise ValueError(
+            f"Expected outputs of the teacher up to {np.finfo(dtype).max:.0f}, "
+            f"which {dtype} holds. Received: {largest:.4g}. Pass "
+            "`dtype='float32'`."
+        )
+    return {"logits": outputs.astype(dtype)}
 
 
 def expand(arrays, classes):

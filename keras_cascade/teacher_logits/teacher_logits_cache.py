@@ -11,16 +11,17 @@ import numpy as np
 from keras_cascade.datasets.batches import rows_of, rows_within
 from keras_cascade.datasets.fingerprint import cast_hashes, hash_examples
 from keras_cascade.datasets.labelled_data import LabelledData
+from keras_cascade.tasks.task import LINEAR
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compressed_logits import expand
+from keras_cascade.teacher_logits.key_index import KeyIndex
+from keras_cascade.teacher_logits.tolerances import TOLERANCE, tolerance
 from keras_cascade.teacher_logits.views import view_keys
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 from keras_cascade.utils.numpy_top_k import numpy_shares
 
 #: Rows are read in parts of at most so many logits.
 PART_VALUES = 2**20
-#: How far a cached softmax may lie from the live one, by precision.
-TOLERANCE = {"float16": 5e-3, "float32": 1e-3}
 
 
 class TeacherLogitsCache:
@@ -38,7 +39,11 @@ class TeacherLogitsCache:
             Defaults to `None`.
 
     Attributes:
-        classes: int.
+        classes: int; of another task than one class per example the size of
+            the outputs' last axis.
+        shape: tuple of int, of an example's outputs: `(classes,)`.
+        activation: str, of the `task` that the cache was made for; `None` for
+            one class per example.
         top_k: int, how many logits of an example are stored; `None` for all.
         views: int, how many augmented views an example has; 1 for none.
 
@@ -69,6 +74,8 @@ class TeacherLogitsCache:
             )
         self.info = info
         self.classes = info["classes"]
+        self.shape = tuple(info.get("shape", [self.classes]))
+        self.activation = info.get("activation")
         self.top_k = info["top_k"]
         self.views = info["views"]
         self.augment = augment
@@ -84,11 +91,11 @@ class TeacherLogitsCache:
         sizes = [len(chunk["keys"]) for chunk in self._chunks]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         keys = np.concatenate([chunk["keys"] for chunk in self._chunks])
-        self._index = _KeyIndex(keys)
+        self._index = KeyIndex(keys)
         self._cast_index = None  # of examples in float64, cast to float32
         if any("cast" in chunk for chunk in self._chunks):
             cast = [chunk.get("cast", chunk["keys"]) for chunk in self._chunks]
-            self._cast_index = _KeyIndex(np.concatenate(cast))
+            self._cast_index = KeyIndex(np.concatenate(cast))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -101,7 +108,8 @@ class TeacherLogitsCache:
             view: int, which augmented view. Defaults to `0`.
 
         Returns:
-            float32 array `(rows, classes)`, each row's largest logit 0.
+            float32 array `(rows, classes)`, each row's largest logit 0; of
+            another task `(rows, *shape)`, the teacher's outputs.
         """
         return self.take(self.rows(x, view))
 
@@ -116,7 +124,11 @@ class TeacherLogitsCache:
 
         Returns:
             float32 array `(rows, classes)`.
+
+        Raises:
+            ValueError: the cache is of another task.
         """
+        self._check_is_of_classes("probabilities")
         return numpy_softmax(self.logits(x)).astype("float32")
 
     def answers(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +139,11 @@ class TeacherLogitsCache:
 
         Returns:
             Tuple of an int array `(rows,)` and a float32 array `(rows,)`.
+
+        Raises:
+            ValueError: the cache is of another task.
         """
+        self._check_is_of_classes("answers")
         arrays = self.arrays(self.rows(x))
         best = arrays["logits"].argmax(axis=1)[:, None]
         shares = _shares(arrays)
@@ -170,7 +186,7 @@ class TeacherLogitsCache:
         return np.concatenate([self.rows(x) for x, _, _ in data.batches()])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Logits of rows that `rows` returned, `(rows, classes)`."""
+        """Logits of rows that `rows` returned, as `logits` returns them."""
         return expand(self.arrays(rows), self.classes)
 
     def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -180,17 +196,18 @@ class TeacherLogitsCache:
             rows: int array.
 
         Returns:
-            Dict of `logits`, float32 `(rows, classes)`, each row's largest 0;
+            Dict of `logits`, float32 `(rows, classes)`, each row's largest 0
+            (of another task `(rows, *shape)`, as the teacher output them);
             with `top_k` of `logits`, float32 `(rows, top_k)`, their
             `classes`, int32 `(rows, top_k)`, and `rest`, float32 `(rows,)`,
             the logsumexp of the other classes.
         """
         rows = np.asarray(rows)
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
-        width = self.classes if self.top_k is None else self.top_k
-        arrays = {"logits": np.empty((len(rows), width), "float32")}
+        shape = self.shape if self.top_k is None else (self.top_k,)
+        arrays = {"logits": np.empty((len(rows), *shape), "float32")}
         if self.top_k is not None:
-            arrays["classes"] = np.empty((len(rows), width), "int32")
+            arrays["classes"] = np.empty((len(rows), *shape), "int32")
             arrays["rest"] = np.empty(len(rows), "float32")
         for number in np.unique(chunk_of):
             selected = np.flatnonzero(chunk_of == number)
@@ -198,6 +215,23 @@ class TeacherLogitsCache:
             for name, array in arrays.items():
                 array[selected] = self._chunks[number][name][index]
         return arrays
+
+    def check_task(self, task: Any) -> None:
+        """Raises unless the cache was made for such a task.
+
+        Tasks of one activation have the same outputs, so that they share
+        caches.
+
+        Args:
+            task: `keras_cascade.tasks.Task`, of a cascade.
+        """
+        expected = None if task.one_class_per_example else task.activation
+        if self.activation != expected:
+            raise ValueError(
+                f"Expected a cache of outputs for {task!r}. The cache at "
+                f"'{self.path}' holds {_held(self.activation)}. Run "
+                "`cache_teacher_logits(..., task=cascade.task)`."
+            )
 
     def check_weights(self, teacher: keras.Model) -> None:
         """Raises unless the cache was made by these weights."""
@@ -228,36 +262,50 @@ class TeacherLogitsCache:
             )
         self.check_weights(teacher)
 
-    def spot_check(self, ask_teacher: Callable, x: Any) -> None:
+    def spot_check(
+        self,
+        ask_teacher: Callable,
+        x: Any,
+        answers: Callable = numpy_softmax,
+    ) -> None:
         """Compares cached logits with the live teacher's on some inputs.
 
         Args:
-            ask_teacher: function from inputs to probabilities.
+            ask_teacher: function from inputs to answers: probabilities, or
+                those of another task.
             x: a few inputs, before augmentation.
+            answers: function from outputs to such answers. Defaults to the
+                softmax.
         """
         if self.augment is not None:
             return  # the live teacher would need the augmented inputs
         live = ask_teacher(x)
         if self.top_k is None:
-            cached = numpy_softmax(self.logits(x))
+            outputs = self.logits(x)
+            cached = answers(outputs)
         else:
             # Of the class that the cache has as the likeliest.
             best, cached = self.answers(x)
             live = np.take_along_axis(live, best[:, None], axis=1)[:, 0]
         gaps = np.abs(cached - live)
-        gaps = gaps[~np.isnan(gaps)]  # without those that have no answer
-        if not gaps.size:
-            return
-        gap = float(gaps.max())
-        if gap > TOLERANCE[self.info["dtype"]]:
+        limits = TOLERANCE[self.info["dtype"]]
+        if self.activation is not None:
+            limits = tolerance(outputs, self.activation, self.info["dtype"])
+        if (gaps > limits).any():  # NaN: there is no answer
+            kind = "value" if self.activation == LINEAR else "probability"
             raise ValueError(
                 f"Cached logits at '{self.path}' differ from the teacher's: "
-                f"by up to {gap:.2g} in probability. The teacher or the "
+                f"by up to {np.nanmax(gaps):.2g} in {kind}. The teacher or the "
                 "preprocessing changed. Run `cache_teacher_logits` again."
             )
 
     def margins(self) -> np.ndarray:
-        """Teacher margins of the cached rows with an answer, float32."""
+        """Teacher margins of the cached rows with an answer, float32.
+
+        Raises:
+            ValueError: the cache is of another task.
+        """
+        self._check_is_of_classes("margins")
         size = max(1, PART_VALUES // (self.top_k or self.classes))
         parts = []
         for start in range(0, len(self), size):
@@ -268,31 +316,27 @@ class TeacherLogitsCache:
             parts.append(margins[~np.isnan(margins)])
         return np.concatenate(parts)
 
+    def _check_is_of_classes(self, method):
+        if self.activation is not None:
+            raise ValueError(
+                f"Expected a cache of one class per example for `{method}`. "
+                f"The cache at '{self.path}' holds {_held(self.activation)}: "
+                "read them with `logits(x)`."
+            )
+
+
+def _held(activation):
+    """Content of a cache, for a sentence."""
+    if activation is None:
+        return "logits of one class per example"
+    return f"outputs of a task with the activation {activation!r}"
+
 
 def _shares(arrays):
     """Softmax, of the k largest only where no others are stored."""
     if "classes" not in arrays:
         return numpy_softmax(arrays["logits"])
     return numpy_shares(arrays["logits"], arrays["rest"])
-
-
-class _KeyIndex:
-    """Rows of a cache by key.
-
-    Args:
-        keys: uint64 array `(rows,)`.
-    """
-
-    def __init__(self, keys):
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
-
-    def rows(self, keys):
-        """Returns `(rows, found)`; a row that was not found is 0."""
-        index = np.searchsorted(self._sorted, keys)
-        found = index < len(self._sorted)
-        found[found] = self._sorted[index[found]] == keys[found]
-        return self._order[np.where(found, index, 0)], found
 
 
 def weights_sha256(model):

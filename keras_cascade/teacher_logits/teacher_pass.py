@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_cascade import tasks
 from keras_cascade.datasets.batches import (
     concatenate_rows,
     row_form,
@@ -15,9 +17,14 @@ from keras_cascade.datasets.batches import (
 )
 from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
-from keras_cascade.model_checks import check_model_outputs
-from keras_cascade.models.logits_model import logits_model, logits_model_on
+from keras_cascade.model_checks import check_model_outputs, check_outputs
+from keras_cascade.models.logits_model import (
+    logits_model,
+    logits_model_on,
+    outputs_model,
+)
 from keras_cascade.prediction import inference
+from keras_cascade.tasks.task import LINEAR
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
@@ -26,6 +33,7 @@ from keras_cascade.teacher_logits.compressed_logits import (
     DTYPES,
     check_top_k,
     compress,
+    compress_outputs,
 )
 from keras_cascade.teacher_logits.teacher_logits_cache import (
     TeacherLogitsCache,
@@ -40,12 +48,13 @@ def cache_teacher_logits(
     dataset: Any,
     teacher: Any,
     path: str | os.PathLike | None = None,
-    dtype: str = "float16",
+    dtype: str | None = None,
     top_k: int | None = None,
     views: int = 1,
     augment: Callable | None = None,
     batch_size: int = 256,
     chunk_examples: int = 4096,
+    task: "str | dict | tasks.Task | None" = None,
 ) -> TeacherLogitsCache:
     """Computes the teacher's logits once and stores them on disk.
 
@@ -61,7 +70,9 @@ def cache_teacher_logits(
             teacher's answers are kept in the cache's folder one by one.
         path: folder of the cache. Defaults to `None`: a temporary one, for as
             long as the cache is in use.
-        dtype: `"float16"` or `"float32"`. Defaults to `"float16"`.
+        dtype: `"float16"` or `"float32"`. Half precision moves probabilities
+            by about 0.001. Defaults to `None`: `"float16"`, or `"float32"`
+            for a task without softmax or sigmoid, such as a regression.
         top_k: int, or `None` for all logits. Keeps the k largest and the sum
             of the rest; for thousands of classes. Defaults to `None`.
         views: int, how many seeded augmented views of every example to cache.
@@ -71,6 +82,10 @@ def cache_teacher_logits(
         batch_size: int, of the teacher. Defaults to `256`.
         chunk_examples: int, how many examples' logits are kept at a time,
             until they are written. Defaults to `4096`.
+        task: name, dict or `keras_cascade.tasks.Task`, that of the cascade.
+            Of another task than one class per example the outputs are stored
+            as they are, in their shape. Defaults to `None`: one class per
+            example.
 
     Returns:
         `TeacherLogitsCache`, for the `teacher_logits=` of `Cascade.fit`,
@@ -78,9 +93,17 @@ def cache_teacher_logits(
 
     Raises:
         ValueError: the folder holds the logits of another teacher, or was
-            made with other settings.
+            made with other settings; or `top_k` with another task.
     """
+    task = tasks.get(task)
+    if dtype is None:
+        dtype = "float32" if task.activation == LINEAR else "float16"
     _check(dtype, views, augment)
+    if not task.one_class_per_example and top_k is not None:
+        raise ValueError(
+            f"Expected no `top_k` with {task!r}, all outputs of which are "
+            f"stored. Received: {top_k!r}."
+        )
     if path is None:
         return in_temporary_folder(
             lambda folder: cache_teacher_logits(
@@ -93,10 +116,11 @@ def cache_teacher_logits(
                 augment,
                 batch_size,
                 chunk_examples,
+                task,
             )
         )
     data = LabelledData.from_argument(dataset, batch_size=batch_size)
-    teacher = logits_model(as_keras_teacher(teacher))
+    teacher = _outputs_of(teacher, task)
     if not teacher.built:
         teacher(data.first_rows(1))
     store = ChunkStore(path)
@@ -109,6 +133,8 @@ def cache_teacher_logits(
         "chunk_examples": chunk_examples,
         "teacher_sha256": weights_sha256(teacher),
     }
+    if not task.one_class_per_example:
+        settings["activation"] = task.activation
     known = store.read_info()
     if getattr(teacher, "is_external", False) and (
         known is None or known["teacher_sha256"] == settings["teacher_sha256"]
@@ -119,20 +145,36 @@ def cache_teacher_logits(
     else:
         store.write_info({**settings, "complete": False})
     if known is None or not known["complete"]:
-        classes = _fill(store, data, teacher, settings, augment)
-        store.write_info({**settings, "classes": classes, "complete": True})
+        shape = _fill(store, data, teacher, settings, augment)
+        settings["classes"] = shape[-1]
+        if not task.one_class_per_example:
+            settings["shape"] = shape
+        store.write_info({**settings, "complete": True})
     return TeacherLogitsCache(path, teacher, augment)
 
 
+def _outputs_of(teacher, task):
+    """The model whose outputs are stored, before the task's activation."""
+    if task.one_class_per_example:
+        return logits_model(as_keras_teacher(teacher))
+    if not isinstance(teacher, keras.Model):
+        raise ValueError(
+            f"Expected a teacher that is a `keras.Model` with {task!r}. "
+            f"Received: {type(teacher).__name__}."
+        )
+    return outputs_model(teacher, task.activation)
+
+
 def _fill(store, data, teacher, settings, augment):
-    """Appends missing chunks; returns the number of classes."""
+    """Appends missing chunks; returns the shape of an example's outputs."""
     done = {
         int(key)
         for chunk in store.chunks()
         for key in store.open(chunk)["keys"]
     }
     # Others check their own answers, and may be paid for each.
-    if not getattr(teacher, "is_external", False):
+    external = getattr(teacher, "is_external", False)
+    if not external and "activation" not in settings:
         teacher, _ = logits_model_on("teacher", teacher, data.first_rows())
     run = inference(teacher)
     views = range(settings["views"])
@@ -151,9 +193,9 @@ def _fill(store, data, teacher, settings, augment):
             chunk.add(view, key_arrays(x, hashes, view), logits_of(seen))
         chunk.close_if_full()
     chunk.close()
-    if chunk.classes is None:  # a crash came after the last chunk
-        return int(logits_of(data.first_rows(1)).shape[-1])
-    return chunk.classes
+    if chunk.shape is None:  # a crash came after the last chunk
+        return list(logits_of(data.first_rows(1)).shape[1:])
+    return chunk.shape
 
 
 class _Chunk:
@@ -164,12 +206,13 @@ class _Chunk:
         settings: dict, of the cache.
 
     Attributes:
-        classes: int, or `None` before the first answer.
+        shape: list of int, of an example's outputs, or `None` before the
+            first answer.
         missing: int, how many examples the chunk has room for.
     """
 
     def __init__(self, store, settings):
-        self.classes = None
+        self.shape = None
         self._store = store
         self._settings = settings
         self._clear()
@@ -180,21 +223,40 @@ class _Chunk:
 
     def add(self, view, keys, logits):
         """Adds the answers to one view of a batch."""
-        top_k = self._settings["top_k"]
-        if self.classes is None:
-            answered = logits[~np.isnan(logits).all(axis=1)][:32]
-            self.classes = (
-                check_model_outputs("teacher", answered)
-                if len(answered)
-                else logits.shape[1]
-            )
-            check_top_k(top_k, self.classes)
-        compressed = compress(logits, self._settings["dtype"], top_k)
+        if "activation" in self._settings:
+            compressed = self._of_task(logits)
+        else:
+            compressed = self._of_classes(logits)
         keys.setdefault("cast", keys["keys"])
         for name, array in {**keys, **compressed}.items():
             self._views[view].setdefault(name, []).append(array)
         if view == 0:
             self.missing -= len(logits)
+
+    def _of_classes(self, logits):
+        top_k = self._settings["top_k"]
+        if self.shape is None:
+            answered = logits[~np.isnan(logits).all(axis=1)][:32]
+            if len(answered):
+                check_model_outputs("teacher", answered)
+            self.shape = [logits.shape[1]]
+            check_top_k(top_k, logits.shape[1])
+        return compress(logits, self._settings["dtype"], top_k)
+
+    def _of_task(self, outputs):
+        # Probabilities are looked for in the first batch, NaN in every one.
+        first = self.shape is None
+        activation = self._settings["activation"] if first else LINEAR
+        check_outputs("teacher", outputs, activation)
+        shape = list(outputs.shape[1:])
+        if self.shape not in (None, shape):
+            raise ValueError(
+                "Expected outputs of the teacher of one shape for every "
+                f"example. Received: {tuple(self.shape)} and {tuple(shape)}. "
+                "Train without a cache, or make the inputs of one size."
+            )
+        self.shape = shape
+        return compress_outputs(outputs, self._settings["dtype"])
 
     def close_if_full(self):
         """Stores the chunk where it has no room left."""
@@ -274,11 +336,14 @@ def _check(dtype, views, augment):
 
 
 def _check_same_settings(path, known, settings):
-    for name, value in settings.items():
+    for name in (*settings, "activation"):
+        value = settings.get(name)
         if known.get(name) != value:
             what = (
                 "by a teacher with other weights"
                 if name == "teacher_sha256"
+                else "for another task"
+                if name == "activation"
                 else f"with {name}={known.get(name)!r}, not {value!r}"
             )
             raise ValueError(

@@ -28,7 +28,7 @@ def code(notebook):
 def test_every_script_has_its_notebook():
     scripts = sorted(file.stem for file in FOLDER.glob("[0-9]*.py"))
     assert scripts == NAMES
-    assert [int(name[:2]) for name in NAMES] == list(range(1, 11))
+    assert [int(name[:2]) for name in NAMES] == list(range(1, 12))
 
 
 def test_the_notebook_is_its_script(notebook):

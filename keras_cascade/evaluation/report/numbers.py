@@ -65,7 +65,8 @@ def report_numbers(
         `amortized_cost`, `threshold`, `objective`, `calibration` (the
         operating point), `costs`, `class_names`, `rows`, `summary` (as
         `summarize` returns it), `slider` (as `slider_values`), `mistakes`
-        (as `hardest_mistakes`) and `remarks` (as `teacher_remarks`).
+        (as `hardest_mistakes`), `remarks` (as `teacher_remarks`) and
+        `loss_name` (as `ExampleResults` has it).
     """
     threshold = point["threshold"]
     mistakes = hardest_mistakes(
@@ -95,6 +96,7 @@ def report_numbers(
         ),
         "mistakes": mistakes,
         "remarks": teacher_remarks(results),
+        "loss_name": results.loss_name,
     }
     return {**numbers, "rows": comparison_rows(numbers, costs)}
 
