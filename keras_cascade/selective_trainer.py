@@ -1,6 +1,6 @@
 """Selective distillation as a Keras training step, the teacher frozen."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 from keras import ops
@@ -120,7 +120,7 @@ class SelectiveTrainer(keras.Model):
         self.student = student
         self.costs = costs
         self._features = FeatureExtractors(teacher, student)
-        self._deferral_metrics = []
+        self._deferral_metrics: list[DeferralMetric] = []
         for name in METRICS:
             setattr(self, f"_{name}", keras.metrics.Mean(name=name))
         if teacher.built and student.built:
@@ -417,7 +417,7 @@ class SelectiveTrainer(keras.Model):
         compact = teacher is None or isinstance(teacher, dict)
         student = self.gate.class_logits(
             outputs["student_outputs"],
-            self.classes if compact else teacher.shape[-1],
+            self.classes if compact else cast("Tensor", teacher).shape[-1],
         )
         every = self._gated_rows(outputs)
         features = {

@@ -78,16 +78,18 @@ class TaskDistillation(DistillationPolicy):
         """
         if isinstance(policy, cls) and policy.task == task:
             return policy
-        plain = (
-            type(policy) is StandardDistillation
-            and not policy.scale_by_temperature_squared
-        )
-        if not plain:
+        plain = type(policy) is StandardDistillation
+        if not isinstance(policy, StandardDistillation) or not plain:
             raise ValueError(
                 f"Expected `distillation='standard'` with {task!r}, or "
                 "`StandardDistillation(temperature=..., "
                 f"student_loss_weight=...)`. Received: {policy!r}, which is "
                 "about one class per example."
+            )
+        if policy.scale_by_temperature_squared:
+            raise ValueError(
+                f"Expected no `scale_by_temperature_squared` with {task!r}. "
+                f"Received: {policy!r}."
             )
         weight = 1.0 if policy.oracle else policy.student_loss_weight
         return cls(task, policy.temperature, weight)
