@@ -76,14 +76,17 @@ class Setting:
     def describe(self) -> list[Any]:
         """What a trial's training depends on, beside student and training."""
         traffic = None if self.traffic is None else self.traffic.get_config()
-        gate = gates.serialize(gates.get(self.gates[0]))
+        gate = gates.get(self.gates[0])
+        config = gate.get_config()
+        config.pop("name")  # counted up from one gate to the next
         return [
             self.train.fingerprint.hexdigest(),
             self.train.batch_size,
             self.epochs,
             self.seed,
             traffic,
-            gate,
+            type(gate).__name__,
+            config,
         ]
 
     def _cached(self, name, data):
