@@ -97,21 +97,22 @@ def test_a_search_that_was_stopped_goes_on(parts, tmp_path, monkeypatch):
     fit, count = Trial._fit, []
 
     def counted(trial, *arguments):
-        if len(count) == limit:
+        if len(count) == limit["fits"]:
             raise StoppedError
         count.append(trial.name)
         return fit(trial, *arguments)
 
     monkeypatch.setattr(Trial, "_fit", counted)
-    limit = None
+    limit = {"fits": None}
     expected = kc.tune(**parts, directory=tmp_path / "whole")
     whole = len(count)
     count.clear()
-    for limit in (1, 5):  # in the first part, and in the second
+    for fits in (1, 5):  # in the first part, and in the second
+        limit["fits"] = fits
         with pytest.raises(StoppedError):
             kc.tune(**parts, directory=tmp_path / "parts")
     assert len(count) == 5
-    limit = None
+    limit["fits"] = None
     result = kc.tune(**parts, directory=tmp_path / "parts")
     assert len(count) == whole
     assert without_seconds(result.table) == without_seconds(expected.table)
