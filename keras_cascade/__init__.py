@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
         teacher_logits,
         teachers,
         text,
+        tuning,
     )
     from keras_cascade.calibration import (
         MaxAccuracyDrop,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` at run time
         cross_fit_teacher_logits,
     )
     from keras_cascade.traffic_mix import TrafficMix
+    from keras_cascade.tuning import tune
 
 ask_for_less()
 keras_import.install()
@@ -94,6 +96,8 @@ __all__ = [
     "teacher_logits",
     "teachers",
     "text",
+    "tune",
+    "tuning",
 ]
 
 #: Public names that are defined in a module of another name.
@@ -115,6 +119,7 @@ _HOMES = {
     "TrafficMix": "traffic_mix",
     "cache_teacher_logits": "teacher_logits",
     "cross_fit_teacher_logits": "teacher_logits",
+    "tune": "tuning",
 }
 _WITHOUT_KERAS = ("bundle", "calibration", "errors", "evaluation", "runtime")
 

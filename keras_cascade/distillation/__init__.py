@@ -14,6 +14,7 @@ from keras_cascade.distillation.combined_distillation import (
 )
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
 from keras_cascade.distillation.gatekeeper import Gatekeeper
+from keras_cascade.distillation.label_smoothing import LabelSmoothing
 from keras_cascade.distillation.margin_distillation import MarginDistillation
 from keras_cascade.distillation.serialization import (
     deserialize,
@@ -31,6 +32,7 @@ __all__ = [
     "CombinedDistillation",
     "DistillationPolicy",
     "Gatekeeper",
+    "LabelSmoothing",
     "MarginDistillation",
     "StandardDistillation",
     "deserialize",

@@ -18,6 +18,7 @@ from keras_cascade.distillation.combined_distillation import (
 )
 from keras_cascade.distillation.distillation_policy import DistillationPolicy
 from keras_cascade.distillation.gatekeeper import Gatekeeper
+from keras_cascade.distillation.label_smoothing import LabelSmoothing
 from keras_cascade.distillation.margin_distillation import MarginDistillation
 from keras_cascade.distillation.standard_distillation import (
     StandardDistillation,
@@ -31,6 +32,7 @@ NAMES = {
     "combined": CombinedDistillation,
     "class_specific": ClassSpecificDistillation,
     "gatekeeper": Gatekeeper,
+    "label_smoothing": LabelSmoothing,
     "margin": MarginDistillation,
     "standard": StandardDistillation,
 }

@@ -47,6 +47,7 @@ _NEED_KERAS = (
     "teachers",
     "text.preprocessors",
     "text.text_model",
+    "tuning",
     "utils.registry",
     "utils.serialized_model",
     "utils.tensor_ops",
