@@ -10,20 +10,15 @@ import pytest
 
 import keras_cascade as kc
 
-#: Test files that run on both backends. Each group is a test of its own, so
+#: Test files of what the backend computes, which run on both. Each group is a test of its own, so
 #: that pytest-xdist runs them side by side and beside others.
 GROUPS = [
     ["tests/distillation", "tests/tasks/test_formulas.py"],
-    ["tests/evaluation/test_flops.py", "tests/gates"],
+    ["tests/evaluation/test_flops.py", "tests/gates", "tests/metrics"],
     ["tests/test_cascade_training.py"],
     ["tests/test_cascade_use.py", "tests/test_data_record.py"],
-    [
-        "tests/test_gate_fitting.py",
-        "tests/test_habits.py",
-        "tests/test_split_hygiene.py",
-        "tests/test_traffic_mix.py",
-    ],
-    ["tests/teacher_logits"],
+    ["tests/test_gate_fitting.py", "tests/test_traffic_mix.py"],
+    ["tests/teacher_logits/test_top_k_cache.py"],
 ]
 
 
