@@ -429,7 +429,8 @@ class Cascade(SelectiveTrainer):
                 count as often as they come in deployment. Defaults to `None`.
             keep_outputs: bool. Keeps the gate's inputs, for fitting a gate:
                 all of the student's outputs, or, where they are more than
-                256 and the gate is a `LearnedGate`, what it reads of them.
+                256 and the gate is a `LearnedGate` or has a temperature, what
+                it reads of them.
                 Defaults to `False`.
             teacher_logits: `TeacherLogitsCache` of these examples. The
                 teacher then does not run on them, which saves most of the

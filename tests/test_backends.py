@@ -10,8 +10,8 @@ import pytest
 
 import keras_cascade as kc
 
-#: Test files of what the backend computes, which run on both. Each group is a test of its own, so
-#: that pytest-xdist runs them side by side and beside others.
+#: Test files of what the backend computes, which run on both. Each group is a
+#: test of its own, so that pytest-xdist runs them beside others.
 GROUPS = [
     ["tests/distillation", "tests/tasks/test_formulas.py"],
     ["tests/evaluation/test_flops.py", "tests/gates", "tests/metrics"],
