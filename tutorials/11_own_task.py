@@ -271,8 +271,8 @@ print(np.array_equal(again["delegated"], answer["delegated"][:100]))
 # ## What is kept and what is delegated
 #
 # Of the scenes that show at least 60 pixels of two kinds, the surest one, which
-# was kept, and the least sure one. Below, the deferral curve: the share of the
-# scenes above the bound, for every share sent to the teacher.
+# was kept, and the least sure one. Below, the loss for every share of the
+# scenes that is sent to the teacher.
 
 # %%
 counts = np.array([np.bincount(mask.ravel(), minlength=5) for mask in y_test])
