@@ -268,6 +268,21 @@ again = loaded.predict(x_test[:100], verbose=0)
 print(np.array_equal(again["delegated"], answer["delegated"][:100]))
 
 # %% [markdown]
+# ## Shipping
+#
+# The bundle is that of any cascade: student and gate as one TFLite file, the
+# teacher as a SavedModel, and a manifest that names the task. A device needs no
+# code of the task: the activation and the threshold are in the files.
+
+# %%
+bundle = cascade.export("runs/scenes", overwrite=True, verbose=False)
+edge = kc.runtime.EdgeCascade.load(bundle.path, teacher="local")
+on_device = edge.predict(x_test[:100])
+print(bundle.student_file.stat().st_size, "bytes of student and gate")
+print(on_device.source_counts, on_device.probabilities.shape)
+print(np.mean((on_device.source == "cloud") == answer["delegated"][:100]))
+
+# %% [markdown]
 # ## What is kept and what is delegated
 #
 # Of the scenes that show at least 60 pixels of two kinds, the surest one, which

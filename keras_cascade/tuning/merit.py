@@ -13,7 +13,7 @@ from keras_cascade.evaluation.comparison import check_same_examples
 
 @dataclasses.dataclass(frozen=True)
 class Merit:
-    """What a cascade reaches within a budget, on validation examples.
+    """Accuracy or cost that a cascade reaches within a budget.
 
     Attributes:
         value: float; higher = better. Accuracy, of a budget that limits the

@@ -74,7 +74,7 @@ class Setting:
         return gates.deserialize(gates.serialize(gates.get(gate)))
 
     def describe(self) -> list[Any]:
-        """What a trial's training depends on, beside student and training."""
+        """Settings that a trial's training depends on."""
         traffic = None if self.traffic is None else self.traffic.get_config()
         gate = gates.get(self.gates[0])
         config = gate.get_config()

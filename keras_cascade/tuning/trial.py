@@ -80,7 +80,7 @@ class Trial:
                 self._fit(self.training.gatekeeper_epochs, 0)
             self.seconds += time.perf_counter() - started
             self._store(stored)
-        self.results, self.merit = self._judged()
+        self.results, self.merit = self._scored()
 
     def choose_gate(self) -> None:
         """Takes the gate with the highest merit out of those in question."""
@@ -90,7 +90,7 @@ class Trial:
             self.cascade.gate = setting.new_gate(gate)
             if hasattr(self.cascade.gate, "fit"):
                 self.cascade.fit_gate(setting.gate_data)
-            results, merit = self._judged()
+            results, merit = self._scored()
             if merit.value > best[0].value:
                 best = merit, results, self.cascade.gate
         self.merit, self.results, self.cascade.gate = best
@@ -131,7 +131,7 @@ class Trial:
             spot_check=False,
         )
 
-    def _judged(self) -> tuple[Any, Merit]:
+    def _scored(self) -> tuple[Any, Merit]:
         setting = self._setting
         results = self.cascade.judge(
             setting.validation,
