@@ -104,6 +104,14 @@ def test_the_manifest(task_bundle, name):
     assert len(bundle.classes) == shape[-1]
 
 
+def test_one_class_per_example_stays_version_1(bundle_path):
+    bundle = Bundle.load(bundle_path)
+    assert bundle.manifest["version"] == 1
+    assert "task" not in bundle.manifest
+    assert bundle.answer_form.one_class
+    assert bundle.answer_form.name == "probabilities"
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_student_file_computes_what_keras_does(task_bundle, name):
     cascade, bundle, _ = task_bundle(name)
