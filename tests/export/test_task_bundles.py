@@ -338,7 +338,7 @@ def test_unsupported_calls(task_bundle):
     cascade, _, data = task_bundle("hamming")
     with pytest.raises(ValueError, match="Expected no `per_class` with Multi"):
         cascade.calibrate(data, kc.MaxDelegationRate(0.4), per_class=True)
-    with pytest.raises(ValueError, match="override `score` of MultiLabel"):
+    with pytest.raises(ValueError, match="override `score` of"):
         cascade.fit_gate(data)
 
 
