@@ -104,6 +104,14 @@ def test_the_manifest(task_bundle, name):
     assert len(bundle.classes) == shape[-1]
 
 
+def test_one_class_per_example_stays_version_1(bundle_path):
+    bundle = Bundle.load(bundle_path)
+    assert bundle.manifest["version"] == 1
+    assert "task" not in bundle.manifest
+    assert bundle.answer_form.one_class
+    assert bundle.answer_form.name == "probabilities"
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_student_file_computes_what_keras_does(task_bundle, name):
     cascade, bundle, _ = task_bundle(name)
@@ -330,7 +338,7 @@ def test_unsupported_calls(task_bundle):
     cascade, _, data = task_bundle("hamming")
     with pytest.raises(ValueError, match="Expected no `per_class` with Multi"):
         cascade.calibrate(data, kc.MaxDelegationRate(0.4), per_class=True)
-    with pytest.raises(ValueError, match="override `score` of MultiLabel"):
+    with pytest.raises(ValueError, match="override `score` of"):
         cascade.fit_gate(data)
 
 
