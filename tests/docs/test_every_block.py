@@ -14,6 +14,7 @@ ALONE = (
     "docs/tasks.md",
     "docs/teachers.md",
     "docs/troubleshooting.md",
+    "docs/tuning.md",
 )
 #: Which test runs the rest.
 ELSEWHERE = {
@@ -45,6 +46,7 @@ def test_python_that_stands_alone(document, tmp_path, monkeypatch, capsys):
         "docs/tasks.md": "share of answers that are 2 or more off True",
         "docs/teachers.md": "costs in teacher calls",
         "docs/troubleshooting.md": "linear",
+        "docs/tuning.md": "distillation T=2",
     }
     assert shown[document] in printed
 
