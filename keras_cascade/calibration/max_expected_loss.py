@@ -52,7 +52,7 @@ class MaxExpectedLoss(QualityObjective):
     ... )
     >>> print(point)
     Delegates 25.00 %, where the score is below 0.25.
-    Hamming loss 0.1125 (student 0.2125, teacher 0.0375) on 4 examples.
+    Hamming loss: 0.1125 (student 0.2125, teacher 0.0375) on 4 examples.
     Guaranteed of new examples: nothing.
     """
 

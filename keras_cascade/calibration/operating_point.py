@@ -128,7 +128,7 @@ class OperatingPoint:
         )
         if self.loss_name is not None:
             measured = (
-                f"{self.loss_name[:1].upper()}{self.loss_name[1:]} "
+                f"{self.loss_name[:1].upper()}{self.loss_name[1:]}: "
                 f"{1 - self.accuracy:.4f} (student "
                 f"{1 - self.student_accuracy:.4f}, teacher "
                 f"{1 - self.teacher_accuracy:.4f})"

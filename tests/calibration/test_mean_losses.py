@@ -531,7 +531,7 @@ def test_text_names_the_loss_and_none_keeps_accuracy():
     columns = [0.1, 0.5, 0.9], [0.5, 0.9, 1.0], [0.9, 1.0, 1.0]
     point = measure_threshold(*columns, 0.3, loss_name="Hamming loss")
     assert str(point).splitlines()[1] == (
-        "Hamming loss 0.0667 (student 0.2000, teacher 0.0333) on 3 examples."
+        "Hamming loss: 0.0667 (student 0.2000, teacher 0.0333) on 3 examples."
     )
     named = dataclasses.replace(
         point,
