@@ -579,5 +579,5 @@ def test_scored_examples_carry_the_name_of_their_loss():
         results, kc.MaxExpectedLoss(0.12, confidence=0.95)
     )
     assert point.loss_name == "capped error"
-    assert str(point).splitlines()[1].startswith("Capped error 0.")
+    assert str(point).splitlines()[1].startswith("Capped error: 0.")
     assert results.deferral_curve().loss_name == "capped error"
