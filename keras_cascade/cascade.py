@@ -202,6 +202,8 @@ class Cascade(SelectiveTrainer):
             teacher_logits.check_task(self.task)
         data = self.prepare(LabelledData(x, y, sample_weight, batch_size))
         data = self._with_indices(data, class_names, strict=True)
+        if teacher_logits is not None:
+            teacher_logits.check_trains(self.teacher)
         if teacher_logits is not None and spot_check:
             check_cache(teacher_logits, self, data.first_rows(), verbose)
         if teacher_logits is None:

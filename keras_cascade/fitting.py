@@ -175,7 +175,6 @@ def check_cache(cache, cascade, inputs, verbose):
         verbose: of `fit`.
     """
     if cache.info["teacher_sha256"] is not None:  # of one single teacher
-        cache.check_weights(cascade.teacher)
         both = cascade.two_stage_pass()
         cache.spot_check(both.ask_teacher, inputs, both.answers)
     if verbose and cascade.task.one_class_per_example:

@@ -181,13 +181,12 @@ def check_outputs(role, outputs, activation):
     values = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
     if not np.isfinite(values).all():
         raise ValueError(_NOT_FINITE.format(role=role))
-    shares = values.min() >= 0 and values.max() <= 1.0
+    shares = 0 <= values.min() < values.max() <= 1.0
     sums_to_one = np.abs(values.sum(axis=-1) - 1.0).max() < 1e-3
-    # A new model's logits are all small: of sigmoids some are above a half.
-    some = values.min() > 0 and values.max() > 0.5
     computed = {
         "softmax": shares and values.shape[-1] > 1 and sums_to_one,
-        "sigmoid": shares and some and values.size >= SIGMOID_SIZE,
+        # Of so many logits some are below 0, also where labels are rare.
+        "sigmoid": shares and values.size >= SIGMOID_SIZE,
     }
     if computed.get(activation):
         raise ValueError(

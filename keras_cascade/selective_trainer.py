@@ -198,7 +198,8 @@ class SelectiveTrainer(keras.Model):
         of_curve = [m for m in listed if isinstance(m, DeferralMetric)]
         if of_curve:
             metrics = [m for m in listed if m not in of_curve] or None
-        self._deferral_metrics = of_curve
+        self._deferral_metrics.clear()  # or Keras would go on tracking them
+        self._deferral_metrics.extend(of_curve)
         super().compile(
             optimizer=optimizer,
             metrics=metrics,
@@ -319,7 +320,10 @@ class SelectiveTrainer(keras.Model):
         sample_weight: Tensor | None,
     ) -> dict[str, Any]:
         """Updates the loss by the batch's size, and every metric."""
-        self._loss_tracker.update_state(loss, sample_weight=examples_of(y))
+        examples = ops.shape(y_pred["student_outputs"])[0]
+        self._loss_tracker.update_state(
+            loss, sample_weight=ops.cast(examples, "float32")
+        )
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *args: Any) -> Any:
@@ -533,12 +537,18 @@ class SelectiveTrainer(keras.Model):
         return logits
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Attaches a teacher that is no Keras model where one was before."""
+        """Attaches a teacher that is no Keras model where one was before.
+
+        Compiled steps do not outlast their gate.
+        """
         own = self.__dict__.get("teacher") if name == "teacher" else None
         if isinstance(own, TeacherModel) and not isinstance(value, keras.Model):
             own.attach(value)
         else:
             super().__setattr__(name, value)
+        if name == "gate" and "train_function" in self.__dict__:
+            self._compiled_steps_are_stale()
+            self.predict_function = None
 
     def _with_gaps(self, logits):
         """Outputs of the teacher; of one that may give no answer, which."""
@@ -589,11 +599,6 @@ class SelectiveTrainer(keras.Model):
 
     def _without_teacher(self, variables):
         return _others(variables, self.teacher.variables)
-
-
-def examples_of(y):
-    """Number of labels of a batch, the divisor of its loss; a float32."""
-    return ops.cast(ops.shape(y)[0], "float32")
 
 
 def _has_answer(logits):

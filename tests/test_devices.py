@@ -50,7 +50,11 @@ with strategy.scope():
         for u in (16, 3)
     ]
     cascade = kc.Cascade(*models, distillation="standard")
-    cascade.compile(optimizer=keras.optimizers.SGD(0.5))
+    cascade.compile(
+        optimizer=keras.optimizers.SGD(0.5),
+        metrics=[kc.metrics.CascadeAccuracyAt(0.2),
+                 kc.metrics.DeferralArea()],
+    )
 history = cascade.fit(x, y, sample_weight=weight, epochs=3, batch_size=32,
                       shuffle=False, verbose=0).history
 measured = cascade.evaluate(x, y, sample_weight=weight, batch_size=32,
@@ -62,6 +66,8 @@ point = cascade.calibrate((fresh, np.arange(100) % 4),
 answer = cascade.predict(x, verbose=0)
 np.savez(
     sys.argv[2], loss=history["loss"], evaluated=measured["loss"],
+    at_rate=measured["cascade_accuracy_at_0.2"],
+    area=measured["deferral_area"], trained_area=history["deferral_area"],
     threshold=point.threshold, probabilities=answer["probabilities"],
     **{f"weight{i}": w for i, w in enumerate(models[1].get_weights())},
 )

@@ -176,7 +176,17 @@ class ExampleResultsBuilder:
                 f"{1 - high:.4g} to {1 - low:.4g}."
             )
         quality = np.where(missing, 0.0, np.clip(quality, 0.0, 1.0))
-        return quality > 0.5 if self._zero_one else quality
+        if not self._zero_one:
+            return quality
+        gap = np.abs(quality - np.round(quality))
+        if gap.max(initial=0) > 1e-6:
+            raise ValueError(
+                "Expected a loss of 0 or 1 for every example, as the task's "
+                "`zero_one_loss` says. Received: "
+                f"{1 - quality[gap.argmax()]:.4g}. Set `zero_one_loss = "
+                "False`."
+            )
+        return quality > 0.5
 
     def build(self, examples):
         """Returns the `ExampleResults` of all batches.

@@ -417,6 +417,8 @@ def _mean_interval(values, error, width=1.0):
         width: float. Defaults to `1.0`.
     """
     n, log = len(values), np.log(2 / error)
+    if n < 2:
+        return _Interval(-np.inf, np.inf)
     reach = np.sqrt(2 * values.var(ddof=1) * log / n)
     reach += 7 * width * log / (3 * (n - 1))
     mean = values.mean()

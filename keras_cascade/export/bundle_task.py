@@ -46,8 +46,8 @@ def task_of(bundle: Bundle) -> Task | None:
         bundle: `Bundle`.
 
     Raises:
-        ValueError: the class of the task is not registered, or does not take
-            its config.
+        ValueError: the class of the task is not registered, does not take
+            its config, or has another activation or loss than the manifest.
     """
     entry = bundle.manifest.get("task")
     if entry is None:
@@ -67,12 +67,24 @@ def task_of(bundle: Bundle) -> Task | None:
             "that imports it."
         )
     try:
-        return kind.from_config(entry["config"])
+        task = kind.from_config(entry["config"])
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The task '{name}' does not take the config that the manifest "
             f"has, {entry['config']}: {error}"
         ) from error
+    own = {
+        "activation": task.activation,
+        "loss": task.loss_name,
+        "zero_one_loss": bool(task.zero_one_loss),
+    }
+    stated = {key: entry[key] for key in own}
+    if stated != own:
+        raise ValueError(
+            f"Expected a manifest that describes the task '{name}' as its "
+            f"class does, {own}. Received: {stated}. Export the bundle again."
+        )
+    return task
 
 
 def builder_of(bundle: Bundle) -> Callable[[], ExampleResultsBuilder]:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_cascade import steps
 from keras_cascade.utils.tensor_ops import Tensor
 
 CAPACITY = 65_536
@@ -38,12 +39,12 @@ class DeferralMetric(keras.metrics.Metric):
                 f"{capacity!r}."
             )
         self.capacity = capacity
+        # Each replica of a distribution strategy adds the rows of all.
+        shared = {"initializer": "zeros", "aggregation": "only_first_replica"}
         self._buffer = self.add_variable(
-            (capacity, 4), initializer="zeros", dtype="float32", name="examples"
+            (capacity, 4), dtype="float32", name="examples", **shared
         )
-        self._seen = self.add_variable(
-            (), initializer="zeros", dtype="int32", name="seen"
-        )
+        self._seen = self.add_variable((), dtype="int32", name="seen", **shared)
 
     def update_state(
         self,
@@ -69,6 +70,7 @@ class DeferralMetric(keras.metrics.Metric):
             [ops.reshape(ops.cast(c, "float32"), (-1,)) for c in columns],
             axis=-1,
         )
+        rows = steps.of_all_replicas(rows)
         # Of a batch that is larger than the buffer the last ones.
         rows = rows[-self.capacity :]
         count = ops.shape(rows)[0]

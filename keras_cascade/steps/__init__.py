@@ -3,12 +3,18 @@
 import keras
 
 if keras.backend.backend() == "jax":
-    from keras_cascade.steps.jax_steps import recover, test_step, train_step
+    from keras_cascade.steps.jax_steps import (
+        of_all_replicas,
+        recover,
+        test_step,
+        train_step,
+    )
 else:
     from keras_cascade.steps.tensorflow_steps import (  # type: ignore[assignment]
+        of_all_replicas,
         recover,
         test_step,
         train_step,
     )
 
-__all__ = ["recover", "test_step", "train_step"]
+__all__ = ["of_all_replicas", "recover", "test_step", "train_step"]

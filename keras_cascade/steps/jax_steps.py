@@ -61,6 +61,11 @@ def recover(model):
     model.jax_state_sync()
 
 
+def of_all_replicas(rows):
+    """Rows of the whole batch, which on JAX every step has."""
+    return rows
+
+
 def _updated(model, values, loss, x, y, outputs, sample_weight):
     """Updated metrics and the new values of their variables."""
     variables = model.metrics_variables

@@ -46,6 +46,17 @@ def recover(model):
     """Does nothing: on TensorFlow the variables keep their values."""
 
 
+def of_all_replicas(rows):
+    """Rows of the whole batch, in place of those of one replica.
+
+    Args:
+        rows: tensor, batch first.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return rows
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
 def _share_of_all_replicas(y):
     """Share of the whole batch's examples that this replica holds."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:

@@ -181,8 +181,14 @@ class Task:
             )
 
     def quality(self, labels: Tensor, answers: Tensor) -> Tensor:
-        """`1 - loss` of each example, of shape `(batch,)` and in float32."""
-        return 1.0 - as_float(self.loss(labels, answers))
+        """`1 - loss` of each example, of shape `(batch,)` and in float32.
+
+        0 where an answer is not a number, whatever `loss` makes of it.
+        """
+        answers = as_float(answers)
+        quality = 1.0 - as_float(self.loss(labels, answers))
+        rows = ops.reshape(answers, (ops.shape(answers)[0], -1))
+        return ops.where(ops.any(ops.isnan(rows), axis=1), 0.0, quality)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments as JSON-compatible values."""

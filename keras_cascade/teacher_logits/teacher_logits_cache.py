@@ -242,6 +242,14 @@ class TeacherLogitsCache:
                 "pass the teacher that it was made with."
             )
 
+    def check_trains(self, teacher: keras.Model) -> None:
+        """Raises unless a student of this teacher may learn from the cache.
+
+        A cache of no single teacher, cross-fitted or a log, may be used.
+        """
+        if self.info["teacher_sha256"] is not None:
+            self.check_weights(teacher)
+
     def check_answers_for(self, teacher: keras.Model) -> None:
         """Raises unless these are this teacher's answers to plain examples.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_cascade import calibration
-from keras_cascade.calibration import Objective, OperatingPoint
+from keras_cascade.calibration import AllOf, Objective, OperatingPoint
 from keras_cascade.evaluation import Costs, ExampleResults
 from keras_cascade.evaluation.comparison import check_same_examples
 
@@ -31,7 +31,10 @@ class Merit:
 
 
 def merit_of(
-    results: ExampleResults, budget: Objective, costs: Costs | None
+    results: ExampleResults,
+    budget: Objective,
+    costs: Costs | None,
+    class_names: list[str] | None = None,
 ) -> Merit:
     """Computes the merit of scored examples.
 
@@ -40,9 +43,13 @@ def merit_of(
         budget: `Objective`; its confidence is left out, as validation
             examples are used again and again.
         costs: `Costs` of the cascade, or `None`.
+        class_names: list of str, for a budget that names a class. Defaults to
+            `None`.
     """
     try:
-        point = calibration.calibrate(results, empirical(budget), costs)
+        point = calibration.calibrate(
+            results, empirical(budget), costs, class_names=class_names
+        )
     except ValueError as error:
         return Merit(-np.inf, budget.spends_budget, None, str(error))
     if budget.spends_budget:
@@ -54,6 +61,8 @@ def merit_of(
 
 def empirical(budget: Objective) -> Objective:
     """The budget without a confidence, with any distance of tied scores."""
+    if isinstance(budget, AllOf):
+        return AllOf([empirical(one) for one in budget.objectives])
     config = {**budget.get_config(), "confidence": None}
     if "tolerance" in config:
         config["tolerance"] = 1.0

@@ -12,12 +12,15 @@ import keras
 import numpy as np
 
 from keras_cascade import calibration
+from keras_cascade import gates as gates_module
 from keras_cascade.calibration import Objective
+from keras_cascade.cascade import Cascade
+from keras_cascade.data_record import ALLOWED_OVERLAP
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation import Costs
 from keras_cascade.teacher_logits import TeacherLogitsCache
 from keras_cascade.traffic_mix import TrafficMix
-from keras_cascade.tuning.merit import difference
+from keras_cascade.tuning.merit import difference, empirical
 from keras_cascade.tuning.setting import Setting
 from keras_cascade.tuning.training import Training, default_trainings
 from keras_cascade.tuning.trial import Trial
@@ -84,10 +87,10 @@ def tune(
         trainings: list of `Training`. Defaults to `None`:
             `default_trainings`.
         gates: list of gates, as `Cascade` takes them. Students are compared
-            with the first; those at the end get the best. Defaults to
-            `("margin",)`.
+            with the first, which needs no fitting; those at the end get the
+            best. Defaults to `("margin",)`.
         gate_data: labelled examples that gates such as `"learned"` are fitted
-            on. Defaults to `None`.
+            on; neither for training nor for validation. Defaults to `None`.
         traffic: `TrafficMix`, in training, validation and choice alike.
             Defaults to `None`.
         costs: `Costs`. Defaults to `None`: counted, for each student.
@@ -141,6 +144,8 @@ def tune(
     validation = _arrays("validation", validation, batch_size)
     parts = _checked_parts(parts)
     started = time.perf_counter()
+    empirical(calibration.get(budget))  # an error before any training
+    _check_gates(gates, gate_data, validation)
     with tempfile.TemporaryDirectory() as temporary:
         setting = Setting(
             teacher=teacher,
@@ -292,9 +297,7 @@ def _trials(setting, students, trainings, max_students):
     found = []
     for name, student, values in _students(students, max_students, setting):
         if trainings is None:
-            trainings = default_trainings(
-                setting.train.y, int(student.output_shape[-1])
-            )
+            trainings = _default_trainings(setting, student)
         names = [training.name for training in trainings]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -309,6 +312,44 @@ def _trials(setting, students, trainings, max_students):
             "Expected at least one student and one training. Received none."
         )
     return found
+
+
+def _default_trainings(setting, student):
+    """`default_trainings` of the labels as they come in deployment."""
+    cascade = Cascade(setting.teacher, student, costs=setting.costs)
+    labels = np.asarray(cascade.labelled(setting.train).y).reshape(-1)
+    weights = setting.train.sample_weight
+    if setting.traffic is not None:
+        weights = setting.traffic.weights(labels, weights)
+    return default_trainings(labels, cascade.classes, weights)
+
+
+def _check_gates(chosen, gate_data, validation):
+    """Raises where a gate cannot be fitted, or on what it is chosen by."""
+    if not chosen:
+        raise ValueError("Expected at least one gate. Received none.")
+    learned = [hasattr(gates_module.get(gate), "fit") for gate in chosen]
+    if learned[0]:
+        raise ValueError(
+            "Expected a first gate that needs no fitting, such as 'margin': "
+            f"students are compared with it. Received: {chosen[0]!r}. Put it "
+            "after another."
+        )
+    if any(learned) and gate_data is None:
+        raise ValueError(
+            "Expected `gate_data`, labelled examples that a gate which learns "
+            "is fitted on. Received none."
+        )
+    if gate_data is None:
+        return
+    examples = LabelledData.from_argument(gate_data).fingerprint
+    if examples.share_seen_in(validation.fingerprint) > ALLOWED_OVERLAP:
+        raise ValueError(
+            "Expected `gate_data` of other examples than `validation`, which "
+            "chooses among the gates. Received: "
+            f"{examples.share_seen_in(validation.fingerprint):.0%} of them "
+            "again. Split the data."
+        )
 
 
 def _students(students, count, setting):
@@ -338,22 +379,28 @@ def _built(build, count, seed):
             "Expected `keras-tuner` to be installed, for `build(hp)`: `pip "
             "install keras-tuner`. Or pass a list of students."
         ) from None
-    space = keras_tuner.HyperParameters()
-    build(space)  # tells which hyperparameters there are
     rng, seen = np.random.default_rng(seed), set()
     for _ in range(20 * count):
         if len(seen) == count:
             return
-        hp = keras_tuner.HyperParameters()
-        for one in space.space:
-            hp.Fixed(one.name, one.random_sample(int(rng.integers(2**31))))
-        values = tuple(sorted(hp.values.items()))
-        if values in seen:
+        values, student = {}, None
+        while student is None:
+            hp = keras_tuner.HyperParameters()
+            hp.values = dict(values)
+            keras.utils.set_random_seed(seed)
+            built = build(hp)
+            # Some are asked for only where others have certain values.
+            new = [one for one in hp.space if one.name not in values]
+            for one in new:
+                values[one.name] = one.random_sample(int(rng.integers(2**31)))
+            student = None if new else built
+        active = {one.name: values[one.name] for one in hp.space}
+        key = tuple(sorted(active.items()))
+        if key in seen:
             continue
-        seen.add(values)
-        keras.utils.set_random_seed(seed)
-        name = ", ".join(f"{name}={value}" for name, value in values)
-        yield name, build(hp), dict(values)
+        seen.add(key)
+        name = ", ".join(f"{name}={value}" for name, value in key)
+        yield name, student, active
 
 
 def _arrays(name, data, batch_size):

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_cascade import gates
+import numpy as np
+
+from keras_cascade import gates as gates_module
 from keras_cascade.calibration import Objective
+from keras_cascade.datasets.fingerprint import example_hashes
 from keras_cascade.datasets.labelled_data import LabelledData
 from keras_cascade.evaluation import Costs
 from keras_cascade.teacher_logits import (
@@ -15,7 +18,7 @@ from keras_cascade.teacher_logits import (
     cache_teacher_logits,
 )
 from keras_cascade.traffic_mix import TrafficMix
-from keras_cascade.tuning.trial import folder_of_trials
+from keras_cascade.tuning.trial import digest, folder_of_trials
 
 
 @dataclasses.dataclass
@@ -61,27 +64,43 @@ class Setting:
         """The teacher's logits of the training examples, computed once."""
         return self._cached("train", self.train)
 
+    @functools.cached_property
+    def teacher_identity(self) -> str:
+        """Hash that tells the teacher's logits from those of another."""
+        cache = self.teacher_logits()
+        known = cache.info["teacher_sha256"]
+        if known is None:  # cross-fitted, or a log
+            known = digest(cache.logits(self.train.first_rows(256)))
+        return known
+
     def validation_logits(self) -> TeacherLogitsCache:
         """The teacher's logits of the validation examples, computed once."""
         return self._cached("validation", self.validation)
 
-    def new_gate(self, gate: Any) -> gates.Gate:
+    def new_gate(self, gate: Any) -> gates_module.Gate:
         """A gate of one trial alone.
 
         Args:
             gate: name, dict or `Gate`.
         """
-        return gates.deserialize(gates.serialize(gates.get(gate)))
+        made = gates_module.get(gate)
+        return gates_module.deserialize(gates_module.serialize(made))
 
-    def describe(self) -> list[Any]:
+    @functools.cached_property
+    def description(self) -> list[Any]:
         """Settings that a trial's training depends on."""
         traffic = None if self.traffic is None else self.traffic.get_config()
-        gate = gates.get(self.gates[0])
+        gate = gates_module.get(self.gates[0])
         config = gate.get_config()
         config.pop("name")  # counted up from one gate to the next
+        data = self.train
+        hashes = [example_hashes(x) for x, _, _ in data.batches()]
+        weight = data.sample_weight
         return [
-            self.train.fingerprint.hexdigest(),
-            self.train.batch_size,
+            digest(np.concatenate(hashes)),
+            digest(data.y),
+            None if weight is None else digest(weight),
+            data.batch_size,
             self.epochs,
             self.seed,
             traffic,

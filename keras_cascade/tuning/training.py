@@ -76,7 +76,9 @@ class Training:
         }
 
 
-def default_trainings(labels: np.ndarray, classes: int) -> list[Training]:
+def default_trainings(
+    labels: np.ndarray, classes: int, weights: np.ndarray | None = None
+) -> list[Training]:
     """Four trainings that differ in what the student learns from.
 
     Cross-entropy; label smoothing 0.6; and, where the most frequent fifth of
@@ -85,14 +87,17 @@ def default_trainings(labels: np.ndarray, classes: int) -> list[Training]:
     distillation at T = 1 and T = 2. All with AdamW and a weight decay of 0.1.
 
     Args:
-        labels: int array `(examples,)`, of the training data as they come in
-            deployment.
+        labels: int array `(examples,)`, of the training data.
         classes: int, number of classes.
+        weights: float array `(examples,)`, how often each comes. Defaults to
+            `None`: alike.
 
     Returns:
         List of `Training`.
     """
-    shares = np.bincount(np.asarray(labels).reshape(-1), minlength=classes)
+    shares = np.bincount(
+        np.asarray(labels).reshape(-1), weights, minlength=classes
+    )
     count = max(1, classes // 5)
     frequent = np.sort(np.argsort(-shares, kind="stable")[:count])
     first = [

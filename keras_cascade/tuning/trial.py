@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_cascade.cascade import Cascade
 from keras_cascade.distillation.distillation_policy import teacher_is_needed
@@ -54,7 +55,7 @@ class Trial:
             setting.teacher,
             _copied(student),
             distillation=training.policy(),
-            gate=setting.gates[0],
+            gate=setting.new_gate(setting.gates[0]),
             costs=setting.costs,
         )
         self.cascade.compile(training.optimizer())
@@ -89,7 +90,9 @@ class Trial:
         for gate in setting.gates[1:]:
             self.cascade.gate = setting.new_gate(gate)
             if hasattr(self.cascade.gate, "fit"):
-                self.cascade.fit_gate(setting.gate_data)
+                self.cascade.fit_gate(
+                    setting.gate_data, traffic=setting.traffic
+                )
             results, merit = self._scored()
             if merit.value > best[0].value:
                 best = merit, results, self.cascade.gate
@@ -139,16 +142,24 @@ class Trial:
             teacher_logits=setting.validation_logits(),
             spot_check=False,
         )
-        costs = self.cascade.costs
-        return results, merit_of(results, setting.budget, costs)
+        merit = merit_of(
+            results,
+            setting.budget,
+            self.cascade.costs,
+            self.cascade.data_record.class_names,
+        )
+        return results, merit
 
     def _key(self, student):
+        setting = self._setting
+        needed = teacher_is_needed(self.training.policy())
         described = json.dumps(
             [
-                serialized_model(student),
-                [_digest(w) for w in student.get_weights()],
+                _without_names(student),
+                [digest(w) for w in student.get_weights()],
                 self.training.describe(),
-                self._setting.describe(),
+                setting.description,
+                setting.teacher_identity if needed else None,
             ],
             sort_keys=True,
             default=str,
@@ -186,6 +197,9 @@ class Trial:
         cascade.load_assets(str(folder))
         state = json.loads((folder / _STATE).read_text("utf-8"))
         self.epochs, self.seconds = state["epochs"], state["seconds"]
+        last = self.epochs == self._setting.epochs
+        if last and self.training.gatekeeper_epochs:
+            cascade.distillation = self.training.second_stage()
 
 
 def folder_of_trials(directory: str | os.PathLike) -> Path:
@@ -202,5 +216,30 @@ def _copied(student):
     return copy
 
 
-def _digest(array):
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+def _without_names(student):
+    """Config of a model with its layers' names replaced by their numbers.
+
+    Keras counts automatic names up, from one model to the next.
+    """
+    layers = [student, *student._flatten_layers()]
+    numbers = {layer.name: f"layer {i}" for i, layer in enumerate(layers)}
+
+    def renamed(value):
+        if isinstance(value, dict):
+            return {key: renamed(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [renamed(one) for one in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    return renamed(serialized_model(student))
+
+
+def digest(array: npt.ArrayLike) -> str:
+    """SHA-256 of an array: type, shape and values."""
+    array = np.asarray(array)
+    head = f"{array.dtype.str} {array.shape}".encode()
+    if array.dtype.kind == "O":
+        body = json.dumps(array.tolist(), default=str).encode()
+    else:
+        body = np.ascontiguousarray(array).tobytes()
+    return hashlib.sha256(head + body).hexdigest()

@@ -239,3 +239,133 @@ def test_default_trainings():
         "class-specific 0.4", "class-specific 1",
     ]  # fmt: skip
     assert 0 in of_skewed[2].policy().in_domain_classes
+
+
+@pytest.mark.parametrize("change", ["labels", "weights", "teacher"])
+def test_a_folder_of_other_data_is_not_used(
+    change, small, dense_model, tmp_path, monkeypatch
+):
+    small["trainings"] = TRAININGS[1:]
+    kc.tune(**small, directory=tmp_path / "a", verbose=False)
+    x, y = small["train"]
+    caches = {}
+    if change == "labels":
+        small["train"] = x, (y + 1) % 4
+    elif change == "weights":
+        small["train"] = x, y, np.where(y == 0, 2.0, 0.1)
+    else:
+        small["teacher"] = dense_model(8)
+        caches = {
+            name: kc.cache_teacher_logits(data, small["teacher"])
+            for name, data in (
+                ("teacher_logits", small["train"]),
+                ("validation_logits", small["validation"]),
+            )
+        }
+    count, fit = [], Trial._fit
+    monkeypatch.setattr(
+        Trial, "_fit", lambda *args: (count.append(1), fit(*args))
+    )
+    kc.tune(**small, **caches, directory=tmp_path / "a")
+    assert len(count) == 1
+    # The same again, with layers of other names: nothing is trained.
+    student = small["students"]["three"]
+    copy = dense_model(3)
+    copy.set_weights(student.get_weights())
+    assert copy.layers[-1].name != student.layers[-1].name
+    kc.tune(
+        **{**small, "students": {"three": copy}},
+        **caches,
+        directory=tmp_path / "a",
+    )
+    assert len(count) == 1
+
+
+def test_a_cache_of_another_teacher_is_refused(small, dense_model):
+    cache = kc.cache_teacher_logits(small["train"], dense_model(8))
+    small["trainings"] = TRAININGS[1:]
+    with pytest.raises(ValueError, match="other weights"):
+        kc.tune(**small, teacher_logits=cache)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gates": ["learned"]}, "first gate"),
+        ({"gates": ["margin", "learned"]}, "`gate_data`"),
+        ({"gates": []}, "at least one gate"),
+    ],
+)
+def test_gates_that_cannot_be_compared(change, message, small):
+    with pytest.raises(ValueError, match=message):
+        kc.tune(**small, **change)
+
+
+def test_a_gate_is_not_fitted_on_what_chooses_it(small):
+    with pytest.raises(ValueError, match="other examples than `validation`"):
+        kc.tune(
+            **small,
+            gates=["margin", "learned"],
+            gate_data=small["validation"],
+        )
+
+
+def test_a_gate_that_learns(small, blobs):
+    gate = kc.gates.EnergyGate()
+    before = gate.threshold
+    result = kc.tune(
+        **{**small, "trainings": TRAININGS[1:]},
+        gates=[gate, "learned"],
+        gate_data=blobs(200, seed=9),
+    )
+    result.cascade.gate.check_ready()
+    assert gate.threshold == before
+    assert result.cascade.gate is not gate
+
+
+def test_budgets_of_several_conditions_and_of_a_class(small):
+    small["trainings"] = TRAININGS[1:]
+    budget = [
+        kc.MaxDelegationRate(0.5, tolerance=1.0),
+        kc.MinAccuracy(0.4, confidence=0.95),
+    ]
+    result = kc.tune(**{**small, "budget": budget})
+    assert result.best["accuracy"] >= 0.4
+    assert result.best["delegation_rate"] <= 0.5
+    small["teacher"].class_names = ["a", "b", "c", "d"]
+    result = kc.tune(**{**small, "budget": kc.MinPrecision("a", 0.4)})
+    assert result.best["accuracy"] is not None
+
+
+def test_hyperparameters_of_a_branch(small, dense_model):
+    def build(hp):
+        if hp.Choice("wide", [False, True]):
+            return dense_model(hp.Choice("units", [5, 6, 7]))
+        return dense_model(2)
+
+    result = kc.tune(
+        **{**small, "students": build, "trainings": TRAININGS[:1], "epochs": 1},
+        max_students=3,
+    )
+    rows = {row["parameters"]: row["hyperparameters"] for row in result.table}
+    assert len(rows) == 3
+    for parameters, values in rows.items():
+        units = values.get("units", 2)
+        assert parameters == 7 * units + 4 * (units + 1)
+        assert ("units" in values) == values["wide"]
+
+
+def test_default_trainings_know_the_traffic():
+    labels = np.repeat(np.arange(10), 10)
+    weights = np.where(labels < 2, 10.0, 0.1)
+    names = [t.name for t in kc.tuning.default_trainings(labels, 10, weights)]
+    assert names[2:] == ["class-specific 0.4", "class-specific 1"]
+
+
+def test_labels_in_other_forms(small):
+    x, y = small["train"]
+    small["train"] = x, np.eye(4)[y]
+    result = kc.tune(**{**small, "trainings": None, "epochs": 1})
+    assert [row["training"] for row in result.table][2:] == [
+        "distillation T=1", "distillation T=2",
+    ]  # fmt: skip
