@@ -90,7 +90,7 @@ class MultiLabel(Task):
             missed = ops.sum(ops.cast(missed, "float32"), axis=-1)
             return missed / ops.maximum(have, 1.0)
         wrong = ops.cast(ops.not_equal(labels, predicted), "float32")
-        reduce = ops.max if self.zero_one_loss else ops.mean
+        reduce = ops.max if self._loss == "example" else ops.mean
         return reduce(wrong, axis=-1)
 
     def check_shapes(self, teacher: tuple, student: tuple) -> int:
