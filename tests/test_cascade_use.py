@@ -151,7 +151,7 @@ def test_save_load_and_go_on_fitting(cascade, blobs, tmp_path):
 
 
 def test_policy_and_gate_are_saved(dense_model, blobs, tmp_path):
-    policy = kc.distillation.ClassSpecificDistillation([1, 2], 2.0, 0.4)
+    policy = kc.distillation.ClassSpecificDistillation([1, 2], 2.0, 0.3)
     cascade = kc.Cascade(dense_model(8), dense_model(3), policy, gate="class")
     cascade.compile()
     cascade.fit(*blobs(64), verbose=0)

@@ -14,6 +14,7 @@ from keras_cascade.distillation import (
     ClassSpecificDistillation,
     CombinedDistillation,
     Gatekeeper,
+    LabelSmoothing,
     MarginDistillation,
     StandardDistillation,
 )
@@ -219,6 +220,7 @@ GAUNTLET = [
     AbstainDistillation([1, 3, 4], oracle=True),
     CascadeAwareDistillation(2.0, 0.3),
     Gatekeeper(0.3),
+    LabelSmoothing(0.6),
 ]
 each_policy = pytest.mark.parametrize(
     "policy", GAUNTLET, ids=lambda p: type(p).__name__
@@ -250,6 +252,9 @@ def numpy_loss(policy, labels, teacher, student):
             (1 - policy.alpha) * (np.log(student.shape[1]) - entropy),
         )
     one_hot = np.eye(5)[labels]
+    if isinstance(policy, LabelSmoothing):
+        rows = 0.4 * one_hot + 0.6 / 5
+        return -(rows * log_student).sum(axis=1)
     taught = scipy.special.softmax(teacher / policy.temperature, axis=1)
     margin = np.sort(scipy.special.softmax(teacher, axis=1), axis=1)
     margin = margin[:, -1] - margin[:, -2]

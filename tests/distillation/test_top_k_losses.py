@@ -39,6 +39,7 @@ POLICIES = {
     "abstain oracle": distillation.AbstainDistillation(INSIDE, oracle=True),
     "cascade aware": distillation.CascadeAwareDistillation(2.0),
     "gatekeeper": distillation.Gatekeeper(0.3),
+    "label_smoothing": distillation.LabelSmoothing(0.6),
     "combined": distillation.CombinedDistillation(
         distillation.StandardDistillation(2.0),
         [

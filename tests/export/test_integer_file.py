@@ -19,6 +19,7 @@ from keras_cascade.runtime import EdgeCascade
 from keras_cascade.runtime.bench import measure, random_inputs
 from keras_cascade.runtime.integer_inputs import IntegerInput
 from keras_cascade.runtime.student_interpreter import StudentInterpreter
+from keras_cascade.utils.answer_form import AnswerForm
 from tests.helpers.image_cascades import image_cascade, pixels
 
 
@@ -165,7 +166,7 @@ def test_a_file_alone(exported, tmp_path):
     bundle = Bundle.load(exported[0] / "int8_io")
     (spec,) = bundle.student_inputs
     student = StudentInterpreter(tmp_path / "a.tflite")
-    student.check([spec], 4)
+    student.check([spec], AnswerForm((4,)))
     raw = IntegerInput(spec["dtype"], **spec["quantization"]).quantized(x)
     expected = EdgeCascade(bundle, None).predict_alone(x)
     np.testing.assert_array_equal(

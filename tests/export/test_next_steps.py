@@ -4,6 +4,7 @@ import pytest
 
 from keras_cascade.errors import ExportError
 from keras_cascade.export import verification
+from keras_cascade.utils.answer_form import AnswerForm
 
 
 @pytest.mark.parametrize(
@@ -16,5 +17,7 @@ from keras_cascade.export import verification
     ],
 )
 def test_next_step(quantization, gap, distance, advice):
+    gaps = verification._AnswerGaps(AnswerForm((3,)))
+    gaps.largest, gaps._distance, gaps._rows = gap, 5 * distance, 5
     with pytest.raises(ExportError, match=advice):
-        verification._check_answers(quantization, gap, distance)
+        gaps.check(quantization)

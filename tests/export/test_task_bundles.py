@@ -88,7 +88,7 @@ def test_the_manifest(task_bundle, name):
     # A reader of version 1 would take it for a classifier. It refuses 2.
     assert manifest["version"] == 2
     assert task == {
-        "class": "tests>Pixels"
+        "class": "tests.bundles>Pixels"
         if name == "pixels"
         else type(cascade.task).__name__,
         "config": cascade.task.get_config(),
@@ -351,7 +351,7 @@ def test_a_task_whose_class_is_not_known(task_bundle, tmp_path):
     write_manifest(manifest, path / "manifest.json")
     with pytest.raises(ValueError, match="'elsewhere>Pixels', whose class is"):
         check_bundle(path, labelled("pixels", cascade, 8, 1))
-    assert keras.saving.get_registered_object("tests>Pixels") is Pixels
+    assert keras.saving.get_registered_object("tests.bundles>Pixels") is Pixels
 
 
 @pytest.mark.parametrize(

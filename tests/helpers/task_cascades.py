@@ -10,7 +10,7 @@ FEATURES, LABELS, VALUES = 6, 4, 2
 PIXELS, CHANNELS, CLASSES = 4, 2, 3
 
 
-@keras.saving.register_keras_serializable("tests")
+@keras.saving.register_keras_serializable("tests.bundles")
 class Pixels(kc.tasks.Task):
     """A class for each of the pixels of an image: outputs of four axes."""
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from keras_cascade.bundle.manifest import write_manifest
+from keras_cascade.utils.answer_form import AnswerForm
 
 SPECS = [{"name": "text", "shape": [None], "dtype": "string", "range": None}]
 CLASSES = ["a", "b", "c", "d"]
@@ -36,6 +37,7 @@ def text_bundle(specs=SPECS):
         teacher_inputs=specs,
         teacher_identity="0" * 64,
         classes=CLASSES,
+        answer_form=AnswerForm((len(CLASSES),)),
         manifest={"teacher": {"output": "logits"}},
         teacher_folder=SimpleNamespace(name="1"),
         manifest_sha256="0" * 64,
