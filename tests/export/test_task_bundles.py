@@ -14,7 +14,7 @@ import keras_cascade as kc
 from keras_cascade.bundle import Bundle, BundleError
 from keras_cascade.bundle.manifest import check_manifest, write_manifest
 from keras_cascade.errors import ExportError
-from keras_cascade.export.bundle_checks import check_bundle
+from keras_cascade.export.bundle_checks import _mean_interval, check_bundle
 from keras_cascade.export.measured_runtimes import open_measured_runtime
 from keras_cascade.export.runtime_checks import compare_runtime, refit
 from tests.helpers.task_cascades import (
@@ -352,6 +352,33 @@ def test_a_task_whose_class_is_not_known(task_bundle, tmp_path):
     with pytest.raises(ValueError, match="'elsewhere>Pixels', whose class is"):
         check_bundle(path, labelled("pixels", cascade, 8, 1))
     assert keras.saving.get_registered_object("tests.bundles>Pixels") is Pixels
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"activation": "softmax"},
+        {"loss": "another loss"},
+        {"zero_one_loss": True},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_describes_its_task_otherwise(
+    task_bundle, edit, tmp_path
+):
+    cascade, bundle, _ = task_bundle("hamming")
+    path = tmp_path / "other"
+    shutil.copytree(bundle.path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["task"].update(edit)
+    write_manifest(manifest, path / "manifest.json")
+    with pytest.raises(ValueError, match="describes the task 'MultiLabel'"):
+        check_bundle(path, labelled("hamming", cascade, 8, 1))
+
+
+def test_one_example_contradicts_no_mean():
+    interval = _mean_interval(np.array([0.25]), 0.01)
+    assert interval.low == -np.inf and interval.high == np.inf
 
 
 @pytest.mark.parametrize(
