@@ -164,7 +164,11 @@ def export_bundle(
         )
     if is_external(cascade):
         class_names = _names_of_teacher(class_names, cascade.teacher.teacher)
+    given = class_names is not None
     class_names = _checked_names(class_names, cascade.classes)
+    record = cascade.data_record
+    if given and record.class_names is None:  # for data labelled by names
+        record.see_class_names(class_names, cascade.classes)
     with (
         progress_shown(verbose),
         job.in_float32(),

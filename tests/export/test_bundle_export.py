@@ -350,3 +350,16 @@ def test_reshuffled_and_random_calibration_data(cascade, blobs, tmp_path):
     cascade.calibrate(noisy, objective)
     with pytest.raises(kc.errors.ExportError, match="same examples at every"):
         cascade.export(tmp_path / "noisy")
+
+
+def test_names_given_to_export_are_known_afterwards(cascade, blobs, tmp_path):
+    names = ["zebra", "cat", "dog", "ant"]  # in no order of the alphabet
+    x, y = blobs(100, seed=3)
+    cascade.calibrate((x, y), kc.MaxDelegationRate(0.3))
+    expected = cascade.judge((x, y)).student_correct
+    cascade.export(tmp_path / "b", class_names=names)
+    found = cascade.judge((x, np.array(names)[y])).student_correct
+    np.testing.assert_array_equal(found, expected)
+    cascade.save(tmp_path / "c.keras")
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    assert loaded.data_record.class_names == names
