@@ -30,7 +30,7 @@ TOP_K = 32
 BATCH = 256
 #: Epochs of one `fit` that is timed.
 EPOCHS = 2
-STEPS = ("caching", "fit", "judge", "calibrate", "fit_gate", "fit_temperature")
+STEPS = ("caching", "fit", "judge", "calibrate", "fit_gate")
 
 
 def build_models(classes):
@@ -121,8 +121,6 @@ def run_step(step, rows, classes, folder):
                 batch_size=BATCH,
                 teacher_logits=cache,
             )
-        elif step == "fit_temperature":
-            cascade.fit_temperature((x, y), batch_size=BATCH)
         else:
             cascade.fit_gate((x, y), batch_size=BATCH, teacher_logits=cache)
     print(
