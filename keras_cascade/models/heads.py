@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_cascade.models.probability_logits import SIGMOID, SOFTMAX
+from keras_cascade.utils.answer_form import SIGMOID, SOFTMAX
 
 #: Layers with an activation of their own that a linear twin can be made of.
 _WITH_ACTIVATION = (keras.layers.Dense, keras.layers.EinsumDense)

@@ -13,8 +13,8 @@ from keras_cascade.models.preprocessed_model import (
     PreprocessedModel,
     with_own_preprocessor,
 )
-from keras_cascade.models.probability_logits import SIGMOID, SOFTMAX
 from keras_cascade.text.text_model import TextModel
+from keras_cascade.utils.answer_form import SIGMOID, SOFTMAX
 
 _VIEWS = (LogitsView, CalledLogits)
 #: So many outputs between 0 and 1, and none outside, are no logits, ...

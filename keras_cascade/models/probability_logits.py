@@ -5,10 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_cascade.utils.answer_form import SIGMOID, SOFTMAX
 from keras_cascade.utils.tensor_ops import Tensor, as_float
 
-#: What a model's outputs are the values of.
-SOFTMAX, SIGMOID = "softmax", "sigmoid"
 #: Least probability of which a logarithm is taken, and of 1 − p.
 _EPSILON = 1e-7
 

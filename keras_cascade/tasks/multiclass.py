@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from keras_cascade.datasets.input_checks import check_class_labels
-from keras_cascade.tasks.task import SOFTMAX, Task
+from keras_cascade.distillation.distillation_policy import cross_entropy
+from keras_cascade.tasks.task import Task
+from keras_cascade.utils.answer_form import SOFTMAX
 from keras_cascade.utils.tensor_ops import Tensor, as_float, softmax_margin
 
 
@@ -35,13 +37,13 @@ class MultiClass(Task):
 
     def label_loss(self, labels: Tensor, outputs: Tensor) -> Tensor:
         labels = ops.one_hot(_indices(labels), outputs.shape[-1])
-        return _cross_entropy(labels, outputs)
+        return cross_entropy(labels, outputs)
 
     def distillation_loss(
         self, teacher_outputs: Tensor, outputs: Tensor, temperature: float
     ) -> Tensor:
         targets = ops.softmax(as_float(teacher_outputs) / temperature, axis=-1)
-        return _cross_entropy(targets, outputs)
+        return cross_entropy(targets, outputs)
 
     def score(self, outputs: Tensor) -> Tensor:
         return softmax_margin(as_float(outputs))
@@ -56,8 +58,3 @@ class MultiClass(Task):
 
 def _indices(labels):
     return ops.reshape(ops.cast(labels, "int32"), (-1,))
-
-
-def _cross_entropy(targets, outputs):
-    log_shares = ops.log_softmax(as_float(outputs), axis=-1)
-    return -ops.sum(ops.cast(targets, log_shares.dtype) * log_shares, axis=-1)

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cascade.tasks.task import SIGMOID, Task
+from keras_cascade.tasks.task import Task
+from keras_cascade.utils.answer_form import SIGMOID
 from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 #: Losses by name: what it is in sentences, and whether it is 0 or 1.

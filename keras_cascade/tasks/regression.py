@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cascade.tasks.task import LINEAR, Task
+from keras_cascade.tasks.task import Task
+from keras_cascade.utils.answer_form import LINEAR
 from keras_cascade.utils.tensor_ops import Tensor, as_float
 
 GAUSSIAN, QUANTILES = "gaussian", "quantiles"

@@ -5,20 +5,19 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_cascade.utils.answer_form import (
+    LINEAR,
+    SIGMOID,
+    SOFTMAX,
+    name_of_answers,
+)
 from keras_cascade.utils.constructor_repr import constructor_repr
 from keras_cascade.utils.tensor_ops import Tensor, as_float
 
-SOFTMAX, SIGMOID, LINEAR = "softmax", "sigmoid", "linear"
 _ACTIVATIONS = {
     SOFTMAX: lambda outputs: ops.softmax(outputs, axis=-1),
     SIGMOID: ops.sigmoid,
     LINEAR: lambda outputs: outputs,
-}
-#: Names of answers in predictions and files, by activation.
-_ANSWER_NAMES = {
-    SOFTMAX: "probabilities",
-    SIGMOID: "probabilities",
-    LINEAR: "values",
 }
 
 
@@ -119,7 +118,7 @@ class Task:
     @property
     def answer_name(self) -> str:
         """Name of the answers: `"probabilities"`, or `"values"` of linear."""
-        return _ANSWER_NAMES[self.activation]
+        return name_of_answers(self.activation)
 
     def answer_outputs(self, outputs: Tensor) -> Tensor:
         """The student's outputs in the teacher's form, here themselves."""

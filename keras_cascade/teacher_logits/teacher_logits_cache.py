@@ -11,12 +11,12 @@ import numpy as np
 from keras_cascade.datasets.batches import rows_of, rows_within
 from keras_cascade.datasets.fingerprint import cast_hashes, hash_examples
 from keras_cascade.datasets.labelled_data import LabelledData
-from keras_cascade.tasks.task import LINEAR
 from keras_cascade.teacher_logits.chunk_store import ChunkStore
 from keras_cascade.teacher_logits.compressed_logits import expand
 from keras_cascade.teacher_logits.key_index import KeyIndex
 from keras_cascade.teacher_logits.tolerances import TOLERANCE, tolerance
 from keras_cascade.teacher_logits.views import view_keys
+from keras_cascade.utils.answer_form import LINEAR
 from keras_cascade.utils.numpy_softmax import numpy_softmax
 from keras_cascade.utils.numpy_top_k import numpy_shares
 

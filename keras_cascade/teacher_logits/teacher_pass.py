@@ -24,7 +24,6 @@ from keras_cascade.models.logits_model import (
     outputs_model,
 )
 from keras_cascade.prediction import inference
-from keras_cascade.tasks.task import LINEAR
 from keras_cascade.teacher_logits.chunk_store import (
     ChunkStore,
     in_temporary_folder,
@@ -41,6 +40,7 @@ from keras_cascade.teacher_logits.teacher_logits_cache import (
 )
 from keras_cascade.teacher_logits.views import augmented, key_arrays
 from keras_cascade.teachers.teacher_model import as_keras_teacher
+from keras_cascade.utils.answer_form import LINEAR
 from keras_cascade.utils.progress import counted
 
 

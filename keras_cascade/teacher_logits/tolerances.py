@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_cascade.tasks.task import LINEAR
+from keras_cascade.utils.answer_form import LINEAR
 
 #: How far a cached softmax may lie from the live one, by precision.
 TOLERANCE = {"float16": 5e-3, "float32": 1e-3}

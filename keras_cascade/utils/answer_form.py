@@ -15,6 +15,15 @@ PROBABILITIES, VALUES = "probabilities", "values"
 ANSWER_NAMES = (PROBABILITIES, VALUES)
 
 
+def name_of_answers(activation: str) -> str:
+    """Name of the answers that an activation computes.
+
+    Args:
+        activation: `"softmax"`, `"sigmoid"` or `"linear"`.
+    """
+    return VALUES if activation == LINEAR else PROBABILITIES
+
+
 @dataclasses.dataclass(frozen=True)
 class AnswerForm:
     """Form of a cascade's answers: from logits to answers and labels.
@@ -43,7 +52,7 @@ class AnswerForm:
     @property
     def name(self) -> str:
         """Name of the answers: `"probabilities"`, or `"values"` of linear."""
-        return VALUES if self.activation == LINEAR else PROBABILITIES
+        return name_of_answers(self.activation)
 
     @property
     def count(self) -> int | None:
